@@ -9,11 +9,13 @@ from __future__ import annotations
 import csv
 import hashlib
 import io
+import json
 import logging
+import math
 import os
 import time
 import zipfile
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -25,12 +27,14 @@ from numpy.typing import NDArray
 from tqdm import tqdm
 
 from airquality.errors import Unavailable, UsageError
-from airquality.schemas import MISSING_MARKER, RAW_COLUMNS, hour_of
+from airquality.schemas import DEVICE_COLUMNS, MISSING_MARKER, RAW_COLUMNS, TARGET, datetime_of, hour_of, isoformat
 
 #: ``unlabelled`` is a CSV that ``create_dataset.py`` did not write: only its owner knows what is in it.
 DataSource = Literal["uci", "simulated", "unlabelled"]
 #: What the environment variable ``AIR_QUALITY_DATA_SOURCE`` may ask for; ``auto`` takes the real file wherever it can be had.
 Choice = Literal["auto", "uci", "simulated"]
+Hours = NDArray[np.int64]
+Values = NDArray[np.float64]
 
 UCI_NAME = "AirQualityUCI.csv"
 UCI_URL = "https://archive.ics.uci.edu/static/public/360/air+quality.zip"
@@ -43,6 +47,7 @@ LABEL_NAME = "source.json"
 STREAM_NAME = "test_data_raw.csv"
 
 _UCI_HEADER = ("Date", "Time", *RAW_COLUMNS)
+_EMPTY_ROWS = 114
 _CONNECT_SECONDS = 5.0
 _READ_SECONDS = 10.0
 _DOWNLOAD_SECONDS = 60.0
@@ -67,8 +72,8 @@ class Frame:
     :data:`airquality.schemas.RAW_COLUMNS` order, NaN where nothing was measured.
     """
 
-    hours: NDArray[np.int64]
-    values: NDArray[np.float64]
+    hours: Hours
+    values: Values
     source: DataSource
 
     def __len__(self) -> int:
@@ -192,7 +197,9 @@ def _get(url: str) -> bytes:
 
 
 def _simulated(dataset_dir: Path) -> DataFile:
-    raise Unavailable("The simulator is not here yet.")
+    path = dataset_dir / SIMULATED_DIR / UCI_NAME
+    write_uci_csv(simulate(), path)
+    return DataFile(path, "simulated")
 
 
 def load(path: Path) -> Frame:
@@ -220,16 +227,159 @@ def load(path: Path) -> Frame:
 
 
 def _value(text: str) -> float:
-    """Return the number, NaN for an empty cell or the missing-value marker."""
-    value = float(text or "nan")
-    return float("nan") if value == MISSING_MARKER else value
+    """Return the number, NaN for an empty cell or the missing-value marker; raises ``ValueError`` if it is neither."""
+    if not text:
+        return math.nan
+    value = float(text)
+    if not math.isfinite(value):
+        raise ValueError(f"{text!r} is not a finite number (a missing value is an empty cell or {MISSING_MARKER:g})")
+    return math.nan if value == MISSING_MARKER else value
 
 
-def _frame(hours: list[int], values: list[list[float]], source: DataSource) -> Frame:
+def _frame(hours: Sequence[int] | Hours, values: Sequence[Sequence[float]] | Values, source: DataSource) -> Frame:
     frame = Frame(np.array(hours, dtype=np.int64), np.array(values, dtype=np.float64).reshape(-1, len(RAW_COLUMNS)), source)
     frame.hours.setflags(write=False)
     frame.values.setflags(write=False)
     return frame
+
+
+def write_uci_csv(frame: Frame, path: Path) -> None:
+    """Write ``frame`` in the data set's own format and precision, its empty last columns and rows included."""
+    places = [_RECORDED[name][2] for name in RAW_COLUMNS]
+    lines = [";".join(_UCI_HEADER) + ";;"]
+    for hour, row in zip(frame.hours.tolist(), frame.values.tolist(), strict=True):
+        cells = (_uci_cell(value, n) for value, n in zip(row, places, strict=True))
+        lines.append(f"{datetime_of(hour):%d/%m/%Y;%H.%M.%S};{';'.join(cells)};;")
+    lines += [";" * (len(_UCI_HEADER) + 1)] * _EMPTY_ROWS
+    write_atomically(path, ("\n".join(lines) + "\n").encode())
+
+
+def _uci_cell(value: float, places: int) -> str:
+    return f"{MISSING_MARKER:g}" if math.isnan(value) else f"{value:.{places}f}".replace(".", ",")
+
+
+def write_stream_csv(frame: Frame, path: Path) -> None:
+    """Write ``frame`` as the producer replays it: ``DateTime`` and the raw columns, an empty cell where nothing was measured."""
+    write_table(path, RAW_COLUMNS, frame.hours, frame.values)
+
+
+def write_table(path: Path, names: Sequence[str], hours: Hours, values: Values) -> None:
+    """Write a comma CSV whose first column is ``DateTime``; every float64 reads back exactly, NaN is an empty cell."""
+    text = io.StringIO()
+    lines = csv.writer(text, lineterminator="\n")
+    lines.writerow(("DateTime", *names))
+    for hour, row in zip(hours.tolist(), values.tolist(), strict=True):
+        lines.writerow([isoformat(hour), *("" if math.isnan(v) else repr(v).removesuffix(".0") for v in row)])
+    write_atomically(path, text.getvalue().encode())
+
+
+def read_stream_csv(path: Path, start: int | None = None) -> Frame:
+    """Read a CSV of readings as it stands: in the file's order, with its gaps and repeated hours.
+
+    Args:
+        path: A comma CSV with the raw columns in any order, and ``DateTime`` unless ``start`` is given.
+        start: The hour of the first row of a CSV without ``DateTime``, whose rows are then one hour apart.
+
+    Raises:
+        UsageError: the file is absent, its header is not the one expected, or a cell cannot be read; the message says where.
+    """
+    try:
+        content = path.read_bytes()
+        lines = csv.reader(io.StringIO(content.decode("utf-8-sig"), newline=""))
+        header = next(lines, [])
+        _require_header(path, header, start)
+        rows = [_stream_row(row, header, f"{path}, line {lines.line_num}") for row in lines if row]
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise UsageError(f"{path} cannot be read as a CSV: {error}") from error
+    hours = [row[0] for row in rows] if start is None else range(start, start + len(rows))
+    return _frame(hours, [row[1] for row in rows], _label_of(path, content))
+
+
+def _require_header(path: Path, header: list[str], start: int | None) -> None:
+    expected = RAW_COLUMNS if start is not None else ("DateTime", *RAW_COLUMNS)
+    if sorted(header) == sorted(expected):
+        return
+    if sorted(header) == sorted(RAW_COLUMNS):
+        raise UsageError(f"{path} has no DateTime column: say with --start which hour its first row is.")
+    if start is not None and "DateTime" in header:
+        raise UsageError(f"{path} has a DateTime column; --start is only for a CSV without one.")
+    raise UsageError(
+        f"{path} does not have the header of a CSV of readings (python dataset/create_dataset.py writes one)."
+        f"\n  expected: {', '.join(expected)}\n  found:    {', '.join(header) or 'nothing'}"
+    )
+
+
+def _stream_row(cells: list[str], header: list[str], place: str) -> tuple[int, list[float]]:
+    if len(cells) != len(header):
+        raise UsageError(f"{place}: {len(cells)} cells where the header has {len(header)}.")
+    named = dict(zip(header, cells, strict=True))
+    column = "DateTime"
+    try:
+        hour = hour_of(datetime.fromisoformat(named[column])) if column in named else 0
+        values = [_value(named[column := name]) for name in RAW_COLUMNS]
+    except ValueError as error:
+        raise UsageError(f"{place}, column {column}: {error}") from error
+    return hour, values
+
+
+@dataclass(frozen=True, slots=True)
+class Label:
+    """What the derived files beside it were made of; ``files`` maps each one's name to the SHA-256 of its bytes."""
+
+    source: DataSource
+    sha256: str
+    rows: int
+    files: dict[str, str]
+
+
+def write_label(dataset_dir: Path, frame: Frame, names: Sequence[str]) -> None:
+    """Record in ``dataset_dir`` that the files ``names`` in it were made of ``frame``."""
+    files = {name: hashlib.sha256((dataset_dir / name).read_bytes()).hexdigest() for name in names}
+    label = {"data_source": frame.source, "sha256": frame.sha256, "rows": len(frame), "files": files}
+    write_atomically(dataset_dir / LABEL_NAME, (json.dumps(label, indent=2) + "\n").encode())
+
+
+def read_label(dataset_dir: Path) -> Label:
+    """Return the label of ``dataset_dir``; raises ``UsageError`` where there is none, or none that can be read."""
+    path = dataset_dir / LABEL_NAME
+    try:
+        label = json.loads(path.read_bytes())
+        return Label(label["data_source"], label["sha256"], label["rows"], label["files"])
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise UsageError(f"{path} is absent or broken: run python dataset/create_dataset.py.") from error
+
+
+def current_source(dataset_dir: Path) -> DataSource:
+    """Return what the derived files in ``dataset_dir`` were made of; raises ``UsageError`` before they are made."""
+    return read_label(dataset_dir).source
+
+
+def current(dataset_dir: Path, choice: Choice = "auto") -> Frame:
+    """Load the data set the derived files were made of, so that all programs agree on it; :func:`find` it if there are none.
+
+    Raises:
+        UsageError: it changed, or ``choice`` forbids it, since the files were made.
+    """
+    if not (dataset_dir / LABEL_NAME).exists():
+        return load(find(dataset_dir, choice).path)
+    label = read_label(dataset_dir)
+    folder = dataset_dir / SIMULATED_DIR if label.source == "simulated" else dataset_dir
+    if choice in ("auto", label.source) and (folder / UCI_NAME).exists():
+        frame = load(folder / UCI_NAME)
+        if (frame.source, frame.sha256) == (label.source, label.sha256):
+            return frame
+    raise UsageError(
+        f"{dataset_dir / LABEL_NAME} names other data than is asked for or there: run python dataset/create_dataset.py."
+    )
+
+
+def _label_of(path: Path, content: bytes) -> DataSource:
+    """Say what a CSV was made of; a label left over from another version of the file does not count."""
+    if not (path.parent / LABEL_NAME).exists():
+        return "unlabelled"
+    label = read_label(path.parent)
+    known = label.files.get(path.name) == hashlib.sha256(content).hexdigest()
+    return label.source if known else "unlabelled"
 
 
 def write_atomically(path: Path, content: bytes) -> None:
@@ -238,3 +388,144 @@ def write_atomically(path: Path, content: bytes) -> None:
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     temporary.write_bytes(content)
     temporary.replace(path)
+
+
+@dataclass(frozen=True, slots=True)
+class _Response:
+    """How one instrument answers, as a log-linear law; ``drift`` is what it gains in log units from the first row to the last."""
+
+    base: float
+    co: float
+    temperature: float
+    humidity: float
+    drift: float
+    noise: float
+
+    def simulate(self, rng: np.random.Generator, log_co: Values, temperature: Values, humidity: Values) -> Values:
+        """Return what it would report, shape ``(_N_ROWS,)``."""
+        drift = self.drift * np.linspace(0, 1, _N_ROWS)
+        noise = _wander(rng, 0.99, 0.5 * self.noise) + _wander(rng, 0.6, 0.6 * self.noise)
+        weather = self.temperature * temperature + self.humidity * humidity
+        return np.asarray(np.exp(self.base + self.co * log_co + weather + drift + noise))
+
+
+# What the simulator knows of the real station: means by hour, ranges, and least-squares fits to its logs, all rounded.
+_N_ROWS = 9357
+_FIRST_HOUR = hour_of(datetime(2004, 3, 10, 18))
+_NMHC_ROWS = 1231
+_C6H6_OF_S2 = (-1.7811, 20.7176, -8.7492, 0.4035)
+_WORKDAY_LOG_CO = np.ravel(
+    [
+        [0.35, 0.16, -0.18, -0.45, -0.53, -0.5, -0.12, 0.57, 1.14, 1.17, 0.97, 0.81],
+        [0.76, 0.79, 0.77, 0.73, 0.82, 1.05, 1.26, 1.35, 1.25, 0.91, 0.6, 0.52],
+    ]
+)
+_WEEKEND_LOG_CO = np.ravel(
+    [
+        [0.69, 0.45, 0.17, 0.02, -0.22, -0.37, -0.39, -0.1, 0.15, 0.31, 0.39, 0.41],
+        [0.42, 0.31, 0.14, 0.13, 0.32, 0.46, 0.62, 0.78, 0.78, 0.64, 0.52, 0.52],
+    ]
+)
+_RESPONSES = {
+    "PT08.S1(CO)": _Response(6.85, 0.222, -0.003, 0.095, -0.012, 0.098),
+    "NMHC(GT)": _Response(4.42, 1.1, 0.0, 0.0, 0.0, 0.3),
+    "PT08.S2(NMHC)": _Response(6.53, 0.34, 0.005, 0.035, -0.024, 0.113),
+    "NOx(GT)": _Response(4.41, 0.938, -0.013, -0.087, 1.106, 0.36),
+    "PT08.S3(NOx)": _Response(7.26, -0.313, -0.001, -0.21, -0.4, 0.141),
+    "NO2(GT)": _Response(4.47, 0.476, 0.008, -0.458, 0.41, 0.255),
+    "PT08.S4(NO2)": _Response(6.98, 0.189, 0.002, 0.299, -0.315, 0.092),
+    "PT08.S5(O3)": _Response(6.53, 0.461, -0.008, 0.193, 0.084, 0.223),
+}
+#: Smallest and largest value reported, and decimals recorded.
+_RECORDED = {
+    TARGET: (0.1, 11.9, 1),
+    "PT08.S1(CO)": (600, 2100, 0),
+    "NMHC(GT)": (7, 1200, 0),
+    "C6H6(GT)": (0.1, 64.0, 1),
+    "PT08.S2(NMHC)": (380, 2300, 0),
+    "NOx(GT)": (2, 1500, 0),
+    "PT08.S3(NOx)": (300, 2700, 0),
+    "NO2(GT)": (2, 350, 0),
+    "PT08.S4(NO2)": (500, 2800, 0),
+    "PT08.S5(O3)": (200, 2600, 0),
+    "T": (-2.0, 45.0, 1),
+    "RH": (9.0, 89.0, 1),
+    "AH": (0.15, 2.3, 4),
+}
+#: Share missing in train, validation and test; the columns of a group go missing together. NMHC ends at _NMHC_ROWS besides.
+_MISSING_SHARES: dict[tuple[str, ...], tuple[float, float, float]] = {
+    (TARGET,): (0.226, 0.121, 0.021),
+    ("NMHC(GT)",): (0.255, 0.0, 0.0),
+    ("NOx(GT)", "NO2(GT)"): (0.221, 0.108, 0.026),
+    DEVICE_COLUMNS: (0.023, 0.1, 0.055),
+}
+
+
+def simulate(seed: int = 360) -> Frame:
+    """Make up a history of the real one's dates, columns, precision, gaps and rough statistics; the same for the same ``seed``.
+
+    A hidden log CO follows traffic by hour and kind of day, season and weather; every analyser and sensor sees it with an
+    exponent, temperature, humidity, drift and correlated noise of its own. C6H6 is computed from PT08.S2, as in the real data.
+    """
+    rng = np.random.default_rng(seed)
+    hours = _FIRST_HOUR + np.arange(_N_ROWS)
+    year = 2 * np.pi * (hours / 24 % 365.25) / 365.25
+    log_co = _simulated_log_co(rng, hours, year)
+    columns = _simulated_weather(rng, hours, year)
+    columns[TARGET] = np.exp(log_co + rng.normal(0, 0.04, _N_ROWS))
+    for name, response in _RESPONSES.items():
+        columns[name] = response.simulate(rng, log_co, columns["T"], columns["AH"])
+    columns["C6H6(GT)"] = np.asarray(np.polyval(_C6H6_OF_S2, columns["PT08.S2(NMHC)"].round() / 1000), dtype=np.float64)
+    values = np.column_stack([_as_recorded(columns[name], name) for name in RAW_COLUMNS])
+    values[_simulated_gaps(rng, hours)] = np.nan
+    return _frame(hours, values, "simulated")
+
+
+def _as_recorded(column: Values, name: str) -> Values:
+    low, high, places = _RECORDED[name]
+    return np.asarray(np.round(np.clip(column, low, high), places))
+
+
+def _simulated_log_co(rng: np.random.Generator, hours: Hours, year: Values) -> Values:
+    weekend = (hours // 24 + 3) % 7 >= 5  # 1970-01-01 was a Thursday
+    traffic = np.where(weekend, _WEEKEND_LOG_CO[hours % 24], _WORKDAY_LOG_CO[hours % 24])
+    winter = 0.2 * np.cos(year - 2 * np.pi * 0.95)
+    return np.asarray(traffic + winter + _wander(rng, 0.985, 0.35) + _wander(rng, 0.75, 0.3))
+
+
+def _simulated_weather(rng: np.random.Generator, hours: Hours, year: Values) -> dict[str, Values]:
+    warmth = np.cos(year - 2 * np.pi * 0.56)
+    temperature = 18 + 10 * warmth + (4 + warmth) * np.cos(2 * np.pi * (hours % 24 - 15.5) / 24) + _wander(rng, 0.985, 2.8)
+    vapour = np.exp(-0.05 + 0.42 * warmth + _wander(rng, 0.99, 0.25))
+    saturation = 0.607 * np.exp(17.67 * temperature / (temperature + 243.5))  # kPa; AH is recorded as vapour pressure
+    humidity = np.clip(100 * vapour / saturation, *_RECORDED["RH"][:2])
+    return {"T": temperature, "RH": humidity, "AH": humidity * saturation / 100}
+
+
+def _wander(rng: np.random.Generator, persistence: float, deviation: float) -> Values:
+    """Return an AR(1) series of mean 0, shape ``(_N_ROWS,)``."""
+    steps = rng.normal(0, deviation * math.sqrt(1 - persistence**2), _N_ROWS).tolist()
+    level = rng.normal(0, deviation)
+    return np.array([level := persistence * level + step for step in steps])
+
+
+def _simulated_gaps(rng: np.random.Generator, hours: Hours) -> NDArray[np.bool_]:
+    """Return what was not measured, shape ``(_N_ROWS, 13)``: outages per group of columns and block of the split."""
+    missing = np.zeros((_N_ROWS, len(RAW_COLUMNS)), dtype=bool)
+    for names, shares in _MISSING_SHARES.items():
+        calibrates = names[0] not in DEVICE_COLUMNS
+        blocks = zip(np.split(hours, split_rows(_N_ROWS)), shares, strict=True)
+        outages = np.concatenate([_outages(rng, block, share, calibrates) for block, share in blocks])
+        missing[:, [RAW_COLUMNS.index(name) for name in names]] = outages[:, np.newaxis]
+    missing[_NMHC_ROWS:, RAW_COLUMNS.index("NMHC(GT)")] = True
+    return missing
+
+
+def _outages(rng: np.random.Generator, hours: Hours, share: float, calibrates: bool) -> NDArray[np.bool_]:
+    """Return ``share`` of the hours as missing: a third of the 4 o'clocks if it ``calibrates`` then, the rest in blocks."""
+    missing = np.asarray(calibrates & (hours % 24 == 4) & (rng.random(len(hours)) < 0.35))
+    while (short := round(share * len(hours)) - int(missing.sum())) > 0:
+        length = min(short, int(np.exp(rng.uniform(0, math.log(150)))))
+        start = int(rng.integers(len(hours) - length + 1))
+        missing[start : start + length] = True
+    return missing
