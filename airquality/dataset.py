@@ -15,11 +15,12 @@ import math
 import os
 import time
 import zipfile
+import zlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
-from typing import Literal, NamedTuple
+from typing import Literal, NamedTuple, NoReturn
 
 import numpy as np
 import requests
@@ -158,10 +159,14 @@ def _is_published(content: bytes) -> bool:
 
 def _require_published(path: Path) -> None:
     if not _is_published(path.read_bytes()):
-        raise UsageError(
-            f"{path} is not the published data set (its SHA-256 differs). Delete it and run again to fetch the real one, "
-            f"or set AIR_QUALITY_DATA_SOURCE=simulated to work on simulated data."
-        )
+        _refuse(path)
+
+
+def _refuse(path: Path) -> NoReturn:
+    raise UsageError(
+        f"{path} is not the published data set (its SHA-256 differs). Delete it and run again to fetch the real one, "
+        f"or set AIR_QUALITY_DATA_SOURCE=simulated to work on simulated data."
+    )
 
 
 def download(url: str = UCI_URL) -> bytes:
@@ -174,7 +179,7 @@ def download(url: str = UCI_URL) -> bytes:
         content = zipfile.ZipFile(io.BytesIO(_get(url))).read(UCI_NAME).replace(b"\r\n", b"\n")
     except requests.RequestException as error:
         raise Unavailable(f"The data set cannot be downloaded from {url} ({type(error).__name__}).") from error
-    except (zipfile.BadZipFile, KeyError) as error:
+    except (zipfile.BadZipFile, zlib.error, KeyError) as error:
         raise Unavailable(f"What {url} answers is not an archive with {UCI_NAME} in it.") from error
     if not _is_published(content):
         raise Unavailable(f"{UCI_NAME} from {url} is not the file this project was built on (its SHA-256 differs).")
@@ -208,22 +213,27 @@ def load(path: Path) -> Frame:
     Raises:
         UsageError: it is neither the published file nor in a folder named ``simulated``, or its rows are not gap-free.
     """
+    if not path.exists():
+        raise UsageError(f"{path} does not exist: run python dataset/create_dataset.py.")
     content = path.read_bytes()
-    if _is_published(content):
-        source: DataSource = "uci"
-    elif path.parent.name == SIMULATED_DIR:
-        source = "simulated"
-    else:
-        _require_published(path)
-    lines = csv.reader(io.StringIO(content.decode()), delimiter=";")
-    if tuple(next(lines))[: len(_UCI_HEADER)] != _UCI_HEADER:
-        raise UsageError(f"{path} does not begin with the data set's header.")
-    cells = [row for row in lines if row and row[0]]
-    hours = [hour_of(datetime.strptime(f"{row[0]} {row[1]}", "%d/%m/%Y %H.%M.%S")) for row in cells]
-    frame = _frame(hours, [[_value(cell.replace(",", ".")) for cell in row[2:15]] for row in cells], source)
+    if not (published := _is_published(content)) and path.parent.name != SIMULATED_DIR:
+        _refuse(path)
+    try:
+        frame = _parse_uci(content.decode(), "uci" if published else "simulated")
+    except (ValueError, IndexError) as error:
+        raise UsageError(f"{path} is not in the data set's format: {error}. Delete it and run again.") from error
     if np.any(np.diff(frame.hours) != 1):
         raise UsageError(f"{path} is not gap-free: every row must be one hour after the one before.")
     return frame
+
+
+def _parse_uci(text: str, source: DataSource) -> Frame:
+    lines = csv.reader(io.StringIO(text), delimiter=";")
+    if tuple(next(lines, []))[:15] != _UCI_HEADER:
+        raise ValueError("its header differs")
+    cells = [row for row in lines if row and row[0]]
+    hours = [hour_of(datetime.strptime(f"{row[0]} {row[1]}", "%d/%m/%Y %H.%M.%S")) for row in cells]
+    return _frame(hours, [[_value(cell.replace(",", ".")) for cell in row[2:15]] for row in cells], source)
 
 
 def _value(text: str) -> float:
@@ -344,7 +354,9 @@ def read_label(dataset_dir: Path) -> Label:
     path = dataset_dir / LABEL_NAME
     try:
         label = json.loads(path.read_bytes())
-        return Label(label["data_source"], label["sha256"], label["rows"], label["files"])
+        if label["data_source"] not in ("uci", "simulated"):
+            raise ValueError(label["data_source"])
+        return Label(label["data_source"], label["sha256"], label["rows"], dict(label["files"]))
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise UsageError(f"{path} is absent or broken: run python dataset/create_dataset.py.") from error
 
@@ -363,14 +375,14 @@ def current(dataset_dir: Path, choice: Choice = "auto") -> Frame:
     if not (dataset_dir / LABEL_NAME).exists():
         return load(find(dataset_dir, choice).path)
     label = read_label(dataset_dir)
-    folder = dataset_dir / SIMULATED_DIR if label.source == "simulated" else dataset_dir
-    if choice in ("auto", label.source) and (folder / UCI_NAME).exists():
-        frame = load(folder / UCI_NAME)
-        if (frame.source, frame.sha256) == (label.source, label.sha256):
-            return frame
-    raise UsageError(
-        f"{dataset_dir / LABEL_NAME} names other data than is asked for or there: run python dataset/create_dataset.py."
-    )
+    if choice not in ("auto", label.source):
+        raise UsageError(
+            f"{dataset_dir} holds {label.source} data but {choice} is asked for: run python dataset/create_dataset.py."
+        )
+    frame = load((dataset_dir / SIMULATED_DIR if label.source == "simulated" else dataset_dir) / UCI_NAME)
+    if (frame.source, frame.sha256) != (label.source, label.sha256):
+        raise UsageError(f"The data set changed since {dataset_dir / LABEL_NAME}: run python dataset/create_dataset.py.")
+    return frame
 
 
 def _label_of(path: Path, content: bytes) -> DataSource:
@@ -378,8 +390,7 @@ def _label_of(path: Path, content: bytes) -> DataSource:
     if not (path.parent / LABEL_NAME).exists():
         return "unlabelled"
     label = read_label(path.parent)
-    known = label.files.get(path.name) == hashlib.sha256(content).hexdigest()
-    return label.source if known else "unlabelled"
+    return label.source if hashlib.sha256(content).hexdigest() in label.files.values() else "unlabelled"
 
 
 def write_atomically(path: Path, content: bytes) -> None:

@@ -6,9 +6,12 @@ A flag overrides the environment variable of the same name, which overrides the 
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any, Literal
 
-from pydantic import Field
+from pydantic import Field, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from airquality.errors import UsageError
 
 
 class Settings(BaseSettings):
@@ -18,7 +21,9 @@ class Settings(BaseSettings):
 
     # Kafka
     kafka_bootstrap_servers: str = "localhost:9092"
-    kafka_api_version: str | None = Field(None, description='only for brokers that lie about theirs: "2.3" for librdkafka\'s mock')
+    kafka_api_version: str | None = Field(
+        None, description='only for brokers that lie about theirs: "2.3" for librdkafka\'s mock'
+    )
     raw_topic: str = "air_quality.raw"
     pred_topic: str = "air_quality.pred"
     state_topic: str = "air_quality.state"
@@ -28,7 +33,9 @@ class Settings(BaseSettings):
 
     # consumer
     max_poll_records: int = Field(500, ge=1)
-    snapshot_offsets: int = Field(5_000, ge=1, description="a station is snapshotted once its oldest unsaved row is this far back")
+    snapshot_offsets: int = Field(
+        5_000, ge=1, description="a station is snapshotted once its oldest unsaved row is this far back"
+    )
     snapshot_seconds: float = Field(30.0, gt=0, description="... or this old")
     watchdog_seconds: float = Field(120.0, gt=0, description="a blocking broker call longer than this ends the process")
     consumer_metrics_port: int = Field(8001, ge=0, le=65535)
@@ -42,6 +49,9 @@ class Settings(BaseSettings):
     model_poll_seconds: float = Field(10.0, gt=0, description="how often the API asks the registry whether the alias moved")
 
     # files
+    air_quality_data_source: Literal["auto", "uci", "simulated"] = Field(
+        "auto", description="auto: simulated where the real is not to be had"
+    )
     artifacts_dir: Path = Path("artifacts")
     dataset_dir: Path = Path("dataset")
     reports_dir: Path = Path("reports")
@@ -52,3 +62,12 @@ class Settings(BaseSettings):
 
     log_format: str = Field("auto", pattern="^(auto|text|json)$", description="auto: text on a terminal, JSON otherwise")
     log_level: str = "INFO"
+
+
+def read_settings(**flags: Any) -> Settings:
+    """Return the settings, the ``flags`` that are not None over the environment; raises ``UsageError`` naming what is wrong."""
+    try:
+        return Settings(**{name: value for name, value in flags.items() if value is not None})
+    except ValidationError as error:
+        faults = (f"{'.'.join(map(str, fault['loc'])).upper()}={fault['input']}: {fault['msg']}" for fault in error.errors())
+        raise UsageError(f"settings: {'; '.join(faults)}") from error
