@@ -51,7 +51,7 @@ DEVICE_COLUMNS = (
 )
 #: The data set's marker for a missing value; accepted on the wire beside null.
 MISSING_MARKER = -200.0
-#: What no instrument of this kind can report, inclusive bounds. Outside is a dead letter; odd but possible is an alarm's business.
+#: What no such instrument can report, inclusive bounds. Outside is a dead letter; odd but possible is an alarm's business.
 HARD_LIMITS: dict[str, tuple[float, float]] = {
     TARGET: (0.0, 500.0),
     "PT08.S1(CO)": (0.0, 20_000.0),
@@ -211,7 +211,7 @@ def _json_object(value: bytes | None) -> dict[str, Any]:
 
 
 def _lenient_json(value: bytes) -> Any:
-    """Parse what strict JSON refuses but Python writes: bare NaN and Infinity, so that they are refused by their own name."""
+    """Parse what strict JSON refuses but Python writes, bare NaN and Infinity, so that each is refused by name."""
     try:
         return json.loads(value)
     except (ValueError, RecursionError) as error:

@@ -1,0 +1,397 @@
+"""Every feature, declared once.
+
+A feature row for hour *t* is a function of the 169 hours *t-168 .. t* of one station. CO(GT) of hour *t* is the truth
+to be predicted and is hidden from it by construction; every other column of hour *t* may be used. Missing stays NaN.
+
+The same function serves training (:func:`batch`, a whole file) and the stream (:func:`rows`, the newest hours of one or
+many stations). Each output depends on its own window alone, and every reduction is element-wise along a tree that is
+the same for every row, so the bits do not depend on how many rows are computed together.
+
+The core is *causal re-calibration*. Sensors drift and seasons change, but over the recent past the log ratio of CO to
+a sensor is nearly constant: ``log x(t) + mean of past (log CO - log x)`` estimates log CO(t) from the sensor *x* as it
+behaves today. Their mean is the *base*; features are logs relative to it, and the model learns the rest.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cached_property
+from itertools import product
+
+import numpy as np
+import orjson
+from numpy.typing import NDArray
+
+from airquality.schemas import HISTORY_HOURS, RAW_COLUMNS, TARGET
+
+Floats = NDArray[np.float64]
+
+#: Raw columns that features read. NMHC(GT) is not among them: its analyser is silent after the first weeks.
+INPUT_COLUMNS = tuple(name for name in RAW_COLUMNS if name != "NMHC(GT)")
+
+SHORT_NAMES = {
+    TARGET: "co",
+    "PT08.S1(CO)": "s1",
+    "C6H6(GT)": "c6h6",
+    "PT08.S2(NMHC)": "s2",
+    "NOx(GT)": "nox",
+    "PT08.S3(NOx)": "s3",
+    "NO2(GT)": "no2",
+    "PT08.S4(NO2)": "s4",
+    "PT08.S5(O3)": "s5",
+    "T": "t",
+    "RH": "rh",
+    "AH": "ah",
+}
+#: Logged columns and the floor below which their logarithm is not taken further (half the instrument's resolution).
+LOG_FLOORS = {
+    "co": 0.05, "s1": 1.0, "c6h6": 0.05, "s2": 1.0, "nox": 0.5, "s3": 1.0, "no2": 0.5, "s4": 1.0, "s5": 1.0, "ah": 0.01,
+}  # fmt: skip
+#: Sensors that CO is re-calibrated on, with the exponent that makes them proportional to CO.
+CALIBRATED = {"c6h6": 1.0, "nox": 1.0, "s1": 3.0}
+
+CO_LAGS = (1, 2, 3, 6, 12, 24, 48, 72, 168)
+WINDOWS = (3, 6, 12, 24, 72, 168)
+CALIBRATION_WINDOWS = (6, 24, 72, 168)
+SAME_HOUR_LAGS = tuple(range(24, HISTORY_HOURS + 1, 24))
+SENSORS = ("s1", "c6h6", "s2", "nox", "s3", "no2", "s4", "s5")
+PAIRS = (("nox", "no2"), ("c6h6", "nox"), ("s1", "s2"), ("s3", "s5"), ("s2", "s4"), ("c6h6", "no2"))
+#: The feature that holds the base in mg/m3; the target transform reads it back (see ``airquality.model``).
+BASE_FEATURE = "co_base"
+
+
+class History:
+    """The 168 hours before each requested row, and the hour itself, by channel.
+
+    Channels are the raw columns under their short names, their logs as ``log_<name>``, and ``ratio_<name>``: log CO minus
+    the scaled log of a calibrated sensor. A *window* of W hours is the W hours before the row, hour t excluded.
+
+    Args:
+        values: Gap-free hour grid of raw values, shape ``(n_hours, len(RAW_COLUMNS))``, NaN where missing.
+        hours: The hour (see ``airquality.schemas``) of each requested row, shape ``(n_rows,)``.
+        positions: The grid index of each requested row, shape ``(n_rows,)``, each at least 168.
+    """
+
+    def __init__(self, values: Floats, hours: NDArray[np.int64], positions: NDArray[np.intp]) -> None:
+        self.hours = hours
+        self._positions = positions
+        self._channels = _channels(values)
+        self._doubled: dict[tuple[str, np.ufunc], list[Floats]] = {}
+
+    def now(self, channel: str) -> Floats:
+        """Return the channel at hour t, shape ``(n_rows,)``; a channel made of CO has none, for that is the truth."""
+        if channel in _TRUTH_CHANNELS:
+            raise ValueError(f"{channel} of hour t is what is to be predicted")
+        return self._channels[channel][self._positions]
+
+    def lag(self, channel: str, hours: int) -> Floats:
+        """Return the channel ``hours`` (at least 1) before each row, shape ``(n_rows,)``."""
+        return self._channels[channel][self._positions - hours]
+
+    def last(self, channel: str) -> Floats:
+        """Return the most recent measured value before each row; NaN if the 168 hours hold none."""
+        values = self._channels[channel]
+        newest = np.maximum.accumulate(np.where(np.isnan(values), -1, np.arange(len(values))))[self._positions - 1]
+        return np.where(self._positions - newest <= HISTORY_HOURS, values[newest], np.nan)
+
+    def mean(self, channel: str, window: int) -> Floats:
+        """Return the mean of the window's measured values; NaN if none."""
+        return _divide(self._moment(1, channel, window), self.count(channel, window))
+
+    def count(self, channel: str, window: int) -> Floats:
+        """Return how many hours of the window were measured."""
+        return self._moment(0, channel, window)
+
+    def std(self, channel: str, window: int) -> Floats:
+        """Return the population standard deviation of the window, to about 1e-7; NaN below two values."""
+        counts = self.count(channel, window)
+        counts = np.where(counts < 2, 0.0, counts)
+        mean = _divide(self._moment(1, channel, window), counts)
+        mean_square = _divide(self._moment(2, channel, window), counts)
+        return np.sqrt(np.maximum(mean_square - mean * mean, 0.0))
+
+    def extreme(self, channel: str, window: int, pick: np.ufunc) -> Floats:
+        """Return the window's smallest (``np.fmin``) or largest (``np.fmax``) value; NaN if none."""
+        level = window.bit_length() - 1
+        doubled = self._doublings(channel, pick, lambda: self._channels[channel])[level]
+        newest = self._positions - 1
+        return pick(doubled[newest], doubled[newest - (window - (1 << level))])
+
+    def same_hour(self, channel: str) -> Floats:
+        """Return the mean over the same hour of the last seven days; NaN if none was measured."""
+        return _mean_of([self.lag(channel, hours) for hours in SAME_HOUR_LAGS])
+
+    def calibrated(self, name: str, ratio: Floats) -> Floats:
+        """Return log CO of hour t as sensor ``name`` tells it, given the log ratio of CO to that sensor."""
+        return CALIBRATED[name] * self.now(f"log_{name}") + ratio
+
+    @cached_property
+    def base(self) -> Floats:
+        """Log CO of hour t as the last known ratios tell it; where no sensor reports, as CO's own past does.
+
+        NaN only where the 168 hours hold no CO at all.
+        """
+        base = _mean_of([self.calibrated(name, self.last(f"ratio_{name}")) for name in CALIBRATED])
+        past = _mean_of([self.last("log_co"), self.same_hour("log_co")])
+        return np.where(np.isnan(base), past, base)
+
+    def _moment(self, power: int, channel: str, window: int) -> Floats:
+        """Return the sum of the window's measured values to a power: 0 counts them, 1 adds them, 2 adds their squares.
+
+        The window is added up by its binary digits, a tree of additions that is the same for every row.
+        """
+        values = self._channels[channel]
+        sums = self._doublings(f"{channel}**{power}", np.add, lambda: np.where(np.isnan(values), 0.0, values**power))
+        newest = self._positions - 1
+        total = np.zeros(len(newest))
+        for level, doubled in enumerate(sums):
+            if window >> level & 1:
+                total = total + doubled[newest]
+                newest = newest - (1 << level)
+        return total
+
+    def _doublings(self, name: str, pick: np.ufunc, values: Callable[[], Floats]) -> list[Floats]:
+        """Return, for each power of two up to 128, ``pick`` over that many hours ending at each grid hour.
+
+        Entry *i* depends on the hours it covers and on nothing else, so its bits do not depend on where the grid begins.
+        """
+        key = name, pick
+        if key not in self._doubled:
+            levels = [values()]
+            for level in range(HISTORY_HOURS.bit_length() - 1):
+                span, widest = 1 << level, levels[-1]
+                levels.append(np.concatenate([np.full(span, np.nan), pick(widest[span:], widest[:-span])]))
+            self._doubled[key] = levels
+        return self._doubled[key]
+
+
+@dataclass(frozen=True)
+class Family:
+    """Features computed together: their names, the hours of history they read, and one function of the history.
+
+    ``compute`` returns one array of shape ``(n_rows,)`` a name, in the order of ``names``.
+    """
+
+    title: str
+    names: tuple[str, ...]
+    history_hours: int
+    compute: Callable[[History], list[Floats]]
+
+
+def _channels(values: Floats) -> dict[str, Floats]:
+    channels = {short: np.ascontiguousarray(values[:, RAW_COLUMNS.index(c)]) for c, short in SHORT_NAMES.items()}
+    for name, floor in LOG_FLOORS.items():
+        channels[f"log_{name}"] = np.log(np.maximum(channels[name], floor))
+    for name, exponent in CALIBRATED.items():
+        channels[f"ratio_{name}"] = channels["log_co"] - exponent * channels[f"log_{name}"]
+    return channels
+
+
+def _divide(numerator: Floats, denominator: Floats) -> Floats:
+    return np.divide(numerator, denominator, out=np.full_like(numerator, np.nan), where=denominator > 0)
+
+
+def _mean_of(parts: list[Floats]) -> Floats:
+    """Return the mean of the parts that are known, added in their order; NaN where none is."""
+    total, count = np.zeros_like(parts[0]), np.zeros_like(parts[0])
+    for part in parts:
+        known = ~np.isnan(part)
+        total += np.where(known, part, 0.0)
+        count += known
+    return _divide(total, count)
+
+
+def _calendar(h: History) -> list[Floats]:
+    hour_of_day = h.hours % 24
+    days = h.hours // 24
+    # 1970-01-01 was a Thursday (3 where Monday is 0); months through datetime64, whose arithmetic is exact
+    weekday = (days + 3) % 7
+    month = days.astype("datetime64[D]").astype("datetime64[M]").astype(np.int64) % 12
+    cycles = ((hour_of_day, 24), (weekday, 7), (month, 12))
+    return [wave(2 * np.pi * np.arange(period) / period)[phase] for phase, period in cycles for wave in (np.sin, np.cos)]
+
+
+def _base(h: History) -> list[Floats]:
+    return [np.exp(h.base), h.base, h.count("log_co", 24), h.count("log_co", 168)]
+
+
+def _recalibrated(h: History) -> list[Floats]:
+    out = []
+    for name in CALIBRATED:
+        ratio = f"ratio_{name}"
+        ratios = [h.last(ratio), *(h.mean(ratio, w) for w in CALIBRATION_WINDOWS), h.same_hour(ratio)]
+        out += [h.calibrated(name, r) - h.base for r in ratios]
+    return out
+
+
+def _co_lags(h: History) -> list[Floats]:
+    return [h.lag("log_co", lag) - h.base for lag in CO_LAGS]
+
+
+def _co_rolling(h: History) -> list[Floats]:
+    means = [h.mean("log_co", w) - h.base for w in WINDOWS]
+    stds = [h.std("log_co", w) for w in WINDOWS]
+    extremes = [h.extreme("log_co", w, pick) - h.base for pick in (np.fmin, np.fmax) for w in WINDOWS]
+    return [*means, *stds, *extremes, h.same_hour("log_co") - h.base]
+
+
+def _co_differences(h: History) -> list[Floats]:
+    one, two, three = (h.lag("log_co", lag) for lag in (1, 2, 3))
+    steps = [CALIBRATED[x] * (h.now(f"log_{x}") - h.lag(f"log_{x}", 1)) for x in CALIBRATED]
+    return [one - two, one - 2 * two + three, one - h.lag("log_co", 25), *(one + step - h.base for step in steps)]
+
+
+def _sensor_levels(h: History) -> list[Floats]:
+    return [h.now(f"log_{x}") for x in SENSORS]
+
+
+def _sensor_over_base(h: History) -> list[Floats]:
+    return [h.now(f"log_{x}") - h.base for x in SENSORS]
+
+
+def _sensor_over_mean(h: History) -> list[Floats]:
+    return [h.now(f"log_{x}") - h.mean(f"log_{x}", w) for x in SENSORS for w in (24, 168)]
+
+
+def _sensor_differences(h: History) -> list[Floats]:
+    out = []
+    for x in SENSORS:
+        now, (one, two, day) = h.now(f"log_{x}"), (h.lag(f"log_{x}", lag) for lag in (1, 2, 24))
+        out += [now - one, now - 2 * one + two, now - day]
+    return out
+
+
+def _ratios(h: History) -> list[Floats]:
+    out = []
+    for a, b in PAIRS:
+        usual = h.mean(f"log_{a}", 168) - h.mean(f"log_{b}", 168)
+        out.append(h.now(f"log_{a}") - h.now(f"log_{b}") - usual)
+    return out
+
+
+def _products(h: History) -> list[Floats]:
+    return [(h.now(f"log_{a}") + h.now(f"log_{b}")) / 2 - h.base for a, b in PAIRS]
+
+
+def _weather(h: History) -> list[Floats]:
+    t, rh, ah = h.now("t"), h.now("rh"), h.now("ah")
+    return [t, rh, ah, t * rh, t - h.mean("t", 24), rh - h.mean("rh", 24), h.now("log_ah") - h.mean("log_ah", 24)]
+
+
+def _names(pattern: str, *axes: tuple[object, ...]) -> tuple[str, ...]:
+    """Return the pattern filled with every combination of the axes, the last one running fastest.
+
+    >>> _names("{}_over_mean_{}h", ("s1", "s2"), (24, 168))
+    ('s1_over_mean_24h', 's1_over_mean_168h', 's2_over_mean_24h', 's2_over_mean_168h')
+    """
+    return tuple(pattern.format(*values) for values in product(*axes))
+
+
+_PAIR_NAMES = tuple(f"{a}_{b}" for a, b in PAIRS)
+_RATIO_KINDS = ("last", *(f"{w}h" for w in CALIBRATION_WINDOWS), "same_hour")
+
+#: Every feature, in the order of the model's columns. Names end in what they are relative to: ``rel`` is log over the base.
+FAMILIES = (
+    Family("calendar", _names("{}_{}", ("hour", "weekday", "month"), ("sin", "cos")), 0, _calendar),
+    Family("base", (BASE_FEATURE, "log_co_base", "co_count_24h", "co_count_168h"), 168, _base),
+    Family("re-calibration", _names("co_from_{}_{}_rel", tuple(CALIBRATED), _RATIO_KINDS), 168, _recalibrated),
+    Family("CO lags", _names("co_lag_{}h_rel", CO_LAGS), 168, _co_lags),
+    Family(
+        "CO rolling",
+        (
+            *_names("co_mean_{}h_rel", WINDOWS),
+            *_names("co_std_{}h", WINDOWS),
+            *_names("co_{}_{}h_rel", ("min", "max"), WINDOWS),
+            "co_same_hour_rel",
+        ),
+        168,
+        _co_rolling,
+    ),
+    Family(
+        "CO differences",
+        ("co_diff_1h", "co_acceleration", "co_diff_24h", *_names("co_step_{}_rel", tuple(CALIBRATED))),
+        168,
+        _co_differences,
+    ),
+    Family("sensor levels", _names("{}_log", SENSORS), 0, _sensor_levels),
+    Family("sensors over base", _names("{}_rel", SENSORS), 168, _sensor_over_base),
+    Family("sensors over their mean", _names("{}_over_mean_{}h", SENSORS, (24, 168)), 168, _sensor_over_mean),
+    Family("sensor differences", _names("{}_{}", SENSORS, ("diff_1h", "acceleration", "diff_24h")), 24, _sensor_differences),
+    Family("ratios", _names("{}_ratio", _PAIR_NAMES), 168, _ratios),
+    Family("products", _names("{}_product_rel", _PAIR_NAMES), 168, _products),
+    Family(
+        "weather",
+        (
+            "temperature",
+            "humidity",
+            "absolute_humidity",
+            "temperature_x_humidity",
+            *_names("{}_over_mean_24h", ("t", "rh", "ah")),
+        ),
+        24,
+        _weather,
+    ),
+)
+NAMES: tuple[str, ...] = tuple(name for family in FAMILIES for name in family.names)
+_TRUTH_CHANNELS = frozenset({"co", "log_co", *(f"ratio_{name}" for name in CALIBRATED)})
+_BATCH_ROWS = 512
+
+
+def rows(values: Floats, hours: NDArray[np.int64], positions: NDArray[np.intp]) -> Floats:
+    """Compute the feature rows at ``positions`` of a gap-free hour grid.
+
+    Args:
+        values: Raw values by hour, shape ``(n_hours, len(RAW_COLUMNS))`` in that order, NaN where missing.
+        hours: The hour of each requested row, shape ``(n_rows,)``.
+        positions: The grid index of each requested row, shape ``(n_rows,)``; each needs 168 hours before it in the grid.
+
+    Returns:
+        Shape ``(n_rows, len(NAMES))``, NaN where a feature's inputs are missing.
+
+    Raises:
+        ValueError: a position has fewer than 168 hours of grid before it.
+    """
+    if len(positions) == 0:
+        return np.empty((0, len(NAMES)))
+    if positions.min() < HISTORY_HOURS:
+        raise ValueError(f"position {positions.min()} has fewer than {HISTORY_HOURS} hours of history before it")
+    history = History(values, hours, positions)
+    return np.stack([column for family in FAMILIES for column in family.compute(history)], axis=1)
+
+
+def batch(hours: NDArray[np.int64], values: Floats) -> Floats:
+    """Compute the feature row of every hour of a gap-free file; the hours before it count as missing.
+
+    Args:
+        hours: Consecutive hours, shape ``(n,)``.
+        values: Raw values, shape ``(n, len(RAW_COLUMNS))``, NaN where missing.
+
+    Returns:
+        Shape ``(n, len(NAMES))``.
+
+    Raises:
+        ValueError: the hours are not consecutive.
+    """
+    if np.any(np.diff(hours) != 1):
+        raise ValueError("hours must be consecutive: put NaN rows where the file has gaps")
+    grid = np.vstack([np.full((HISTORY_HOURS, len(RAW_COLUMNS)), np.nan), values])
+    out = np.empty((len(hours), len(NAMES)))
+    for start in range(0, len(hours), _BATCH_ROWS):
+        chunk = slice(start, start + _BATCH_ROWS)
+        block = grid[start : start + _BATCH_ROWS + HISTORY_HOURS]
+        out[chunk] = rows(block, hours[chunk], np.arange(HISTORY_HOURS, len(block)))
+    return out
+
+
+def manifest() -> dict[str, object]:
+    """Return what ``artifacts/features.json`` holds: the ordered names, the target, the history and a hash of all of it."""
+    body: dict[str, object] = {"features": list(NAMES), "target": TARGET, "history_hours": HISTORY_HOURS}
+    digest = hashlib.sha256(orjson.dumps(body, option=orjson.OPT_SORT_KEYS)).hexdigest()
+    return {**body, "hash": digest}
+
+
+def raw_manifest() -> dict[str, object]:
+    """Return what ``artifacts/raw_columns.json`` holds: the raw columns features read, and the target."""
+    return {"raw_features": list(INPUT_COLUMNS), "target": TARGET}
