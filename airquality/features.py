@@ -117,7 +117,8 @@ class History:
         level = window.bit_length() - 1
         doubled = self._doublings(channel, pick, lambda: self._channels[channel])[level]
         newest = self._positions - 1
-        return pick(doubled[newest], doubled[newest - (window - (1 << level))])
+        result: Floats = pick(doubled[newest], doubled[newest - (window - (1 << level))])
+        return result
 
     def same_hour(self, channel: str) -> Floats:
         """Return the mean over the same hour of the last seven days; NaN if none was measured."""

@@ -1,0 +1,135 @@
+"""Hold the recent hours of one station and yield its feature rows."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from enum import Enum
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from airquality import features
+from airquality.errors import InvalidRecord
+from airquality.schemas import HISTORY_HOURS, RAW_COLUMNS, Reading, isoformat
+
+#: Hours whose checksum is remembered, so that a replay of them is recognised: 13 months, 40 KB a station.
+REMEMBERED_HOURS = 10_000
+
+_MISSING_ROW = (np.nan,) * len(RAW_COLUMNS)
+
+
+class Outcome(Enum):
+    """What became of a reading the buffer did not refuse."""
+
+    DUPLICATE = "duplicate"
+    WARMUP = "warmup"
+    READY = "ready"
+
+
+class FeatureBuffer:
+    """The last 168 hours of one station on a gap-free hour grid, and checksums of many more.
+
+    Invariant: the grid ends at ``newest_hour``; a missing hour is a row of NaN; an hour enters once and never changes.
+    Readings are pushed one by one; the feature rows of those that were ready are taken together, by
+    :func:`take_features`, with the same bits however the stream was cut.
+    """
+
+    def __init__(self) -> None:
+        self.newest_hour: int | None = None
+        self.warmed_hours = 0
+        self._history = np.full((HISTORY_HOURS, len(RAW_COLUMNS)), np.nan)
+        self._digests = np.zeros(REMEMBERED_HOURS, dtype=np.uint32)
+        self._arrived: list[tuple[float, ...]] = []
+        self._ready: list[tuple[int, int]] = []
+
+    def push(self, reading: Reading) -> Outcome:
+        """Accept one reading, in the order of the stream.
+
+        Returns:
+            ``DUPLICATE`` for an hour already accepted with the same values; ``WARMUP`` for each of the first 168 accepted
+            hours, and again after a gap of more than 168 hours; else ``READY``: a feature row is waiting.
+
+        Raises:
+            InvalidRecord: ``conflict`` if the hour was accepted with other values, ``late`` if it is older than the
+                newest hour and was not accepted (or is too old to remember).
+        """
+        if self.newest_hour is not None and reading.hour <= self.newest_hour:
+            return self._repeated(reading, self.newest_hour)
+        self._advance(reading)
+        if self.warmed_hours < HISTORY_HOURS:
+            self.warmed_hours += 1
+            return Outcome.WARMUP
+        self._ready.append((len(self._arrived) - 1, reading.hour))
+        return Outcome.READY
+
+    def take(self) -> tuple[NDArray[np.float64], list[tuple[int, int]]]:
+        """Return the hour grid and the ``(grid index, hour)`` of each ready reading, and keep the last 168 hours only."""
+        arrived = np.array(self._arrived, dtype=np.float64).reshape(-1, len(RAW_COLUMNS))
+        grid = np.concatenate([self._history, arrived])
+        ready = [(HISTORY_HOURS + index, hour) for index, hour in self._ready]
+        self._history = grid[-HISTORY_HOURS:].copy()
+        self._arrived, self._ready = [], []
+        return grid, ready
+
+    def state(self) -> dict[str, Any]:
+        """Return everything the buffer holds, the inverse of :meth:`from_state`; its ready rows must have been taken."""
+        if self._ready:
+            raise RuntimeError(f"{len(self._ready)} ready rows were not taken: this state would lose them")
+        self.take()
+        return {
+            "newest_hour": self.newest_hour,
+            "warmed_hours": self.warmed_hours,
+            "history": self._history,
+            "digests": self._digests,
+        }
+
+    @classmethod
+    def from_state(cls, state: dict[str, Any]) -> FeatureBuffer:
+        """Return a buffer that goes on exactly where :meth:`state` was taken."""
+        buffer = cls()
+        buffer.newest_hour = state["newest_hour"]
+        buffer.warmed_hours = state["warmed_hours"]
+        buffer._history = state["history"].copy()
+        buffer._digests = state["digests"].copy()
+        return buffer
+
+    def _advance(self, reading: Reading) -> None:
+        gap = 0 if self.newest_hour is None else reading.hour - self.newest_hour - 1
+        if gap >= HISTORY_HOURS:
+            self.warmed_hours = 0
+        self._arrived.extend([_MISSING_ROW] * min(gap, HISTORY_HOURS))
+        self._arrived.append(reading.values)
+        skipped = np.arange(reading.hour - min(gap, REMEMBERED_HOURS), reading.hour)
+        self._digests[skipped % REMEMBERED_HOURS] = 0
+        self._digests[reading.hour % REMEMBERED_HOURS] = reading.digest()
+        self.newest_hour = reading.hour
+
+    def _repeated(self, reading: Reading, newest: int) -> Outcome:
+        remembered = newest - reading.hour < REMEMBERED_HOURS
+        digest = int(self._digests[reading.hour % REMEMBERED_HOURS]) if remembered else 0
+        if digest == reading.digest():
+            return Outcome.DUPLICATE
+        hour = f"{reading.station_id} {isoformat(reading.hour)}"
+        if digest:
+            raise InvalidRecord("conflict", f"{hour} was accepted before with other values")
+        raise InvalidRecord("late", f"{hour} is older than the newest hour, {isoformat(newest)}")
+
+
+def take_features(buffers: Sequence[FeatureBuffer]) -> NDArray[np.float64]:
+    """Take the waiting feature rows of many stations at once: by buffer, each in the order of its readings.
+
+    Returns:
+        Shape ``(n_ready, len(features.NAMES))``.
+    """
+    grids, hours, positions, start = [], [], [], 0
+    for buffer in buffers:
+        grid, ready = buffer.take()
+        positions += [start + index for index, _ in ready]
+        hours += [hour for _, hour in ready]
+        if ready:
+            grids.append(grid)
+            start += len(grid)
+    if not grids:
+        return np.empty((0, len(features.NAMES)))
+    return features.rows(np.concatenate(grids), np.array(hours, dtype=np.int64), np.array(positions, dtype=np.intp))
