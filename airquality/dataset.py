@@ -32,7 +32,7 @@ from airquality.schemas import DEVICE_COLUMNS, MISSING_MARKER, RAW_COLUMNS, TARG
 
 #: ``unlabelled`` is a CSV that ``create_dataset.py`` did not write: only its owner knows what is in it.
 DataSource = Literal["uci", "simulated", "unlabelled"]
-#: What the environment variable ``AIR_QUALITY_DATA_SOURCE`` may ask for; ``auto`` takes the real file wherever it can be had.
+#: What the environment variable ``AIR_QUALITY_DATA_SOURCE`` may ask for; ``auto`` takes the real file if it can be had.
 Choice = Literal["auto", "uci", "simulated"]
 Hours = NDArray[np.int64]
 Values = NDArray[np.float64]
@@ -117,7 +117,7 @@ def split(frame: Frame) -> Split:
 
 
 def find(dataset_dir: Path, choice: Choice = "auto", fetch: Callable[[], bytes] | None = None) -> DataFile:
-    """Find the data set: in ``dataset_dir``, else in ``shared/dataset`` beside the project, else by download, else simulated.
+    """Find the data set: in ``dataset_dir``, in ``shared/dataset`` beside the project, by download, or simulated.
 
     Args:
         dataset_dir: The project's ``dataset`` folder; what is found elsewhere is copied into it.
@@ -269,7 +269,7 @@ def _uci_cell(value: float, places: int) -> str:
 
 
 def write_stream_csv(frame: Frame, path: Path) -> None:
-    """Write ``frame`` as the producer replays it: ``DateTime`` and the raw columns, an empty cell where nothing was measured."""
+    """Write ``frame`` as the producer replays it: ``DateTime`` and the raw columns, an empty cell for a missing value."""
     write_table(path, RAW_COLUMNS, frame.hours, frame.values)
 
 
@@ -403,7 +403,7 @@ def write_atomically(path: Path, content: bytes) -> None:
 
 @dataclass(frozen=True, slots=True)
 class _Response:
-    """How one instrument answers, as a log-linear law; ``drift`` is what it gains in log units from the first row to the last."""
+    """How one instrument answers, as a log-linear law; ``drift`` is its gain in log units from first row to last."""
 
     base: float
     co: float
@@ -473,10 +473,11 @@ _MISSING_SHARES: dict[tuple[str, ...], tuple[float, float, float]] = {
 
 
 def simulate(seed: int = 360) -> Frame:
-    """Make up a history of the real one's dates, columns, precision, gaps and rough statistics; the same for the same ``seed``.
+    """Make up a history with the real one's dates, precision, gaps and rough statistics; one ``seed``, one history.
 
-    A hidden log CO follows traffic by hour and kind of day, season and weather; every analyser and sensor sees it with an
-    exponent, temperature, humidity, drift and correlated noise of its own. C6H6 is computed from PT08.S2, as in the real data.
+    A hidden log CO follows traffic by hour and kind of day, season and weather; every analyser and sensor sees it with
+    an exponent, temperature, humidity, drift and correlated noise of its own. C6H6 is computed from PT08.S2, as in the
+    real data.
     """
     rng = np.random.default_rng(seed)
     hours = _FIRST_HOUR + np.arange(_N_ROWS)

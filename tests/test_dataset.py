@@ -1,0 +1,551 @@
+"""The data set: found, checked, simulated, read, cut, labelled; and the program that makes files of it."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import os
+import subprocess
+import sys
+import threading
+import zipfile
+from collections.abc import Callable, Iterator
+from http.server import BaseHTTPRequestHandler, HTTPServer
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from airquality import dataset, features
+from airquality.dataset import Frame
+from airquality.errors import Unavailable, UsageError
+from airquality.schemas import HARD_LIMITS, RAW_COLUMNS, hour_of
+from dataset.create_dataset import create
+
+ROOT = Path(__file__).resolve().parent.parent
+REAL = next((p for p in (ROOT / "dataset", ROOT.parent / "shared" / "dataset") if (p / dataset.UCI_NAME).exists()), None)
+real_data = pytest.mark.skipif(REAL is None, reason="the real data set is not at hand")
+HEADER = ",".join(("DateTime", *RAW_COLUMNS))
+ROW = "2005-02-05T03:00:00,1.6,1105,,6.4,828,,735,,997,1157,2.1,64.2,0.4633"
+
+# a cell is any finite number but the missing-value marker, or missing
+cells = st.one_of(st.just(float("nan")), st.floats(allow_nan=False, allow_infinity=False).filter(lambda v: v != -200))
+tables = st.lists(st.lists(cells, min_size=13, max_size=13), max_size=5)
+
+
+@pytest.fixture(scope="module")
+def simulated() -> Frame:
+    return dataset.simulate()
+
+
+@pytest.fixture(scope="module")
+def real() -> Frame:
+    assert REAL is not None
+    return dataset.load(REAL / dataset.UCI_NAME)
+
+
+@pytest.fixture
+def published(monkeypatch: pytest.MonkeyPatch) -> bytes:
+    """Let a small file stand for the published one."""
+    content = b"the published file\nof the data set\n"
+    monkeypatch.setattr(dataset, "UCI_SHA256", hashlib.sha256(content).hexdigest())
+    return content
+
+
+def frame_of(rows: list[list[float]], first_hour: int = 0) -> Frame:
+    hours = np.arange(first_hour, first_hour + len(rows), dtype=np.int64)
+    return Frame(hours, np.array(rows, dtype=np.float64).reshape(-1, 13), "uci")
+
+
+def not_called() -> bytes:
+    raise AssertionError("nothing should be downloaded")
+
+
+def offline() -> bytes:
+    raise Unavailable("no network")
+
+
+@given(tables, st.integers(hour_of(dataset.datetime.min), 10**6))
+def test_stream_csv_returns_every_bit(tmp_path_factory: pytest.TempPathFactory, rows: list[list[float]], hour: int) -> None:
+    path = tmp_path_factory.mktemp("stream") / "rows.csv"
+    frame = frame_of(rows, hour)
+    dataset.write_stream_csv(frame, path)
+    back = dataset.read_stream_csv(path)
+    assert back.hours.tolist() == frame.hours.tolist()
+    assert back.sha256 == frame.sha256
+
+
+def test_stream_csv_columns_may_stand_in_any_order(tmp_path: Path) -> None:
+    path = tmp_path / "rows.csv"
+    lines = [",".join(reversed(line.split(","))) for line in (HEADER, ROW)]
+    path.write_text("\ufeff" + "\r\n".join(lines) + "\r\n\r\n")
+    frame = dataset.read_stream_csv(path)
+    assert frame.hours.tolist() == [hour_of(dataset.datetime(2005, 2, 5, 3))]
+    assert frame.values[0, [0, 1, 12]].tolist() == [1.6, 1105, 0.4633]
+    assert frame.source == "unlabelled"
+
+
+@pytest.mark.parametrize("marker", ["", "-200", "-200.0"])
+def test_missing_is_an_empty_cell_or_the_marker(tmp_path: Path, marker: str) -> None:
+    path = tmp_path / "rows.csv"
+    path.write_text(f"{HEADER}\n{ROW.replace('1105', marker)}\n")
+    assert np.flatnonzero(np.isnan(dataset.read_stream_csv(path).values[0])).tolist() == [1, 2, 5, 7]
+
+
+def test_stream_csv_keeps_file_order_repeats_and_gaps(tmp_path: Path) -> None:
+    path = tmp_path / "rows.csv"
+    days = ("05", "03", "05")
+    path.write_text("\n".join([HEADER, *(ROW.replace("2005-02-05", f"2005-02-{day}") for day in days)]))
+    hours = dataset.read_stream_csv(path).hours
+    assert (hours - hours[0]).tolist() == [0, -48, 0]
+
+
+def test_start_counts_the_hours_of_a_csv_without_datetime(tmp_path: Path) -> None:
+    path = tmp_path / "rows.csv"
+    path.write_text("\n".join([",".join(RAW_COLUMNS), *[ROW.split(",", 1)[1]] * 3]))
+    assert dataset.read_stream_csv(path, start=7).hours.tolist() == [7, 8, 9]
+
+
+@pytest.mark.parametrize(
+    ("text", "start", "message"),
+    [
+        ("", None, "found:    nothing"),
+        (HEADER.replace("AH", "HA"), None, r"expected: DateTime, .*AH\n  found:    DateTime, .*HA"),
+        (HEADER + ",extra", None, "found: .*extra"),
+        (HEADER.replace(",T,", ",RH,"), None, "found: .*RH, RH"),
+        (HEADER.split(",", 1)[1], None, "no DateTime column: say with --start"),
+        (HEADER, 5, "--start is only for"),
+        (f"{HEADER}\n{ROW}\n{ROW.replace('64.2', 'wet')}", None, "line 3, column RH: .*wet"),
+        (f"{HEADER}\n{ROW.replace('2.1', 'inf')}", None, "line 2, column T: .*not a finite"),
+        (f"{HEADER}\n{ROW.replace('2.1', 'nan')}", None, "line 2, column T: .*not a finite"),
+        (f"{HEADER}\n{ROW.replace('03:00:00', '03:30:00')}", None, "line 2, column DateTime: .*not on the hour"),
+        (f"{HEADER}\n{ROW.replace('03:00:00', '03:00:00Z')}", None, "line 2, column DateTime: .*time zone"),
+        (f"{HEADER}\n{ROW.replace('2005-02-05', '05/02/2005')}", None, "line 2, column DateTime"),
+        (f"{HEADER}\n{ROW},1", None, "line 2: 15 cells where the header has 14"),
+        (f"{HEADER}\n{ROW[:40]}", None, "line 2: . cells"),
+    ],
+)
+def test_stream_csv_says_where_it_is_wrong(tmp_path: Path, text: str, start: int | None, message: str) -> None:
+    path = tmp_path / "rows.csv"
+    path.write_text(text)
+    with pytest.raises(UsageError, match=message):
+        dataset.read_stream_csv(path, start)
+
+
+@pytest.mark.parametrize("content", [None, b"\xff\xfe\x00"])
+def test_what_is_no_csv_is_a_usage_error(tmp_path: Path, content: bytes | None) -> None:
+    path = tmp_path / "rows.csv"
+    if content:
+        path.write_bytes(content)
+    with pytest.raises(UsageError, match="cannot be read as a CSV"):
+        dataset.read_stream_csv(path)
+
+
+def test_uci_csv_round_trip(tmp_path: Path, simulated: Frame) -> None:
+    path = tmp_path / dataset.SIMULATED_DIR / dataset.UCI_NAME
+    dataset.write_uci_csv(simulated, path)
+    lines = path.read_text().split("\n")
+    assert lines[0] == "Date;Time;" + ";".join(RAW_COLUMNS) + ";;"
+    assert lines[1].startswith("10/03/2004;18.00.00;")
+    assert lines[-2] == ";" * 16
+    assert len({line.count(";") for line in lines[:-1]}) == 1
+    back = dataset.load(path)
+    assert back.sha256 == simulated.sha256
+    assert back.source == "simulated"
+
+
+def test_load_never_fills(tmp_path: Path, simulated: Frame) -> None:
+    path = tmp_path / dataset.SIMULATED_DIR / dataset.UCI_NAME
+    dataset.write_uci_csv(simulated, path)
+    marked = [
+        [cell == "-200" for cell in line.split(";")[2:15]] for line in path.read_text().split("\n")[1 : len(simulated) + 1]
+    ]
+    frame = dataset.load(path)
+    assert np.isnan(frame.values).tolist() == marked
+    with pytest.raises(ValueError, match="read-only"):
+        frame.values[0] = 0
+    with pytest.raises(ValueError, match="read-only"):
+        dataset.split(frame).test.values[0] = 0
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        ("Date;", "Day;", "header differs"),
+        ("10/03/2004", "30/02/2004", "format"),
+        ("10/03/2004;20.00.00", "10/03/2004;21.00.00", "gap-free"),
+    ],
+)
+def test_load_refuses_a_damaged_file(tmp_path: Path, simulated: Frame, old: str, new: str, message: str) -> None:
+    path = tmp_path / dataset.SIMULATED_DIR / dataset.UCI_NAME
+    dataset.write_uci_csv(simulated.rows(0, 10), path)
+    path.write_text(path.read_text().replace(old, new))
+    with pytest.raises(UsageError, match=message):
+        dataset.load(path)
+
+
+def test_load_refuses_a_file_that_is_not_the_published_one(tmp_path: Path, simulated: Frame) -> None:
+    path = tmp_path / dataset.UCI_NAME
+    dataset.write_uci_csv(simulated, path)
+    with pytest.raises(UsageError, match=r"not the published data set.*AIR_QUALITY_DATA_SOURCE=simulated"):
+        dataset.load(path)
+    with pytest.raises(UsageError, match="does not exist"):
+        dataset.load(tmp_path / "nothing.csv")
+
+
+def test_sha256_sees_every_value_and_hour_but_not_the_kind_of_nan() -> None:
+    other_nan = np.array([0x7FF8000000000001], dtype=np.uint64).view(np.float64)[0]
+    rows = [[float(k) for k in range(13)]]
+    frame = frame_of(rows)
+    assert frame.sha256 != frame_of(rows, first_hour=1).sha256
+    assert frame.sha256 != frame_of([[*rows[0][:12], 12.000000000000002]]).sha256
+    assert frame_of([[np.nan] * 13]).sha256 == frame_of([[other_nan] * 13]).sha256
+
+
+@pytest.mark.parametrize("frame_name", ["simulated", pytest.param("real", marks=real_data)])
+def test_split_sizes(request: pytest.FixtureRequest, frame_name: str) -> None:
+    frame: Frame = request.getfixturevalue(frame_name)
+    parts = dataset.split(frame)
+    assert [len(part) for part in parts] == [6549, 1404, 1404]
+    assert np.concatenate([part.hours for part in parts]).tolist() == frame.hours.tolist()
+    assert parts.test.hours[0] == hour_of(dataset.datetime(2005, 2, 5, 3))
+
+
+@real_data
+def test_real_data_is_read_as_published(real: Frame) -> None:
+    assert real.source == "uci"
+    measured = [int(np.count_nonzero(~np.isnan(part.values[:, 0]))) for part in dataset.split(real)]
+    assert measured == [5066, 1234, 1374]
+    assert real.sha256 == "17f6467043a2a45329ad20cadc02f513a76b654180cf069063ef89a55eb63f69"
+
+
+@real_data
+def test_windows_line_ends_are_accepted(tmp_path: Path, real: Frame) -> None:
+    assert REAL is not None
+    path = tmp_path / dataset.UCI_NAME
+    path.write_bytes((REAL / dataset.UCI_NAME).read_bytes().replace(b"\n", b"\r\n"))
+    assert dataset.load(path).sha256 == real.sha256
+
+
+def test_find_takes_the_local_file_first(tmp_path: Path, published: bytes) -> None:
+    home = tmp_path / "project" / "dataset"
+    for folder in (home, tmp_path / "shared" / "dataset"):
+        dataset.write_atomically(folder / dataset.UCI_NAME, published)
+    assert dataset.find(home, fetch=not_called) == dataset.DataFile(home / dataset.UCI_NAME, "uci")
+
+
+def test_find_copies_the_shared_file_in(tmp_path: Path, published: bytes) -> None:
+    home = tmp_path / "project" / "dataset"
+    dataset.write_atomically(tmp_path / "shared" / "dataset" / dataset.UCI_NAME, published)
+    assert dataset.find(home, fetch=not_called).source == "uci"
+    assert (home / dataset.UCI_NAME).read_bytes() == published
+
+
+def test_find_downloads_what_is_not_at_hand(tmp_path: Path, published: bytes) -> None:
+    found = dataset.find(tmp_path / "project" / "dataset", fetch=lambda: published)
+    assert found.source == "uci"
+    assert found.path.read_bytes() == published
+
+
+def test_find_simulates_offline_and_says_so(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    home = tmp_path / "project" / "dataset"
+    found = dataset.find(home, fetch=offline)
+    assert found == dataset.DataFile(home / "simulated" / dataset.UCI_NAME, "simulated")
+    assert dataset.load(found.path).source == "simulated"
+    assert "SIMULATED" in caplog.text
+    assert not (home / dataset.UCI_NAME).exists()
+
+
+def test_find_obeys_a_forced_choice(tmp_path: Path, published: bytes) -> None:
+    home = tmp_path / "project" / "dataset"
+    with pytest.raises(Unavailable, match="no network"):
+        dataset.find(home, "uci", fetch=offline)
+    dataset.write_atomically(home / dataset.UCI_NAME, published)
+    assert dataset.find(home, "simulated", fetch=not_called).source == "simulated"
+
+
+@pytest.mark.parametrize("place", ["project/dataset", "shared/dataset"])
+@pytest.mark.parametrize("choice", ["auto", "uci"])
+def test_find_refuses_a_file_with_the_wrong_checksum(tmp_path: Path, place: str, choice: dataset.Choice) -> None:
+    dataset.write_atomically(tmp_path / place / dataset.UCI_NAME, b"Date;Time\n")
+    with pytest.raises(UsageError, match=f"{place}.*Delete it"):
+        dataset.find(tmp_path / "project" / "dataset", choice, fetch=not_called)
+
+
+def archive(content: bytes, name: str = dataset.UCI_NAME) -> bytes:
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w") as opened:
+        opened.writestr(name, content)
+    return buffer.getvalue()
+
+
+@pytest.fixture
+def serve(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., str]]:
+    """Return a function that serves one body on the loopback interface and returns its URL."""
+    monkeypatch.setenv("NO_PROXY", "*")
+    servers = []
+
+    def start(body: bytes, status: int = 200, promised: int | None = None) -> str:
+        class Handler(BaseHTTPRequestHandler):
+            def do_GET(self) -> None:
+                self.send_response(status)
+                self.send_header("Content-Length", str(promised or len(body)))
+                self.end_headers()
+                self.wfile.write(body)
+
+            def log_message(self, *_: object) -> None:
+                pass
+
+        server = HTTPServer(("127.0.0.1", 0), Handler)
+        threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True).start()
+        servers.append(server)
+        return f"http://127.0.0.1:{server.server_port}/air+quality.zip"
+
+    yield start
+    for server in servers:
+        server.shutdown()
+        server.server_close()
+
+
+def test_download_unpacks_and_checks(serve: Callable[..., str], published: bytes) -> None:
+    assert dataset.download(serve(archive(published.replace(b"\n", b"\r\n")))) == published
+
+
+@pytest.mark.usefixtures("published")
+@pytest.mark.parametrize(
+    ("body", "status", "promised", "message"),
+    [
+        (archive(b"something else"), 200, None, "SHA-256 differs"),
+        (archive(b"", name="other.csv"), 200, None, "not an archive with AirQualityUCI.csv"),
+        (b"<html>please log in</html>", 200, None, "not an archive"),
+        (b"", 404, None, "HTTPError"),
+        (b"half", 200, 1000, "cannot be downloaded"),
+    ],
+)
+def test_download_trusts_nothing(
+    serve: Callable[..., str], body: bytes, status: int, promised: int | None, message: str
+) -> None:
+    with pytest.raises(Unavailable, match=message):
+        dataset.download(serve(body, status, promised))
+
+
+def test_download_is_bounded(serve: Callable[..., str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(dataset, "_DOWNLOAD_LIMIT_BYTES", 100_000)
+    with pytest.raises(Unavailable, match="Timeout"):
+        dataset.download(serve(bytes(200_000)))
+
+
+def test_download_says_that_nobody_answers(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("NO_PROXY", "*")
+    with pytest.raises(Unavailable, match="ConnectionError"):
+        dataset.download("http://127.0.0.1:9/air+quality.zip")
+
+
+def test_simulator_is_deterministic(simulated: Frame) -> None:
+    assert dataset.simulate().sha256 == simulated.sha256
+    assert dataset.simulate(seed=1).sha256 != simulated.sha256
+
+
+def test_simulated_rows_are_the_same_hours_and_valid(simulated: Frame) -> None:
+    assert len(simulated) == 9357
+    assert (np.diff(simulated.hours) == 1).all()
+    assert simulated.hours[-1] == hour_of(dataset.datetime(2005, 4, 4, 14))
+    low, high = np.array([HARD_LIMITS[name] for name in RAW_COLUMNS]).T
+    measured = ~np.isnan(simulated.values)
+    assert ((simulated.values >= low) & (simulated.values <= high))[measured].all()
+
+
+def test_simulated_values_go_missing_like_real_ones(simulated: Frame) -> None:
+    shares = {
+        name: [100 * np.isnan(part.values[:, k]).mean() for part in dataset.split(simulated)]
+        for k, name in enumerate(RAW_COLUMNS)
+    }
+    assert shares["CO(GT)"] == pytest.approx([23, 12, 2], abs=1)
+    assert shares["NOx(GT)"] == shares["NO2(GT)"] == pytest.approx([22, 11, 3], abs=1)
+    assert shares["NMHC(GT)"] == pytest.approx([86, 100, 100], abs=3)
+    assert shares["T"] == shares["PT08.S1(CO)"] == pytest.approx([2, 10, 5.5], abs=0.5)
+    no_co = np.isnan(simulated.values[:, 0])
+    assert no_co[simulated.hours % 24 == 4].mean() > 1.5 * no_co.mean()
+    longest = max(len(run) for run in "".join("x" if m else " " for m in no_co).split())
+    assert longest >= 48
+
+
+def test_simulated_columns_belong_together(simulated: Frame) -> None:
+    column = {name: simulated.values[:, k] for k, name in enumerate(RAW_COLUMNS)}
+    ok = ~np.isnan(simulated.values[:, [0, 1, 3, 5]]).any(axis=1)
+    curve = np.polynomial.Polynomial.fit(column["PT08.S2(NMHC)"][ok], column["C6H6(GT)"][ok], 3)
+    assert np.corrcoef(curve(column["PT08.S2(NMHC)"][ok]), column["C6H6(GT)"][ok])[0, 1] ** 2 > 0.9999
+    log_co = np.log(column["CO(GT)"][ok])
+    assert np.corrcoef(log_co, np.log(column["PT08.S1(CO)"][ok]))[0, 1] > 0.7
+    assert np.corrcoef(log_co, np.log(column["PT08.S3(NOx)"][ok]))[0, 1] < -0.5
+    hour = simulated.hours[ok] % 24
+    assert log_co[hour == 19].mean() - log_co[hour == 4].mean() > 1
+    weekend = (simulated.hours[ok] // 24 + 3) % 7 >= 5
+    assert log_co[(hour == 8) & ~weekend].mean() - log_co[(hour == 8) & weekend].mean() > 0.5
+
+
+def test_simulated_sensors_drift(simulated: Frame) -> None:
+    co, nox = np.log(simulated.values[:, [0, RAW_COLUMNS.index("NOx(GT)")]]).T
+    early, late = (np.nanmean((nox - co)[rows]) for rows in (slice(0, 2000), slice(-2000, None)))
+    assert late - early > 0.5
+
+
+def test_simulated_history_can_be_learnt(simulated: Frame) -> None:
+    """A straight line through logs, fitted before the test block, beats the last known value by far."""
+    root_co = np.sqrt(simulated.values[:, 0])
+    before = np.concatenate([[np.nan], root_co[:-1]])
+    inputs = np.column_stack([np.ones(len(root_co)), before, np.log(simulated.values[:, [1, 3, 4, 5, 7, 9]] + 0.1)])
+    usable = ~np.isnan(inputs).any(axis=1) & ~np.isnan(root_co)
+    train, test = (usable & rows for rows in (np.arange(9357) < 7953, np.arange(9357) >= 7953))
+    weights = np.linalg.lstsq(inputs[train], root_co[train], rcond=None)[0]
+    truth = root_co[test] ** 2
+
+    def rmse(root: np.ndarray) -> float:
+        return float(np.sqrt(np.mean((root**2 - truth) ** 2)))
+
+    assert rmse(inputs[test] @ weights) < 0.6 * rmse(before[test])
+
+
+@pytest.fixture(scope="module")
+def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A dataset folder made by the program from another working directory, without network."""
+    base = tmp_path_factory.mktemp("made")
+    done = create_dataset("--source", "simulated", "--dataset-dir", str(base / "project" / "dataset"), cwd=base)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.startswith("*** SIMULATED DATA")
+    assert done.stdout.rstrip().endswith("***")
+    assert "data source simulated" in done.stdout
+    return base / "project" / "dataset"
+
+
+def create_dataset(*arguments: str, cwd: Path) -> subprocess.CompletedProcess[str]:
+    nowhere = {"HTTPS_PROXY": "http://127.0.0.1:9", "https_proxy": "http://127.0.0.1:9"}
+    return subprocess.run(
+        [sys.executable, str(ROOT / "dataset" / "create_dataset.py"), *arguments],
+        cwd=cwd,
+        env={k: v for k, v in os.environ.items() if not k.startswith("AIR_QUALITY")} | nowhere,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+
+
+def copy_of(home: Path, tmp_path: Path) -> Path:
+    """Return a dataset folder of its own that a test may damage."""
+    for path in [p for p in home.rglob("*") if p.is_file()]:
+        dataset.write_atomically(tmp_path / "dataset" / path.relative_to(home), path.read_bytes())
+    return tmp_path / "dataset"
+
+
+def test_streamed_rows_are_the_test_block_with_its_gaps(home: Path, simulated: Frame) -> None:
+    streamed = dataset.read_stream_csv(home / dataset.STREAM_NAME)
+    test = dataset.split(simulated).test
+    assert len(streamed) == 1404
+    assert streamed.sha256 == test.sha256
+    assert streamed.source == "simulated"
+
+
+def test_engineered_rows_are_the_features_of_the_whole_history(home: Path, simulated: Frame) -> None:
+    lines = (home / "eval_data_engineered.csv").read_text().splitlines()
+    assert lines[0].split(",") == ["DateTime", "CO(GT)", *features.NAMES]
+    rows = np.array([[float(cell or "nan") for cell in line.split(",")[1:]] for line in lines[1:]])
+    np.testing.assert_array_equal(rows[:, 0], dataset.split(simulated).test.values[:, 0])
+    np.testing.assert_array_equal(rows[:, 1:], features.batch(simulated.hours, simulated.values)[-1404:])
+
+
+def test_label_names_the_source_and_nothing_is_left_over(home: Path, simulated: Frame) -> None:
+    label = dataset.read_label(home)
+    assert (label.source, label.sha256, label.rows) == ("simulated", simulated.sha256, 9357)
+    assert dataset.current_source(home) == "simulated"
+    names = {path.name for path in home.rglob("*") if path.is_file()}
+    assert names == {"AirQualityUCI.csv", "test_data_raw.csv", "eval_data_engineered.csv", "source.json"}
+    assert not (home / dataset.UCI_NAME).exists()
+
+
+def test_label_holds_only_for_the_bytes_it_was_made_for(home: Path, tmp_path: Path) -> None:
+    copy = copy_of(home, tmp_path)
+    stream = copy / dataset.STREAM_NAME
+    stream.rename(copy / "renamed.csv")
+    assert dataset.read_stream_csv(copy / "renamed.csv").source == "simulated"
+    (copy / "renamed.csv").write_text(f"{HEADER}\n{ROW}\n")
+    assert dataset.read_stream_csv(copy / "renamed.csv").source == "unlabelled"
+
+
+@pytest.mark.parametrize("text", ["", "{}", "[]", '{"data_source": "other", "sha256": "", "rows": 0, "files": {}}'])
+def test_broken_label_is_not_taken_for_none(home: Path, tmp_path: Path, text: str) -> None:
+    copy = copy_of(home, tmp_path)
+    (copy / dataset.LABEL_NAME).write_text(text)
+    for read in (
+        dataset.current_source,
+        dataset.current,
+        lambda folder: dataset.read_stream_csv(folder / "test_data_raw.csv"),
+    ):
+        with pytest.raises(UsageError, match=r"source\.json is absent or broken: run python dataset/create_dataset\.py"):
+            read(copy)
+
+
+def test_no_label_is_an_error_where_one_is_needed(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="absent"):
+        dataset.current_source(tmp_path)
+
+
+def test_current_is_what_the_derived_files_were_made_of(home: Path, simulated: Frame) -> None:
+    assert dataset.current(home).sha256 == simulated.sha256
+    assert dataset.current(home, "simulated").source == "simulated"
+    with pytest.raises(UsageError, match="holds simulated data but uci is asked for"):
+        dataset.current(home, "uci")
+
+
+def test_current_before_anything_was_made(tmp_path: Path) -> None:
+    assert dataset.current(tmp_path / "dataset", "simulated").source == "simulated"
+
+
+def test_current_notices_other_data(home: Path, tmp_path: Path, simulated: Frame) -> None:
+    copy = copy_of(home, tmp_path)
+    dataset.write_uci_csv(simulated.rows(0, 500), copy / dataset.SIMULATED_DIR / dataset.UCI_NAME)
+    with pytest.raises(UsageError, match="changed since"):
+        dataset.current(copy)
+
+
+@real_data
+def test_real_data_replaces_simulated_data_and_its_label(home: Path, tmp_path: Path, real: Frame) -> None:
+    assert REAL is not None
+    copy = copy_of(home, tmp_path)
+    dataset.write_atomically(copy / dataset.UCI_NAME, (REAL / dataset.UCI_NAME).read_bytes())
+    assert dataset.current(copy).source == "simulated"
+    create(copy, "auto")
+    assert dataset.current_source(copy) == "uci"
+    assert dataset.current(copy).sha256 == real.sha256
+    assert dataset.read_stream_csv(copy / dataset.STREAM_NAME).source == "uci"
+
+
+def test_create_dataset_exit_codes(tmp_path: Path) -> None:
+    home = tmp_path / "project" / "dataset"
+    unavailable = create_dataset("--source", "uci", "--dataset-dir", str(home), cwd=tmp_path)
+    assert (unavailable.returncode, unavailable.stdout) == (1, "")
+    assert "cannot be downloaded" in unavailable.stderr
+    dataset.write_atomically(home / dataset.UCI_NAME, b"not it")
+    refused = create_dataset("--dataset-dir", str(home), cwd=tmp_path)
+    assert (refused.returncode, refused.stdout) == (2, "")
+    assert "not the published data set" in refused.stderr
+    assert "Traceback" not in refused.stderr + unavailable.stderr
+    assert create_dataset("--source", "other", cwd=tmp_path).returncode == 2
+    assert "exit status" in create_dataset("--help", cwd=tmp_path).stdout
+
+
+def test_write_atomically_leaves_the_old_file_when_interrupted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "file"
+    dataset.write_atomically(path, b"old")
+    write_bytes = Path.write_bytes
+
+    def write_half(self: Path, content: bytes) -> None:
+        write_bytes(self, content[:1])
+        raise OSError("disk full")
+
+    monkeypatch.setattr(Path, "write_bytes", write_half)
+    with pytest.raises(OSError, match="disk full"):
+        dataset.write_atomically(path, b"new")
+    assert path.read_bytes() == b"old"
