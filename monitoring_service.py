@@ -18,23 +18,32 @@ import json
 import logging
 import math
 import time
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Self
+from typing import Any, Self
 
 import numpy as np
 
 from airquality.dataset import write_atomically
-from airquality.drift import ALARMS, DAILY, KINDS, MIN_TRUTHS, WEEKLY, ErrorSums, Judge, Window, WindowKind, load_judge
+from airquality.drift import (
+    ALARM_FAMILIES,
+    DAILY,
+    KINDS,
+    MIN_TRUTHS,
+    WEEKLY,
+    ErrorSums,
+    Judge,
+    Window,
+    WindowKind,
+    load_judge,
+)
 from airquality.errors import ContractError
+from airquality.metrics import ConsumerMetrics
 from airquality.report_process import OpenWriter, ReportProcess, ReportResult, evidently_writer
 from airquality.schemas import RAW_COLUMNS, Reading, isoformat
 from airquality.settings import Settings
-
-if TYPE_CHECKING:
-    from airquality.metrics import ConsumerMetrics
 
 SUMMARY_NAME = "monitoring_summary.json"
 #: Above this many unfinished windows the consumer should stop polling until reports have caught up.
@@ -348,8 +357,9 @@ class MonitoringService:
         )
 
     def _show_alarms(self) -> None:
-        for alarm in ALARMS:
-            self._metrics.open_alarms.labels(alarm).set(sum(alarm in monitor.alarms for monitor in self._monitors.values()))
+        counts = Counter(alarm.partition(":")[0] for monitor in self._monitors.values() for alarm in monitor.alarms)
+        for family in ALARM_FAMILIES:
+            self._metrics.open_alarms.labels(family).set(counts[family])
 
     def write_summary(self, counts: Mapping[str, Any]) -> None:
         """Write ``monitoring_summary.json`` atomically.

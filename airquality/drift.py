@@ -22,7 +22,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from airquality.errors import ContractError, UsageError
-from airquality.schemas import DAILY_HOURS, DEVICE_COLUMNS, RAW_COLUMNS, TARGET, WEEKLY_HOURS, hour_of, isoformat
+from airquality.schemas import DAILY_HOURS, DEVICE_COLUMNS, RAW_COLUMNS, TARGET, WEEKLY_HOURS, hour_of
 
 Floats = NDArray[np.float64]
 Hours = NDArray[np.int64]
@@ -34,11 +34,15 @@ JUDGED_COLUMNS = (*DEVICE_COLUMNS, "NOx(GT)", "NO2(GT)")
 EXPECTED_COLUMNS = (TARGET, *JUDGED_COLUMNS)
 #: The closed set of alarms.
 ALARMS = ("data_drift", "prediction_drift", "performance", *(f"missing:{name}" for name in EXPECTED_COLUMNS))
+#: What stands before the colon of each alarm.
+ALARM_FAMILIES = tuple(dict.fromkeys(alarm.partition(":")[0] for alarm in ALARMS))
 #: Below this many measured truths a window's error says nothing.
 MIN_TRUTHS = 12
 REFERENCE_NAME = "reference.csv"
 CALIBRATION_NAME = "reference_calibration.json"
 
+_SCALE_QUANTILE = 0.9
+_BLOCK_HOURS = 28 * 24
 _INDEX = {name: index for index, name in enumerate(RAW_COLUMNS)}
 
 
@@ -90,10 +94,15 @@ class Window:
     def digest(self) -> str:
         """Return the SHA-256 of everything the window was made of; the verdict follows from it and the calibration."""
         head = json.dumps([self.station_id, self.kind.name, self.end_hour, self.model_version])
-        digest = hashlib.sha256(head.encode())
-        for array in (self.hours, np.where(np.isnan(self.values), np.nan, self.values), self.predictions):
-            digest.update(np.ascontiguousarray(array).tobytes())
-        return digest.hexdigest()
+        return hashlib.sha256(f"{head}{_digest(self.hours, self.values, self.predictions)}".encode()).hexdigest()
+
+
+def _digest(hours: Hours, values: Floats, predictions: Floats) -> str:
+    """Return the SHA-256 of a table of hours, every NaN written alike."""
+    digest = hashlib.sha256(np.ascontiguousarray(hours, dtype="<i8").tobytes())
+    for table in (values, predictions):
+        digest.update(np.ascontiguousarray(np.where(np.isnan(table), np.nan, table), dtype="<f8").tobytes())
+    return digest.hexdigest()
 
 
 # ---- statistic ----
@@ -201,19 +210,70 @@ class Threshold:
     """A limit on the largest scaled statistic over the columns, and how it was arrived at.
 
     ``scales`` holds, per column, what the statistic is divided by, in the column's unit. ``budget`` is the share of
-    fault-free windows that may exceed ``limit``; ``held_out_rate`` the share that did, each block of ``windows``
-    judged by a limit calibrated without it.
+    windows without known faults that may exceed ``limit``; ``held_out_rate`` the share that did when each block of
+    four weeks was judged by a limit calibrated without it. ``windows`` counts the distinct windows, ``basis`` says of what.
     """
 
     scales: Mapping[str, float]
     limit: float
     budget: float
-    windows: int
     held_out_rate: float
+    windows: int
+    basis: str
 
     def of(self, column: str) -> float:
         """Return the threshold of ``column`` in the column's own unit."""
         return self.scales[column] * self.limit
+
+
+def calibrate(columns: Sequence[str], statistics: Floats, starts: Hours, budget: float, basis: str) -> Threshold:
+    """Return the threshold that a share ``budget`` of windows without known faults exceeds.
+
+    A column's scale is the 0.9-quantile of its own statistics, so that restless columns do not use up the budget.
+
+    Args:
+        columns: The names of the columns of ``statistics``.
+        statistics: ``(n_windows, n_columns)``, NaN where a column was not judged.
+        starts: ``(n_windows,)``, the first hour of each window. A window may occur more than once, against other references.
+        budget: As a share of windows, not of columns.
+        basis: What the windows were made of, in words.
+
+    Raises:
+        UsageError: there are fewer distinct windows than the budget can resolve.
+    """
+    judged = ~np.isnan(statistics).all(axis=1)
+    statistics, starts = statistics[judged], starts[judged]
+    n_windows = len(np.unique(starts))
+    if n_windows * budget < 1.0:
+        raise UsageError(f"{n_windows} windows are too few to calibrate a budget of {budget:.1%} on: give it more history")
+    scales, limit = _scales_and_limit(statistics, budget)
+    return Threshold(
+        scales=dict(zip(columns, scales.tolist(), strict=True)),
+        limit=limit,
+        budget=budget,
+        held_out_rate=_held_out_rate(statistics, starts // _BLOCK_HOURS, budget),
+        windows=n_windows,
+        basis=basis,
+    )
+
+
+def _scales_and_limit(statistics: Floats, budget: float) -> tuple[Floats, float]:
+    scales = np.nanquantile(statistics, _SCALE_QUANTILE, axis=0)
+    return scales, float(np.quantile(_largest(statistics, scales), 1.0 - budget, method="higher"))
+
+
+def _largest(statistics: Floats, scales: Floats) -> Floats:
+    return np.asarray(np.nanmax(statistics / scales, axis=1), dtype=np.float64)
+
+
+def _held_out_rate(statistics: Floats, blocks: Hours, budget: float) -> float:
+    """Return the share of windows above a limit calibrated without the calendar block they lie in."""
+    exceeding = 0
+    for block in np.unique(blocks):
+        held_out = blocks == block
+        scales, limit = _scales_and_limit(statistics[~held_out], budget)
+        exceeding += int(np.sum(_largest(statistics[held_out], scales) > limit))
+    return exceeding / len(statistics)
 
 
 @dataclass(frozen=True, slots=True)
@@ -346,6 +406,10 @@ class Reference:
     values: Floats
     predictions: Floats
 
+    def digest(self) -> str:
+        """Return the SHA-256 of the three arrays."""
+        return _digest(self.hours, self.values, self.predictions)
+
 
 class Judge:
     """Compare windows with one reference under one calibration."""
@@ -386,7 +450,7 @@ def _distance(
 
 
 def read_reference(path: Path) -> Reference:
-    """Read ``reference.csv`` (or any file of its columns: ``DateTime``, the raw columns, ``prediction``; empty is missing).
+    """Read ``reference.csv``: ``DateTime``, the raw columns and ``prediction``; an empty cell is a missing value.
 
     Raises:
         UsageError: the file is absent.
@@ -411,15 +475,6 @@ def _read_rows(rows: Iterable[Sequence[str]]) -> tuple[Hours, Floats]:
     hours = np.array([hour_of(datetime.fromisoformat(row[0])) for row in cells], dtype=np.int64)
     numbers = np.array([[float(cell) if cell else math.nan for cell in row[1:]] for row in cells], dtype=np.float64)
     return hours, numbers
-
-
-def reference_csv(reference: Reference) -> str:
-    """Return the text of ``reference.csv``; every float64 comes back exactly, missing is empty."""
-    lines = [",".join(_REFERENCE_HEADER)]
-    table = np.column_stack((reference.values, reference.predictions)).tolist()
-    for hour, row in zip(reference.hours.tolist(), table, strict=True):
-        lines.append(",".join((isoformat(hour), *("" if math.isnan(cell) else repr(cell) for cell in row))))
-    return "\n".join(lines) + "\n"
 
 
 def load_judge(dataset_dir: Path) -> Judge:

@@ -23,7 +23,7 @@ import pandas as pd
 
 from airquality import report_pages
 from airquality.dataset import write_atomically
-from airquality.drift import JUDGED_COLUMNS, KINDS, MIN_TRUTHS, Floats, Judge, Window, reference_csv
+from airquality.drift import JUDGED_COLUMNS, KINDS, MIN_TRUTHS, Floats, Judge, Window
 from airquality.errors import ContractError
 from airquality.schemas import RAW_COLUMNS, TARGET, datetime_of
 
@@ -35,7 +35,7 @@ with warnings.catch_warnings():
 #: Raised when the same window would give another page, so that reports on disk are made anew.
 _LAYOUT = 1
 _PREDICTION = "prediction"
-_OWN_VERDICT = re.compile(r"Data drift (?:not )?detected\. Drift detection method: K-S p_value\. Drift score: ([-+.\de]+)")
+_OWN_VERDICT = re.compile(r"Data drift (?:not )?detected\. Drift detection method: K-S p_value\. Drift score: [-+.\de]+")
 _RANDOM_ID = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}|(?<=metric_)[0-9a-f]{32}")
 
 
@@ -46,7 +46,7 @@ class ReportWriter:
         self._reports_dir = reports_dir
         self._calibration = judge.calibration
         self._reference = _table(judge.reference.values, judge.reference.predictions)
-        basis = json.dumps([_LAYOUT, judge.calibration.to_json()]) + reference_csv(judge.reference)
+        basis = json.dumps([_LAYOUT, judge.calibration.to_json(), judge.reference.digest()])
         self._basis = hashlib.sha256(basis.encode()).hexdigest()
         self._sidecars: dict[Path, tuple[int, report_pages.Sidecar]] = {}  # by path, with the time it was written
 
@@ -80,7 +80,7 @@ class ReportWriter:
             yield
 
     def _path(self, window: Window) -> Path:
-        """Return where the report goes: beside those of its kind, in a folder of its station once there is a second station."""
+        """Return where the report goes: in its kind's folder, and there in its station's once there is a second station."""
         folder = self._reports_dir / window.kind.name
         if self._has_others(window.station_id):
             self._part_stations()
@@ -135,9 +135,9 @@ def _has(path: Path, digest: str) -> bool:
 
 def plan(window: Window) -> tuple[list[str], list[tuple[str, str]]]:
     """Return the columns whose distribution is drawn, and (what, why) of everything that is left out of the plots."""
-    present = dict(zip(RAW_COLUMNS, (~np.isnan(window.values)).any(axis=0).tolist(), strict=True))
-    columns = [name for name in JUDGED_COLUMNS if present[name]]
-    left_out = [(name, "no value in this window") for name in JUDGED_COLUMNS if not present[name]]
+    seen = dict(zip(RAW_COLUMNS, (~np.isnan(window.values)).sum(axis=0).tolist(), strict=True))
+    columns = [name for name in JUDGED_COLUMNS if seen[name]]
+    left_out = [(name, "no value in this window") for name in JUDGED_COLUMNS if not seen[name]]
     n_truths = window.verdict.performance.n
     if window.verdict.too_few_truths:
         left_out.append(
@@ -154,16 +154,16 @@ def _table(values: Floats, predictions: Floats) -> pd.DataFrame:
 
 def _evidence(
     reference: pd.DataFrame, current: pd.DataFrame, columns: Sequence[str], window: Window
-) -> tuple[str, Mapping[str, float]]:
+) -> tuple[str, dict[str, float]]:
     """Return Evidently's page and the KS p-value of each drawn column."""
     drawn = [*columns, _PREDICTION]
     metrics: list[Any] = [ValueDrift(column=name, method="ks") for name in drawn]
-    regression = []
+    regression = None
     if not window.verdict.too_few_truths:
-        drawn.append(TARGET)
         metrics += [RMSE(), MAE(), R2Score()]
         regression = [Regression(target=TARGET, prediction=_PREDICTION)]
-    definition = DataDefinition(numerical_columns=drawn, regression=regression or None)
+        drawn.append(TARGET)
+    definition = DataDefinition(numerical_columns=drawn, regression=regression)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # R2 of an hour of the day that occurs once, and the like
         snapshot = Report(metrics, include_tests=False).run(
@@ -172,24 +172,29 @@ def _evidence(
             timestamp=datetime_of(window.end_hour),
         )
         page = snapshot.get_html_str(as_iframe=False)
-    return _as_evidence(page, len(columns) + 1), _ks_p_values(snapshot.dict())
+    p_values = _ks_p_values(snapshot.dict())
+    return _as_evidence(page, list(p_values.values())), p_values
 
 
 def _ks_p_values(result: Mapping[str, Any]) -> dict[str, float]:
-    return {
-        m["config"]["column"]: float(m["value"]) for m in result["metrics"] if m["config"]["type"].endswith(":ValueDrift")
-    }
+    drifts = (metric for metric in result["metrics"] if metric["config"]["type"].endswith(":ValueDrift"))
+    return {metric["config"]["column"]: float(metric["value"]) for metric in drifts}
 
 
-def _as_evidence(page: str, n_columns: int) -> str:
-    """Replace Evidently's own verdicts by their p-value, and its random ids by running numbers: same window, same bytes."""
-    page, n_replaced = _OWN_VERDICT.subn(r"KS p-value \1: evidence only, the verdict stands at the top of this page", page)
-    if n_replaced != n_columns:
-        raise ContractError(f"{n_replaced} verdicts found on Evidently's page, not {n_columns}: its wording has changed")
-    ids: dict[str, str] = {}
-    return _RANDOM_ID.sub(
-        lambda match: ids.setdefault(match[0], f"{len(ids):032x}"), page.replace("Drift in column", "Distribution of")
-    )
+def _as_evidence(page: str, p_values: Sequence[float]) -> str:
+    """Replace Evidently's own verdicts by their p-value, and its random ids by running numbers: same window, same bytes.
+
+    Args:
+        page: Evidently's page, which holds one verdict per column.
+        p_values: In the order of the columns on the page.
+    """
+    texts = [f"Kolmogorov-Smirnov p-value {report_pages.p_value(p)} (evidence; the verdict is above)" for p in p_values]
+    if len(_OWN_VERDICT.findall(page)) != len(texts):
+        raise ContractError("Evidently's page does not hold one verdict per column: its wording has changed")
+    remaining = iter(texts)
+    page = _OWN_VERDICT.sub(lambda _: next(remaining), page).replace("Drift in column", "Distribution of")
+    numbers: dict[str, str] = {}
+    return _RANDOM_ID.sub(lambda match: numbers.setdefault(match[0], f"{len(numbers):032x}"), page)
 
 
 def _with_header(page: str, header: str) -> str:
