@@ -3,7 +3,7 @@
 The choice is made by :func:`start`, in this order, and told to the user in one line (``Broker.description``):
 
 1. ``KAFKA_BOOTSTRAP_SERVERS`` is set: that broker; nothing is started.
-2. A real single-node Apache Kafka (KRaft), if Java 17 or newer is here and its jars are in the cache or Maven can bring them.
+2. A real single-node Apache Kafka (KRaft), if there is Java 17 or newer and its jars are in the cache or Maven brings them.
 3. librdkafka's mock cluster, which keeps records in memory but no transactional offsets, fences nobody and compacts nothing.
 
 ``AIR_QUALITY_BROKER=real|mock`` forces a kind; ``AIR_QUALITY_CACHE`` moves the jar cache from
@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import fcntl
 import logging
 import os
 import re
@@ -28,10 +29,10 @@ import threading
 import time
 import uuid
 from base64 import urlsafe_b64encode
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, NoReturn, Self
+from typing import Any, BinaryIO, Literal, NoReturn, Self
 
 from kafka import KafkaAdminClient
 from kafka.errors import KafkaError
@@ -122,6 +123,10 @@ class Broker:
     #: What ``Settings.kafka_api_version`` must be for this broker; None lets the client ask.
     api_version: str | None = None
 
+    def wait(self) -> None:
+        """Wait until the broker ends by itself, which only a real one can do; Ctrl-C interrupts."""
+        threading.Event().wait()
+
     def close(self) -> None:
         """Give back what was started for this broker; a second call does nothing."""
 
@@ -174,7 +179,15 @@ class Installation:
         """Return the command line of one of Kafka's main classes, run in a data directory."""
         # The first compiler tier and the serial collector halve the CPU time of a start; one laptop needs no more.
         options = [f"-Xmx{heap_mb}m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1", "-XX:+ExitOnOutOfMemoryError"]
-        return [self.java, *options, "-Dlog4j2.configurationFile=log4j2.xml", "-cp", f"{self.jars}/*", main_class, *arguments]
+        return [
+            self.java,
+            *options,
+            "-Dlog4j2.configurationFile=log4j2.xml",
+            "-cp",
+            f"{self.jars}/*",
+            main_class,
+            *arguments,
+        ]
 
 
 class RealBroker(Broker):
@@ -188,10 +201,10 @@ class RealBroker(Broker):
 
         Args:
             installation: What :func:`install` returned.
-            data_dir: Where records, configuration and ``kafka.log`` live; kept. None: a temporary one that ``close`` removes.
+            data_dir: Where records, configuration and ``kafka.log`` live. None: a temporary one that ``close`` removes.
             port: The client port; None: any free one.
         """
-        self._installation = installation
+        self.installation = installation
         self._temporary = data_dir is None
         self.data_dir = Path(tempfile.mkdtemp(prefix="air-quality-kafka-")) if data_dir is None else data_dir.absolute()
         self._port = _free_port() if port is None else port
@@ -200,7 +213,9 @@ class RealBroker(Broker):
         self._log_start = 0
         servers = f"{_LOOPBACK}:{self._port}"
         kept = "removed at the end" if self._temporary else "kept"
-        description = f"Broker: Apache Kafka {KAFKA_VERSION} at {servers}, started here; its data are in {self.data_dir} ({kept})"
+        description = (
+            f"Broker: Apache Kafka {KAFKA_VERSION} at {servers}, started here; its data are in {self.data_dir} ({kept})"
+        )
         super().__init__("real", servers, description)
 
     @property
@@ -217,17 +232,24 @@ class RealBroker(Broker):
         """Start the JVM and return once it answers a metadata request; does nothing while it runs.
 
         Raises:
-            UsageError: the port is taken.
+            UsageError: the port is taken, or the data directory is in use or cannot be written.
             Unavailable: the JVM ended or did not answer in time; the message carries the end of its log.
         """
-        if self._jvm is not None:
+        if self._jvm is not None and self._jvm.poll() is None:
             return
+        self.kill()  # lay to rest a JVM that ended by itself
         if not _is_free(self._port):
             raise UsageError(f"port {self._port} of {_LOOPBACK} is taken: stop what listens there, or choose another port")
-        self._prepare_data_dir()
         try:
-            self._launch()
+            self.data_dir.mkdir(parents=True, exist_ok=True)
+            with self.log_path.open("ab") as log:
+                self._lock(log)
+                self._write_configuration()
+                self._launch(log)
             self._await_ready()
+        except OSError as error:
+            self.kill()
+            raise UsageError(f"the data directory {self.data_dir} cannot be used: {error}") from error
         except BaseException:
             self.kill()
             raise
@@ -265,8 +287,20 @@ class RealBroker(Broker):
             self._jvm.wait()
         raise Unavailable(self._death_notice())
 
-    def _prepare_data_dir(self) -> None:
-        self.data_dir.mkdir(parents=True, exist_ok=True)
+    def _lock(self, log: BinaryIO) -> None:
+        """Claim the data directory for as long as anybody, and that will be the JVM, has ``log`` open.
+
+        Kafka locks its directories too, but only after it has appended to the metadata log: a second node started by
+        mistake would die, and leave the first one unable to shut down.
+        """
+        try:
+            fcntl.flock(log, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise UsageError(
+                f"a running Kafka uses the data directory {self.data_dir}: stop it, or choose another"
+            ) from error
+
+    def _write_configuration(self) -> None:
         (self.data_dir / "log4j2.xml").write_text(_LOG4J)
         (self.data_dir / "server.properties").write_text(_server_properties(self._port, _free_port()))
         if not (self.data_dir / "topics" / "meta.properties").exists():
@@ -274,29 +308,33 @@ class RealBroker(Broker):
 
     def _format(self) -> None:
         cluster_id = urlsafe_b64encode(uuid.uuid4().bytes)[:22].decode()
-        command = self._installation.command(
+        command = self.installation.command(
             "kafka.tools.StorageTool", "format", f"--cluster-id={cluster_id}", "--config=server.properties", heap_mb=64
         )
         done = subprocess.run(
-            command, cwd=self.data_dir, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, check=False
+            command,
+            cwd=self.data_dir,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            check=False,
         )
         if done.returncode:
             said = _tail(done.stdout.decode(errors="replace"))
             raise Unavailable(f"Apache Kafka could not format {self.data_dir}:\n{said}")
 
-    def _launch(self) -> None:
-        with self.log_path.open("ab") as log:
-            self._log_start = log.tell()
-            # A session of its own keeps the terminal's Ctrl-C from the JVM: consumers commit first, then close() ends it.
-            # Paths inside the data directory are relative, so that blanks, commas and umlauts in its name cannot hurt.
-            self._jvm = subprocess.Popen(
-                self._installation.command("kafka.Kafka", "server.properties", heap_mb=512),
-                cwd=self.data_dir,
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=subprocess.STDOUT,
-                start_new_session=True,
-            )
+    def _launch(self, log: BinaryIO) -> None:
+        self._log_start = log.tell()
+        # A session of its own keeps the terminal's Ctrl-C from the JVM: consumers commit first, then close() ends it.
+        # Paths inside the data directory are relative, so that blanks, commas and umlauts in its name cannot hurt.
+        self._jvm = subprocess.Popen(
+            self.installation.command("kafka.Kafka", "server.properties", heap_mb=512),
+            cwd=self.data_dir,
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+        )
         self._watchdog = self._set_watchdog(self._jvm.pid)
 
     def _set_watchdog(self, pid: int) -> subprocess.Popen[bytes]:
@@ -402,7 +440,9 @@ def _answers(port: int) -> bool:
     """Ask the broker for its cluster; only one that is registered and unfenced lists itself."""
     try:
         socket.create_connection((_LOOPBACK, port), timeout=1).close()  # first: kafka-python logs every refusal
-        admin = KafkaAdminClient(bootstrap_servers=f"{_LOOPBACK}:{port}", bootstrap_timeout_ms=5_000, request_timeout_ms=5_000)
+        admin = KafkaAdminClient(
+            bootstrap_servers=f"{_LOOPBACK}:{port}", bootstrap_timeout_ms=5_000, request_timeout_ms=5_000
+        )
     except (OSError, KafkaError):
         return False
     try:
@@ -502,31 +542,37 @@ def _collect(maven: str, jars: Path, say: Say) -> None:
 def _run_maven(maven: str, work: str, say: Say) -> None:
     """Copy the jars into ``jars`` under the directory ``work``, which holds the pom."""
     command = [maven, "-B", "dependency:copy-dependencies"]
-    downloads, errors = 0, []
     with subprocess.Popen(
         command, cwd=work, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
     ) as process:
         limit = threading.Timer(MAVEN_TIMEOUT_SECONDS, process.kill)
         limit.start()
         try:
-            for line in process.stdout or ():
-                if "[ERROR]" in line:
-                    errors.append(line.strip())
-                if line.startswith("Downloaded"):
-                    downloads += 1
-                    if downloads % 50 == 0:
-                        say(f"... {downloads} files")
+            output = list(_with_progress(process.stdout or (), say))
         finally:
             limit.cancel()
     if process.returncode:
-        raise Unavailable(f"Maven could not bring Apache Kafka: {_maven_reason(errors)}")
+        raise Unavailable(f"Maven could not bring Apache Kafka {KAFKA_VERSION}: {_maven_reason(output, say)}")
 
 
-def _maven_reason(errors: list[str]) -> str:
-    """Return the cause out of Maven's first error line, which names it last."""
+def _with_progress(lines: Iterable[str], say: Say) -> Iterator[str]:
+    downloads = 0
+    for line in lines:
+        if line.startswith("Downloaded"):
+            downloads += 1
+            if downloads % 50 == 0:
+                say(f"... {downloads} files")
+        yield line.strip()
+
+
+def _maven_reason(output: list[str], say: Say) -> str:
+    """Return the cause in Maven's output: the last links of the chain in its first error line, else what it said last."""
+    errors = [line for line in output if line.startswith("[ERROR]")] or [line for line in reversed(output) if line]
     if not errors:
-        return f"it said nothing, or ran longer than {MAVEN_TIMEOUT_SECONDS:.0f} s"
-    return errors[0].removeprefix("[ERROR] ").removesuffix(" -> [Help 1]")
+        return f"it said nothing within {MAVEN_TIMEOUT_SECONDS:.0f} s"
+    say(f"Maven: {errors[0]}")
+    chain = errors[0].removeprefix("[ERROR] ").removesuffix(" -> [Help 1]").split(": ")
+    return ": ".join(chain[-2:])
 
 
 def start(prefer: str | None = None, data_dir: Path | None = None, say: Say = _log.info, port: int | None = None) -> Broker:
@@ -588,7 +634,8 @@ def main(argv: list[str] | None = None) -> int:
         _say(f"error: {error}")
         return 2 if isinstance(error, UsageError) else 1
     except KeyboardInterrupt:
-        return 0
+        _say("interrupted")
+        return 1
     return 0
 
 
@@ -599,8 +646,8 @@ def _say(line: str) -> None:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -m airquality.embedded_kafka",
-        description="Run one Kafka broker without containers, until Ctrl-C: a real Apache Kafka if Java and Maven can provide "
-        "one, else librdkafka's mock cluster. The line it prints says which, and the exports make the other programs find it.",
+        description="Run one Kafka broker without containers, until Ctrl-C: a real Apache Kafka if Java and Maven can "
+        "provide one, else librdkafka's mock cluster. Its first line says which; its exports lead other programs to it.",
         epilog=f"A real broker needs Java {MINIMUM_JAVA} or newer (JAVA_HOME or PATH) and, the first time only, Maven and a "
         "network. Environment: AIR_QUALITY_BROKER=real|mock forces a kind; AIR_QUALITY_CACHE is where the jars are kept.",
     )
@@ -614,16 +661,16 @@ def _parser() -> argparse.ArgumentParser:
 def _run(arguments: argparse.Namespace) -> None:
     with start(arguments.broker, arguments.data_dir, _say, arguments.port) as broker:
         if broker.kind == "external":
-            raise UsageError(f"{broker.description}: nothing to start. Unset it, or pass --broker real")
+            raise UsageError(
+                f"nothing to start: KAFKA_BOOTSTRAP_SERVERS={broker.bootstrap_servers}; unset it or pass --broker"
+            )
         print(broker.description)
         print(f"export KAFKA_BOOTSTRAP_SERVERS={broker.bootstrap_servers}")
         if broker.api_version:
             print(f"export KAFKA_API_VERSION={broker.api_version}")
-        _say("Ctrl-C ends it.")
-        sys.stdout.flush()
-        if isinstance(broker, RealBroker):
+        print("Ctrl-C ends it.", flush=True)
+        with contextlib.suppress(KeyboardInterrupt):
             broker.wait()
-        threading.Event().wait()
 
 
 if __name__ == "__main__":
