@@ -1,0 +1,1 @@
+"""Train, select and register the model that is served."""
