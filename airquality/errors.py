@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+#: A message may quote a record, and must fit the headers of its dead letter however large that record is.
+MAX_MESSAGE_CHARACTERS = 500
+
 
 class AirQualityError(Exception):
     """A failure this system knows by name.
@@ -20,7 +23,7 @@ class InvalidRecord(AirQualityError):
     """
 
     def __init__(self, reason: str, message: str) -> None:
-        super().__init__(message)
+        super().__init__(message[:MAX_MESSAGE_CHARACTERS])
         self.reason = reason
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import math
+import reprlib
 import zlib
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -67,7 +68,10 @@ HARD_LIMITS: dict[str, tuple[float, float]] = {
     "RH": (0.0, 105.0),
     "AH": (0.0, 100.0),
 }
-#: The closed set of reasons a record is dead-lettered for, in the order they are checked.
+#: What may be a Kafka key, a file name and part of a message everywhere.
+MAX_STATION_ID_BYTES = 255
+#: The closed set of reasons a record is dead-lettered for: the first three by what it holds (of several faults the first
+#: one in the order of the columns counts), the last two by what was accepted before it.
 DEAD_LETTER_REASONS = ("malformed", "not_finite", "out_of_range", "conflict", "late")
 
 HISTORY_HOURS = 168
@@ -186,11 +190,7 @@ def parse_reading(key: bytes | None, value: bytes | None) -> Reading:
         InvalidRecord: with reason ``malformed``, ``not_finite`` or ``out_of_range``.
     """
     record = _json_object(value)
-    station_id = record.get("station_id")
-    if not isinstance(station_id, str) or not station_id:
-        raise InvalidRecord("malformed", f"station_id must be a non-empty string, not {station_id!r}")
-    if key is not None and key != station_id.encode():
-        raise InvalidRecord("malformed", f"record key {key!r} is not its station_id {station_id!r}")
+    station_id = _parse_station_id(record.get("station_id"), key)
     absent = [name for name in RAW_COLUMNS if name not in record]
     if absent:
         raise InvalidRecord("malformed", f"columns absent (missing values are null): {', '.join(absent)}")
@@ -218,9 +218,23 @@ def _lenient_json(value: bytes) -> Any:
         raise InvalidRecord("malformed", f"not JSON: {error}") from error
 
 
+def _parse_station_id(station_id: object, key: bytes | None) -> str:
+    if not isinstance(station_id, str):
+        raise InvalidRecord("malformed", f"station_id must be a string, not {reprlib.repr(station_id)}")
+    try:
+        name = station_id.encode()
+    except UnicodeEncodeError as error:  # a lone surrogate: JSON can spell it, no key can hold it
+        raise InvalidRecord("malformed", f"station_id {station_id!r}: {error}") from error
+    if not 0 < len(name) <= MAX_STATION_ID_BYTES:
+        raise InvalidRecord("malformed", f"station_id must be of 1 to {MAX_STATION_ID_BYTES} bytes, not {len(name)}")
+    if key is not None and key != name:
+        raise InvalidRecord("malformed", f"record key {key!r} is not its station_id {station_id!r}")
+    return station_id
+
+
 def _parse_hour(text: object) -> int:
     if not isinstance(text, str):
-        raise InvalidRecord("malformed", f"DateTime must be text such as 2005-02-05T03:00:00, not {text!r}")
+        raise InvalidRecord("malformed", f"DateTime must be text such as 2005-02-05T03:00:00, not {reprlib.repr(text)}")
     try:
         return hour_of(datetime.fromisoformat(text))
     except ValueError as error:
@@ -231,7 +245,7 @@ def _parse_value(value: object, name: str, low: float, high: float) -> float:
     if value is None or value == MISSING_MARKER:
         return math.nan
     if isinstance(value, bool) or not isinstance(value, int | float):
-        raise InvalidRecord("malformed", f"{name} must be a number or null, not {value!r}")
+        raise InvalidRecord("malformed", f"{name} must be a number or null, not {reprlib.repr(value)}")
     if isinstance(value, float) and not math.isfinite(value):
         raise InvalidRecord("not_finite", f"{name} is {value}")
     if not low <= value <= high:
