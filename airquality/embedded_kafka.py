@@ -541,7 +541,7 @@ def _collect(maven: str, jars: Path, say: Say) -> None:
 
 def _run_maven(maven: str, work: str, say: Say) -> None:
     """Copy the jars into ``jars`` under the directory ``work``, which holds the pom."""
-    command = [maven, "-B", "dependency:copy-dependencies"]
+    command = [maven, "-B", "org.apache.maven.plugins:maven-dependency-plugin:copy-dependencies"]
     with subprocess.Popen(
         command, cwd=work, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
     ) as process:
