@@ -81,7 +81,7 @@ class FeatureBuffer:
             "newest_hour": self.newest_hour,
             "warmed_hours": self.warmed_hours,
             "history": self._history,
-            "digests": self._digests,
+            "digests": self._digests.copy(),  # the only one that changes in place
         }
 
     @classmethod

@@ -263,7 +263,7 @@ def parsed_or_error(key: bytes | None, value: bytes | None) -> Reading | Invalid
         return error
 
 
-@settings(max_examples=10 * settings().max_examples)
+@settings(max_examples=5 * settings().max_examples)
 @given(
     key=st.none() | st.just(b"station_1") | st.binary(), value=st.none() | st.binary() | odd_records | odd_tokens | spliced
 )
