@@ -28,8 +28,13 @@ class Settings(BaseSettings):
     pred_topic: str = "air_quality.pred"
     state_topic: str = "air_quality.state"
     dlq_topic: str = "air_quality.dlq"
-    topic_partitions: int = Field(3, ge=1, description="partitions of topics this system creates; existing topics keep theirs")
+    topic_partitions: int = Field(
+        3, ge=1, description="partitions of topics this system creates; existing topics keep theirs"
+    )
     consumer_group: str = "air-quality-consumer"
+    consumer_instance_id: str | None = Field(
+        None, description="a name of its own for each consumer of a group: faster restarts"
+    )
 
     # consumer
     max_poll_records: int = Field(500, ge=1)
@@ -65,7 +70,7 @@ class Settings(BaseSettings):
 
 
 def read_settings(**flags: Any) -> Settings:
-    """Return the settings, the ``flags`` that are not None over the environment; raises ``UsageError`` naming what is wrong."""
+    """Return the settings, the ``flags`` that are not None over the environment; raises ``UsageError`` naming faults."""
     try:
         return Settings(**{name: value for name, value in flags.items() if value is not None})
     except ValidationError as error:
