@@ -153,7 +153,7 @@ def calibrate_on(frame: Frame, model: Model, reference: Reference, earlier: Path
     predictions[n_train:] = reference.predictions
     history = History(known.hours, known.values, predictions, n_reference)
     return Calibration(
-        kinds={kind.name: _calibrate_kind(history, kind) for kind in KINDS},
+        kinds={kind.name: calibrate_history(history, kind) for kind in KINDS},
         baseline=Performance.of(reference.predictions, reference.values[:, _INDEX[TARGET]]),
         data_source=frame.source,
         data_hash=known.sha256,
@@ -173,7 +173,8 @@ def _earlier_predictions(path: Path, hours: Hours) -> Floats:
     return predictions
 
 
-def _calibrate_kind(history: History, kind: WindowKind) -> KindCalibration:
+def calibrate_history(history: History, kind: WindowKind) -> KindCalibration:
+    """Return the thresholds of one window kind, calibrated on ``history``."""
     return KindCalibration(
         data=_calibrate_data(history, kind),
         prediction=_calibrate_prediction(history, kind),

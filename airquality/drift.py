@@ -133,13 +133,14 @@ class Distribution:
         n_steps, n_values = len(steps), len(self.values)
         if not n_steps or not n_values:
             return math.nan
-        edges = np.linspace(0.0, 1.0, n_steps + 1)
-        crossing = np.clip(np.searchsorted(self.values, steps) / n_values, edges[:-1], edges[1:])
+        edges = np.arange(n_steps + 1) / n_steps
+        crossing = self.values.searchsorted(steps) / n_values
+        crossing = np.minimum(np.maximum(crossing, edges[:-1]), edges[1:])
         at_edges = np.interp(edges, self._levels, self._integral)
         at_crossing = np.interp(crossing, self._levels, self._integral)
-        width = 2.0 * crossing - edges[:-1] - edges[1:]
-        area = np.dot(steps, width) - np.sum(2.0 * at_crossing - at_edges[:-1] - at_edges[1:])
-        return max(float(area), 0.0)
+        under_steps = steps.dot(2.0 * crossing - edges[:-1] - edges[1:])
+        under_values = 2.0 * at_crossing.sum() - at_edges[:-1].sum() - at_edges[1:].sum()
+        return max(float(under_steps - under_values), 0.0)
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,11 +2,12 @@
 
 The parent never imports the plotting stack. The child is started fresh (``spawn``), is given one window at a time, and
 answers each; a child that dies, or is silent for too long, is killed and replaced, so one bad window costs its own
-report and nothing else. The child ignores SIGINT and SIGTERM, because its parent ends it, and ends when its parent does.
+report and nothing else. The child ignores SIGINT, because its parent ends it, and ends when its parent does.
 """
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import multiprocessing
 import os
@@ -74,7 +75,7 @@ class _Child:
                 raise _ChildFailed(f"no answer within {timeout_seconds:g} s")
             answer: _Answer = self._pipe.recv()
         except (EOFError, OSError) as error:
-            self._process.join(timeout=5.0)
+            self._process.join(timeout=5.0)  # the pipe ends with the process
             raise _ChildFailed(f"the report process died (exit code {self._process.exitcode})") from error
         return answer
 
@@ -86,7 +87,11 @@ class _Child:
             raise _ChildFailed("the report process is gone") from error
 
     def kill(self) -> None:
-        """End the child at once and wait until it has ended."""
+        """End the process; whoever waits for its answer is told. The only method for a second thread."""
+        self._process.kill()
+
+    def discard(self) -> None:
+        """End the process and release what it held."""
         self._process.kill()
         self._process.join()
         self._process.close()
@@ -107,7 +112,7 @@ class ReportProcess:
         self._results: queue.SimpleQueue[tuple[int, ReportResult]] = queue.SimpleQueue()
         self._thread: threading.Thread | None = None
         self._child: _Child | None = None
-        self._lock = threading.Lock()  # guards _child and _closing: the child is killed from either thread
+        self._lock = threading.Lock()  # guards _child and _closing: close() kills the child from another thread
         self._closing = False
 
     def offer(self, ticket: int, window: Window) -> bool:
@@ -122,7 +127,13 @@ class ReportProcess:
         return True
 
     def results(self) -> list[tuple[int, ReportResult]]:
-        """Return the results that have come in since the last call."""
+        """Return the results that have come in since the last call.
+
+        Raises:
+            RuntimeError: the supervising thread ended on a defect of its own; no report would ever come.
+        """
+        if self._thread is not None and not self._thread.is_alive() and not self._closing:
+            raise RuntimeError("the thread that supervises the report process has ended; its traceback was logged")
         found = []
         while not self._results.empty():
             found.append(self._results.get_nowait())
@@ -142,19 +153,20 @@ class ReportProcess:
             self._closing = True
             if self._child is not None:
                 self._child.kill()
-                self._child = None
         if self._thread is not None:
-            while not self._windows.empty():
-                self._windows.get_nowait()
-            self._windows.put(None)
+            with contextlib.suppress(queue.Full):  # full, the thread finds another window and sees that it is closing
+                self._windows.put_nowait(None)
             self._thread.join()
 
     def _run(self) -> None:
-        while (item := self._windows.get()) is not None and not self._closing:
-            ticket, window = item
-            result = self._report(window)
-            if result is not None:
-                self._results.put((ticket, result))
+        try:
+            while (item := self._windows.get()) is not None and not self._closing:
+                ticket, window = item
+                result = self._report(window)
+                if result is not None:
+                    self._results.put((ticket, result))
+        finally:
+            self._end_child()
 
     def _report(self, window: Window) -> ReportResult | None:
         """Return the window's result after at most two attempts; ``None`` if the process was closed meanwhile."""
@@ -183,14 +195,17 @@ class ReportProcess:
                 raise _ChildFailed("closed")
             if self._child is not None:
                 return self._child
-            child = self._child = _Child(self._open_writer)
+            try:
+                child = self._child = _Child(self._open_writer)
+            except OSError as error:
+                raise _ChildFailed(f"no report process can be started: {error}") from error
         child.answer(_START_TIMEOUT_SECONDS)
         return child
 
     def _end_child(self) -> None:
         with self._lock:
             if self._child is not None:
-                self._child.kill()
+                self._child.discard()
                 self._child = None
 
 
@@ -211,7 +226,6 @@ def evidently_writer(reports_dir: Path, dataset_dir: Path) -> Write:
 def _serve(pipe: Connection, open_writer: OpenWriter) -> None:
     """Answer windows until the pipe or the parent ends. The first answer says that the writer is ready."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.signal(signal.SIGTERM, signal.SIG_IGN)
     os.environ["DO_NOT_TRACK"] = "1"
     os.nice(_CHILD_NICENESS)
     threading.Thread(target=_end_with_parent, daemon=True).start()

@@ -36,7 +36,7 @@ with warnings.catch_warnings():
 _LAYOUT = 1
 _PREDICTION = "prediction"
 _OWN_VERDICT = re.compile(r"Data drift (?:not )?detected\. Drift detection method: K-S p_value\. Drift score: [-+.\de]+")
-_RANDOM_ID = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}|(?<=metric_)[0-9a-f]{32}")
+_RANDOM_ID = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}")
 
 
 class ReportWriter:
@@ -160,7 +160,7 @@ def _evidence(
     metrics: list[Any] = [ValueDrift(column=name, method="ks") for name in drawn]
     regression = None
     if not window.verdict.too_few_truths:
-        metrics += [RMSE(), MAE(), R2Score()]
+        metrics += [RMSE(), MAE(error_distr=False), R2Score()]  # the errors' distribution once
         regression = [Regression(target=TARGET, prediction=_PREDICTION)]
         drawn.append(TARGET)
     definition = DataDefinition(numerical_columns=drawn, regression=regression)
@@ -188,13 +188,16 @@ def _as_evidence(page: str, p_values: Sequence[float]) -> str:
         page: Evidently's page, which holds one verdict per column.
         p_values: In the order of the columns on the page.
     """
-    texts = [f"Kolmogorov-Smirnov p-value {report_pages.p_value(p)} (evidence; the verdict is above)" for p in p_values]
-    if len(_OWN_VERDICT.findall(page)) != len(texts):
+    before, start, rest = page.partition("<script>\n    var metric_")
+    widgets, end, after = rest.partition("</script>")  # the rest of the page, 95 % of it, is fonts and code
+    if len(_OWN_VERDICT.findall(widgets)) != len(p_values):
         raise ContractError("Evidently's page does not hold one verdict per column: its wording has changed")
-    remaining = iter(texts)
-    page = _OWN_VERDICT.sub(lambda _: next(remaining), page).replace("Drift in column", "Distribution of")
+    texts = (f"Kolmogorov-Smirnov p-value {report_pages.p_value(p)} (evidence; the verdict is above)" for p in p_values)
+    widgets = _OWN_VERDICT.sub(lambda _: next(texts), widgets).replace("Drift in column", "Distribution of")
     numbers: dict[str, str] = {}
-    return _RANDOM_ID.sub(lambda match: numbers.setdefault(match[0], f"{len(numbers):032x}"), page)
+    widgets = _RANDOM_ID.sub(lambda match: numbers.setdefault(match[0], f"{len(numbers):032x}"), widgets)
+    page_id = rest[:32]
+    return f"{before}{start}{widgets}{end}{after}".replace(page_id, "0" * 32)
 
 
 def _with_header(page: str, header: str) -> str:

@@ -1,0 +1,73 @@
+"""Stand-ins for the writer of reports, opened in the report process: fast, and faulty on demand."""
+
+from __future__ import annotations
+
+import functools
+import os
+import time
+from pathlib import Path
+
+from airquality.drift import Window
+from airquality.report_process import OpenWriter, Write
+
+
+class NoExceptionError(BaseException):
+    """Evidently has one of these."""
+
+
+def plain(folder: Path) -> OpenWriter:
+    """Return an opener whose writer leaves a small file per window."""
+    return functools.partial(_open, folder, "", "")
+
+
+def faulty(folder: Path, fault: str, when: str) -> OpenWriter:
+    """Return an opener whose writer has ``fault`` on its first window, ``"once"``, or on every daily one, ``"daily"``."""
+    return functools.partial(_open, folder, fault, when)
+
+
+def never_ready() -> Write:
+    """End the process before it has a writer."""
+    os._exit(7)
+
+
+def _open(folder: Path, fault: str, when: str) -> Write:
+    return functools.partial(_write, folder, fault, when)
+
+
+def _write(folder: Path, fault: str, when: str, window: Window) -> Path:
+    (folder / "pid").write_text(str(os.getpid()))
+    if _is_due(folder, when, window):
+        _FAULTS[fault](window)
+    path = folder / f"{window.kind.name}_{window.end_hour}.html"
+    path.write_text(window.station_id)
+    return path
+
+
+def _is_due(folder: Path, when: str, window: Window) -> bool:
+    if when == "once":
+        try:
+            (folder / "begun").touch(exist_ok=False)
+        except FileExistsError:
+            return False
+        return True
+    return window.kind.name == when
+
+
+def _hang(window: Window) -> None:
+    while True:
+        time.sleep(60)
+
+
+def _die(window: Window) -> None:
+    os._exit(3)
+
+
+def _fail(window: Window) -> None:
+    raise ValueError(f"no report of {window.end_hour}")
+
+
+def _fail_beyond_exceptions(window: Window) -> None:
+    raise NoExceptionError("reference metric not found")
+
+
+_FAULTS = {"hang": _hang, "die": _die, "fail": _fail, "fail beyond exceptions": _fail_beyond_exceptions}

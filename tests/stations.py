@@ -1,0 +1,90 @@
+"""Made-up stations for tests: readings, a reference, a judge calibrated on their own past, and windows."""
+
+from __future__ import annotations
+
+import functools
+import math
+from collections.abc import Sequence
+
+import numpy as np
+
+from airquality.drift import KINDS, Calibration, Floats, Judge, Performance, Reference, Window
+from airquality.schemas import RAW_COLUMNS, TARGET, Reading
+from generate_reference_dataset import History, calibrate_history
+from monitoring_service import StationMonitor
+
+FIRST_HOUR = 300_003
+_REFERENCE_HOURS = 600
+_HISTORY_HOURS = 4000
+
+
+def values_of(n_hours: int, seed: int = 0) -> Floats:
+    """Return ``(n_hours, 13)`` of a day's rhythm and wandering noise around 100; NMHC(GT) is silent."""
+    rng = np.random.default_rng(seed)
+    wander = np.empty((n_hours, len(RAW_COLUMNS)))
+    level = np.zeros(len(RAW_COLUMNS))
+    for hour in range(n_hours):
+        level = 0.9 * level + rng.normal(0, 4, len(RAW_COLUMNS))
+        wander[hour] = level
+    rhythm = 20 * np.sin(2 * np.pi * np.arange(n_hours) / 24)
+    values = 100 + rhythm[:, np.newaxis] + wander
+    values[:, RAW_COLUMNS.index(TARGET)] /= 40
+    values[:, RAW_COLUMNS.index("NMHC(GT)")] = np.nan
+    return values
+
+
+def predictions_of(values: Floats, seed: int = 1) -> Floats:
+    """Return predictions that miss the truth by 0.3 mg/m3."""
+    return np.maximum(values[:, RAW_COLUMNS.index(TARGET)] + np.random.default_rng(seed).normal(0, 0.3, len(values)), 0.0)
+
+
+@functools.cache
+def judge(data_source: str = "uci") -> Judge:
+    """Return a judge whose reference is the end of a made-up history, calibrated on that history."""
+    values = values_of(_HISTORY_HOURS)
+    hours = np.arange(FIRST_HOUR - _HISTORY_HOURS, FIRST_HOUR)
+    predictions = predictions_of(values)
+    rows = slice(_HISTORY_HOURS - _REFERENCE_HOURS, None)
+    reference = Reference(hours[rows], values[rows], predictions[rows])
+    history = History(hours, values, predictions, _REFERENCE_HOURS)
+    return Judge(
+        reference,
+        Calibration(
+            kinds={kind.name: calibrate_history(history, kind) for kind in KINDS},
+            baseline=Performance.of(reference.predictions, reference.values[:, 0]),
+            data_source=data_source,
+            data_hash="data",
+            model_hash="model",
+        ),
+    )
+
+
+def readings_of(values: Floats, station_id: str = "station_1", hours: Sequence[int] | None = None) -> list[Reading]:
+    """Return ``values`` as readings, one an hour from ``FIRST_HOUR`` on unless ``hours`` says otherwise."""
+    at = range(FIRST_HOUR, FIRST_HOUR + len(values)) if hours is None else hours
+    return [Reading(station_id, hour, tuple(row)) for hour, row in zip(at, values.tolist(), strict=True)]
+
+
+def windows_of(
+    values: Floats, predictions: Floats | None = None, *, by: Judge | None = None, station_id: str = "station_1"
+) -> list[Window]:
+    """Return the windows that gap-free ``values`` close."""
+    monitor = StationMonitor(station_id, by or judge())
+    made = predictions_of(np.nan_to_num(values, nan=2.5)) if predictions is None else predictions
+    windows = []
+    for reading, prediction in zip(readings_of(values, station_id), made.tolist(), strict=True):
+        windows += monitor.observe(reading, prediction, "1")
+    return windows
+
+
+def without(values: Floats, *columns: str, rows: slice = slice(None)) -> Floats:
+    """Return a copy of ``values`` in which ``columns`` are missing."""
+    return changed(values, dict.fromkeys(columns, math.nan), rows=rows)
+
+
+def changed(values: Floats, added: dict[str, float], rows: slice = slice(None)) -> Floats:
+    """Return a copy of ``values`` with a number added to some columns."""
+    copy = values.copy()
+    for column, amount in added.items():
+        copy[rows, RAW_COLUMNS.index(column)] += amount
+    return copy

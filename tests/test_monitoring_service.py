@@ -1,0 +1,495 @@
+"""Windows against an oracle under every cutting and crash; reports made, failed, hung; counters, alarms, summary."""
+
+from __future__ import annotations
+
+import copy
+import json
+import math
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import report_writers
+import stations
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from prometheus_client import CollectorRegistry
+
+from airquality.drift import KINDS, Performance, Window
+from airquality.errors import ContractError, UsageError
+from airquality.metrics import ConsumerMetrics
+from airquality.report_process import OpenWriter, ReportResult
+from airquality.schemas import Reading, isoformat
+from airquality.settings import Settings
+from monitoring_service import MAX_BACKLOG, SUMMARY_NAME, MonitoringService, StationMonitor
+
+ROOT = Path(__file__).resolve().parent.parent
+FIRST = stations.FIRST_HOUR
+
+
+# ---- one station ----
+
+
+def monitor() -> StationMonitor:
+    return StationMonitor("station_1", stations.judge())
+
+
+def observe_all(observer: StationMonitor, hours: Sequence[int], version: str = "1") -> list[list[Window]]:
+    """Observe a row at each hour, its values and prediction made of the hour alone, and report every window as made."""
+    return [_finish(observer, observer.observe(_row(hour), 2.0 + hour % 7 / 10, version)) for hour in hours]
+
+
+def _row(hour: int) -> Reading:
+    values = 100 + 10 * np.random.default_rng(hour).normal(size=13)
+    values[0] = math.nan if hour % 5 == 0 else 2.5
+    return Reading("station_1", hour, tuple(values.tolist()))
+
+
+def _finish(observer: StationMonitor, windows: list[Window]) -> list[Window]:
+    for window in windows:
+        observer.take_result(ReportResult(window.station_id, window.kind.name, window.end_hour, "generated"))
+    return windows
+
+
+def expected_windows(hours: Sequence[int]) -> list[list[tuple[str, int, list[int]]]]:
+    """The oracle: per row, the (kind, end hour, hours) of the windows it closes, from the definition alone."""
+    closed = []
+    for position, hour in enumerate(hours):
+        before = hours[:position]
+        closed.append([window for kind in KINDS for window in _passed(before, hour - 1, kind.hours, kind.name)])
+        closed[-1] += [
+            (kind.name, hour, [h for h in hours[: position + 1] if h > hour - kind.hours])
+            for kind in KINDS
+            if (hour - hours[0] + 1) % kind.hours == 0
+        ]
+    return closed
+
+
+def _passed(before: Sequence[int], last: int, length: int, kind: str) -> list[tuple[str, int, list[int]]]:
+    """The window of the latest row before, if it ends after that row and no later than ``last``."""
+    if not before:
+        return []
+    end = before[0] + (before[-1] - before[0]) // length * length + length - 1
+    return [(kind, end, [h for h in before if h > end - length])] if before[-1] < end <= last else []
+
+
+def described(closed: list[list[Window]]) -> list[list[tuple[str, int, list[int]]]]:
+    return [[(w.kind.name, w.end_hour, w.hours.tolist()) for w in windows] for windows in closed]
+
+
+gaps = st.lists(st.one_of(st.just(1), st.just(1), st.integers(1, 30), st.integers(1, 400)), max_size=120)
+
+
+@given(gaps)
+@settings(max_examples=60, deadline=None)
+def test_windows_are_event_time_windows_from_the_first_prediction_on(gaps: list[int]) -> None:
+    hours = (FIRST + np.cumsum([0, *gaps])).tolist()
+    assert described(observe_all(monitor(), hours)) == expected_windows(hours)
+
+
+@given(gaps, st.data())
+@settings(max_examples=40, deadline=None)
+def test_a_crash_at_any_row_changes_nothing(gaps: list[int], data: st.DataObject) -> None:
+    hours = (FIRST + np.cumsum([0, *gaps])).tolist()
+    whole, cut = monitor(), data.draw(st.integers(0, len(hours)))
+    uncut = observe_all(whole, hours)
+    first = monitor()
+    observe_all(first, hours[:cut])
+    second = StationMonitor.from_state(through_codec(first.state()), stations.judge())
+    replayed = observe_all(second, hours[cut:])
+    assert [w.digest() for ws in replayed for w in ws] == [w.digest() for ws in uncut[cut:] for w in ws]
+    assert_same_state(second.state(), whole.state())
+
+
+def through_codec(state: Mapping[str, Any]) -> dict[str, Any]:
+    """Return ``state`` as it comes back from a snapshot: JSON without NaN, arrays by their bytes; under 40 KB."""
+    arrays = {name: value for name, value in state.items() if isinstance(value, np.ndarray)}
+    text = json.dumps({name: value for name, value in state.items() if name not in arrays}, allow_nan=False)
+    assert len(text) + sum(array.nbytes for array in arrays.values()) < 40_000
+    return {**json.loads(text), **{name: array.copy() for name, array in arrays.items()}}
+
+
+def assert_same_state(one: Mapping[str, Any], other: Mapping[str, Any]) -> None:
+    assert set(one) == set(other)
+    for name in one:
+        if isinstance(one[name], np.ndarray):
+            assert one[name].tobytes() == other[name].tobytes()
+        else:
+            assert one[name] == other[name]
+
+
+def test_the_state_of_a_full_week_is_small() -> None:
+    observer = monitor()
+    observe_all(observer, range(FIRST, FIRST + 167), version="a-version-of-thirty-two-letters-")
+    state = through_codec(observer.state())
+    assert len(state["hours"]) == 167
+
+
+def test_a_gap_free_stream_closes_on_prediction_24_48_and_168() -> None:
+    closed = observe_all(monitor(), range(FIRST, FIRST + 400))
+    by_count = {count: [window.kind.name for window in windows] for count, windows in enumerate(closed, 1) if windows}
+    assert by_count == {**{24 * day: ["daily"] for day in range(1, 17)}, 168: ["daily", "weekly"], 336: ["daily", "weekly"]}
+
+
+def test_a_window_ends_at_its_last_hour_even_if_that_hour_had_no_row() -> None:
+    hours = [*range(FIRST, FIRST + 20), *range(FIRST + 30, FIRST + 60)]
+    closed = observe_all(monitor(), hours)
+    assert [window.end_hour for windows in closed for window in windows] == [FIRST + 23, FIRST + 47]
+    assert [len(windows) for windows in closed[19:22]] == [0, 1, 0]
+
+
+def test_one_row_may_close_a_day_and_a_week_and_its_own_day() -> None:
+    closed = observe_all(monitor(), [FIRST, FIRST + 8 * 24 - 1])
+    assert [(w.kind.name, w.end_hour, len(w.hours)) for w in closed[1]] == [
+        ("daily", FIRST + 23, 1),
+        ("weekly", FIRST + 167, 1),
+        ("daily", FIRST + 191, 1),
+    ]
+
+
+def test_windows_without_a_prediction_are_counted_and_make_no_report() -> None:
+    observer = monitor()
+    observe_all(observer, [FIRST, FIRST + 30 * 24])
+    assert observer.empty == {"daily": 29, "weekly": 3}
+    assert observer.generated == {"daily": 1, "weekly": 1}
+
+
+@pytest.mark.parametrize("later", [0, -1, -400])
+def test_rows_out_of_order_are_refused(later: int) -> None:
+    observer = monitor()
+    observe_all(observer, range(FIRST, FIRST + 168))
+    with pytest.raises(ContractError, match="not later than the last row"):
+        observe_all(observer, [FIRST + 167 + later])
+
+
+def test_a_window_names_every_version_that_predicted_in_it() -> None:
+    observer = monitor()
+    observe_all(observer, range(FIRST, FIRST + 30), "1")
+    closed = observe_all(observer, range(FIRST + 30, FIRST + 168), "2")
+    named = [window.model_version for windows in closed for window in windows]
+    assert named == ["1, 2", "2", "2", "2", "2", "2", "1, 2"]
+
+
+def test_a_window_keeps_its_rows_when_the_next_week_overwrites_the_buffer() -> None:
+    observer = monitor()
+    window = observe_all(observer, range(FIRST, FIRST + 168))[-1][-1]
+    before = window.digest()
+    observe_all(observer, range(FIRST + 168, FIRST + 300))
+    assert window.digest() == before
+
+
+def test_no_snapshot_may_be_taken_while_reports_are_due() -> None:
+    observer = monitor()
+    for hour in range(FIRST, FIRST + 24):
+        observer.observe(_row(hour), 2.0, "1")
+    assert observer.outstanding == 1
+    with pytest.raises(ContractError, match="1 windows are outstanding"):
+        observer.state()
+    observer.take_result(ReportResult("station_1", "daily", FIRST + 23, "failed"))
+    assert observer.state()["failed"] == {"daily": 1, "weekly": 0}
+
+
+def observe_values(observer: StationMonitor, values: np.ndarray, first: int) -> None:
+    rows = stations.readings_of(values, hours=range(first, first + len(values)))
+    for row, prediction in zip(rows, stations.predictions_of(np.nan_to_num(values, nan=2.5)).tolist(), strict=True):
+        _finish(observer, observer.observe(row, prediction, "1"))
+
+
+def test_an_alarm_stays_open_from_the_day_that_raised_it_to_one_that_clears_it() -> None:
+    observer, quiet = monitor(), stations.values_of(24, seed=6)
+    shifted = stations.changed(quiet, {"RH": 80.0})
+    silent = np.full((24, 13), np.nan)
+    opened = {}
+    for day, values in enumerate([quiet, shifted, shifted, silent, quiet]):
+        observe_values(observer, values, FIRST + 24 * day)
+        opened[day] = observer.alarms.get("data_drift")
+    assert opened == {0: None, 1: FIRST + 47, 2: FIRST + 47, 3: FIRST + 47, 4: None}
+
+
+def test_a_sensor_silent_for_a_day_opens_its_own_alarm() -> None:
+    observer = monitor()
+    observe_values(observer, stations.without(stations.values_of(24, seed=6), "AH"), FIRST)
+    assert observer.alarms == {"missing:AH": FIRST + 23}
+
+
+def test_drift_is_counted_per_kind_when_it_is_there_and_only_then() -> None:
+    shifted, quiet, values = monitor(), monitor(), stations.values_of(168, seed=6)
+    observe_values(quiet, values, FIRST)
+    observe_values(shifted, stations.changed(values, {"T": 80.0}), FIRST)
+    assert quiet.drifted == {"daily": 0, "weekly": 0}
+    assert shifted.drifted == {"daily": 7, "weekly": 1}
+
+
+# ---- the service ----
+
+
+class Rig:
+    """A service over a stand-in report writer, with its registry."""
+
+    def __init__(self, folder: Path, open_writer: OpenWriter, **changes: Any) -> None:
+        self.folder = folder
+        self.registry = CollectorRegistry()
+        settings = Settings(reports_dir=folder, dataset_dir=folder, **{"report_timeout_seconds": 30.0, **changes})
+        self.service = MonitoringService(settings, stations.judge(), ConsumerMetrics(self.registry), open_writer)
+
+    def run(self, n_hours: int, station_id: str = "station_1", first: int = FIRST, **changes: float) -> StationMonitor:
+        """Let a new station's quiet hours pass and submit their windows."""
+        observer = self.service.monitor(station_id)
+        values = stations.changed(stations.values_of(n_hours, seed=6), changes)
+        rows = stations.readings_of(values, station_id, range(first, first + n_hours))
+        for row, prediction in zip(rows, stations.predictions_of(values).tolist(), strict=True):
+            self.service.submit(observer.observe(row, prediction, "1"))
+        return observer
+
+    def metric(self, name: str, **labels: str) -> float | None:
+        return self.registry.get_sample_value(name, labels)
+
+
+@pytest.fixture
+def rig(tmp_path: Path) -> Iterator[Callable[..., Rig]]:
+    rigs: list[Rig] = []
+
+    def build(fault: str = "", when: str = "", **changes: Any) -> Rig:
+        writer = report_writers.faulty(tmp_path, fault, when) if fault else report_writers.plain(tmp_path)
+        rigs.append(Rig(tmp_path, writer, **changes))
+        return rigs[-1]
+
+    yield build
+    for built in rigs:
+        built.service.close(drain=False)
+
+
+def wait_until(condition: Callable[[], bool], what: str, seconds: float = 60.0) -> None:
+    deadline = time.monotonic() + seconds
+    pause = threading.Event()
+    while not condition():
+        assert time.monotonic() < deadline, f"{what} did not happen within {seconds:.0f} s"
+        pause.wait(0.01)
+
+
+def test_reports_are_made_elsewhere_and_counted_by_poll(rig: Callable[..., Rig]) -> None:
+    made = rig()
+    observer = made.run(168)
+    assert made.service.backlog == observer.outstanding == 8
+    assert made.metric("report_backlog") == 8
+    results: list[ReportResult] = []
+    wait_until(lambda: not results.extend(made.service.poll()) and len(results) == 8, "eight reports")
+    assert [result.result for result in results] == ["generated"] * 8
+    assert all(result.path is not None and result.path.read_text() == "station_1" for result in results)
+    assert observer.generated == {"daily": 7, "weekly": 1}
+    assert made.service.backlog == observer.outstanding == 0
+    assert made.metric("reports_total", kind="daily", result="generated") == 7
+    assert made.metric("report_backlog") == 0
+    assert observer.state()["generated"] == {"daily": 7, "weekly": 1}
+
+
+def test_close_waits_for_the_reports_that_are_due(rig: Callable[..., Rig]) -> None:
+    made = rig()
+    observer = made.run(48)
+    assert len(made.service.close(drain=True, deadline_seconds=60)) == 2
+    assert observer.generated["daily"] == 2
+
+
+def test_more_windows_than_the_queue_holds_wait_and_none_is_dropped(rig: Callable[..., Rig]) -> None:
+    made = rig(report_queue_size=1)
+    made.run(24 * 10)
+    assert len(made.service.close(drain=True, deadline_seconds=60)) == 11
+
+
+@pytest.mark.parametrize("fault", ["fail", "fail beyond exceptions", "die"])
+def test_a_failed_report_is_counted_and_the_next_one_works(rig: Callable[..., Rig], fault: str) -> None:
+    made = rig(fault, "daily")
+    observer = made.run(168)
+    results = made.service.close(drain=True, deadline_seconds=120)
+    assert observer.failed == {"daily": 7, "weekly": 0}
+    assert observer.generated == {"daily": 0, "weekly": 1}
+    assert made.metric("reports_total", kind="daily", result="failed") == 7
+    assert {"fail": "no report of", "fail beyond exceptions": "NoExceptionError", "die": "exit code 3"}[fault] in results[
+        0
+    ].error
+
+
+def test_a_hung_report_process_is_replaced(rig: Callable[..., Rig]) -> None:
+    made = rig("hang", "daily", report_timeout_seconds=0.5)
+    observer = made.run(24)
+    made.service.submit([_weekly(observer)])
+    results = made.service.close(drain=True, deadline_seconds=120)
+    assert [(result.kind, result.result) for result in results] == [("daily", "failed"), ("weekly", "generated")]
+    assert "no answer within 0.5 s" in results[0].error
+
+
+def _weekly(observer: StationMonitor) -> Window:
+    observer.outstanding += 1
+    return replace(stations.windows_of(stations.values_of(168))[-1], station_id=observer.station_id)
+
+
+@pytest.mark.parametrize("fault", ["fail", "die"])
+def test_a_report_that_fails_once_is_tried_again(rig: Callable[..., Rig], fault: str) -> None:
+    made = rig(fault, "once")
+    observer = made.run(24)
+    made.service.close(drain=True, deadline_seconds=60)
+    assert (observer.generated["daily"], observer.failed["daily"]) == (1, 0)
+
+
+def test_a_report_process_that_never_starts_fails_its_windows(tmp_path: Path) -> None:
+    made = Rig(tmp_path, report_writers.never_ready)
+    made.run(24)
+    results = made.service.close(drain=True, deadline_seconds=60)
+    assert results[0].result == "failed"
+    assert "exit code 7" in results[0].error
+
+
+def test_closing_ends_a_report_process_in_the_middle_of_a_report(rig: Callable[..., Rig], tmp_path: Path) -> None:
+    made = rig("hang", "daily")
+    observer = made.run(24)
+    wait_until(lambda: (tmp_path / "pid").exists() and bool((tmp_path / "pid").read_text()), "the first report")
+    made.service.close(drain=False)
+    assert not _alive(int((tmp_path / "pid").read_text()))
+    assert observer.failed["daily"] == 0
+
+
+def test_the_deadline_of_close_is_kept(rig: Callable[..., Rig]) -> None:
+    made = rig("hang", "daily")
+    observer = made.run(24)
+    assert made.service.close(drain=True, deadline_seconds=0.2) == []
+    assert observer.outstanding == 1
+
+
+def test_the_report_process_ignores_sigint(rig: Callable[..., Rig], tmp_path: Path) -> None:
+    made = rig()
+    observer = made.run(24)
+    wait_until(lambda: bool(made.service.poll()), "the first report")
+    pid = int((tmp_path / "pid").read_text())
+    os.kill(pid, signal.SIGINT)
+    made.service.submit([_weekly(observer)])
+    made.service.close(drain=True, deadline_seconds=60)
+    assert int((tmp_path / "pid").read_text()) == pid
+    assert observer.generated == {"daily": 1, "weekly": 1}
+
+
+def test_the_report_process_dies_with_its_parent(tmp_path: Path) -> None:
+    program = (
+        "import sys; sys.path[:0] = ['tests', '.']\n"
+        "import pathlib, signal, report_writers, test_monitoring_service as t\n"
+        "if __name__ == '__main__':\n"
+        "    rig = t.Rig(pathlib.Path(sys.argv[1]), report_writers.faulty(pathlib.Path(sys.argv[1]), 'hang', 'daily'))\n"
+        "    rig.run(24)\n"
+        "    signal.pause()\n"
+    )
+    script = tmp_path / "parent.py"
+    script.write_text(program)
+    with subprocess.Popen([sys.executable, str(script), str(tmp_path)], cwd=ROOT) as parent:
+        try:
+            wait_until(lambda: (tmp_path / "pid").exists() and bool((tmp_path / "pid").read_text()), "the first report")
+            pid = int((tmp_path / "pid").read_text())
+            assert _alive(pid)
+        finally:
+            parent.kill()
+    wait_until(lambda: not _alive(pid), "the end of the report process")
+
+
+def _alive(pid: int) -> bool:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0] != "Z"
+    except FileNotFoundError:
+        return False
+
+
+def test_a_station_that_moved_away_takes_its_windows_with_it(rig: Callable[..., Rig]) -> None:
+    made = rig("hang", "once", report_timeout_seconds=1.0)
+    lost, kept = made.run(72, "lost"), made.run(24, "kept")
+    made.service.forget("lost")
+    assert made.service.backlog == 1
+    again = made.service.monitor("lost")
+    results = made.service.close(drain=True, deadline_seconds=60)
+    assert [result.station_id for result in results] == ["kept"]
+    assert (again.outstanding, kept.outstanding) == (0, 0)
+    assert lost.generated["daily"] == 0
+
+
+def test_a_great_backlog_asks_the_consumer_to_wait(rig: Callable[..., Rig]) -> None:
+    made = rig("hang", "daily")
+    observer = made.service.monitor("station_1")
+    window = stations.windows_of(stations.values_of(24))[0]
+    made.service.submit([window] * MAX_BACKLOG)
+    assert not made.service.saturated
+    made.service.submit([window])
+    assert made.service.saturated
+    assert observer.outstanding == 0  # these windows were not observed
+
+
+def test_metrics_tell_drift_error_and_alarms(rig: Callable[..., Rig]) -> None:
+    made = rig()
+    assert made.metric("baseline_rmse") == stations.judge().calibration.baseline.rmse
+    assert made.metric("drift_windows_total", kind="daily") == 0
+    made.run(168, "quiet")
+    assert made.metric("drift_windows_total", kind="daily") == 0
+    made.run(24, "shifted", T=80.0)
+    assert made.metric("drift_windows_total", kind="daily") == 1
+    assert made.metric("open_alarms", alarm="data_drift") == 1
+    assert made.metric("open_alarms", alarm="missing") == 0
+    assert made.metric("window_rmse", kind="weekly") == pytest.approx(0.3, abs=0.05)
+    made.service.forget("shifted")
+    assert made.metric("open_alarms", alarm="data_drift") == 0
+
+
+COUNTS = {"rows_in": 400, "warmup": 168, "predictions_total": 232, "dead_letters": {}, "duplicates": 0}
+
+
+def test_the_summary_is_complete_and_exact(rig: Callable[..., Rig], tmp_path: Path) -> None:
+    made = rig()
+    made.run(168, "b", T=80.0)
+    made.run(64, "a")
+    made.service.close(drain=True, deadline_seconds=60)
+    made.service.write_summary(COUNTS)
+    summary = json.loads((tmp_path / SUMMARY_NAME).read_text())
+    assert {name: summary[name] for name in COUNTS} == COUNTS
+    assert summary["data_source"] == "uci"
+    assert summary["model_version"] == "1"
+    assert summary["reports_generated"] == {"daily": 9, "weekly": 1}
+    assert summary["reports_failed"] == 0
+    assert summary["drift_detected"] == {"daily": 7, "weekly": 1}
+    assert summary["open_alarms"] == [{"station_id": "b", "alarm": "data_drift", "since": isoformat(FIRST + 23)}]
+    assert summary["baseline"]["n"] == stations.judge().calibration.baseline.n
+    values = [stations.values_of(n, seed=6) for n in (168, 64)]
+    predictions = np.concatenate([stations.predictions_of(v) for v in values])
+    expected = Performance.of(predictions, np.concatenate([v[:, 0] for v in values]))
+    assert summary["performance"]["n"] == expected.n == 232
+    assert summary["performance"]["rmse"] == pytest.approx(expected.rmse)
+    assert summary["performance"]["r2"] == pytest.approx(expected.r2)
+
+
+def test_a_summary_of_nothing_says_null_and_not_zero(rig: Callable[..., Rig]) -> None:
+    summary = rig().service.summary(COUNTS)
+    assert summary["performance"] == {"rmse": None, "mae": None, "r2": None, "n": 0}
+    assert json.loads(json.dumps(summary, allow_nan=False)) == summary
+
+
+def test_counts_survive_a_restart(rig: Callable[..., Rig]) -> None:
+    made = rig()
+    observer = made.run(168)
+    made.service.close(drain=True, deadline_seconds=60)
+    before = made.service.summary(COUNTS)
+    after = rig()
+    after.service.monitor("station_1", through_codec(copy.deepcopy(observer.state())))
+    assert after.service.summary(COUNTS) == before
+
+
+def test_a_missing_reference_stops_the_service_before_it_starts(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="generate_reference_dataset"):
+        MonitoringService.open(Settings(dataset_dir=tmp_path), ConsumerMetrics(CollectorRegistry()))
+
+
+def test_the_consumers_process_never_imports_the_plotting_stack() -> None:
+    program = "import monitoring_service, sys; print(*({'evidently', 'plotly', 'pandas', 'xgboost'} & set(sys.modules)))"
+    found = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert found.stdout.split() == []
