@@ -149,6 +149,8 @@ def test_uci_csv_round_trip(tmp_path: Path, simulated: Frame) -> None:
     lines = path.read_text().split("\n")
     assert lines[0] == "Date;Time;" + ";".join(RAW_COLUMNS) + ";;"
     assert lines[1].startswith("10/03/2004;18.00.00;")
+    assert "," in lines[1]
+    assert "." not in lines[1].removeprefix("10/03/2004;18.00.00;")
     assert lines[-2] == ";" * 16
     assert len({line.count(";") for line in lines[:-1]}) == 1
     back = dataset.load(path)

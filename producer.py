@@ -1,0 +1,318 @@
+"""Replay a CSV of readings in event-time order to the raw topic; see ``--help``."""
+
+from __future__ import annotations
+
+import argparse
+import itertools
+import math
+import signal
+import sys
+import time
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future
+from contextlib import closing
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from tqdm import tqdm
+
+from airquality import dataset, kafka_io, log
+from airquality.dataset import DataSource, Frame
+from airquality.errors import AirQualityError, Unavailable, UsageError
+from airquality.schemas import Reading, hour_of, isoformat
+from airquality.settings import read_settings
+
+#: Sends one record's key and value; the future succeeds once the broker has acknowledged it.
+Send = Callable[[bytes, bytes], "Future[object]"]
+
+#: Whose readings a file holds if ``--station-id`` does not say. Simulated rows never share the real station's history.
+STATION_IDS: dict[DataSource, str] = {"uci": "uci-360", "unlabelled": "uci-360", "simulated": "simulated-360"}
+#: At this interval and above a person can follow: one line, and one record in flight, at a time.
+SLOW_SECONDS = 0.1
+LINE_EVERY_ROWS = 100
+IN_FLIGHT = 1000
+_ACKNOWLEDGE_SECONDS = 130.0  # beyond the client's own delivery timeout, whose error says more
+
+_DESCRIPTION = """\
+Send the rows of a CSV to Kafka, ordered by DateTime, one JSON record an hour.
+
+The CSV has the columns of dataset/test_data_raw.csv, which python dataset/create_dataset.py writes: DateTime (local
+station time, on the hour) and the data set's thirteen columns. An empty cell, or -200, is a missing value and is sent
+as null. A row counts as sent once every in-sync replica has acknowledged it; a retry never writes it twice.
+"""
+_EXAMPLES = """\
+examples:
+  python producer.py --csv dataset/test_data_raw.csv                   as fast as the broker acknowledges
+  python producer.py --csv dataset/test_data_raw.csv --delay 1         an hour of data a second
+  python producer.py --csv dataset/test_data_raw.csv --rate 50 --loop  50 rows a second until Ctrl-C
+  python producer.py --csv my.csv --start 2026-01-01T00:00 --station-id roof   a CSV without DateTime
+
+exit status: 0 done or stopped on request, 1 the broker cannot be reached or a row was not acknowledged,
+2 wrong usage or a file that cannot be read
+"""
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run the program and return its exit code."""
+    args = _parser().parse_args(argv)
+    try:
+        return run(args)
+    except AirQualityError as error:
+        print(f"producer.py: {error}", file=sys.stderr)
+        return 2 if isinstance(error, UsageError) else 1
+    except KeyboardInterrupt:
+        print("producer.py: interrupted before the first row", file=sys.stderr)
+        return 1
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        description=_DESCRIPTION, epilog=_EXAMPLES, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--csv", type=Path, required=True, help="the readings to send")
+    parser.add_argument("--topic", help="default air_quality.raw (RAW_TOPIC)")
+    parser.add_argument("--bootstrap-servers", help="default localhost:9092 (KAFKA_BOOTSTRAP_SERVERS)")
+    pace = parser.add_mutually_exclusive_group()
+    pace.add_argument("--delay", type=_positive, metavar="SECONDS", help="time from one row to the next")
+    pace.add_argument("--rate", type=_positive, metavar="ROWS_PER_SECOND", help="the same, as a rate")
+    parser.add_argument("--loop", action="store_true", help="begin again at the end, DateTime moved on by the file's span")
+    parser.add_argument("--start", type=_hour, metavar="DATETIME", help="hour of the first row of a CSV without DateTime")
+    parser.add_argument("--station-id", type=_name, help="default uci-360, or simulated-360 for simulated data")
+    parser.add_argument("--max-records", type=_count, metavar="N", help="stop after N rows")
+    parser.add_argument(
+        "--timeout-seconds", type=_positive, default=math.inf, metavar="SECONDS", help="stop after that time"
+    )
+    return parser
+
+
+def _positive(text: str) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        value = math.nan
+    if not 0 < value < math.inf:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a positive number")
+    return value
+
+
+def _count(text: str) -> int:
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a positive whole number")
+    return int(text)
+
+
+def _hour(text: str) -> int:
+    try:
+        return hour_of(datetime.fromisoformat(text))
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(f"{text}: {error} (expected: 2005-02-05T03:00)") from error
+
+
+def _name(text: str) -> str:
+    if not text.strip():
+        raise argparse.ArgumentTypeError("a station needs a name")
+    return text
+
+
+def run(args: argparse.Namespace) -> int:
+    """Do what the command line asks and return the exit code; raises ``AirQualityError`` if it cannot be done."""
+    settings = read_settings(kafka_bootstrap_servers=args.bootstrap_servers, raw_topic=args.topic)
+    log.configure(settings.log_level, settings.log_format)
+    frame = dataset.read_stream_csv(args.csv, args.start)
+    if not len(frame):
+        raise UsageError(f"{args.csv} has a header but no rows.")
+    station_id = args.station_id or STATION_IDS[frame.source]
+    print(announcement(args.csv, frame, station_id), flush=True)
+    rows = itertools.islice(readings(frame, station_id, args.loop), args.max_records)
+    pace = Pace(args.delay or (1 / args.rate if args.rate else 0.0))
+    total = args.max_records if args.loop else min(len(frame), args.max_records or len(frame))
+    progress = Progress(len(frame), total, settings.raw_topic, pace.is_slow)
+    kafka_io.ensure_topics(settings)
+    with closing(kafka_io.idempotent_producer(settings)) as client, Stop(args.timeout_seconds) as stop, progress:
+        replay(rows, _sender(client, settings.raw_topic), pace, stop, progress, 1 if pace.is_slow else IN_FLIGHT)
+    print(f"{stop.reason}{progress.acknowledged:,} rows acknowledged by {settings.raw_topic}{_caveat(frame)}")
+    return 0
+
+
+def announcement(path: Path, frame: Frame, station_id: str) -> str:
+    """Return the line that says what is about to be sent."""
+    return f"{path}: {len(frame):,} rows of station {station_id}, data source: {frame.source}{_caveat(frame)}"
+
+
+def _caveat(frame: Frame) -> str:
+    return " *** SIMULATED DATA, not measurements ***" if frame.source == "simulated" else ""
+
+
+def readings(frame: Frame, station_id: str, loop: bool = False) -> Iterator[Reading]:
+    """Yield the rows in event-time order, equal hours in file order; with ``loop`` for ever, later by the span each pass."""
+    order = np.argsort(frame.hours, kind="stable")
+    hours, values = frame.hours[order].tolist(), [tuple(row) for row in frame.values[order].tolist()]
+    span_hours = hours[-1] - hours[0] + 1
+    for lap in itertools.count() if loop else range(1):
+        for hour, row in zip(hours, values, strict=True):
+            yield Reading(station_id, hour + lap * span_hours, row)
+
+
+class Pace:
+    """Hold each row back until ``interval_seconds`` after the one before; a delay longer than that is not made up for."""
+
+    def __init__(
+        self,
+        interval_seconds: float,
+        clock: Callable[[], float] = time.monotonic,
+        sleep: Callable[[float], None] = time.sleep,
+    ) -> None:
+        self.interval_seconds = interval_seconds
+        self._clock = clock
+        self._sleep = sleep
+        self._due = clock()
+
+    @property
+    def is_slow(self) -> bool:
+        """Whether a person can follow row by row."""
+        return self.interval_seconds >= SLOW_SECONDS
+
+    def wait(self, stopped: Callable[[], bool]) -> None:
+        """Return when the next row is due, or soon after ``stopped``."""
+        while (short := self._due - self._clock()) > 0 and not stopped():
+            self._sleep(min(short, 0.1))
+        now = self._clock()
+        on_time = now - self._due < self.interval_seconds
+        self._due = (self._due if on_time else now) + self.interval_seconds
+
+
+class Stop:
+    """Says whether to stop: after a time, or on SIGINT or SIGTERM while entered. A second signal ends the process.
+
+    ``reason`` is the beginning of a sentence, empty as long as the answer was no.
+    """
+
+    def __init__(self, timeout_seconds: float, clock: Callable[[], float] = time.monotonic) -> None:
+        self.reason = ""
+        self._clock = clock
+        self._deadline = clock() + timeout_seconds
+        self._signal = ""
+
+    def __call__(self) -> bool:
+        """Return whether to stop."""
+        if self._signal:
+            self.reason = f"Stopped by {self._signal}: "
+        elif self._clock() >= self._deadline:
+            self.reason = "Stopped by --timeout-seconds: "
+        return bool(self.reason)
+
+    def __enter__(self) -> Stop:
+        self._before = {number: signal.signal(number, self._on_signal) for number in (signal.SIGINT, signal.SIGTERM)}
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for number, handler in self._before.items():
+            signal.signal(number, handler)
+
+    def _on_signal(self, number: int, _: object) -> None:
+        self._signal = signal.Signals(number).name
+        signal.signal(number, signal.SIG_DFL)
+
+
+class Progress:
+    """Show how many rows are acknowledged: a line each when slow, else a bar on a terminal or a line every so often.
+
+    ``total`` is how many rows will be sent, None if there is no end to them. The last row is always shown.
+    """
+
+    def __init__(self, n_rows: int, total: int | None, topic: str, slow: bool) -> None:
+        self.acknowledged = 0
+        self._n_rows = n_rows
+        self._topic = topic
+        self._shown = 0
+        self._bar = tqdm(total=total, unit=" rows", disable=slow or not sys.stderr.isatty())
+        self._line_every_rows = 1 if slow else LINE_EVERY_ROWS
+
+    def __call__(self, number: int) -> None:
+        """Take note that row ``number`` (counted from 1, across passes) is acknowledged."""
+        self.acknowledged = number
+        self._bar.update()
+        if self._bar.disable and number % self._line_every_rows == 0:
+            self._show()
+
+    def __enter__(self) -> Progress:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._bar.close()
+        if self._shown != self.acknowledged:
+            self._show()
+
+    def _show(self) -> None:
+        self._shown = self.acknowledged
+        lap, row = divmod(self.acknowledged - 1, self._n_rows)
+        repeat = f" (pass {lap + 1})" if lap else ""
+        print(f"Sent row {row + 1}/{self._n_rows} to {self._topic}{repeat}", flush=True)
+
+
+def replay(
+    rows: Iterable[Reading],
+    send: Send,
+    pace: Pace,
+    stopped: Callable[[], bool],
+    acknowledged: Callable[[int], None],
+    in_flight: int = IN_FLIGHT,
+) -> None:
+    """Send ``rows`` in order until they end or ``stopped``, then wait for every acknowledgement.
+
+    Args:
+        rows: What to send; never read further ahead than the row being sent.
+        send: Sends one record.
+        pace: Holds each row back until it is due.
+        stopped: Asked before each row.
+        acknowledged: Called once per row, in order, with its number, counted from 1.
+        in_flight: How many rows may be unacknowledged at a time.
+
+    Raises:
+        Unavailable: a row was not acknowledged; the message says which.
+    """
+    pending: deque[tuple[int, Reading, Future[object]]] = deque()
+    for number, row in enumerate(rows, 1):
+        pace.wait(stopped)
+        if stopped():
+            break
+        pending.append((number, row, send(row.station_id.encode(), row.to_bytes())))
+        _settle(pending, in_flight - 1, acknowledged)
+    _settle(pending, 0, acknowledged)
+
+
+def _settle(pending: deque[tuple[int, Reading, Future[object]]], keep: int, acknowledged: Callable[[int], None]) -> None:
+    """Take off the front what is acknowledged, waiting while more than ``keep`` rows are not."""
+    while pending and (len(pending) > keep or pending[0][2].done()):
+        number, row, future = pending.popleft()
+        try:
+            error = future.exception(_ACKNOWLEDGE_SECONDS)
+        except TimeoutError as timeout:
+            error = timeout
+        if error is not None:
+            raise Unavailable(
+                f"row {number} ({isoformat(row.hour)}) was not acknowledged: {error!r}. The {number - 1} rows before it "
+                f"were; of later ones that is unknown. Sending the file again is safe: repeated hours are ignored."
+            )
+        acknowledged(number)
+
+
+def _sender(client: Any, topic: str) -> Send:
+    """Adapt the Kafka client: whatever becomes of a record, at once or later, its future says so."""
+
+    def send(key: bytes, value: bytes) -> Future[object]:
+        future: Future[object] = Future()
+        try:
+            client.send(topic, key=key, value=value).add_callback(future.set_result).add_errback(future.set_exception)
+        except Exception as error:  # noqa: BLE001 - the client's own errors have no name outside kafka_io
+            future.set_exception(error)
+        return future
+
+    return send
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,433 @@
+"""The replay: order, pace, what counts as sent, what is shown, and what a wrong command line gets."""
+
+from __future__ import annotations
+
+import itertools
+import math
+import os
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+import producer
+from airquality import dataset
+from airquality.dataset import Frame
+from airquality.embedded_kafka import MockBroker
+from airquality.errors import Unavailable
+from airquality.schemas import RAW_COLUMNS, Reading, hour_of, parse_reading
+
+ROOT = Path(__file__).resolve().parent.parent
+FIRST = hour_of(dataset.datetime(2005, 2, 5, 3))
+
+
+def frame_of(hours: list[int], source: dataset.DataSource = "uci") -> Frame:
+    """Return rows at these hours; the first value of each is its row number."""
+    values = np.full((len(hours), len(RAW_COLUMNS)), np.nan)
+    values[:, 0] = np.arange(len(hours))
+    return Frame(np.array(hours, dtype=np.int64), values, source)
+
+
+def rows_of(n_rows: int) -> list[Reading]:
+    return list(producer.readings(frame_of(list(range(FIRST, FIRST + n_rows))), "s"))
+
+
+class FakeClock:
+    """A clock that only sleeping moves."""
+
+    def __init__(self) -> None:
+        self.now = 100.0
+
+    def __call__(self) -> float:
+        return self.now
+
+    def sleep(self, seconds: float) -> None:
+        self.now += seconds
+
+
+class FakeBroker:
+    """Acknowledges each record ``behind`` records later, or when its future is waited for."""
+
+    def __init__(self, behind: int = 0, fails: int = 0) -> None:
+        self.records: list[tuple[bytes, bytes]] = []
+        self.most_in_flight = 0
+        self._behind = behind
+        self._fails = fails
+        self._waiting: list[tuple[int, FakeFuture]] = []
+
+    def send(self, key: bytes, value: bytes) -> Future[object]:
+        self.records.append((key, value))
+        future = FakeFuture(self)
+        self._waiting.append((len(self.records), future))
+        self.most_in_flight = max(self.most_in_flight, len(self._waiting))
+        if len(self._waiting) > self._behind:
+            self.answer()
+        return future
+
+    def answer(self) -> None:
+        number, future = self._waiting.pop(0)
+        if number == self._fails:
+            future.set_exception(RuntimeError("broker says no"))
+        else:
+            future.set_result(number)
+
+
+class FakeFuture(Future[object]):
+    """A future whose broker answers when somebody waits."""
+
+    def __init__(self, broker: FakeBroker) -> None:
+        super().__init__()
+        self._broker = broker
+
+    def exception(self, timeout: float | None = None) -> BaseException | None:
+        while not self.done():
+            self._broker.answer()
+        return super().exception(timeout)
+
+
+def never() -> bool:
+    return False
+
+
+def at_once() -> producer.Pace:
+    return producer.Pace(0.0)
+
+
+@given(st.lists(st.integers(0, 50), min_size=1, max_size=30))
+def test_rows_come_in_event_time_order_and_equal_hours_in_file_order(hours: list[int]) -> None:
+    sent = list(producer.readings(frame_of(hours), "s"))
+    assert [(row.hour, row.values[0]) for row in sent] == sorted(zip(hours, range(len(hours)), strict=True))
+
+
+@given(st.lists(st.integers(0, 50), min_size=1, max_size=10), st.integers(1, 4))
+def test_loop_moves_on_by_the_span_of_the_file(hours: list[int], passes: int) -> None:
+    frame = frame_of(hours)
+    once = list(producer.readings(frame, "s"))
+    looped = list(itertools.islice(producer.readings(frame, "s", loop=True), passes * len(hours)))
+    span = max(hours) - min(hours) + 1
+    for lap in range(passes):
+        part = looped[lap * len(hours) : (lap + 1) * len(hours)]
+        assert [row.hour for row in part] == [row.hour + lap * span for row in once]
+        assert [row.digest() for row in part] == [row.digest() for row in once]
+    assert len({row.hour for row in looped}) == passes * len(set(hours))
+
+
+def test_records_are_keyed_by_station_and_hold_the_row() -> None:
+    broker = FakeBroker()
+    rows = rows_of(3)
+    producer.replay(rows, broker.send, at_once(), never, lambda _: None)
+    assert [key for key, _ in broker.records] == [b"s"] * 3
+    parsed = [parse_reading(key, value) for key, value in broker.records]
+    assert [(row.station_id, row.hour, row.values[0]) for row in parsed] == [("s", row.hour, row.values[0]) for row in rows]
+    assert all(math.isnan(value) for row in parsed for value in row.values[1:])
+
+
+@pytest.mark.parametrize("in_flight", [1, 3, 100])
+@pytest.mark.parametrize("behind", [0, 2, 200])
+def test_every_row_is_acknowledged_once_in_order_within_the_limit(in_flight: int, behind: int) -> None:
+    broker = FakeBroker(behind)
+    seen: list[int] = []
+    producer.replay(rows_of(20), broker.send, at_once(), never, seen.append, in_flight)
+    assert seen == list(range(1, 21))
+    assert broker.most_in_flight <= max(in_flight, 1)
+
+
+def test_a_row_counts_only_once_acknowledged() -> None:
+    broker = FakeBroker(behind=5)
+    seen: list[int] = []
+    at_send: list[int] = []
+
+    def send(key: bytes, value: bytes) -> Future[object]:
+        at_send.append(len(seen))
+        return broker.send(key, value)
+
+    producer.replay(rows_of(10), send, at_once(), never, seen.append)
+    assert at_send == [0, 0, 0, 0, 0, 0, 1, 2, 3, 4]
+
+
+@pytest.mark.parametrize("behind", [0, 3, 50])
+def test_a_failed_row_ends_the_replay_by_name(behind: int) -> None:
+    seen: list[int] = []
+    broker = FakeBroker(behind, fails=7)
+    with pytest.raises(Unavailable, match=r"row 7 \(2005-02-05T09:00:00\) was not acknowledged: RuntimeError.*The 6 rows"):
+        producer.replay(rows_of(20), broker.send, at_once(), never, seen.append)
+    assert seen == [1, 2, 3, 4, 5, 6]
+
+
+def test_a_broker_that_never_answers_is_not_waited_for_forever(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(producer, "_ACKNOWLEDGE_SECONDS", 0.01)
+    with pytest.raises(Unavailable, match=r"row 1 .*TimeoutError"):
+        producer.replay(rows_of(2), lambda *_: Future(), at_once(), never, lambda _: None)
+
+
+def paced(interval_seconds: float, clock: FakeClock) -> tuple[producer.Pace, list[float], Callable[..., Future[object]]]:
+    times: list[float] = []
+    broker = FakeBroker()
+
+    def send(key: bytes, value: bytes) -> Future[object]:
+        times.append(clock.now - 100)
+        return broker.send(key, value)
+
+    return producer.Pace(interval_seconds, clock, clock.sleep), times, send
+
+
+@pytest.mark.parametrize("interval_seconds", [0.0, 0.01, 0.25, 2.0])
+def test_rows_keep_their_distance(interval_seconds: float) -> None:
+    pace, times, send = paced(interval_seconds, FakeClock())
+    producer.replay(rows_of(5), send, pace, never, lambda _: None)
+    assert times == pytest.approx([interval_seconds * k for k in range(5)])
+
+
+def test_a_stall_is_not_made_up_for_in_a_burst() -> None:
+    clock = FakeClock()
+    pace, times, send = paced(1.0, clock)
+
+    def stall_after_the_second(number: int) -> None:
+        clock.now += 10.0 if number == 2 else 0.3
+
+    producer.replay(rows_of(5), send, pace, never, stall_after_the_second, in_flight=1)
+    assert times == pytest.approx([0, 1, 11, 12, 13])
+
+
+def test_stopping_waits_for_what_was_sent() -> None:
+    broker = FakeBroker(behind=100)
+    seen: list[int] = []
+    producer.replay(rows_of(20), broker.send, at_once(), lambda: len(broker.records) == 4, seen.append)
+    assert len(broker.records) == 4
+    assert seen == [1, 2, 3, 4]
+
+
+def test_stopping_does_not_wait_for_the_next_row_to_be_due() -> None:
+    clock = FakeClock()
+    pace, times, send = paced(3600.0, clock)
+    producer.replay(rows_of(3), send, pace, lambda: clock.now > 101, lambda _: None)
+    assert times == [0]
+    assert clock.now < 102
+
+
+def test_stop_says_why() -> None:
+    clock = FakeClock()
+    stop = producer.Stop(5.0, clock)
+    assert not stop()
+    assert stop.reason == ""
+    clock.now += 5
+    assert stop()
+    assert stop.reason == "Stopped by --timeout-seconds: "
+
+
+def test_stop_hears_signals_only_while_entered() -> None:
+    before = signal.getsignal(signal.SIGTERM)
+    with producer.Stop(math.inf) as stop:
+        assert not stop()
+        os.kill(os.getpid(), signal.SIGTERM)
+        assert stop()
+        assert signal.getsignal(signal.SIGTERM) == signal.SIG_DFL, "a second signal must end the process"
+    assert stop.reason == "Stopped by SIGTERM: "
+    assert signal.getsignal(signal.SIGTERM) == before
+
+
+def shown(capsys: pytest.CaptureFixture[str], n_rows: int, n_sent: int, slow: bool) -> list[str]:
+    with producer.Progress(n_rows, n_rows, "air_quality.raw", slow) as progress:
+        for number in range(1, n_sent + 1):
+            progress(number)
+    return capsys.readouterr().out.splitlines()
+
+
+def test_slow_replay_shows_every_row(capsys: pytest.CaptureFixture[str]) -> None:
+    lines = shown(capsys, 1404, 17, slow=True)
+    assert lines == [f"Sent row {k}/1404 to air_quality.raw" for k in range(1, 18)]
+
+
+def test_fast_replay_shows_some_rows_and_the_last(capsys: pytest.CaptureFixture[str]) -> None:
+    assert shown(capsys, 1404, 250, slow=False) == [f"Sent row {k}/1404 to air_quality.raw" for k in (100, 200, 250)]
+    assert shown(capsys, 1404, 200, slow=False)[-1] == "Sent row 200/1404 to air_quality.raw"
+    assert shown(capsys, 1404, 0, slow=False) == []
+
+
+def test_later_passes_say_so(capsys: pytest.CaptureFixture[str]) -> None:
+    lines = shown(capsys, 2, 5, slow=True)
+    assert lines[1:] == [
+        "Sent row 2/2 to air_quality.raw",
+        "Sent row 1/2 to air_quality.raw (pass 2)",
+        "Sent row 2/2 to air_quality.raw (pass 2)",
+        "Sent row 1/2 to air_quality.raw (pass 3)",
+    ]
+
+
+def test_on_a_terminal_a_fast_replay_shows_a_bar_and_the_last_row(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: True, raising=False)
+    with producer.Progress(300, 300, "t", slow=False) as progress:
+        for number in range(1, 301):
+            progress(number)
+    out, err = capsys.readouterr()
+    assert out == "Sent row 300/300 to t\n"
+    assert "300/300" in err
+
+
+@pytest.mark.parametrize(("source", "loud"), [("uci", False), ("unlabelled", False), ("simulated", True)])
+def test_announcement_names_the_source(source: dataset.DataSource, loud: bool) -> None:
+    line = producer.announcement(Path("x.csv"), frame_of([1], source), "s")
+    assert f"data source: {source}" in line
+    assert ("*** SIMULATED DATA" in line) is loud
+
+
+def clean_environment() -> dict[str, str]:
+    return {k: v for k, v in os.environ.items() if not k.startswith(("KAFKA_", "RAW_", "LOG_"))}
+
+
+@pytest.fixture
+def csv_path(tmp_path: Path) -> Path:
+    path = tmp_path / "rows.csv"
+    dataset.write_stream_csv(frame_of([FIRST + 2, FIRST, FIRST + 1]), path)
+    return path
+
+
+def free_port() -> int:
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        return int(listener.getsockname()[1])
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ([], "--csv"),
+        (["--csv", "{csv}", "--rate", "1", "--delay", "1"], "not allowed with"),
+        (["--csv", "{csv}", "--rate", "0"], "'0' is not a positive number"),
+        (["--csv", "{csv}", "--delay", "soon"], "'soon' is not a positive number"),
+        (["--csv", "{csv}", "--max-records", "0"], "'0' is not a positive whole number"),
+        (["--csv", "{csv}", "--start", "2005-02-05T03:30"], "not on the hour"),
+        (["--csv", "{csv}", "--station-id", ""], "a station needs a name"),
+    ],
+)
+def test_wrong_flags_are_usage_errors(
+    csv_path: Path, arguments: list[str], message: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as exit_info:
+        producer.main([argument.format(csv=csv_path) for argument in arguments])
+    assert exit_info.value.code == 2
+    assert message in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        (None, "No such file"),
+        ("a,b\n1,2\n", "found:    a, b"),
+        (",".join(("DateTime", *RAW_COLUMNS)) + "\n", "a header but no rows"),
+        (",".join(("DateTime", *RAW_COLUMNS)) + "\n2005-02-05T03:00:00" + ",x" * 13, "line 2, column CO(GT)"),
+    ],
+)
+def test_wrong_files_are_usage_errors(
+    tmp_path: Path, text: str | None, message: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "rows.csv"
+    if text is not None:
+        path.write_text(text)
+    assert producer.main(["--csv", str(path)]) == 2
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert message in err
+
+
+def test_the_program_starts_from_any_directory_and_explains_itself(tmp_path: Path) -> None:
+    done = subprocess.run(
+        [sys.executable, str(ROOT / "producer.py"), "--help"], cwd=tmp_path, capture_output=True, text=True, check=True
+    )
+    assert "exit status" in done.stdout
+
+
+@pytest.mark.slow
+def test_an_unreachable_broker_fails_in_bounded_time_with_its_address(csv_path: Path) -> None:
+    address = f"127.0.0.1:{free_port()}"
+    command = [sys.executable, str(ROOT / "producer.py"), "--csv", str(csv_path), "--bootstrap-servers", address]
+    done = subprocess.run(command, env=clean_environment(), capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == 1
+    assert address in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+# librdkafka's mock cluster makes topics by itself and cannot be asked to.
+ON_MOCK = """
+import sys
+from airquality import kafka_io
+kafka_io.ensure_topics = lambda settings: None
+import producer
+sys.exit(producer.main(sys.argv[1:]))
+"""
+
+
+@contextmanager
+def on_mock(*arguments: str) -> Iterator[subprocess.Popen[str]]:
+    with MockBroker("test") as broker:
+        process = subprocess.Popen(
+            [sys.executable, "-c", ON_MOCK, *arguments],
+            cwd=ROOT,
+            env=clean_environment() | {"KAFKA_API_VERSION": "2.3", "KAFKA_BOOTSTRAP_SERVERS": broker.bootstrap_servers},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        with process:
+            try:
+                yield process
+            finally:
+                process.kill()
+
+
+def test_rows_reach_a_broker_and_are_shown(csv_path: Path) -> None:
+    with on_mock("--csv", str(csv_path), "--delay", "0.1", "--loop", "--max-records", "4", "--topic", "raw.test") as process:
+        out, err = process.communicate(timeout=30)
+    assert process.returncode == 0, err
+    assert out.splitlines() == [
+        f"{csv_path}: 3 rows of station uci-360, data source: unlabelled",
+        *(f"Sent row {k}/3 to raw.test" for k in (1, 2, 3)),
+        "Sent row 1/3 to raw.test (pass 2)",
+        "4 rows acknowledged by raw.test",
+    ]
+
+
+def test_simulated_rows_are_loud_and_a_station_of_their_own(tmp_path: Path) -> None:
+    frame = dataset.simulate().rows(0, 150)
+    dataset.write_stream_csv(frame, tmp_path / "rows.csv")
+    dataset.write_label(tmp_path, frame, ["rows.csv"])
+    with on_mock("--csv", str(tmp_path / "rows.csv")) as process:
+        out, err = process.communicate(timeout=30)
+    assert process.returncode == 0, err
+    first, *middle, last = out.splitlines()
+    assert "150 rows of station simulated-360, data source: simulated *** SIMULATED DATA" in first
+    assert middle == [f"Sent row {k}/150 to air_quality.raw" for k in (100, 150)]
+    assert last.startswith("150 rows acknowledged by air_quality.raw *** SIMULATED DATA")
+
+
+def test_sigterm_ends_a_slow_replay_at_once_and_in_order(csv_path: Path) -> None:
+    with on_mock("--csv", str(csv_path), "--delay", "60") as process:
+        assert process.stdout is not None
+        assert [process.stdout.readline() for _ in range(2)][1] == "Sent row 1/3 to air_quality.raw\n"
+        process.terminate()
+        out, _ = process.communicate(timeout=20)
+    assert out == "Stopped by SIGTERM: 1 rows acknowledged by air_quality.raw\n"
+    assert process.returncode == 0
+
+
+class RefusingClient:
+    """A client that refuses a record before it has a future for it, as Kafka's does without metadata."""
+
+    def send(self, topic: str, key: bytes, value: bytes) -> object:
+        raise RuntimeError(f"no metadata of {topic}")
+
+
+def test_a_record_refused_at_once_is_a_row_not_acknowledged() -> None:
+    with pytest.raises(Unavailable, match=r"row 1 .*no metadata of raw\.test"):
+        producer.replay(rows_of(2), producer._sender(RefusingClient(), "raw.test"), at_once(), never, lambda _: None)
