@@ -22,6 +22,7 @@ import numpy as np
 import requests
 from numpy.typing import NDArray
 from prometheus_client import CollectorRegistry, start_http_server
+from tqdm import tqdm
 
 from airquality import kafka_io, log
 from airquality.errors import AirQualityError, Unavailable, UsageError
@@ -294,10 +295,12 @@ class Worker:
 
     def _finish(self) -> None:
         """Leave nothing half done: unless a stop was asked for, wait for the reports and snapshot every station."""
-        while self._monitoring.backlog and not self._limits.stopped:
-            self._stream.keep_membership()
-            self._housekeeping()
-            time.sleep(0.05)
+        with tqdm(total=self._monitoring.backlog, desc="writing reports", unit="report", disable=None) as bar:
+            while self._monitoring.backlog and not self._limits.stopped:
+                self._stream.keep_membership()
+                self._housekeeping()
+                bar.update(bar.total - self._monitoring.backlog - bar.n)
+                time.sleep(0.05)
         self._commit({}, snapshot_offsets=0, snapshot_seconds=0.0)
         self._monitoring.poll()
         self.counts.check()
@@ -387,7 +390,7 @@ _EXAMPLES = """\
 examples:
   python consumer.py                          run until Ctrl-C
   python consumer.py --idle-exit-seconds 10   catch up, write the reports, exit
-  CONSUMER_GROUP=again python consumer.py     read everything from the beginning, as another group
+  CONSUMER_INSTANCE_ID=a python consumer.py   one of several that share the stations; restarts take over at once
 
 exit status: 0 done or stopped on request, 1 failure, 2 wrong usage
 """
