@@ -430,8 +430,9 @@ def accounted(counts: Counts) -> str:
     '2 warm-up + 1 predictions + 0 dead letters + 0 duplicates'
     """
     dead = sum(counts.dead_letters.values())
-    reasons = f" ({', '.join(f'{n} {reason}' for reason, n in sorted(counts.dead_letters.items()))})" if dead else ""
-    return f"{counts.warmup} warm-up + {counts.predictions} predictions + {dead} dead letters{reasons} + {counts.duplicates} duplicates"
+    reasons = ", ".join(f"{count} {reason}" for reason, count in sorted(counts.dead_letters.items()))
+    refused = f"{dead} dead letters" + (f" ({reasons})" if dead else "")
+    return f"{counts.warmup} warm-up + {counts.predictions} predictions + {refused} + {counts.duplicates} duplicates"
 
 
 if __name__ == "__main__":
