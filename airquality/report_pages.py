@@ -249,7 +249,7 @@ def _left_out(document: Sidecar) -> str:
 def _method(document: Sidecar) -> str:
     items = "".join(
         f"<li>{name}: at most {part['budget']:.1%} of {document['kind']} windows without known faults may raise it; "
-        f"{part['held_out_rate']:.1%} of held-out ones did ({part['windows']} windows: {escape(part['basis'])}).</li>"
+        f"{part['held_out_rate']:.1%} of held-out ones did ({part['windows']} windows: {_unbroken(part['basis'])}).</li>"
         for name, part in document["thresholds"].items()
     )
     return (
@@ -258,6 +258,11 @@ def _method(document: Sidecar) -> str:
         f"<ul class='plain'>{items}</ul><p>The Kolmogorov-Smirnov p-value is evidence only: the hours of one day resemble "
         "each other, so it is small on most days on which nothing is wrong.</p></div>"
     )
+
+
+def _unbroken(text: str) -> str:
+    """Return ``text`` as HTML whose dates stay on one line."""
+    return escape(text).replace("-", "&#8209;")
 
 
 # ---- the index ----

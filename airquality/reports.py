@@ -36,6 +36,13 @@ with warnings.catch_warnings():
 _LAYOUT = 1
 _PREDICTION = "prediction"
 _OWN_VERDICT = re.compile(r"Data drift (?:not )?detected\. Drift detection method: K-S p_value\. Drift score: [-+.\de]+")
+#: Titles that would read as a verdict, and an axis that stretches every window to 150 steps without saying so.
+_WORDING = {
+    "Drift in column": "Distribution of",
+    '"DATA DRIFT"': '"IN THE ORDER OF TIME"',
+    '"DATA DISTRIBUTION"': '"DISTRIBUTION"',
+    '"Index binned"': '"first to last hour of the window, as 150 steps"',
+}
 _RANDOM_ID = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}")
 
 
@@ -193,7 +200,9 @@ def _as_evidence(page: str, p_values: Sequence[float]) -> str:
     if len(_OWN_VERDICT.findall(widgets)) != len(p_values):
         raise ContractError("Evidently's page does not hold one verdict per column: its wording has changed")
     texts = (f"Kolmogorov-Smirnov p-value {report_pages.p_value(p)} (evidence; the verdict is above)" for p in p_values)
-    widgets = _OWN_VERDICT.sub(lambda _: next(texts), widgets).replace("Drift in column", "Distribution of")
+    widgets = _OWN_VERDICT.sub(lambda _: next(texts), widgets)
+    for theirs, ours in _WORDING.items():
+        widgets = widgets.replace(theirs, ours)
     numbers: dict[str, str] = {}
     widgets = _RANDOM_ID.sub(lambda match: numbers.setdefault(match[0], f"{len(numbers):032x}"), widgets)
     page_id = rest[:32]

@@ -93,7 +93,10 @@ gaps = st.lists(st.one_of(st.just(1), st.just(1), st.integers(1, 30), st.integer
 @settings(max_examples=60, deadline=None)
 def test_windows_are_event_time_windows_from_the_first_prediction_on(gaps: list[int]) -> None:
     hours = (FIRST + np.cumsum([0, *gaps])).tolist()
-    assert described(observe_all(monitor(), hours)) == expected_windows(hours)
+    observer = monitor()
+    assert described(observe_all(observer, hours)) == expected_windows(hours)
+    for kind in KINDS:
+        assert observer.generated[kind.name] + observer.empty[kind.name] == (hours[-1] - hours[0] + 1) // kind.hours
 
 
 @given(gaps, st.data())
