@@ -20,11 +20,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import producer
-from airquality import dataset
+from airquality import dataset, kafka_io
 from airquality.dataset import Frame
-from airquality.embedded_kafka import MockBroker
+from airquality.embedded_kafka import Broker, MockBroker
 from airquality.errors import Unavailable
-from airquality.schemas import RAW_COLUMNS, Reading, hour_of, parse_reading
+from airquality.schemas import RAW_COLUMNS, Reading, hour_of, parse_reading, values_matrix
+from airquality.settings import Settings
 
 ROOT = Path(__file__).resolve().parent.parent
 FIRST = hour_of(dataset.datetime(2005, 2, 5, 3))
@@ -187,6 +188,14 @@ def test_rows_keep_their_distance(interval_seconds: float) -> None:
     assert times == pytest.approx([interval_seconds * k for k in range(5)])
 
 
+def test_oversleeping_does_not_add_up() -> None:
+    clock = FakeClock()
+    pace, times, send = paced(0.05, clock)
+    pace._sleep = lambda seconds: clock.sleep(seconds + 0.001)
+    producer.replay(rows_of(50), send, pace, never, lambda _: None)
+    assert times == pytest.approx([0.05 * k for k in range(50)], abs=0.0011)
+
+
 def test_a_stall_is_not_made_up_for_in_a_burst() -> None:
     clock = FakeClock()
     pace, times, send = paced(1.0, clock)
@@ -225,14 +234,20 @@ def test_stop_says_why() -> None:
 
 
 def test_stop_hears_signals_only_while_entered() -> None:
-    before = signal.getsignal(signal.SIGTERM)
-    with producer.Stop(math.inf) as stop:
-        assert not stop()
-        os.kill(os.getpid(), signal.SIGTERM)
-        assert stop()
-        assert signal.getsignal(signal.SIGTERM) == signal.SIG_DFL, "a second signal must end the process"
-    assert stop.reason == "Stopped by SIGTERM: "
-    assert signal.getsignal(signal.SIGTERM) == before
+    def handler(*_: object) -> None:
+        raise AssertionError("not while entered")
+
+    before = signal.signal(signal.SIGTERM, handler)
+    try:
+        with producer.Stop(math.inf) as stop:
+            assert not stop()
+            os.kill(os.getpid(), signal.SIGTERM)
+            assert stop()
+            assert signal.getsignal(signal.SIGTERM) == signal.SIG_DFL, "a second signal must end the process"
+        assert stop.reason == "Stopped by SIGTERM: "
+        assert signal.getsignal(signal.SIGTERM) is handler
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def shown(capsys: pytest.CaptureFixture[str], n_rows: int, n_sent: int, slow: bool) -> list[str]:
@@ -412,7 +427,7 @@ def test_simulated_rows_are_loud_and_a_station_of_their_own(tmp_path: Path) -> N
 
 
 def test_sigterm_ends_a_slow_replay_at_once_and_in_order(csv_path: Path) -> None:
-    with on_mock("--csv", str(csv_path), "--delay", "60") as process:
+    with on_mock("--csv", str(csv_path), "--rate", "0.01") as process:
         assert process.stdout is not None
         assert [process.stdout.readline() for _ in range(2)][1] == "Sent row 1/3 to air_quality.raw\n"
         process.terminate()
@@ -431,3 +446,21 @@ class RefusingClient:
 def test_a_record_refused_at_once_is_a_row_not_acknowledged() -> None:
     with pytest.raises(Unavailable, match=r"row 1 .*no metadata of raw\.test"):
         producer.replay(rows_of(2), producer._sender(RefusingClient(), "raw.test"), at_once(), never, lambda _: None)
+
+
+@pytest.mark.broker
+def test_a_real_broker_holds_every_row_in_order(tmp_path: Path, broker: Broker) -> None:
+    frame = dataset.split(dataset.simulate()).test
+    dataset.write_stream_csv(frame, tmp_path / "rows.csv")
+    servers = ["--bootstrap-servers", broker.bootstrap_servers]
+    command = [sys.executable, str(ROOT / "producer.py"), "--csv", str(tmp_path / "rows.csv"), "--topic", "raw.replay"]
+    done = subprocess.run(
+        [*command, *servers], env=clean_environment(), capture_output=True, text=True, timeout=60, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.endswith("Sent row 1404/1404 to raw.replay\n1,404 rows acknowledged by raw.replay\n")
+    settings = Settings(kafka_bootstrap_servers=broker.bootstrap_servers, raw_topic="raw.replay")
+    records = [record for part in range(3) for record in kafka_io.read(settings, "raw.replay", part)]
+    rows = [parse_reading(record.key, record.value) for record in records]
+    assert [row.hour for row in rows] == frame.hours.tolist()
+    np.testing.assert_array_equal(values_matrix(rows), frame.values)
