@@ -9,7 +9,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import stations
 from hypothesis import given
 from hypothesis import strategies as st
 from numpy.testing import assert_array_equal
@@ -33,6 +32,7 @@ from airquality.drift import (
 )
 from airquality.errors import ContractError, UsageError
 from airquality.schemas import RAW_COLUMNS
+from tests import stations
 
 #: A made-up week on which no verdict is true; about one seed in three gives one.
 QUIET_SEED = 6

@@ -12,7 +12,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import stations
 import xgboost as xgb
 from numpy.testing import assert_array_equal
 
@@ -23,6 +22,7 @@ from airquality.drift import DAILY, WEEKLY, Distribution, Performance, load_judg
 from airquality.model import TRAIN_ONLY_DIR, Card, Model, TargetTransform
 from airquality.schemas import RAW_COLUMNS, hour_of, isoformat
 from airquality.settings import Settings
+from tests import stations
 
 ROOT = Path(__file__).resolve().parent.parent
 REAL = next((p for p in (ROOT / "dataset", ROOT.parent / "shared" / "dataset") if (p / dataset.UCI_NAME).exists()), None)

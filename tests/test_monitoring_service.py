@@ -18,8 +18,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-import report_writers
-import stations
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from prometheus_client import CollectorRegistry
@@ -31,6 +29,7 @@ from airquality.report_process import OpenWriter, ReportResult
 from airquality.schemas import Reading, isoformat
 from airquality.settings import Settings
 from monitoring_service import MAX_BACKLOG, SUMMARY_NAME, MonitoringService, StationMonitor
+from tests import report_writers, stations
 
 ROOT = Path(__file__).resolve().parent.parent
 FIRST = stations.FIRST_HOUR
@@ -218,6 +217,14 @@ def test_an_alarm_stays_open_from_the_day_that_raised_it_to_one_that_clears_it()
     assert opened == {0: None, 1: FIRST + 47, 2: FIRST + 47, 3: FIRST + 47, 4: None}
 
 
+def test_alarms_follow_the_days_and_not_the_weeks() -> None:
+    observer, values = monitor(), stations.values_of(168, seed=6)
+    values[:144] = stations.changed(values[:144], {"T": 80.0})
+    observe_values(observer, values, FIRST)
+    assert observer.drifted == {"daily": 6, "weekly": 1}
+    assert observer.alarms == {}
+
+
 def test_a_sensor_silent_for_a_day_opens_its_own_alarm() -> None:
     observer = monitor()
     observe_values(observer, stations.without(stations.values_of(24, seed=6), "AH"), FIRST)
@@ -352,10 +359,12 @@ def test_a_report_process_that_never_starts_fails_its_windows(tmp_path: Path) ->
 
 
 def test_closing_ends_a_report_process_in_the_middle_of_a_report(rig: Callable[..., Rig], tmp_path: Path) -> None:
-    made = rig("hang", "daily")
+    made = rig("hang", "daily", report_timeout_seconds=90.0)
     observer = made.run(24)
     wait_until(lambda: (tmp_path / "pid").exists() and bool((tmp_path / "pid").read_text()), "the first report")
+    started = time.monotonic()
     made.service.close(drain=False)
+    assert time.monotonic() - started < 45
     assert not _alive(int((tmp_path / "pid").read_text()))
     assert observer.failed["daily"] == 0
 
@@ -381,8 +390,9 @@ def test_the_report_process_ignores_sigint(rig: Callable[..., Rig], tmp_path: Pa
 
 def test_the_report_process_dies_with_its_parent(tmp_path: Path) -> None:
     program = (
-        "import sys; sys.path[:0] = ['tests', '.']\n"
-        "import pathlib, signal, report_writers, test_monitoring_service as t\n"
+        "import pathlib, signal, sys\n"
+        "sys.path.insert(0, '.')\n"
+        "from tests import report_writers, test_monitoring_service as t\n"
         "if __name__ == '__main__':\n"
         "    rig = t.Rig(pathlib.Path(sys.argv[1]), report_writers.faulty(pathlib.Path(sys.argv[1]), 'hang', 'daily'))\n"
         "    rig.run(24)\n"
@@ -407,8 +417,8 @@ def _alive(pid: int) -> bool:
         return False
 
 
-def test_a_station_that_moved_away_takes_its_windows_with_it(rig: Callable[..., Rig]) -> None:
-    made = rig("hang", "once", report_timeout_seconds=1.0)
+def test_a_station_that_moved_away_takes_its_windows_with_it(rig: Callable[..., Rig], tmp_path: Path) -> None:
+    made = rig("hang", "once", report_timeout_seconds=1.0, report_queue_size=1)
     lost, kept = made.run(72, "lost"), made.run(24, "kept")
     made.service.forget("lost")
     assert made.service.backlog == 1
@@ -417,6 +427,7 @@ def test_a_station_that_moved_away_takes_its_windows_with_it(rig: Callable[..., 
     assert [result.station_id for result in results] == ["kept"]
     assert (again.outstanding, kept.outstanding) == (0, 0)
     assert lost.generated["daily"] == 0
+    assert not (tmp_path / f"daily_{FIRST + 71}.html").exists()
 
 
 def test_a_great_backlog_asks_the_consumer_to_wait(rig: Callable[..., Rig]) -> None:

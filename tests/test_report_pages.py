@@ -7,11 +7,11 @@ from dataclasses import replace
 from html.parser import HTMLParser
 
 import numpy as np
-import stations
 
 from airquality import report_pages
 from airquality.drift import Window
 from airquality.report_pages import Entry
+from tests import stations
 
 
 def entry(window: Window, data_source: str = "uci") -> Entry:

@@ -10,7 +10,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import stations
 from prometheus_client import CollectorRegistry
 from scipy.stats import ks_2samp
 
@@ -22,6 +21,7 @@ from airquality.reports import ReportWriter, plan
 from airquality.schemas import RAW_COLUMNS, datetime_of
 from airquality.settings import Settings
 from monitoring_service import MonitoringService
+from tests import stations
 
 ROOT = Path(__file__).resolve().parent.parent
 QUIET = stations.values_of(168, seed=6)
