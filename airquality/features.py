@@ -56,6 +56,7 @@ CO_LAGS = (1, 2, 3, 6, 12, 24, 48, 72, 168)
 WINDOWS = (3, 6, 12, 24, 72, 168)
 CALIBRATION_WINDOWS = (6, 24, 72, 168)
 SAME_HOUR_LAGS = tuple(range(24, HISTORY_HOURS + 1, 24))
+WEATHER = ("t", "rh", "ah")
 SENSORS = ("s1", "c6h6", "s2", "nox", "s3", "no2", "s4", "s5")
 PAIRS = (("nox", "no2"), ("c6h6", "nox"), ("s1", "s2"), ("s3", "s5"), ("s2", "s4"), ("c6h6", "no2"))
 #: The feature that holds the base in mg/m3; the target transform reads it back (see ``airquality.model``).
@@ -65,8 +66,9 @@ BASE_FEATURE = "co_base"
 class History:
     """The 168 hours before each requested row, and the hour itself, by channel.
 
-    Channels are the raw columns under their short names, their logs as ``log_<name>``, and ``ratio_<name>``: log CO minus
-    the scaled log of a calibrated sensor. A *window* of W hours is the W hours before the row, hour t excluded.
+    Channels are the weather columns under their short names, logs as ``log_<name>``, ``ratio_<name>`` (log CO minus the
+    scaled log of a calibrated sensor), and ``log_co_squared``. A *window* of W hours is the W hours before the row, hour t
+    excluded. What is computed over windows is computed for all channels at once: a single row costs numpy calls, not sums.
 
     Args:
         values: Gap-free hour grid of raw values, shape ``(n_hours, len(RAW_COLUMNS))``, NaN where missing.
@@ -77,52 +79,56 @@ class History:
     def __init__(self, values: Floats, hours: NDArray[np.int64], positions: NDArray[np.intp]) -> None:
         self.hours = hours
         self._positions = positions
-        self._channels = _channels(values)
-        self._doubled: dict[tuple[str, np.ufunc], list[Floats]] = {}
+        channels = _channels(values)
+        self._index = {channel: index for index, channel in enumerate(channels)}
+        self._table = np.array(list(channels.values()))
+        self._missing = np.isnan(self._table)
+        self._windows: dict[int, tuple[Floats, Floats]] = {}
 
     def now(self, channel: str) -> Floats:
         """Return the channel at hour t, shape ``(n_rows,)``; a channel made of CO has none, for that is the truth."""
         if channel in _TRUTH_CHANNELS:
             raise ValueError(f"{channel} of hour t is what is to be predicted")
-        return self._channels[channel][self._positions]
+        return self._row(self._table, channel)[self._positions]
 
     def lag(self, channel: str, hours: int) -> Floats:
         """Return the channel ``hours`` (at least 1) before each row, shape ``(n_rows,)``."""
-        return self._channels[channel][self._positions - hours]
+        return self._row(self._table, channel)[self._positions - hours]
 
     def last(self, channel: str) -> Floats:
         """Return the most recent measured value before each row; NaN if the 168 hours hold none."""
-        values = self._channels[channel]
-        newest = np.maximum.accumulate(np.where(np.isnan(values), -1, np.arange(len(values))))[self._positions - 1]
-        return np.where(self._positions - newest <= HISTORY_HOURS, values[newest], np.nan)
+        return self._row(self._last_values, channel)
 
     def mean(self, channel: str, window: int) -> Floats:
         """Return the mean of the window's measured values; NaN if none."""
-        return _divide(self._moment(1, channel, window), self.count(channel, window))
+        return self._row(self._window(window)[1], channel)
 
     def count(self, channel: str, window: int) -> Floats:
         """Return how many hours of the window were measured."""
-        return self._moment(0, channel, window)
+        return self._row(self._window(window)[0], channel)
 
     def std(self, channel: str, window: int) -> Floats:
-        """Return the population standard deviation of the window, to about 1e-7; NaN below two values."""
-        counts = self.count(channel, window)
-        counts = np.where(counts < 2, 0.0, counts)
-        mean = _divide(self._moment(1, channel, window), counts)
-        mean_square = _divide(self._moment(2, channel, window), counts)
-        return np.sqrt(np.maximum(mean_square - mean * mean, 0.0))
+        """Return the population standard deviation of the window, to about 1e-7; NaN below two values.
 
-    def extreme(self, channel: str, window: int, pick: np.ufunc) -> Floats:
-        """Return the window's smallest (``np.fmin``) or largest (``np.fmax``) value; NaN if none."""
-        level = window.bit_length() - 1
-        doubled = self._doublings(channel, pick, lambda: self._channels[channel])[level]
-        newest = self._positions - 1
-        result: Floats = pick(doubled[newest], doubled[newest - (window - (1 << level))])
-        return result
+        The channel must have its square beside it.
+        """
+        mean, mean_square = self.mean(channel, window), self.mean(f"{channel}_squared", window)
+        std = np.sqrt(np.maximum(mean_square - mean * mean, 0.0))
+        return np.where(self.count(channel, window) < 2, np.nan, std)
+
+    def extremes(self, channel: str, windows: tuple[int, ...], pick: np.ufunc) -> list[Floats]:
+        """Return each window's smallest (``np.fmin``) or largest (``np.fmax``) value; NaN if none."""
+        doubled = _doublings(self._row(self._table, channel), pick)
+        out = []
+        for window in windows:
+            level = window.bit_length() - 1  # two spans of this length cover the window, overlapping
+            span = doubled[level]
+            out.append(pick(span[self._positions - (1 << level)], span[self._positions - window]))
+        return out
 
     def same_hour(self, channel: str) -> Floats:
         """Return the mean over the same hour of the last seven days; NaN if none was measured."""
-        return _mean_of([self.lag(channel, hours) for hours in SAME_HOUR_LAGS])
+        return self._row(self._same_hour_means, channel)
 
     def calibrated(self, name: str, ratio: Floats) -> Floats:
         """Return log CO of hour t as sensor ``name`` tells it, given the log ratio of CO to that sensor."""
@@ -138,34 +144,54 @@ class History:
         past = _mean_of([self.last("log_co"), self.same_hour("log_co")])
         return np.where(np.isnan(base), past, base)
 
-    def _moment(self, power: int, channel: str, window: int) -> Floats:
-        """Return the sum of the window's measured values to a power: 0 counts them, 1 adds them, 2 adds their squares.
+    def _row(self, table: Floats, channel: str) -> Floats:
+        row: Floats = table[self._index[channel]]
+        return row
 
-        The window is added up by its binary digits, a tree of additions that is the same for every row.
-        """
-        values = self._channels[channel]
-        sums = self._doublings(f"{channel}**{power}", np.add, lambda: np.where(np.isnan(values), 0.0, values**power))
-        newest = self._positions - 1
-        total = np.zeros(len(newest))
-        for level, doubled in enumerate(sums):
+    @cached_property
+    def _last_values(self) -> Floats:
+        hours = np.arange(self._table.shape[1])
+        newest = np.maximum.accumulate(np.where(self._missing, -1, hours), axis=1)[:, self._positions - 1]
+        values = np.take_along_axis(self._table, newest, axis=1)
+        return np.where(self._positions - newest <= HISTORY_HOURS, values, np.nan)
+
+    @cached_property
+    def _same_hour_means(self) -> Floats:
+        return _mean_of([self._table[:, self._positions - hours] for hours in SAME_HOUR_LAGS])
+
+    @cached_property
+    def _doubled(self) -> tuple[list[Floats], list[Floats]]:
+        known = np.where(self._missing, 0.0, 1.0)
+        return _doublings(known, np.add), _doublings(np.where(self._missing, 0.0, self._table), np.add)
+
+    def _window(self, window: int) -> tuple[Floats, Floats]:
+        """Return count and mean of the window's measured values, each of shape ``(n_channels, n_rows)``."""
+        if window not in self._windows:
+            counts, sums = (self._sum(doubled, window) for doubled in self._doubled)
+            self._windows[window] = counts, _divide(sums, counts)
+        return self._windows[window]
+
+    def _sum(self, doubled: list[Floats], window: int) -> Floats:
+        """Return the sum over the window, added up by its binary digits: a tree that is the same for every row."""
+        first = self._positions
+        total = np.zeros((len(self._table), len(first)))
+        for level, sums in enumerate(doubled):
             if window >> level & 1:
-                total = total + doubled[newest]
-                newest = newest - (1 << level)
+                first = first - (1 << level)
+                total = total + sums[:, first]
         return total
 
-    def _doublings(self, name: str, pick: np.ufunc, values: Callable[[], Floats]) -> list[Floats]:
-        """Return, for each power of two up to 128, ``pick`` over that many hours ending at each grid hour.
 
-        Entry *i* depends on the hours it covers and on nothing else, so its bits do not depend on where the grid begins.
-        """
-        key = name, pick
-        if key not in self._doubled:
-            levels = [values()]
-            for level in range(HISTORY_HOURS.bit_length() - 1):
-                span, widest = 1 << level, levels[-1]
-                levels.append(np.concatenate([np.full(span, np.nan), pick(widest[span:], widest[:-span])]))
-            self._doubled[key] = levels
-        return self._doubled[key]
+def _doublings(values: Floats, pick: np.ufunc) -> list[Floats]:
+    """Return, for each power of two up to 128, ``pick`` over that many hours beginning at each hour of the last axis.
+
+    Each entry depends on the hours it covers and on nothing else, so its bits do not depend on where the grid begins.
+    """
+    levels = [values]
+    for level in range(HISTORY_HOURS.bit_length() - 1):
+        widest, span = levels[-1], 1 << level
+        levels.append(pick(widest[..., span:], widest[..., :-span]))
+    return levels
 
 
 @dataclass(frozen=True)
@@ -182,11 +208,13 @@ class Family:
 
 
 def _channels(values: Floats) -> dict[str, Floats]:
-    channels = {short: np.ascontiguousarray(values[:, RAW_COLUMNS.index(c)]) for c, short in SHORT_NAMES.items()}
+    raw = {short: np.ascontiguousarray(values[:, RAW_COLUMNS.index(c)]) for c, short in SHORT_NAMES.items()}
+    channels = {short: raw[short] for short in WEATHER}
     for name, floor in LOG_FLOORS.items():
-        channels[f"log_{name}"] = np.log(np.maximum(channels[name], floor))
+        channels[f"log_{name}"] = np.log(np.maximum(raw[name], floor))
     for name, exponent in CALIBRATED.items():
         channels[f"ratio_{name}"] = channels["log_co"] - exponent * channels[f"log_{name}"]
+    channels["log_co_squared"] = channels["log_co"] ** 2
     return channels
 
 
@@ -234,7 +262,7 @@ def _co_lags(h: History) -> list[Floats]:
 def _co_rolling(h: History) -> list[Floats]:
     means = [h.mean("log_co", w) - h.base for w in WINDOWS]
     stds = [h.std("log_co", w) for w in WINDOWS]
-    extremes = [h.extreme("log_co", w, pick) - h.base for pick in (np.fmin, np.fmax) for w in WINDOWS]
+    extremes = [x - h.base for pick in (np.fmin, np.fmax) for x in h.extremes("log_co", WINDOWS, pick)]
     return [*means, *stds, *extremes, h.same_hour("log_co") - h.base]
 
 
@@ -336,7 +364,7 @@ FAMILIES = (
     ),
 )
 NAMES: tuple[str, ...] = tuple(name for family in FAMILIES for name in family.names)
-_TRUTH_CHANNELS = frozenset({"co", "log_co", *(f"ratio_{name}" for name in CALIBRATED)})
+_TRUTH_CHANNELS = frozenset({"log_co", "log_co_squared", *(f"ratio_{name}" for name in CALIBRATED)})
 _BATCH_ROWS = 512
 
 
@@ -358,8 +386,9 @@ def rows(values: Floats, hours: NDArray[np.int64], positions: NDArray[np.intp]) 
         return np.empty((0, len(NAMES)))
     if positions.min() < HISTORY_HOURS:
         raise ValueError(f"position {positions.min()} has fewer than {HISTORY_HOURS} hours of history before it")
-    history = History(values, hours, positions)
-    return np.stack([column for family in FAMILIES for column in family.compute(history)], axis=1)
+    with np.errstate(invalid="ignore", over="ignore"):  # an infinite value is refused at the edge; here it must not warn
+        history = History(values, hours, positions)
+        return np.stack([column for family in FAMILIES for column in family.compute(history)], axis=1)
 
 
 def batch(hours: NDArray[np.int64], values: Floats) -> Floats:
