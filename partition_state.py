@@ -136,10 +136,17 @@ class PartitionState:
         pred_offset: A lower bound for the offset the next prediction gets in the prediction topic.
         monitoring: Where stations' monitors live.
         clock: Monotonic seconds.
+        group: The consumer group whose state this is; the state topic is one group's.
     """
 
     def __init__(
-        self, partition: int, next_offset: int, pred_offset: int, monitoring: MonitoringService, clock: Callable[[], float]
+        self,
+        partition: int,
+        next_offset: int,
+        pred_offset: int,
+        monitoring: MonitoringService,
+        clock: Callable[[], float],
+        group: str = "",
     ) -> None:
         self.partition = partition
         self.next_offset = next_offset
@@ -148,6 +155,7 @@ class PartitionState:
         self.stations: dict[str, Station] = {}
         self._monitoring = monitoring
         self._clock = clock
+        self._group = group
 
     def apply(self, records: Iterable[Record], predict: Predict) -> Batch:
         """Take in records in order and return what came of them; ``predict`` is called once, for all ready rows."""
@@ -211,9 +219,11 @@ class PartitionState:
         """
         for record in saved:
             self._load(record)
+        stands = self.next_offset  # the last rows before it may be of stations whose snapshots hold them already
+        newest, self.pred_offset = self.pred_offset, note.pred_offset or 0  # where the replayed rows' predictions begin
         made = {p.source_offset: (p.prediction, p.model_version) for p in _predictions(published, self.partition)}
         batch = self.apply((row for row in rows if not self._is_saved(row)), lambda _, offsets: _look_up(made, offsets))
-        self.counts = note.counts
+        self.next_offset, self.counts, self.pred_offset = stands, note.counts, newest
         return batch.windows
 
     def release(self) -> None:
@@ -263,6 +273,7 @@ class PartitionState:
         return snapshots.encode(
             {
                 "station_id": station_id,
+                "group": self._group,
                 "offset": station.saved_offset,
                 "buffer": station.buffer.state(),
                 "monitor": station.monitor.state(),
@@ -276,6 +287,11 @@ class PartitionState:
             state = snapshots.decode(record.value)
         except ValueError as error:
             raise ContractError(f"the snapshot of {record.key!r} cannot be read: {error}") from error
+        if state["group"] != self._group:
+            raise ContractError(
+                f"the state topic holds the stations of group {state['group']!r}, not of {self._group!r}: "
+                f"another group needs a STATE_TOPIC and a PRED_TOPIC of its own"
+            )
         monitor = self._monitoring.monitor(state["station_id"], state["monitor"])
         buffer = FeatureBuffer.from_state(state["buffer"])
         self.stations[state["station_id"]] = Station(buffer, monitor, saved_offset=state["offset"])

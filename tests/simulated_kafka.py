@@ -1,0 +1,145 @@
+"""Kafka as lists, and monitoring without a report process: what a worker and its state need to be run, and crashed, in memory.
+
+The lists behave as the real thing does where it matters: a transaction is all or nothing, its marker takes an offset, and
+nothing but what was committed outlives a worker.
+"""
+
+from __future__ import annotations
+
+import zlib
+from collections import deque
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from airquality.drift import Window
+from airquality.kafka_io import Message, Position, Record
+from airquality.report_process import ReportResult
+from airquality.schemas import Reading
+from airquality.settings import Settings
+from monitoring_service import StationMonitor
+from tests import stations
+
+
+class SimulatedKafka:
+    """The topics of a broker and the positions of one group."""
+
+    def __init__(self) -> None:
+        self.logs: dict[tuple[str, int], list[Record]] = {}
+        self.headers: dict[tuple[str, int, int], dict[str, str]] = {}
+        self.positions: dict[int, Position] = {}
+        self.transactions = 0
+        self._ends: dict[tuple[str, int], int] = {}
+
+    def log(self, topic: str, partition: int = 0) -> list[Record]:
+        """Return the committed records of a partition."""
+        return self.logs.setdefault((topic, partition), [])
+
+    def append(self, topic: str, partition: int, key: bytes | None, value: bytes | None) -> int:
+        """Write one record and return its offset."""
+        offset = self.end(topic, partition)
+        self.log(topic, partition).append(Record(partition, offset, key, value))
+        self._ends[topic, partition] = offset + 1
+        return offset
+
+    def skip(self, topic: str, partition: int) -> None:
+        """Use up an offset without a record, as a transaction's marker does."""
+        self._ends[topic, partition] = self.end(topic, partition) + 1
+
+    def end(self, topic: str, partition: int) -> int:
+        """Return the offset the next record gets."""
+        return self._ends.get((topic, partition), 0)
+
+    def read(self, topic: str, partition: int, start: int | None = None, stop: int | None = None) -> Iterator[Record]:
+        """Yield the records from ``start`` up to ``stop``, exclusive."""
+        low, high = start or 0, self.end(topic, partition) if stop is None else stop
+        return (record for record in list(self.log(topic, partition)) if low <= record.offset < high)
+
+    def commit(self, messages: Iterable[Message], positions: Mapping[int, Position]) -> list[int]:
+        """Do one transaction and return the offsets of its messages."""
+        offsets, touched = [], set()
+        for message in messages:
+            offset = self.append(message.topic, message.partition, message.key, message.value)
+            headers = {name: text.decode() for name, text in message.headers}
+            self.headers[message.topic, message.partition, offset] = headers
+            offsets.append(offset)
+            touched.add((message.topic, message.partition))
+        for topic, partition in touched:
+            self.skip(topic, partition)
+        self.positions.update(positions)
+        self.transactions += 1
+        return offsets
+
+    def as_functions(self) -> dict[str, Any]:
+        """Return what stands in for the functions of ``airquality.kafka_io`` that read."""
+
+        def read(
+            _: Settings, topic: str, partition: int, start: int | None = None, stop: int | None = None
+        ) -> Iterator[Record]:
+            return self.read(topic, partition, start, stop)
+
+        return {"read": read, "end_offset": lambda _, topic, partition: self.end(topic, partition)}
+
+
+class Monitors:
+    """A monitoring service whose reports are made when the test says so: real monitors, no process."""
+
+    def __init__(self) -> None:
+        self.stations: dict[str, StationMonitor] = {}
+        self.waiting: deque[Window] = deque()
+        self.made: list[tuple[str, str, int]] = []
+        self.summaries: list[dict[str, Any]] = []
+        self.saturated = False
+
+    def monitor(self, station_id: str, state: Mapping[str, Any] | None = None) -> StationMonitor:
+        self.forget(station_id)
+        judge = stations.judge()
+        made = StationMonitor(station_id, judge) if state is None else StationMonitor.from_state(state, judge)
+        self.stations[station_id] = made
+        return made
+
+    def forget(self, station_id: str) -> None:
+        self.stations.pop(station_id, None)
+        self.waiting = deque(window for window in self.waiting if window.station_id != station_id)
+
+    @property
+    def backlog(self) -> int:
+        return len(self.waiting)
+
+    def submit(self, windows: Iterable[Window]) -> None:
+        self.waiting.extend(windows)
+
+    def finish(self, n_windows: int) -> None:
+        """Let that many reports end."""
+        for _ in range(min(n_windows, len(self.waiting))):
+            window = self.waiting.popleft()
+            result = ReportResult(window.station_id, window.kind.name, window.end_hour, "generated")
+            self.stations[window.station_id].take_result(result)
+            self.made.append((window.station_id, window.kind.name, window.end_hour))
+
+    def poll(self) -> list[ReportResult]:
+        """Finish every report at once, as a fast report process does between two polls."""
+        self.finish(len(self.waiting))
+        return []
+
+    def write_summary(self, counts: Mapping[str, Any]) -> None:
+        self.summaries.append(dict(counts))
+
+
+_VALUES = stations.values_of(2_000, seed=11)
+_VALUES[:, -3:] /= 4  # T, RH and AH have narrow limits
+_VALUES[np.random.default_rng(12).random(_VALUES.shape) < 0.05] = np.nan
+
+
+def reading(station: int, hour: int, variant: int = 0) -> Reading:
+    """Return the reading of a made-up station: the same for the same arguments, some of its values missing."""
+    values = _VALUES[(hour + 701 * station + 97 * variant) % len(_VALUES)]
+    return Reading(f"station_{station}", hour, tuple(values.tolist()))
+
+
+def predicted(matrix: NDArray[np.float64], offsets: Sequence[int]) -> list[tuple[float, str]]:
+    """Predict by a checksum of each row: one changed bit changes the prediction. The version changes along the stream."""
+    values = [zlib.crc32(row.tobytes()) / 2**32 * 10 for row in np.ascontiguousarray(matrix)]
+    return [(value, str(1 + offset // 400)) for value, offset in zip(values, offsets, strict=True)]

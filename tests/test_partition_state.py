@@ -1,0 +1,430 @@
+"""One partition's state: every cutting of the stream and every crash gives the same bytes, and every row is accounted for."""
+
+from __future__ import annotations
+
+import itertools
+import json
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from numpy.typing import NDArray
+
+from airquality import snapshots
+from airquality.errors import ContractError
+from airquality.kafka_io import Message, Position, Record
+from airquality.schemas import DEAD_LETTER_REASONS, HISTORY_HOURS
+from feature_buffer import REMEMBERED_HOURS
+from partition_state import Batch, Counts, Note, PartitionState, Predict
+from tests.simulated_kafka import Monitors, SimulatedKafka, predicted, reading
+
+START = 307_668
+GARBAGE = (b"{", None, b"[]", json.dumps({"station_id": "station_0"}).encode())
+STATIONS = range(3)
+
+# A segment of the stream: what it holds, of which station, how far its first hour is from that station's newest, how long.
+segments = st.lists(
+    st.tuples(
+        st.sampled_from(["hours", "hours", "hours", "again", "conflict", "keyless", "garbage", "wrong key", "out of range"]),
+        st.sampled_from(STATIONS),
+        st.sampled_from([1, 1, 1, 2, 30, 169, 170]),
+        st.sampled_from([1, 2, 5, 30, 80]),
+    ),
+    min_size=1,
+    max_size=14,
+)
+cuts = st.lists(st.sampled_from([1, 2, 7, 50, 200, 500]), min_size=1, max_size=8)
+
+
+class Stream:
+    """Raw records, with the newest hour of each station."""
+
+    def __init__(self, warm: Sequence[int] = STATIONS) -> None:
+        self.kafka = SimulatedKafka()
+        self.newest = dict.fromkeys(STATIONS, START)
+        for station in warm:
+            self.hours(station, 1, HISTORY_HOURS - 2)
+
+    @property
+    def records(self) -> list[Record]:
+        return self.kafka.log("raw")
+
+    def add(self, kind: str, station: int, step: int, length: int) -> None:
+        if kind == "hours":
+            self.hours(station, step, length)
+        elif kind == "keyless":
+            self.hours(station, step, min(length, 5), keyed=False)
+        elif kind in ("again", "conflict"):
+            first = self.newest[station] - min(step * length, 400)
+            for hour in range(first, min(first + length, self.newest[station] + 1)):
+                self.send(station, hour, variant=int(kind == "conflict"))
+        elif kind == "garbage":
+            self.kafka.append("raw", 0, b"station_%d" % station, GARBAGE[length % len(GARBAGE)])
+        elif kind == "wrong key":
+            self.kafka.append("raw", 0, b"other", reading(station, self.newest[station] + 1).to_bytes())
+        else:
+            odd = reading(station, self.newest[station] + 1).to_bytes().replace(b'"RH":', b'"RH":1e6,"was":')
+            self.kafka.append("raw", 0, b"station_%d" % station, odd)
+        self.kafka.skip("raw", 0) if length == 2 else None
+
+    def hours(self, station: int, step: int, length: int, keyed: bool = True) -> None:
+        self.newest[station] += step - 1
+        for _ in range(length):
+            self.newest[station] += 1
+            self.send(station, self.newest[station], keyed=keyed)
+
+    def send(self, station: int, hour: int, variant: int = 0, keyed: bool = True) -> None:
+        sent = reading(station, hour, variant)
+        self.kafka.append("raw", 0, sent.station_id.encode() if keyed else None, sent.to_bytes())
+
+
+def stream_of(described: list[tuple[str, int, int, int]]) -> Stream:
+    stream = Stream()
+    for segment in described:
+        stream.add(*segment)
+    return stream
+
+
+@dataclass
+class Ticks:
+    """A clock that moves by one second whenever it is read."""
+
+    now: float = 0.0
+
+    def __call__(self) -> float:
+        self.now += 1.0
+        return self.now
+
+
+def fresh(next_offset: int = 0, pred_offset: int = 0, monitors: Monitors | None = None) -> PartitionState:
+    return PartitionState(0, next_offset, pred_offset, monitors or Monitors(), Ticks())  # type: ignore[arg-type]
+
+
+def dealt(records: list[Record], sizes: list[int]) -> Iterator[list[Record]]:
+    """Yield the records in batches of these sizes, over and over."""
+    rest = iter(records)
+    for size in itertools.cycle(sizes):
+        batch = list(itertools.islice(rest, size))
+        if not batch:
+            return
+        yield batch
+
+
+def forbidden(matrix: NDArray[np.float64], offsets: Sequence[int]) -> list[tuple[float, str]]:
+    raise AssertionError(f"nothing is ready, but {len(offsets)} rows are asked for")
+
+
+@dataclass
+class Outcomes:
+    """Everything that came of a stream, as bytes."""
+
+    predictions: list[bytes] = field(default_factory=list)
+    dead_letters: list[tuple[int, str, str]] = field(default_factory=list)
+    duplicates: list[bytes] = field(default_factory=list)
+    windows: list[tuple[str, str, int]] = field(default_factory=list)
+    counts: Counts = field(default_factory=Counts)
+
+    def take(self, batch: Batch) -> None:
+        self.predictions += [prediction.to_bytes() for prediction in batch.predictions]
+        self.dead_letters += [(d.record.offset, d.error.reason, str(d.error)) for d in batch.dead_letters]
+        self.duplicates += [duplicate.to_bytes() for duplicate in batch.duplicates]
+        self.windows = sorted([*self.windows, *((w.station_id, w.kind.name, w.end_hour) for w in batch.windows)])
+
+
+def outcomes(records: list[Record], sizes: list[int]) -> tuple[Outcomes, dict[str, bytes]]:
+    """Return what comes of the records cut into batches, and the snapshots at the end."""
+    monitors, found = Monitors(), Outcomes()
+    state = fresh(monitors=monitors)
+    for records_of_batch in dealt(records, sizes):
+        batch = state.apply(records_of_batch, predicted)
+        found.take(batch)
+        monitors.submit(batch.windows)
+        monitors.poll()
+    found.counts = state.counts
+    return found, state.due_snapshots(0, 0.0)
+
+
+# --- cutting ---
+
+
+@given(segments, cuts)
+def test_any_cutting_of_the_stream_gives_the_same_bytes(
+    described: list[tuple[str, int, int, int]], sizes: list[int]
+) -> None:
+    records = stream_of(described).records
+    expected, expected_snapshots = outcomes(records, [len(records)])
+    found, found_snapshots = outcomes(records, sizes)
+    assert found == expected
+    assert found_snapshots == expected_snapshots
+    assert found.counts.rows_in == len(records)
+    found.counts.check()
+
+
+def test_the_streams_of_these_tests_hold_every_outcome() -> None:
+    kinds = ["hours", "again", "conflict", "keyless", "garbage", "wrong key", "out of range"]
+    described = [(kind, 0, step, 30) for step in (1, 30) for kind in kinds]
+    counts = outcomes(stream_of(described).records, [50])[0].counts
+    assert min(counts.warmup, counts.predictions, counts.duplicates) > 0
+    assert set(counts.dead_letters) == set(DEAD_LETTER_REASONS) - {"not_finite"}
+
+
+def test_ready_rows_of_all_stations_are_predicted_in_one_call() -> None:
+    stream, calls = Stream(), []
+
+    def counting(matrix: NDArray[np.float64], offsets: Sequence[int]) -> list[tuple[float, str]]:
+        calls.append(len(offsets))
+        return predicted(matrix, offsets)
+
+    for station in STATIONS:
+        stream.hours(station, 1, 10)
+    state = fresh()
+    batch = state.apply(stream.records, counting)
+    assert calls == [len(batch.predictions)] == [24]
+    assert [p.source_offset for p in batch.predictions] == sorted(p.source_offset for p in batch.predictions)
+
+
+def test_a_batch_without_ready_rows_asks_for_no_prediction() -> None:
+    batch = fresh().apply(Stream(warm=[0]).records, forbidden)
+    assert batch.counts == Counts(rows_in=166, warmup=166)
+    assert batch.warming is not None
+    assert batch.warming.to_bytes() == reading(0, START + 166).to_bytes()
+
+
+# --- crashes ---
+
+
+class Life:
+    """A partition whose owner commits as a worker does, and may die at any point: what it knew is then gone."""
+
+    def __init__(self, kafka: SimulatedKafka, snapshot_offsets: int, reports_a_commit: int, predict: Predict = predicted):
+        self.kafka = kafka
+        self.snapshot_offsets = snapshot_offsets
+        self.reports_a_commit = reports_a_commit
+        self.predict = predict
+        self.restart()
+
+    def restart(self) -> None:
+        position = self.kafka.positions.get(0, Position(0, ""))
+        note = Note.decode(position.note)
+        self.monitors = Monitors()
+        self.state = fresh(position.offset, self.kafka.end("pred", 0), self.monitors)
+        rows = published = iter(())  # type: Iterator[Record]
+        if note.replay_offset is not None:
+            rows = self.kafka.read("raw", 0, note.replay_offset, position.offset)
+            published = self.kafka.read("pred", 0, note.pred_offset)
+        self.monitors.submit(self.state.restore(note, self.kafka.read("state", 0), rows, published))
+
+    def step(self, size: int, dies: str = "") -> None:
+        """Take in up to ``size`` records and commit; die before or after that where ``dies`` says so."""
+        records = list(itertools.islice(self.kafka.read("raw", 0, self.state.next_offset), size))
+        batch = self.state.apply(records, self.predict)
+        if dies == "before":
+            return self.restart()
+        self.commit(batch, self.snapshot_offsets)
+        if dies == "after":
+            return self.restart()
+        self.monitors.submit(batch.windows)
+        return self.monitors.finish(self.reports_a_commit)
+
+    def commit(self, batch: Batch, snapshot_offsets: int) -> None:
+        messages = [Message("pred", 0, p.station_id.encode(), p.to_bytes()) for p in batch.predictions]
+        messages += [Message("dlq", 0, d.record.key, d.record.value) for d in batch.dead_letters]
+        due = self.state.due_snapshots(snapshot_offsets, 1e9 if snapshot_offsets else 0.0)
+        messages += [Message("state", 0, name.encode(), snapshot) for name, snapshot in due.items()]
+        position = Position(self.state.next_offset, self.state.note().encode())
+        offsets = self.kafka.commit(messages, {0: position})
+        for message, offset in zip(messages, offsets, strict=True):
+            if message.topic == "pred":
+                self.state.pred_offset = offset + 1
+
+    def finish(self) -> dict[str, bytes]:
+        """Take in the rest, make every report, snapshot every station, and return what the broker then holds of each.
+
+        But for the offset of the snapshot, which says when it was taken.
+        """
+        while next(self.kafka.read("raw", 0, self.state.next_offset), None):
+            self.step(500)
+        self.monitors.poll()
+        self.commit(Batch(), 0)
+        latest = {r.key.decode(): snapshots.decode(r.value) for r in self.kafka.log("state") if r.key and r.value}
+        return {name: snapshots.encode({**state, "offset": 0}) for name, state in latest.items()}
+
+
+deaths = st.lists(
+    st.tuples(st.sampled_from([0, 1, 3, 20, 90, 300]), st.sampled_from(["", "", "before", "after"])), min_size=1, max_size=10
+)
+
+
+def committed(kafka: SimulatedKafka, topic: str) -> list[tuple[bytes | None, bytes | None]]:
+    return [(record.key, record.value) for record in kafka.log(topic)]
+
+
+@given(segments, deaths, st.sampled_from([1, 60, 200, 10**9]), st.sampled_from([0, 1, 100]))
+def test_a_crash_at_any_point_changes_nothing_that_is_committed(
+    described: list[tuple[str, int, int, int]], steps: list[tuple[int, str]], snapshot_offsets: int, reports_a_commit: int
+) -> None:
+    unharmed, crashed = stream_of(described).kafka, stream_of(described).kafka
+    expected = Life(unharmed, 10**9, 100).finish()
+    life = Life(crashed, snapshot_offsets, reports_a_commit)
+    for size, dies in steps:
+        life.step(size, dies)
+    found = life.finish()
+    assert committed(crashed, "pred") == committed(unharmed, "pred")
+    assert committed(crashed, "dlq") == committed(unharmed, "dlq")
+    assert crashed.positions == unharmed.positions
+    assert found == expected
+    assert life.state.counts.rows_in == len(crashed.log("raw"))
+
+
+def two_stations_one_saved() -> Life:
+    """The last rows before the commit are of a station that has a snapshot; the other station's must be replayed."""
+    stream = Stream()
+    stream.hours(0, 1, 5)
+    stream.hours(1, 1, 5)
+    life = Life(stream.kafka, 10**9, 100)
+    life.state.stations.clear()
+    life.step(10**6)
+    station = life.state.stations["station_1"]
+    snapshot = life.state._snapshot("station_1", station)
+    position = Position(life.state.next_offset, life.state.note().encode())
+    life.kafka.commit([Message("state", 0, b"station_1", snapshot)], {0: position})
+    return life
+
+
+def test_a_restart_stands_where_the_group_stands() -> None:
+    life = two_stations_one_saved()
+    stood, counts = life.state.next_offset, life.state.counts
+    life.restart()
+    assert life.state.next_offset == stood
+    life.finish()
+    life.restart()
+    assert life.state.next_offset == stood
+    assert life.state.counts == counts
+
+
+def test_a_second_crash_before_any_snapshot_finds_the_predictions_of_before_the_first() -> None:
+    stream = Stream(warm=[0])
+    stream.hours(0, 1, 30)
+    life = Life(stream.kafka, 10**9, 0)
+    life.step(180)
+    life.step(3, "after")
+    life.step(3, "after")
+    life.restart()
+    assert life.state.counts.predictions == 18
+
+
+def test_a_restart_publishes_and_predicts_nothing_anew() -> None:
+    life = two_stations_one_saved()
+    transactions = life.kafka.transactions
+    life.predict = forbidden
+    life.restart()
+    assert life.kafka.transactions == transactions
+    assert life.monitors.stations["station_0"].errors == two_stations_one_saved().monitors.stations["station_0"].errors
+
+
+def test_a_committed_prediction_that_cannot_be_read_back_stops_the_start() -> None:
+    life = two_stations_one_saved()
+    lost = life.kafka.log("pred").pop(0)
+    with pytest.raises(ContractError, match=r"raw offsets \[\d+\] were committed but cannot be read back"):
+        life.restart()
+    assert lost.value is not None
+
+
+def test_a_snapshot_that_cannot_be_read_stops_the_start() -> None:
+    life = two_stations_one_saved()
+    life.kafka.append("state", 0, b"station_1", b"garbage")
+    with pytest.raises(ContractError, match="the snapshot of b'station_1' cannot be read"):
+        life.restart()
+
+
+def test_windows_that_had_no_report_yet_are_seen_again() -> None:
+    stream = Stream(warm=[0])
+    stream.hours(0, 1, 2 + 48)
+    life = Life(stream.kafka, 1, reports_a_commit=0)
+    life.step(10**6)
+    assert [w.end_hour for w in life.monitors.waiting] == [START + 168 + 24, START + 168 + 48]
+    assert life.kafka.log("state") == []  # outstanding windows block the snapshot
+    life.restart()
+    assert [w.end_hour for w in life.monitors.waiting] == [START + 168 + 24, START + 168 + 48]
+    life.finish()
+    assert len(life.kafka.log("state")) == 1
+    life.restart()
+    assert not life.monitors.waiting
+    assert life.monitors.stations["station_0"].generated == {"daily": 2, "weekly": 0}
+
+
+# --- what is due, and how large ---
+
+
+def test_a_snapshot_is_due_by_offsets_or_by_age_and_only_where_rows_are_unsaved() -> None:
+    stream = Stream(warm=[0, 1])
+    state = fresh()
+    state.apply(stream.records, forbidden)
+    assert state.due_snapshots(10_000, 1e9) == {}
+    assert set(state.due_snapshots(200, 1e9)) == {"station_0"}  # the rows of station_1 are the last 166
+    assert state.note().replay_offset == 166
+    assert set(state.due_snapshots(10_000, 1.0)) == {"station_1"}
+    assert state.note().replay_offset is None
+    assert state.due_snapshots(0, 0.0) == {}
+
+
+def test_a_snapshot_after_10_000_hours_fits_its_limit() -> None:
+    monitors, stream = Monitors(), Stream(warm=[])
+    state = fresh(monitors=monitors)
+    n_weeks = REMEMBERED_HOURS // HISTORY_HOURS + 2
+    stream.hours(0, 1, n_weeks * HISTORY_HOURS - 1)  # the open week is full but for its last hour
+    for batch in dealt(stream.records, [510]):
+        monitors.submit(state.apply(batch, predicted).windows)
+        monitors.poll()
+    kept = monitors.stations["station_0"].state()
+    assert len(kept["hours"]) == HISTORY_HOURS - 1
+    [(_, snapshot)] = state.due_snapshots(0, 0.0).items()
+    assert 40_000 < len(snapshot) <= snapshots.MAX_BYTES
+
+
+# --- the note and the law ---
+
+
+def test_a_note_comes_back_and_fits_what_kafka_keeps() -> None:
+    large = 10**15
+    counts = Counts(large, large, large, large, dict.fromkeys(DEAD_LETTER_REASONS, large))
+    for note in (Note(counts, large, large), Note(Counts(), None, None)):
+        assert Note.decode(note.encode()) == note
+        assert len(note.encode().encode()) < 4096
+    assert Note.decode("") == Note(Counts(), None, None)
+
+
+def test_the_law_of_the_counts_is_checked() -> None:
+    Counts(rows_in=10, warmup=1, predictions=2, duplicates=3, dead_letters={"late": 4}).check()
+    for broken in (
+        Counts(rows_in=2, warmup=1),
+        Counts(rows_in=1, predictions=2),
+        Counts(rows_in=1, dead_letters={"unheard of": 1}),
+    ):
+        with pytest.raises(ContractError, match="rows came in but"):
+            broken.check()
+
+
+def test_counts_add_up_reason_by_reason() -> None:
+    total = Counts(rows_in=1, dead_letters={"late": 1})
+    total.add(Counts(rows_in=3, warmup=1, dead_letters={"late": 1, "conflict": 1}))
+    assert total == Counts(rows_in=4, warmup=1, dead_letters={"late": 2, "conflict": 1})
+    assert total.summary() == {
+        "rows_in": 4,
+        "warmup": 1,
+        "predictions_total": 0,
+        "dead_letters": {"conflict": 1, "late": 2},
+        "duplicates": 0,
+    }
+
+
+def test_a_released_partition_lets_go_of_its_stations() -> None:
+    monitors = Monitors()
+    state = fresh(monitors=monitors)
+    state.apply(Stream().records, forbidden)
+    assert set(monitors.stations) == {"station_0", "station_1", "station_2"}
+    state.release()
+    assert monitors.stations == {}
