@@ -1,0 +1,46 @@
+"""Read what a broker holds, committed, and print it as JSON: the judge of the end-to-end tests.
+
+Imports nothing of this project, so that no mistake of the consumer can excuse itself: ``judge.py SERVERS TOPIC...``.
+"""
+
+import json
+import sys
+
+from kafka import KafkaConsumer, TopicPartition
+
+
+def committed(servers, topic):
+    """Return every committed record of the topic as a dict, in partition and offset order."""
+    client = KafkaConsumer(
+        bootstrap_servers=servers, isolation_level="read_committed", auto_offset_reset="earliest", enable_auto_commit=False
+    )
+    partitions = [TopicPartition(topic, number) for number in sorted(client.partitions_for_topic(topic) or ())]
+    client.assign(partitions)
+    client.seek_to_beginning(*partitions)
+    ends = client.end_offsets(partitions)
+    records = []
+    while any(client.position(partition) < ends[partition] for partition in partitions):
+        for batch in client.poll(timeout_ms=500).values():
+            records += batch
+    client.close()
+    return [as_json(record) for record in sorted(records, key=lambda r: (r.partition, r.offset))]
+
+
+def as_json(record):
+    """Return the record as text and numbers; bytes that are no text are shown as latin-1, one character a byte."""
+    return {
+        "partition": record.partition,
+        "offset": record.offset,
+        "key": text(record.key),
+        "value": text(record.value),
+        "headers": {name: text(value) for name, value in record.headers},
+    }
+
+
+def text(value):
+    """Return bytes as text, losslessly."""
+    return None if value is None else value.decode("latin-1")
+
+
+if __name__ == "__main__":
+    print(json.dumps({topic: committed(sys.argv[1], topic) for topic in sys.argv[2:]}))

@@ -1,0 +1,266 @@
+"""The system as its users run it, on a real Apache Kafka, with crashes; judged by a reader that knows none of its code."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import shutil
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from airquality import dataset, features, kafka_io
+from airquality.dataset import Frame
+from airquality.embedded_kafka import Broker, RealBroker
+from airquality.model import Model
+from airquality.schemas import HISTORY_HOURS, Reading, isoformat
+from airquality.settings import Settings
+from tests.system import PROJECT, System, free_port, kill, lines, system, wait_until
+
+pytestmark = [pytest.mark.broker, pytest.mark.slow, pytest.mark.timeout(900)]
+
+SMALL_BATCHES = {"MAX_POLL_RECORDS": "40", "SNAPSHOT_OFFSETS": "100", "SNAPSHOT_SECONDS": "2"}
+
+
+@pytest.fixture(scope="module")
+def prepared(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+    """Data, model, reference and a served registry, made by the programs a user types; the environment that finds them.
+
+    The real data if the project has them, else simulated ones with a quick model of their own.
+    """
+    directory = tmp_path_factory.mktemp("prepared")
+    data = directory / "dataset"
+    data.mkdir()
+    real = [p for p in (PROJECT / "dataset", PROJECT.parent / "shared" / "dataset") if (p / dataset.UCI_NAME).exists()]
+    if real:
+        shutil.copy(real[0] / dataset.UCI_NAME, data)
+    base = {
+        "DATASET_DIR": str(data),
+        "ARTIFACTS_DIR": str(PROJECT / "artifacts" if real else directory / "artifacts"),
+        "AIR_QUALITY_DATA_SOURCE": "uci" if real else "simulated",
+        "MLFLOW_TRACKING_URI": f"sqlite:///{directory}/mlflow.db",
+        "API_URL": f"http://127.0.0.1:{free_port()}",
+    }
+    made = System(directory, {**os.environ, **base})
+    made.run("dataset/create_dataset.py")
+    if not real:
+        made.run("training/train.py", "--quick")
+    made.run("generate_reference_dataset.py")
+    made.run("-m", "airquality.model_registry", "seed")
+    return base
+
+
+@pytest.fixture
+def running(prepared: dict[str, str], broker: Broker, tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[System]:
+    """A system with topics of its own and its prediction service up."""
+    base = {**prepared, "API_URL": f"http://127.0.0.1:{free_port()}"}
+    with system(tmp_path, base, broker.bootstrap_servers, request.node.name.replace("_", "-")) as made:
+        made.start_api()
+        yield made
+
+
+def stream(prepared: dict[str, str]) -> Frame:
+    return dataset.read_stream_csv(Path(prepared["DATASET_DIR"]) / dataset.STREAM_NAME)
+
+
+def expected(frame: Frame, prepared: dict[str, str]) -> dict[str, float]:
+    """Return what must be published: the model's offline prediction of every hour after the warm-up."""
+    model = Model.load(Path(prepared["ARTIFACTS_DIR"]))
+    predictions = model.predict(features.batch(frame.hours, frame.values))
+    return {
+        isoformat(int(h)): p for h, p in zip(frame.hours[HISTORY_HOURS:], predictions[HISTORY_HOURS:].tolist(), strict=True)
+    }
+
+
+def published(found: list[dict[str, Any]], station_id: str) -> dict[str, float]:
+    """Return the station's predictions by hour; fail if an hour or a source was published twice."""
+    records = [json.loads(record["value"]) for record in found if record["key"] == station_id]
+    hours = [record["DateTime"] for record in records]
+    sources = {(record["source_partition"], record["source_offset"]) for record in records}
+    assert len(set(hours)) == len(hours) == len(sources), "an hour was published twice"
+    assert {record["model_version"] for record in records} <= {"1"}
+    return {record["DateTime"]: record["prediction"] for record in records}
+
+
+def watch(settings: Settings, topic: str) -> int:
+    """Return how far the topic's partitions have grown, in offsets."""
+    return sum(kafka_io.end_offset(settings, topic, partition) for partition in range(settings.topic_partitions))
+
+
+def settings_of(made: System) -> Settings:
+    return Settings(
+        **{name.lower(): value for name, value in made.environment.items() if name.lower() in Settings.model_fields}
+    )
+
+
+def test_every_row_is_accounted_for_once_through_crashes(running: System, prepared: dict[str, str], broker: Broker) -> None:
+    frame, settings = stream(prepared), settings_of(running)
+    kafka_io.ensure_topics(settings)
+    send_with_faults(settings, frame, "roof")
+    grown = lambda offsets: wait_until(  # noqa: E731
+        lambda: watch(settings, settings.pred_topic) > offsets, f"more than {offsets} offsets in the prediction topic", 240
+    )
+
+    consumer = running.start("consumer", "consumer.py", **SMALL_BATCHES)
+    grown(150)
+    kill(consumer)
+    consumer = running.start("consumer", "consumer.py", **SMALL_BATCHES)
+    grown(400)
+    kill(running.processes[0])  # the prediction service
+    wait_until(lambda: "no row is lost" in running.log("consumer"), "the consumer waits for the prediction service")
+    running.start_api()
+    grown(700)
+    if isinstance(broker, RealBroker):
+        broker.kill()
+        broker.start()
+    grown(900)
+    kill(consumer)
+    running.run("consumer.py", "--idle-exit-seconds", "5", **SMALL_BATCHES)
+
+    found = running.judge("raw", "pred", "dlq")
+    assert published(found["pred"], "roof") == expected(frame, prepared)
+    reasons = sorted(record["headers"]["reason"] for record in found["dlq"])
+    assert reasons == ["conflict", "late", "malformed", "malformed", "not_finite", "out_of_range"]
+    by_place = {(record["partition"], record["offset"]): record for record in found["raw"]}
+    for letter in found["dlq"]:
+        place = int(letter["headers"]["source_partition"]), int(letter["headers"]["source_offset"])
+        assert (by_place[place]["key"], by_place[place]["value"]) == (letter["key"], letter["value"])
+    summary = running.summary()
+    n_predictions = len(frame) - HISTORY_HOURS
+    assert summary["rows_in"] == len(found["raw"]) == len(frame) + 7
+    assert (summary["warmup"], summary["predictions_total"], summary["duplicates"]) == (HISTORY_HOURS, n_predictions, 1)
+    assert sum(summary["dead_letters"].values()) == 6
+    check_reports(running, frame, n_predictions)
+
+
+def send_with_faults(settings: Settings, frame: Frame, station_id: str) -> None:
+    """Send the frame's rows as one station's, with seven records among them that must not become predictions."""
+    rows = [Reading(station_id, int(h), tuple(v)) for h, v in zip(frame.hours, frame.values.tolist(), strict=True)]
+    key = station_id.encode()
+    sent = [(key, row.to_bytes()) for row in rows]
+    sound = json.loads(rows[500].to_bytes())
+    faults = {
+        300: b"{broken",
+        450: rows[440].to_bytes(),  # the same hour with the same values: a duplicate
+        500: json.dumps({**sound, "T": 1e9}).encode(),
+        600: json.dumps({**sound, "T": math.inf}).encode(),
+        700: json.dumps({**json.loads(rows[690].to_bytes()), "RH": 1.25}).encode(),  # the same hour, other values
+        800: Reading(station_id, rows[0].hour - 1, rows[0].values).to_bytes(),  # older than all
+        900: b"\xff\xfe",
+    }
+    for index in sorted(faults, reverse=True):
+        sent.insert(index, (key, faults[index]))
+    with kafka_io.idempotent_producer(settings) as producer:
+        for record_key, value in sent:
+            producer.send(settings.raw_topic, key=record_key, value=value)
+        producer.flush()
+
+
+def check_reports(running: System, frame: Frame, n_predictions: int) -> None:
+    summary, reports = running.summary(), running.directory / "reports"
+    assert summary["reports_generated"] == {"daily": n_predictions // 24, "weekly": n_predictions // 168}
+    assert summary["reports_failed"] == 0
+    first = int(frame.hours[HISTORY_HOURS])
+    for kind, hours in (("daily", 24), ("weekly", 168)):
+        ends = [first + (index + 1) * hours - 1 for index in range(n_predictions // hours)]
+        names = {f"{kind}_{isoformat(end).replace('-', '').replace('T', '_').replace(':', '')}.html" for end in ends}
+        assert {path.name for path in (reports / kind).glob("*.html")} == names
+        assert all((reports / kind / name).stat().st_size > 100_000 for name in names)
+    page = (reports / "index.html").read_text()
+    assert page.count(".html") >= len(summary["reports_generated"])
+    measured = int(np.count_nonzero(~np.isnan(frame.values[HISTORY_HOURS:, 0])))
+    assert summary["performance"]["n"] == measured
+    assert summary["performance"]["rmse"] < 0.26 or frame.source == "simulated"
+
+
+def test_the_real_test_period_gives_the_figures_of_the_design(prepared: dict[str, str]) -> None:
+    frame = stream(prepared)
+    if frame.source != "uci":
+        pytest.skip("the real data set is not at hand")
+    assert len(frame) == 1404
+    ends = [isoformat(int(frame.hours[HISTORY_HOURS]) + 24 - 1), isoformat(int(frame.hours[HISTORY_HOURS]) + 168 - 1)]
+    assert ends == ["2005-02-13T02:00:00", "2005-02-19T02:00:00"]
+    assert np.count_nonzero(~np.isnan(frame.values[HISTORY_HOURS:, 0])) == 1208
+
+
+def test_a_second_replay_of_the_same_hours_is_told_and_publishes_nothing(running: System, prepared: dict[str, str]) -> None:
+    csv = str(Path(prepared["DATASET_DIR"]) / dataset.STREAM_NAME)
+    for _ in range(2):
+        running.run("producer.py", "--csv", csv, "--station-id", "roof", "--max-records", "200")
+        output = running.run("consumer.py", "--idle-exit-seconds", "4")
+    assert "roof: already predicted up to " in output
+    found = running.judge("raw", "pred", "state")
+    assert len(found["raw"]) == 400
+    assert len(published(found["pred"], "roof")) == 200 - HISTORY_HOURS
+    summary = running.summary()
+    assert (summary["rows_in"], summary["duplicates"], summary["predictions_total"]) == (400, 200, 200 - HISTORY_HOURS)
+    assert {record["key"] for record in found["state"]} == {"roof"}
+
+
+def test_two_consumers_share_the_stations_and_one_takes_over_from_the_other(
+    running: System, prepared: dict[str, str]
+) -> None:
+    frame = stream(prepared).rows(0, 260)
+    csv = running.directory / "short.csv"
+    dataset.write_stream_csv(frame, csv)
+    stations = [f"station-{number}" for number in range(5)]
+    producers = [
+        threading.Thread(target=running.run, args=("producer.py", "--csv", str(csv), "--station-id", s)) for s in stations
+    ]
+    settings = settings_of(running)
+    kafka_io.ensure_topics(settings)
+    limits = {"MAX_POLL_RECORDS": "20", "SNAPSHOT_SECONDS": "1"}
+    first = running.start("first", "consumer.py", **limits, REPORTS_DIR=str(running.directory / "first"))
+    running.start("second", "consumer.py", **limits, REPORTS_DIR=str(running.directory / "second"))
+    for name in ("first", "second"):
+        wait_until(lambda name=name: "restored" in running.log(name), f"{name} owns partitions")  # type: ignore[misc]
+    for producer in producers:
+        producer.start()
+    wait_until(lambda: watch(settings, settings.pred_topic) > 50, "predictions come")
+    kill(first)
+    for producer in producers:
+        producer.join()
+    kill(running.processes[-1])
+    running.run("consumer.py", "--idle-exit-seconds", "12")
+    found = running.judge("pred")["pred"]
+    for station in stations:
+        assert published(found, station) == expected(frame, prepared)
+    assert running.summary()["rows_in"] == 260 * len(stations)
+    assert lines(running.log("second"), ["Warmup complete!", "Prediction"])
+
+
+def test_sigterm_finishes_the_batch_and_the_next_start_goes_on(running: System, prepared: dict[str, str]) -> None:
+    csv = str(Path(prepared["DATASET_DIR"]) / dataset.STREAM_NAME)
+    running.run("producer.py", "--csv", csv, "--station-id", "roof", "--max-records", "300")
+    settings = settings_of(running)
+    consumer = running.start("consumer", "consumer.py", MAX_POLL_RECORDS="20")
+    wait_until(lambda: watch(settings, settings.pred_topic) > 20, "predictions come")
+    consumer.terminate()
+    assert consumer.wait(timeout=60) == 0
+    assert "rows in = " in running.log("consumer")
+    running.run("consumer.py", "--idle-exit-seconds", "4")
+    assert published(running.judge("pred")["pred"], "roof") == expected(stream(prepared).rows(0, 300), prepared)
+
+
+def test_without_a_broker_the_programs_say_so_and_exit_1(prepared: dict[str, str], tmp_path: Path) -> None:
+    nowhere = f"127.0.0.1:{free_port()}"
+    with system(tmp_path, prepared, nowhere, "nowhere") as made:
+        for program in (["consumer.py"], ["producer.py", "--csv", str(Path(prepared["DATASET_DIR"]) / dataset.STREAM_NAME)]):
+            done = subprocess.run(
+                [sys.executable, *program],
+                cwd=PROJECT,
+                env=made.environment,
+                capture_output=True,
+                text=True,
+                timeout=120,
+                check=False,
+            )
+            assert done.returncode == 1, done.stderr
+            assert nowhere in done.stderr
