@@ -255,7 +255,7 @@ class Worker:
         settings, position = self._settings, self._stream.position(partition)
         note = Note.decode(position.note)
         pred_end = kafka_io.end_offset(settings, settings.pred_topic, partition)
-        state = PartitionState(partition, position.offset, pred_end, self._monitoring, self._clock)
+        state = PartitionState(partition, position.offset, pred_end, self._monitoring, self._clock, settings.consumer_group)
         saved = kafka_io.read(settings, settings.state_topic, partition)
         rows, published = iter(()), iter(())  # type: Iterator[Record], Iterator[Record]
         if note.replay_offset is not None:
