@@ -126,7 +126,7 @@ class Distribution:
         reference's lies below the step up to the share of values below it and above it from there on.
         NaN if either side is empty.
 
-        >>> Distribution(np.array([0.0, 1.0, 3.0])).distance(np.array([5.0, 6.0, 8.0]))
+        >>> round(Distribution(np.array([0.0, 1.0, 3.0])).distance(np.array([5.0, 6.0, 8.0])), 9)
         5.0
         """
         steps = np.sort(sample[~np.isnan(sample)])

@@ -124,7 +124,7 @@ def _style() -> str:
 def _banner(data_source: str) -> str:
     if data_source != "simulated":
         return ""
-    return "<p class='simulated'>SIMULATED DATA: no real measurement on this page</p>"
+    return "<p class='simulated'>SIMULATED DATA: these are no real measurements</p>"
 
 
 def _facts(document: Sidecar) -> str:
@@ -380,6 +380,8 @@ def _verdict_pills(document: Sidecar) -> str:
     pills = [_pill("bad", text) for text, holds in said.items() if holds] or [_pill("ok", "nothing found")]
     if verdict["too_few_truths"]:
         pills.append(_pill("", "error not judged"))
+    if document["data_source"] == "simulated":
+        pills.append(_pill("bad", "simulated"))
     return "".join(pills)
 
 

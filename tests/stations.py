@@ -65,11 +65,9 @@ def readings_of(values: Floats, station_id: str = "station_1", hours: Sequence[i
     return [Reading(station_id, hour, tuple(row)) for hour, row in zip(at, values.tolist(), strict=True)]
 
 
-def windows_of(
-    values: Floats, predictions: Floats | None = None, *, by: Judge | None = None, station_id: str = "station_1"
-) -> list[Window]:
+def windows_of(values: Floats, predictions: Floats | None = None, *, station_id: str = "station_1") -> list[Window]:
     """Return the windows that gap-free ``values`` close."""
-    monitor = StationMonitor(station_id, by or judge())
+    monitor = StationMonitor(station_id, judge())
     made = predictions_of(np.nan_to_num(values, nan=2.5)) if predictions is None else predictions
     windows = []
     for reading, prediction in zip(readings_of(values, station_id), made.tolist(), strict=True):

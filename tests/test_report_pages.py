@@ -74,9 +74,11 @@ def test_a_window_in_order_says_so() -> None:
     assert "SIMULATED" not in page
 
 
-def test_one_simulated_window_is_enough_for_the_banner() -> None:
+def test_one_simulated_window_is_enough_for_the_banner_and_is_named() -> None:
     window = stations.windows_of(stations.values_of(24, seed=6))[0]
-    assert "SIMULATED DATA" in report_pages.index([entry(window, "simulated")])
+    page = report_pages.index([entry(window, "simulated"), entry(window)])
+    assert "SIMULATED DATA" in page
+    assert page.count(">simulated</span>") == 1
     assert "SIMULATED DATA" in report_pages.header(entry(window, "simulated")[1])
 
 
