@@ -17,8 +17,8 @@ RUN useradd --uid 10001 --no-create-home --home-dir /tmp --shell /usr/sbin/nolog
 WORKDIR /app
 
 FROM base AS api
-COPY requirements-api.txt ./
-RUN pip install -r requirements-api.txt
+COPY requirements.lock requirements-api.txt ./
+RUN pip install -c requirements.lock -r requirements-api.txt
 COPY airquality ./airquality
 COPY api_service.py ./
 USER app
@@ -26,16 +26,16 @@ EXPOSE 8000
 CMD ["uvicorn", "api_service:app", "--host", "0.0.0.0", "--port", "8000", "--no-access-log"]
 
 FROM base AS producer
-COPY requirements-producer.txt ./
-RUN pip install -r requirements-producer.txt
+COPY requirements.lock requirements-producer.txt ./
+RUN pip install -c requirements.lock -r requirements-producer.txt
 COPY airquality ./airquality
 COPY producer.py ./
 USER app
 CMD ["python", "producer.py", "--csv", "dataset/test_data_raw.csv"]
 
 FROM base AS consumer
-COPY requirements-producer.txt requirements-consumer.txt ./
-RUN pip install -r requirements-consumer.txt
+COPY requirements.lock requirements-producer.txt requirements-consumer.txt ./
+RUN pip install -c requirements.lock -r requirements-consumer.txt
 COPY airquality ./airquality
 COPY consumer.py partition_state.py feature_buffer.py monitoring_service.py deploy/run_as_owner.py ./
 USER app

@@ -26,6 +26,7 @@ RAW, PREDICTIONS = "air_quality.raw", "air_quality.pred"
 WARMUP_HOURS = 168
 REPORTS = {"daily": 51, "weekly": 7}
 HEALTHY_WITHIN_SECONDS = 60
+BUSY_LOAD_PER_CORE = 1.5
 API_IMAGE_MAX_MB = 600
 API_AWAY_SECONDS = 60
 #: promlint's one complaint, and why it stands: the user fixed the name.
@@ -85,8 +86,7 @@ def prepare(stack: Stack) -> None:
 
 def host_flow(stack: Stack) -> Predictions:
     """Drive the stack with the scripts on the host."""
-    seconds = stack.up()
-    check(seconds <= HEALTHY_WITHIN_SECONDS, f"all healthy {seconds:.0f} s after up")
+    healthy_in_time(stack.up)
     log = (stack.tree / "consumer.out").open("w")
     consumer = subprocess.Popen([sys.executable, "consumer.py"], cwd=stack.tree, stdout=log, stderr=subprocess.STDOUT)
     try:
@@ -112,8 +112,7 @@ def host_flow(stack: Stack) -> Predictions:
 def stream_flow(stack: Stack) -> Predictions:
     """Drive the stack with its own consumer and producer, and disturb it."""
     reports_belong_to(stack, SOMEBODY)
-    seconds = stack.up("stream", STREAM_RATE="8")
-    check(seconds <= HEALTHY_WITHIN_SECONDS, f"all healthy {seconds:.0f} s after up")
+    healthy_in_time(lambda: stack.up("stream", STREAM_RATE="8"))
     expected = str(SOMEBODY) if os.getuid() == 0 else str(os.getuid())
     check(stack.host_user_of("consumer", "python consumer.py") == expected, "the consumer is who owns ./reports")
     predicted(300)
@@ -134,6 +133,16 @@ def stream_flow(stack: Stack) -> Predictions:
     wait_for("the producer ends", lambda: stack.states()["producer"] == "exited 0", 120)
     check(True, "the producer ended with status 0")
     return outcome
+
+
+def healthy_in_time(up: Callable[[], float]) -> None:
+    """Start the stack and judge the time it took, if the machine was free to do it."""
+    load, cores = os.getloadavg()[0], os.cpu_count() or 1
+    seconds = up()
+    if load > BUSY_LOAD_PER_CORE * cores:
+        print(f"  --  all healthy {seconds:.0f} s after up; not judged, the load was {load:.1f} on {cores} cores before")
+    else:
+        check(seconds <= HEALTHY_WITHIN_SECONDS, f"all healthy {seconds:.0f} s after up, at most {HEALTHY_WITHIN_SECONDS}")
 
 
 def api_away(stack: Stack) -> None:

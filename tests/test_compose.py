@@ -1,0 +1,287 @@
+"""The container files: what both compose versions load, what every service promises, what each image holds."""
+
+from __future__ import annotations
+
+import ast
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from airquality.embedded_kafka import KAFKA_VERSION
+from airquality.settings import Settings
+
+ROOT = Path(__file__).resolve().parent.parent
+BASE = yaml.safe_load((ROOT / "docker-compose.yml").read_text())
+ZOOKEEPER = yaml.safe_load((ROOT / "docker-compose.zookeeper.yml").read_text())
+SERVICES: dict[str, dict[str, Any]] = {**BASE["services"], "zookeeper": ZOOKEEPER["services"]["zookeeper"]}
+ONE_SHOT = {"kafka-init", "model-init", "producer"}
+LONG_RUNNING = sorted(set(SERVICES) - ONE_SHOT)
+OWN = sorted(name for name, service in SERVICES.items() if "build" in service and name != "mlflow")
+DOCKERFILE = (ROOT / "Dockerfile").read_text()
+STAGES = {
+    match["name"]: match["body"]
+    for match in re.finditer(r"^FROM (?P<image>\S+) AS (?P<name>\S+)\n(?P<body>.*?)(?=^FROM |\Z)", DOCKERFILE, re.M | re.S)
+}
+#: What each image starts.
+DOORS = {"api": ["api_service"], "producer": ["producer"], "consumer": ["consumer"]}
+FILE_SETS = (["docker-compose.yml"], ["docker-compose.yml", "docker-compose.zookeeper.yml"])
+
+
+def ports(service: dict[str, Any]) -> list[str]:
+    return list(service.get("ports", []))
+
+
+# --- loading
+
+
+@pytest.mark.parametrize("files", FILE_SETS, ids=["kraft", "zookeeper"])
+@pytest.mark.parametrize("command", [["docker-compose"], ["docker", "compose"]], ids=["v1", "v2"])
+def test_compose_loads_the_files_without_a_word(command: list[str], files: list[str]) -> None:
+    if not shutil.which(command[0]) or subprocess.run([*command, "version"], capture_output=True).returncode:
+        pytest.skip(f"{' '.join(command)} is not installed")
+    chosen = [part for file in files for part in ("-f", file)]
+    done = subprocess.run([*command, *chosen, "config", "-q"], cwd=ROOT, capture_output=True, text=True)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+
+
+def test_nothing_that_one_compose_version_refuses_or_warns_about() -> None:
+    for file in (BASE, ZOOKEEPER):
+        assert set(file) <= {"services", "volumes"} | {key for key in file if key.startswith("x-")}
+        for service in file["services"].values():
+            assert not {"develop", "container_name", "configs", "deploy"} & set(service)
+            assert "start_interval" not in service.get("healthcheck", {})
+            assert all(set(needed) == {"condition"} for needed in service.get("depends_on", {}).values())
+    assert not re.search(r"\$\{[^}]*\$\{", (ROOT / "docker-compose.yml").read_text()), "nested defaults are silently wrong"
+
+
+# --- services
+
+
+def test_services_and_ports_are_the_ones_promised() -> None:
+    published = {name: int(port.split(":")[1]) for name, service in SERVICES.items() for port in ports(service)}
+    assert published == {
+        "kafka": 9092,
+        "kafka-ui": 8080,
+        "mlflow": 5000,
+        "api": 8000,
+        "consumer": 8001,
+        "prometheus": 9090,
+        "grafana": 3000,
+        "alertmanager": 9093,
+        "zookeeper": 2181,
+    }
+    assert set(SERVICES) - set(published) == {"kafka-init", "model-init", "producer"}
+
+
+def test_every_port_is_bound_to_this_machine_only() -> None:
+    assert [port for service in SERVICES.values() for port in ports(service) if not port.startswith("127.0.0.1:")] == []
+
+
+@pytest.mark.parametrize("name", LONG_RUNNING)
+def test_a_long_running_service_is_checked_restarted_and_bounded(name: str) -> None:
+    service = SERVICES[name]
+    assert {"test", "interval", "timeout", "retries"} <= set(service["healthcheck"])
+    assert service["restart"] == "unless-stopped"
+    assert service["mem_limit"]
+
+
+@pytest.mark.parametrize("name", sorted(ONE_SHOT))
+def test_a_job_ends_and_stays_ended(name: str) -> None:
+    assert SERVICES[name]["restart"] in ("no", "on-failure")
+    assert SERVICES[name]["mem_limit"]
+
+
+@pytest.mark.parametrize("name", sorted(SERVICES))
+def test_no_service_can_gain_privileges_or_fill_the_disk_with_logs(name: str) -> None:
+    service = SERVICES[name]
+    assert service["security_opt"] == ["no-new-privileges:true"]
+    assert service["cap_drop"] == ["ALL"]
+    assert service["logging"]["options"]["max-size"]
+    assert service.get("cap_add", []) == (["CHOWN", "SETUID", "SETGID"] if name == "consumer" else [])
+
+
+def test_root_file_systems_are_read_only_where_the_software_allows() -> None:
+    writable = {name for name, service in SERVICES.items() if not service.get("read_only")}
+    assert writable == {"kafka", "kafka-ui", "zookeeper"}, (
+        "Kafka's start script writes its configuration; Kafka UI is untried"
+    )
+
+
+def test_every_dependency_is_waited_for_until_it_is_of_use() -> None:
+    for service in SERVICES.values():
+        for needed, how in service.get("depends_on", {}).items():
+            expected = "service_completed_successfully" if needed in ONE_SHOT else "service_healthy"
+            assert how["condition"] == expected
+
+
+def test_images_are_pinned_by_tag() -> None:
+    images = [service["image"] for service in SERVICES.values() if "build" not in service]
+    images += [image for image in re.findall(r"^FROM (\S+)", DOCKERFILE, re.M) if image not in STAGES]
+    for image in images:
+        assert "@" not in image, "stand-ins and mirrors cannot have a digest"
+        assert re.search(r":v?\d+\.\d+[\w.-]*$", image), image
+
+
+def test_the_containers_run_the_versions_the_tests_run() -> None:
+    assert SERVICES["kafka"]["image"] == f"apache/kafka:{KAFKA_VERSION}"
+    locked = re.search(r"^mlflow==(\S+)$", (ROOT / "requirements.lock").read_text(), re.M)
+    assert locked
+    assert f"ghcr.io/mlflow/mlflow:v{locked[1]} " in DOCKERFILE
+
+
+def test_own_services_are_given_only_settings_that_exist() -> None:
+    known = {field.upper() for field in Settings.model_fields} | {"LOGNAME"}
+    assert {name for service in OWN for name in SERVICES[service].get("environment", {})} <= known
+
+
+def test_no_container_reaches_kafka_by_the_hosts_address_nor_the_host_by_the_containers() -> None:
+    assert {SERVICES[name]["environment"]["KAFKA_BOOTSTRAP_SERVERS"] for name in ("kafka-init", "consumer", "producer")} == {
+        "kafka:29092"
+    }
+    assert SERVICES["kafka"]["environment"]["KAFKA_ADVERTISED_LISTENERS"] == "HOST://localhost:9092,CONTAINERS://kafka:29092"
+    assert Settings.model_fields["kafka_bootstrap_servers"].default == "localhost:9092"
+
+
+def test_mlflow_answers_to_its_compose_name_and_to_the_browser() -> None:
+    allowed = next(part for part in SERVICES["mlflow"]["command"] if part.startswith("--allowed-hosts="))
+    assert {"mlflow:5000", "localhost:5000", "127.0.0.1:5000"} <= set(allowed.split("=")[1].split(","))
+    assert "*" not in allowed
+
+
+def test_prometheus_reaches_a_consumer_on_the_host() -> None:
+    assert SERVICES["prometheus"]["extra_hosts"] == ["host.docker.internal:host-gateway"]
+
+
+def test_data_live_in_volumes_and_nothing_else_is_written_on_the_host_but_reports() -> None:
+    mounts = [str(mount) for service in SERVICES.values() for mount in service.get("volumes", [])]
+    assert [mount for mount in mounts if mount.startswith(".") and not mount.endswith(":ro")] == ["./reports:/app/reports"]
+    named = {mount.split(":")[0] for mount in mounts if not mount.startswith(".")} | {"kafka-zookeeper-data"}
+    assert named == set(BASE["volumes"]) | set(ZOOKEEPER["volumes"])
+
+
+def test_the_zookeeper_variant_leaves_nothing_of_kraft_behind() -> None:
+    base, variant = BASE["services"]["kafka"], ZOOKEEPER["services"]["kafka"]
+    merged = {**base["environment"], **variant["environment"]}
+    kraft = {"KAFKA_NODE_ID", "KAFKA_PROCESS_ROLES", "KAFKA_CONTROLLER_QUORUM_VOTERS", "KAFKA_CONTROLLER_LISTENER_NAMES"}
+    assert {name for name, value in merged.items() if value is None} >= kraft
+    assert not [name for name, value in merged.items() if "CONTROLLER" in str(value)]
+    assert merged["KAFKA_ZOOKEEPER_CONNECT"] == "zookeeper:2181"
+    data = [mount.split(":") for service in (base, variant) for mount in service["volumes"]]
+    assert data[0][1] == data[1][1]
+    assert data[0][0] != data[1][0], "a broker formatted for KRaft cannot be opened by one that uses ZooKeeper"
+
+
+# --- .env
+
+
+def test_env_example_lists_every_variable_with_its_default_and_nothing_else() -> None:
+    text = "".join((ROOT / name).read_text() for name in ("docker-compose.yml", "docker-compose.zookeeper.yml"))
+    used = dict(re.findall(r"(?<!\$)\$\{(\w+):-([^}]*)\}", text))
+    assert len(re.findall(r"(?<!\$)\$\{?\w", text)) == len(re.findall(r"(?<!\$)\$\{\w+:-", text)), "every one has a default"
+    lines = (ROOT / ".env.example").read_text().splitlines()
+    assert dict(line.split("=", 1) for line in lines if line and not line.startswith("#")) == used
+
+
+# --- images
+
+
+def closure(door: str) -> tuple[set[str], set[str]]:
+    """Return the project's own modules that ``door`` imports, itself included, and the other top-level names it imports."""
+    own: set[str] = set()
+    foreign: set[str] = set()
+    left = [door]
+    while left:
+        module = left.pop()
+        path = ROOT / (module.replace(".", "/") + ".py")
+        if not path.exists():
+            foreign.add(module.split(".")[0])
+        elif module not in own:
+            own.add(module)
+            left += imports(ast.parse(path.read_text()))
+    return own, foreign - set(sys.stdlib_module_names) - {"airquality"}
+
+
+def imports(tree: ast.AST) -> list[str]:
+    found = []
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            found += [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            found += [node.module, *(f"{node.module}.{a.name}" for a in node.names if node.module == "airquality")]
+    return found
+
+
+def requirements(name: str) -> dict[str, str]:
+    """Return package -> bounds of a requirements file, those it includes among them; markers left out."""
+    found: dict[str, str] = {}
+    for line in (ROOT / name).read_text().splitlines():
+        line = line.split("#")[0].split(";")[0].strip()
+        if line.startswith("-r"):
+            found |= requirements(line[2:].strip())
+        elif line:
+            match = re.match(r"([\w-]+)(.*)", line)
+            assert match
+            found.setdefault(match[1], match[2])
+    return found
+
+
+@pytest.mark.parametrize("role", sorted(DOORS))
+def test_an_image_holds_the_modules_its_program_imports_and_no_others(role: str) -> None:
+    own = {module for door in DOORS[role] for module in closure(door)[0] if not module.startswith("airquality")}
+    lines = re.findall(r"^COPY (.*) \./$", STAGES[role], re.M)
+    copied = {Path(name).stem for line in lines for name in line.split() if name.endswith(".py")}
+    assert copied - {"run_as_owner"} == own
+
+
+@pytest.mark.parametrize("role", sorted(DOORS))
+def test_what_an_image_copies_enters_its_build_context(role: str) -> None:
+    allowed = [line[1:] for line in (ROOT / ".dockerignore").read_text().splitlines() if line.startswith("!")]
+    sources = [name for line in re.findall(r"^COPY (.*) \S+$", STAGES[role], re.M) for name in line.split()]
+    assert [name for name in sources if not any(Path(name).match(pattern) for pattern in allowed)] == []
+    assert [name for name in sources if not (ROOT / name).exists()] == []
+
+
+PACKAGES = {"kafka": "kafka-python", "prometheus_client": "prometheus-client", "pydantic_settings": "pydantic-settings"}
+PACKAGES |= {"xgboost": "xgboost-cpu", "mlflow": "mlflow-skinny"}
+#: Comes with a package that is listed (pydantic-settings, fastapi).
+INDIRECT = {"pydantic", "starlette"}
+
+
+@pytest.mark.parametrize("role", sorted(DOORS))
+def test_an_image_installs_what_its_program_imports(role: str) -> None:
+    foreign = {name for door in DOORS[role] for name in closure(door)[1]} - INDIRECT
+    assert {PACKAGES.get(name, name) for name in foreign} <= set(requirements(f"requirements-{role}.txt"))
+
+
+@pytest.mark.parametrize("role", sorted(DOORS))
+def test_images_install_within_the_bounds_of_requirements_txt(role: str) -> None:
+    everything = requirements("requirements.txt")
+    everything["mlflow-skinny"] = everything["mlflow"]
+    for package, bounds in requirements(f"requirements-{role}.txt").items():
+        assert everything[package] == bounds, package
+
+
+def test_the_api_image_neither_trains_nor_reports() -> None:
+    assert not {"evidently", "scikit-learn", "lightgbm", "catboost", "mlflow", "matplotlib"} & set(
+        requirements("requirements-api.txt")
+    )
+
+
+@pytest.mark.parametrize("role", [*sorted(DOORS), "mlflow"])
+def test_an_image_runs_as_its_own_user(role: str) -> None:
+    assert re.findall(r"^USER (\S+)$", STAGES[role], re.M)[-1:] == ["app"]
+
+
+def test_no_stage_may_compile() -> None:
+    assert "PIP_ONLY_BINARY=:all:" in STAGES["base"]
+    assert not re.search(r"apt-get|gcc|build-essential", DOCKERFILE)
+
+
+def test_no_dockerfile_feature_that_needs_more_than_the_classic_builder() -> None:
+    assert not re.search(r"^#\s*syntax|--mount=|<<EOF", DOCKERFILE, re.M)

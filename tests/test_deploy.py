@@ -1,0 +1,92 @@
+"""The two small programs of the container set-up: who the consumer becomes, and what preflight says."""
+
+from __future__ import annotations
+
+import doctest
+import os
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from deploy import preflight, run_as_owner
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+def test_files_that_are_missing_are_named_with_the_command_that_makes_them(tmp_path: Path) -> None:
+    (tmp_path / "here").touch()
+    assert list(preflight.files({"here": "make it", "gone": "python make_gone.py"}, tmp_path)) == [
+        "gone: python make_gone.py"
+    ]
+
+
+def test_a_port_in_use_is_named_unless_the_stack_itself_uses_it() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port = server.getsockname()[1]
+        (complaint,) = preflight.ports({port: "Kafka"}, ours=set())
+        assert f"port {port} for Kafka" in complaint
+        assert list(preflight.ports({port: "Kafka"}, ours={port})) == []
+    assert list(preflight.ports({port: "Kafka"}, ours=set())) == []
+
+
+def test_too_little_memory_is_named() -> None:
+    (complaint,) = preflight.memory({"MemTotal": 2_000_000_000})
+    assert "2.0 GB" in complaint
+    assert list(preflight.memory({"MemTotal": 8_000_000_000})) == []
+
+
+def test_a_missing_engine_is_told_from_one_that_does_not_answer(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert "install" in next(preflight.engine())
+    (tmp_path / "docker").write_text("#!/bin/sh\necho cannot connect >&2; exit 1\n")
+    (tmp_path / "docker").chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:/bin:/usr/bin")
+    monkeypatch.setattr(preflight, "output", lambda *_: "")
+    assert "does not answer" in next(preflight.engine())
+
+
+def test_examples_in_docstrings_hold() -> None:
+    assert doctest.testmod(run_as_owner).failed == 0
+    assert doctest.testmod(run_as_owner).attempted > 0
+
+
+def test_started_as_nobody_special_it_only_runs_the_program(tmp_path: Path) -> None:
+    if os.getuid() == 0:
+        pytest.skip("runs as root")
+    assert run_as_owner_of(tmp_path) == str(os.getuid())
+
+
+def test_started_as_root_it_becomes_the_directorys_owner(tmp_path: Path) -> None:
+    needs_root()
+    os.chown(tmp_path, 1234, 1234)
+    tmp_path.parent.chmod(0o755)
+    assert run_as_owner_of(tmp_path) == "1234"
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_directory_of_root_is_handed_to_the_images_user(tmp_path: Path) -> None:
+    needs_root()
+    if run_as_owner.is_user_namespace(Path("/proc/self/uid_map").read_text()):
+        pytest.skip("this root is somebody else outside")
+    (tmp_path / "daily").mkdir()
+    (tmp_path / "daily" / "daily_1.html").touch()
+    (tmp_path / "elsewhere").symlink_to("/etc/hostname")
+    owner = Path("/etc/hostname").stat().st_uid
+    assert run_as_owner_of(tmp_path, image_user="nobody") == "65534"
+    assert (tmp_path / "daily" / "daily_1.html").stat().st_uid == 65534
+    assert Path("/etc/hostname").stat().st_uid == owner, "links are not followed"
+
+
+def needs_root() -> None:
+    if os.getuid() != 0:
+        pytest.skip("only root can become somebody else")
+
+
+def run_as_owner_of(directory: Path, image_user: str = "app") -> str:
+    program = f"from deploy import run_as_owner as r; r.IMAGE_USER = {image_user!r}; r.main(['{directory}', 'id', '-u'])"
+    return subprocess.run(
+        [sys.executable, "-c", program], cwd=ROOT, check=True, capture_output=True, text=True
+    ).stdout.strip()

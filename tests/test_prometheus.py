@@ -1,0 +1,136 @@
+"""Prometheus: what is scraped, that every rule speaks of metrics that exist, and promtool's opinion where it can be had."""
+
+from __future__ import annotations
+
+import re
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+import yaml
+from prometheus_client import CollectorRegistry, generate_latest
+
+from airquality.metrics import ApiMetrics, ConsumerMetrics
+from tests.promql import metric_names
+
+ROOT = Path(__file__).resolve().parent.parent
+RULES = [
+    rule
+    for file in sorted((ROOT / "prometheus" / "rules").glob("*.yml"))
+    for group in yaml.safe_load(file.read_text())["groups"]
+    for rule in group["rules"]
+]
+ALERTS = {rule["alert"]: rule for rule in RULES if "alert" in rule}
+RECORDED = {rule["record"] for rule in RULES if "record" in rule}
+#: promlint's one complaint, and why it stands: the user fixed the name.
+WAIVED_LINT = {'missing_values_count non-histogram and non-summary metrics should not have "_count" suffix'}
+
+
+def pages() -> dict[str, str]:
+    """Return both metric pages as they are before the first row."""
+    api, consumer = CollectorRegistry(), CollectorRegistry()
+    ApiMetrics(api).model.labels("air-quality-co", "1").set(1)
+    metrics = ConsumerMetrics(consumer)
+    metrics.lag.labels("0").set(0)
+    metrics.window_rmse.labels("daily").set(0)
+    return {"api": generate_latest(api).decode(), "consumer": generate_latest(consumer).decode()}
+
+
+def exposed() -> set[str]:
+    """Return every series name on either page, and what Prometheus and the recording rules add."""
+    return {name for page in pages().values() for name in re.findall(r"^([a-z_]+)", page, re.M)} | RECORDED | {"up"}
+
+
+def promtool(*arguments: str, stdin: str = "") -> subprocess.CompletedProcess[str]:
+    """Run promtool on the project's files, skipping where there is none, neither installed nor as the stack's image."""
+    if shutil.which("promtool"):
+        command = ["promtool"]
+    else:
+        image = yaml.safe_load((ROOT / "docker-compose.yml").read_text())["services"]["prometheus"]["image"]
+        if (
+            not shutil.which("docker")
+            or subprocess.run(["docker", "image", "inspect", image], capture_output=True).returncode
+        ):
+            pytest.skip("promtool is neither installed nor to be had as an image")
+        mounts = [f"--volume={ROOT}/prometheus:/p/prometheus:ro", f"--volume={ROOT}/prometheus.yml:/p/prometheus.yml:ro"]
+        mounts.append(f"--volume={ROOT}/prometheus/rules:/etc/prometheus/rules:ro")
+        command = ["docker", "run", "--rm", "-i", *mounts, "--workdir=/p", "--entrypoint=promtool", image]
+    return subprocess.run([*command, *arguments], cwd=ROOT, input=stdin, capture_output=True, text=True)
+
+
+def test_api_consumer_and_itself_are_scraped_every_15_seconds() -> None:
+    config = yaml.safe_load((ROOT / "prometheus.yml").read_text())
+    assert config["global"]["scrape_interval"] == "15s"
+    assert not [job for job in config["scrape_configs"] if "scrape_interval" in job]
+    jobs = {job["job_name"]: job for job in config["scrape_configs"]}
+    assert set(jobs) == {"prometheus", "api", "consumer"}
+    assert jobs["api"]["static_configs"] == [{"targets": ["api:8000"]}]
+    assert jobs["consumer"]["static_configs"] == [{"targets": ["host.docker.internal:8001"]}]
+    assert jobs["consumer"]["dns_sd_configs"][0]["names"] == ["consumer"]
+
+
+@pytest.mark.parametrize("rule", RULES, ids=lambda rule: rule.get("alert") or rule["record"])
+def test_rules_speak_of_metrics_that_exist(rule: dict[str, str]) -> None:
+    names = metric_names(rule["expr"])
+    assert names
+    assert names <= exposed()
+
+
+def test_metric_names_are_found_in_expressions() -> None:
+    expression = 'sum by (le, job) (rate(a_bucket{x="y z"}[1m])) / on (job) max(b:c > 0) and time() - d offset 5m'
+    assert metric_names(expression) == {"a_bucket", "b:c", "d"}
+
+
+@pytest.mark.parametrize("name", ALERTS)
+def test_an_alert_says_how_bad_what_and_what_now(name: str) -> None:
+    alert = ALERTS[name]
+    assert alert["labels"]["severity"] in ("critical", "warning")
+    assert {"summary", "description"} <= set(alert["annotations"])
+    assert f"### {name}\n" in (ROOT / "docs" / "operations.md").read_text()
+
+
+@pytest.mark.parametrize("name", ALERTS)
+def test_an_alert_is_tested_to_fire_and_not_to_fire(name: str) -> None:
+    tests = yaml.safe_load((ROOT / "prometheus" / "rules_test.yml").read_text())["tests"]
+    cases = [case for test in tests for case in test.get("alert_rule_test", []) if case["alertname"] == name]
+    assert any(case["exp_alerts"] for case in cases)
+    assert any(not case["exp_alerts"] for case in cases)
+
+
+@pytest.mark.parametrize("name", sorted(RECORDED))
+def test_a_recording_rule_is_tested(name: str) -> None:
+    tests = yaml.safe_load((ROOT / "prometheus" / "rules_test.yml").read_text())["tests"]
+    assert any(name in case["expr"] for test in tests for case in test.get("promql_expr_test", []))
+
+
+def test_promtool_accepts_the_rules() -> None:
+    done = promtool("check", "rules", "prometheus/rules/alerts.yml", "prometheus/rules/recording.yml")
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_promtool_runs_the_rules_own_tests() -> None:
+    done = promtool("test", "rules", "prometheus/rules_test.yml")
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_promtool_accepts_the_configuration() -> None:
+    done = promtool("check", "config", "--syntax-only", "prometheus.yml")
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+@pytest.mark.parametrize("page", ["api", "consumer"])
+def test_promtool_lints_the_metrics_with_one_waiver(page: str) -> None:
+    done = promtool("check", "metrics", stdin=pages()[page])
+    assert {line for line in (done.stdout + done.stderr).splitlines() if line.strip()} <= WAIVED_LINT
+
+
+def test_alertmanager_has_one_receiver_whose_address_comes_from_the_environment() -> None:
+    config = yaml.safe_load((ROOT / "prometheus" / "alertmanager.yml").read_text())
+    (receiver,) = config["receivers"]
+    (webhook,) = receiver["webhook_configs"]
+    service = yaml.safe_load((ROOT / "docker-compose.yml").read_text())["services"]["alertmanager"]
+    assert f"> {webhook['url_file']} " in " ".join(service["command"])
+    assert service["environment"] == {"ALERT_WEBHOOK_URL": "${ALERT_WEBHOOK_URL:-}"}
+    inhibited = {name for rule in config["inhibit_rules"] for name in re.findall(r"[A-Z]\w+", str(rule))}
+    assert inhibited <= set(ALERTS)
