@@ -17,12 +17,12 @@ from airquality.errors import UsageError
 class Settings(BaseSettings):
     """Frozen settings; each field's environment variable is its name in upper case (``KAFKA_BOOTSTRAP_SERVERS``)."""
 
-    model_config = SettingsConfigDict(frozen=True, extra="ignore", protected_namespaces=())
+    model_config = SettingsConfigDict(frozen=True, extra="ignore", protected_namespaces=(), env_ignore_empty=True)
 
     # Kafka
     kafka_bootstrap_servers: str = "localhost:9092"
     kafka_api_version: str | None = Field(
-        None, description='only for brokers that lie about theirs: "2.3" for librdkafka\'s mock'
+        None, pattern=r"^\d+(\.\d+)+$", description='only for brokers that lie about theirs: "2.3" for librdkafka\'s mock'
     )
     raw_topic: str = "air_quality.raw"
     pred_topic: str = "air_quality.pred"
@@ -66,7 +66,7 @@ class Settings(BaseSettings):
     report_timeout_seconds: float = Field(120.0, gt=0)
 
     log_format: str = Field("auto", pattern="^(auto|text|json)$", description="auto: text on a terminal, JSON otherwise")
-    log_level: str = "INFO"
+    log_level: str = Field("INFO", pattern="^(?i:debug|info|warning|error|critical)$")
 
 
 def read_settings(**flags: Any) -> Settings:

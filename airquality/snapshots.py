@@ -41,18 +41,18 @@ def decode(snapshot: bytes) -> dict[str, Any]:
     """
     try:
         state = orjson.loads(zlib.decompress(snapshot))
-    except (zlib.error, orjson.JSONDecodeError) as error:
+        if not isinstance(state, dict) or state.pop("format", None) != FORMAT:
+            raise ValueError(f"another format than {FORMAT}")
+        restored: dict[str, Any] = _restore(state)
+    except (zlib.error, ValueError, KeyError, TypeError) as error:
         raise ValueError(f"not a snapshot: {error}") from error
-    if state.pop("format", None) != FORMAT:
-        raise ValueError(f"a snapshot of another format than {FORMAT}")
-    restored: dict[str, Any] = _restore(state)
     return restored
 
 
 def _array_to_json(value: object) -> dict[str, Any]:
     if not isinstance(value, np.ndarray):
         raise TypeError(f"{type(value).__name__} cannot stand in a snapshot")
-    little = np.ascontiguousarray(value, dtype=value.dtype.newbyteorder("<"))
+    little = np.asarray(value, dtype=value.dtype.newbyteorder("<"))
     return {"__array__": b64encode(little.tobytes()).decode(), "dtype": little.dtype.str, "shape": little.shape}
 
 

@@ -1,4 +1,4 @@
-"""Kafka as lists, and monitoring without a report process: what a worker and its state need to be run, and crashed, in memory.
+"""Kafka as lists, and monitoring without a report process: what it takes to run a worker, and to crash it, in memory.
 
 The lists behave as the real thing does where it matters: a transaction is all or nothing, its marker takes an offset, and
 nothing but what was committed outlives a worker.

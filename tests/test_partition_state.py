@@ -1,4 +1,4 @@
-"""One partition's state: every cutting of the stream and every crash gives the same bytes, and every row is accounted for."""
+"""One partition's state: every cutting of the stream and every crash gives the same bytes; every row is accounted for."""
 
 from __future__ import annotations
 

@@ -1,0 +1,106 @@
+"""Snapshots: what comes back is what went in, bit for bit; what cannot be read exactly is refused."""
+
+from __future__ import annotations
+
+import json
+import math
+import struct
+import zlib
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as hnp
+from numpy.typing import NDArray
+
+from airquality import snapshots
+
+plain = st.recursive(
+    st.none() | st.booleans() | st.integers(-(2**63), 2**63) | st.floats(allow_nan=False, allow_infinity=False) | st.text(),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=8), inner, max_size=3),
+    max_leaves=8,
+)
+dtypes = hnp.floating_dtypes() | hnp.integer_dtypes() | hnp.unsigned_integer_dtypes() | hnp.boolean_dtypes()
+arrays = hnp.arrays(dtypes.filter(lambda d: d.itemsize <= 8), hnp.array_shapes(min_dims=0, min_side=0, max_side=5))
+
+
+def same(found: NDArray[Any], expected: NDArray[Any]) -> bool:
+    native = expected.astype(expected.dtype.newbyteorder("="))
+    return (found.dtype, found.shape, found.tobytes()) == (native.dtype, native.shape, native.tobytes())
+
+
+@given(plain)
+def test_plain_values_come_back(value: Any) -> None:
+    assert snapshots.decode(snapshots.encode({"value": value})) == {"value": value}
+
+
+@given(arrays)
+def test_arrays_come_back_with_type_shape_and_bits(array: NDArray[Any]) -> None:
+    found = snapshots.decode(snapshots.encode({"deep": {"list": [array]}}))["deep"]["list"][0]
+    assert same(found, array)
+    found[...] = 0  # a restored array can be written to
+
+
+def test_the_payload_of_a_nan_comes_back() -> None:
+    odd = np.array([math.nan, math.inf, -0.0, struct.unpack("<d", b"\x01\x02\x03\x04\x05\x06\xf8\xff")[0]])
+    assert same(snapshots.decode(snapshots.encode({"a": odd}))["a"], odd)
+
+
+@pytest.mark.parametrize(
+    "array",
+    [
+        np.arange(12.0).reshape(3, 4)[:, ::2],
+        np.asfortranarray(np.arange(6.0).reshape(2, 3)),
+        np.empty((0, 13)),
+        np.array(2.5),
+    ],
+    ids=["strided", "fortran", "empty", "without dimensions"],
+)
+def test_the_layout_of_an_array_does_not_matter(array: NDArray[np.float64]) -> None:
+    assert same(snapshots.decode(snapshots.encode({"a": array}))["a"], array)
+
+
+def test_the_same_state_gives_the_same_bytes() -> None:
+    one = snapshots.encode({"b": np.arange(3), "a": {"d": 1, "c": 2.5}})
+    other = snapshots.encode({"a": {"c": 2.5, "d": 1}, "b": np.arange(6)[:3]})
+    assert one == other
+
+
+def test_an_integer_above_64_bits_and_a_stranger_are_refused() -> None:
+    for stranger in (2**64, {1, 2}, np.float32(1.0)):
+        with pytest.raises(TypeError):
+            snapshots.encode({"a": stranger})
+
+
+def test_a_state_over_the_limit_is_refused() -> None:
+    noise = np.random.default_rng(1).bytes(snapshots.MAX_BYTES)
+    with pytest.raises(ValueError, match=f"over the limit of {snapshots.MAX_BYTES}"):
+        snapshots.encode({"a": np.frombuffer(noise, dtype=np.uint8)})
+
+
+def deflated(document: object) -> bytes:
+    return zlib.compress(json.dumps(document).encode())
+
+
+@pytest.mark.parametrize(
+    "garbage",
+    [
+        b"",
+        b"garbage",
+        zlib.compress(b"not JSON"),
+        snapshots.encode({"a": np.arange(100)})[:-5],
+        deflated([1]),
+        deflated("text"),
+        deflated({}),
+        deflated({"format": snapshots.FORMAT + 1, "a": 1}),
+        deflated({"format": snapshots.FORMAT, "a": {"__array__": "!", "dtype": "<f8", "shape": [1]}}),
+        deflated({"format": snapshots.FORMAT, "a": {"__array__": "AAAA", "dtype": "<f8", "shape": [1]}}),
+        deflated({"format": snapshots.FORMAT, "a": {"__array__": "AAAA", "dtype": "unheard of", "shape": [3]}}),
+        deflated({"format": snapshots.FORMAT, "a": {"__array__": "AAAA"}}),
+    ],
+)
+def test_what_is_no_snapshot_is_refused(garbage: bytes) -> None:
+    with pytest.raises(ValueError, match="not a snapshot"):
+        snapshots.decode(garbage)
