@@ -1,0 +1,239 @@
+"""The house rules on imports, read from the source: nothing here is imported or run, but for one fresh interpreter."""
+
+from __future__ import annotations
+
+import ast
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+
+DOORS = {"producer", "consumer", "api_service", "generate_reference_dataset"}
+SERVICES = {"feature_buffer", "monitoring_service"}
+#: Folders of code beside the package; nothing in the package may lean on them either.
+FOLDERS = {"training", "dataset", "benchmarks", "deploy", "tests"}
+#: Library: where it may be imported, a file or a folder of the project.
+FENCES = {
+    "kafka": {"airquality/kafka_io.py", "airquality/embedded_kafka.py"},
+    "confluent_kafka": {"airquality/embedded_kafka.py"},
+    "mlflow": {"airquality/model_registry.py", "training"},
+    "evidently": {"airquality/reports.py"},
+    "xgboost": {"airquality/model.py", "training"},
+    "pickle": set[str](),
+    "cPickle": set[str](),
+    "cloudpickle": set[str](),
+    "dill": set[str](),
+    "joblib": set[str](),
+}
+#: Calls that change the process for everyone in it, and so belong in a ``main`` or a lifespan.
+PROCESS_WIDE = {
+    "logging.basicConfig",
+    "logging.config.dictConfig",
+    "logging.config.fileConfig",
+    "logging.disable",
+    "logging.captureWarnings",
+    "airquality.log.configure",
+    "warnings.filterwarnings",
+    "warnings.simplefilter",
+    "warnings.resetwarnings",
+    "numpy.seterr",
+    "numpy.random.seed",
+    "random.seed",
+    "os.environ",
+    "os.environ.setdefault",
+    "os.environ.update",
+    "os.putenv",
+    "os.chdir",
+    "signal.signal",
+    "prometheus_client.start_http_server",
+    "mlflow.set_tracking_uri",
+    "mlflow.set_registry_uri",
+    "mlflow.set_experiment",
+    "multiprocessing.set_start_method",
+}
+#: What must run with no service, no network and no heavy library.
+PURE = ("airquality.schemas", "airquality.features", "airquality.drift", "airquality.errors", "feature_buffer")
+HEAVY = {"kafka", "confluent_kafka", "mlflow", "evidently", "xgboost", "sklearn", "pandas", "fastapi", "requests", "uvicorn"}
+
+
+@dataclass(frozen=True)
+class Module:
+    """A source file: its path from the project's root, and its syntax tree."""
+
+    path: str
+    tree: ast.Module
+
+    @property
+    def folder(self) -> str:
+        return self.path.split("/")[0] if "/" in self.path else ""
+
+    @property
+    def name(self) -> str:
+        return Path(self.path).stem
+
+    def imports(self) -> Iterator[tuple[str, str]]:
+        """Every import, wherever it stands, as the name it binds and the dotted name it binds it to."""
+        for node in ast.walk(self.tree):
+            if isinstance(node, ast.Import):
+                for alias in node.names:
+                    top = alias.name.split(".")[0]
+                    yield (alias.asname, alias.name) if alias.asname else (top, top)
+            elif isinstance(node, ast.ImportFrom):
+                package = [*self.path.split("/")[: -node.level]] if node.level else []
+                source = ".".join([*package, *([node.module] if node.module else [])])
+                for alias in node.names:
+                    yield alias.asname or alias.name, f"{source}.{alias.name}"
+
+    def imported(self) -> set[str]:
+        """The top-level names imported."""
+        return {target.split(".")[0] for _, target in self.imports()}
+
+
+def parse(path: str, source: str | bytes) -> Module:
+    return Module(path, ast.parse(source, path))
+
+
+MODULES = [
+    parse(path.relative_to(ROOT).as_posix(), path.read_bytes())
+    for folder in ("", "airquality/", *(f"{folder}/" for folder in sorted(FOLDERS)))
+    for path in sorted(ROOT.glob(f"{folder}**/*.py" if folder else "*.py"))
+]
+BESIDE_THE_PACKAGE = {module.name for module in MODULES if not module.folder} | DOORS | SERVICES | FOLDERS
+
+
+# --- the rules: each names what is wrong with a module ---
+
+
+def leans_on_its_users(module: Module) -> set[str]:
+    """Imports of the package that point back to the doors, the services or the folders beside it."""
+    return module.imported() & BESIDE_THE_PACKAGE if module.folder == "airquality" else set()
+
+
+def opens_another_door(module: Module) -> set[str]:
+    """Doors that a door or a service imports; the demo may."""
+    return module.imported() & DOORS - {module.name} if not module.folder and module.name != "demo" else set()
+
+
+def climbs_a_fence(module: Module) -> set[str]:
+    """Fenced libraries imported outside their fence; tests may import what may be imported at all."""
+    outside = {library for library, fence in FENCES.items() if not fence & {module.path, module.folder}}
+    allowed = {library for library, fence in FENCES.items() if fence} if module.folder == "tests" else set()
+    return module.imported() & outside - allowed
+
+
+def has_no_subject(module: Module) -> set[str]:
+    """Names that say nothing about what is inside."""
+    return {*module.path.removesuffix(".py").split("/")} & {"util", "utils", "helper", "helpers", "common", "misc"}
+
+
+def acts_at_import(module: Module) -> set[str]:
+    """Process-wide settings that are changed when the module is imported."""
+    bound = dict(module.imports())
+    return {name for node in at_import(module.tree) for name in touched(node, bound) if name in PROCESS_WIDE}
+
+
+def at_import(node: ast.AST) -> Iterator[ast.AST]:
+    """The nodes that run at import: no function bodies, nothing under the main guard, nothing undone at its end."""
+    for child in ast.iter_child_nodes(node):
+        if isinstance(child, ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda):
+            continue
+        if isinstance(child, ast.If) and "__main__" in ast.unparse(child.test):
+            continue
+        if isinstance(child, ast.With) and any("catch_warnings" in ast.unparse(item) for item in child.items):
+            continue
+        yield child
+        yield from at_import(child)
+
+
+def touched(node: ast.AST, bound: dict[str, str]) -> Iterator[str]:
+    """The dotted names a node calls or assigns into, as their modules spell them."""
+    if isinstance(node, ast.Call):
+        targets: list[ast.expr] = [node.func]
+    elif isinstance(node, ast.Assign):
+        targets = [target.value for target in node.targets if isinstance(target, ast.Subscript)]
+    elif isinstance(node, ast.AugAssign):
+        targets = [node.target]
+    else:
+        return
+    for target in targets:
+        first, *rest = ast.unparse(target).split(".")
+        yield ".".join([bound.get(first, first), *rest])
+
+
+RULES = (leans_on_its_users, opens_another_door, climbs_a_fence, has_no_subject, acts_at_import)
+
+
+@pytest.mark.parametrize("rule", RULES, ids=lambda rule: rule.__name__)
+def test_the_rule_holds(rule: Callable[[Module], set[str]]) -> None:
+    broken = {module.path: found for module in MODULES if (found := rule(module))}
+    assert broken == {}, rule.__doc__
+
+
+def test_every_kind_of_module_is_looked_at() -> None:
+    paths = {module.path for module in MODULES}
+    assert {"feature_buffer.py", "airquality/features.py", "tests/test_architecture.py", "training/train.py"} <= paths
+
+
+@pytest.mark.parametrize(
+    ("rule", "path", "source"),
+    [
+        (leans_on_its_users, "airquality/x.py", "import consumer"),
+        (leans_on_its_users, "airquality/x.py", "def f():\n    from training.train import main"),
+        (leans_on_its_users, "airquality/x.py", "import feature_buffer as fb"),
+        (opens_another_door, "consumer.py", "from producer import main"),
+        (opens_another_door, "monitoring_service.py", "import api_service"),
+        (climbs_a_fence, "consumer.py", "from kafka.errors import KafkaError"),
+        (climbs_a_fence, "airquality/drift.py", "import mlflow.xgboost"),
+        (climbs_a_fence, "api_service.py", "try:\n    import xgboost as xgb\nexcept ImportError:\n    pass"),
+        (climbs_a_fence, "monitoring_service.py", "import evidently"),
+        (climbs_a_fence, "training/train.py", "import joblib"),
+        (climbs_a_fence, "tests/test_x.py", "import pickle"),
+        (has_no_subject, "airquality/utils.py", ""),
+        (has_no_subject, "training/helpers/x.py", ""),
+        (acts_at_import, "consumer.py", "import logging\nlogging.basicConfig(level='INFO')"),
+        (acts_at_import, "consumer.py", "from logging import basicConfig as b\nb()"),
+        (acts_at_import, "consumer.py", "from airquality import log\nlog.configure()"),
+        (
+            acts_at_import,
+            "airquality/x.py",
+            "import warnings as w\nif w:\n    w.filterwarnings('ignore')",
+        ),
+        (acts_at_import, "airquality/x.py", "import os\nos.environ['A'] = '1'"),
+        (acts_at_import, "airquality/x.py", "import os\nos.environ |= {}"),
+        (acts_at_import, "airquality/x.py", "import numpy as np\nclass A:\n    old = np.seterr(all='ignore')"),
+    ],
+)
+def test_the_rule_can_be_broken(rule: Callable[[Module], set[str]], path: str, source: str) -> None:
+    assert rule(parse(path, source))
+
+
+@pytest.mark.parametrize(
+    ("path", "source"),
+    [
+        ("airquality/x.py", "from airquality import dataset\nfrom airquality.errors import AirQualityError"),
+        ("airquality/kafka_io.py", "import kafka"),
+        ("training/deep/x.py", "import mlflow, xgboost"),
+        ("consumer.py", "import monitoring_service, feature_buffer"),
+        ("demo.py", "import consumer, producer"),
+        ("tests/test_x.py", "import kafka, evidently, consumer"),
+        ("consumer.py", "import logging\ndef main():\n    logging.basicConfig()"),
+        ("consumer.py", "import logging\nif __name__ == '__main__':\n    logging.basicConfig()"),
+        ("airquality/x.py", "import warnings\nwith warnings.catch_warnings():\n    warnings.simplefilter('ignore')"),
+        ("airquality/x.py", "import os\nHOME = os.environ.get('HOME')\nHERE = {}\nHERE['os.environ'] = 1"),
+    ],
+)
+def test_what_the_rules_allow(path: str, source: str) -> None:
+    assert [rule.__name__ for rule in RULES if rule(parse(path, source))] == []
+
+
+def test_the_pure_core_needs_no_heavy_library() -> None:
+    program = f"import sys, {', '.join(PURE)}; print(*sys.modules)"
+    done = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=True)
+    loaded = set(done.stdout.split())
+    assert set(PURE) <= loaded
+    assert loaded & HEAVY == set()

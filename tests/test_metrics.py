@@ -1,0 +1,99 @@
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+from prometheus_client import REGISTRY, CollectorRegistry, generate_latest
+from prometheus_client.parser import text_string_to_metric_families
+
+from airquality.metrics import ALARMS, INFERENCE_ERRORS, OUTCOMES, REPORT_KINDS, REPORT_RESULTS, ApiMetrics, ConsumerMetrics
+from airquality.schemas import DEAD_LETTER_REASONS
+
+#: What the user's dashboards and scrapes rely on, by where it is exposed: sample name and type.
+FIXED_BY_THE_USER = {
+    ApiMetrics: {
+        "prediction_latency_bucket": "histogram",
+        "prediction_latency_sum": "histogram",
+        "prediction_latency_count": "histogram",
+        "prediction_value": "gauge",
+        "missing_values_count": "gauge",
+        "inference_errors_total": "counter",
+        "predictions_total": "counter",
+    },
+    ConsumerMetrics: {"kafka_messages_consumed_total": "counter"},
+}
+
+Samples = dict[tuple[str, tuple[str, ...]], float]
+
+
+def exposed(metrics: Callable[[CollectorRegistry], object]) -> tuple[dict[str, str], Samples]:
+    """The type of every sample name, and every sample by name and label values, as a scrape of a fresh process sees them."""
+    registry = CollectorRegistry()
+    metrics(registry)
+    types, samples = {}, {}
+    for family in text_string_to_metric_families(generate_latest(registry).decode()):
+        assert family.documentation, family.name
+        for sample in family.samples:
+            types[sample.name] = family.type
+            samples[sample.name, tuple(sample.labels.values())] = sample.value
+    return types, samples
+
+
+@pytest.mark.parametrize("metrics", FIXED_BY_THE_USER, ids=lambda metrics: metrics.__name__)
+def test_the_names_fixed_by_the_user_are_exposed_as_they_are(metrics: type[ApiMetrics | ConsumerMetrics]) -> None:
+    types, samples = exposed(metrics)
+    assert FIXED_BY_THE_USER[metrics].items() <= types.items()
+    assert {name for name, _ in samples} >= set(FIXED_BY_THE_USER[metrics])  # from the start, not from the first event
+
+
+@pytest.mark.parametrize(
+    ("metrics", "name", "children"),
+    [
+        (ApiMetrics, "inference_errors_total", [(reason,) for reason in INFERENCE_ERRORS]),
+        (ApiMetrics, "predictions_total", [()]),
+        (ConsumerMetrics, "kafka_messages_consumed_total", [()]),
+        (ConsumerMetrics, "rows_total", OUTCOMES),
+        (ConsumerMetrics, "reports_total", [(kind, result) for kind in REPORT_KINDS for result in REPORT_RESULTS]),
+        (ConsumerMetrics, "drift_windows_total", [(kind,) for kind in REPORT_KINDS]),
+        (ConsumerMetrics, "open_alarms", [(alarm,) for alarm in ALARMS]),
+    ],
+)
+def test_zero_shows_for_every_child_of_a_closed_set(
+    metrics: type[ApiMetrics | ConsumerMetrics], name: str, children: list[tuple[str, ...]]
+) -> None:
+    _, samples = exposed(metrics)
+    assert {labels: value for (sample, labels), value in samples.items() if sample == name} == dict.fromkeys(children, 0.0)
+
+
+@pytest.mark.parametrize("metrics", FIXED_BY_THE_USER, ids=lambda metrics: metrics.__name__)
+def test_no_counter_begins_without_a_sample(metrics: type[ApiMetrics | ConsumerMetrics]) -> None:
+    registry = CollectorRegistry()
+    metrics(registry)
+    counters = [family for family in registry.collect() if family.type == "counter"]
+    assert counters
+    assert [family.name for family in counters if not family.samples] == []
+
+
+def test_every_reason_for_a_dead_letter_is_an_outcome() -> None:
+    assert {reason for outcome, reason in OUTCOMES if outcome == "dead_letter"} == set(DEAD_LETTER_REASONS)
+    assert {outcome for outcome, _ in OUTCOMES} == {"warmup", "prediction", "duplicate", "dead_letter"}
+
+
+def test_latency_is_in_seconds_and_counts_requests() -> None:
+    registry = CollectorRegistry()
+    api = ApiMetrics(registry)
+    api.latency.observe(0.015)
+    assert registry.get_sample_value("prediction_latency_sum") == 0.015
+    assert registry.get_sample_value("prediction_latency_count") == 1
+    assert registry.get_sample_value("prediction_latency_bucket", {"le": "0.01"}) == 0
+    assert registry.get_sample_value("prediction_latency_bucket", {"le": "0.02"}) == 1
+
+
+def test_two_processes_in_one_share_nothing() -> None:
+    before = {family.name for family in REGISTRY.collect()}
+    first, second = CollectorRegistry(), CollectorRegistry()
+    ApiMetrics(first).predictions.inc()
+    ApiMetrics(second)
+    ConsumerMetrics(second)  # one registry may hold both
+    assert (first.get_sample_value("predictions_total"), second.get_sample_value("predictions_total")) == (1, 0)
+    assert {family.name for family in REGISTRY.collect()} == before
