@@ -3,15 +3,29 @@
 from __future__ import annotations
 
 import json
+import time
 from typing import Any
 
 from kafka import KafkaConsumer, TopicPartition
+from kafka.errors import KafkaError
 
 BOOTSTRAP = "localhost:9092"
+PATIENCE_SECONDS = 60.0
 
 
 def committed(topic: str) -> list[dict[str, Any]]:
-    """Return every committed record of ``topic`` from the beginning to the end of this moment."""
+    """Return every committed record of ``topic`` from the beginning to now; a broker that restarts is waited for."""
+    deadline = time.monotonic() + PATIENCE_SECONDS
+    while True:
+        try:
+            return _read(topic)
+        except KafkaError:
+            if time.monotonic() > deadline:
+                raise
+            time.sleep(1)
+
+
+def _read(topic: str) -> list[dict[str, Any]]:
     reader = KafkaConsumer(
         bootstrap_servers=BOOTSTRAP,
         isolation_level="read_committed",

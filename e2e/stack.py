@@ -127,9 +127,10 @@ class Stack:
         """Return the user that runs ``program`` in a service, as the host sees it."""
         identity = self.compose("--profile=stream", "ps", "-q", service).split()[-1]
         listed = subprocess.run(
-            ["docker", "top", identity, "-eo", "uid,args"], check=True, capture_output=True, text=True
+            ["docker", "top", identity, "-eo", "pid,uid,args"], check=True, capture_output=True, text=True
         ).stdout
-        return next(line.split()[0] for line in listed.splitlines() if line.split(None, 1)[1].startswith(program))
+        columns = (line.split(None, 2) for line in listed.splitlines())
+        return next((uid for _, uid, started in columns if started.startswith(program)), "nobody")
 
     def _containers(self) -> list[dict[str, Any]]:
         mine = f"label=com.docker.compose.project={PROJECT}"
