@@ -136,20 +136,18 @@ class Worker:
         self._clock = clock
         self._partitions: dict[int, PartitionState] = {}
         self._summarised = -math.inf
+        self._active = self._clock()  # when rows or partitions last came
 
     def run(self) -> None:
         """Consume until a limit is reached or a stop is asked for; leave a summary and, if there is time, no backlog."""
         self._waiting_for_service(self._client.check)
-        started = active = self._clock()
+        started = self._active = self._clock()
         rows = 0
         while not self._limits.stopped and rows < self._limits.max_records:
             now = self._clock()
-            if now - started > self._limits.timeout_seconds or now - active > self._limits.idle_exit_seconds:
+            if now - started > self._limits.timeout_seconds or now - self._active > self._limits.idle_exit_seconds:
                 break
-            taken = self._step(min(self._settings.max_poll_records, self._limits.max_records - rows))
-            rows += taken
-            if taken or not self._partitions:
-                active = self._clock()
+            rows += self._step(min(self._settings.max_poll_records, self._limits.max_records - rows))
             self._housekeeping()
         self._finish()
 
@@ -176,6 +174,8 @@ class Worker:
             self._partitions.pop(partition).release()
         for partition in sorted(polled.gained - set(self._partitions)):
             self._restore(partition)
+        if polled.records or polled.gained or not self._partitions:
+            self._active = self._clock()
         if polled.records:
             started = self._clock()
             self._process(polled.records)

@@ -29,7 +29,7 @@ from airquality.embedded_kafka import Broker
 from airquality.errors import AirQualityError, ContractError, UsageError
 from airquality.settings import Settings, read_settings
 
-RUN_DIR = Path("run")
+PROJECT = Path(__file__).resolve().parent
 STATION_ID = "uci-360"
 READY_SECONDS = 120.0
 #: The consumer's last word waits this long for another row: the producer has finished before it starts.
@@ -83,14 +83,14 @@ def run(settings: Settings) -> None:
     with ExitStack() as stack:
         broker = stack.enter_context(embedded_kafka.start(say=_detail))
         print(broker.description, flush=True)
-        _clear(RUN_DIR)
+        _clear(settings.run_dir)
         _clear_reports(settings.reports_dir)
         found = dataset.find(settings.dataset_dir, settings.air_quality_data_source)
         environment = _environment(settings, broker, found.source)
         if found.source == "simulated":
             print(_SIMULATED, flush=True)
         _prepare(found.source, environment)
-        stack.enter_context(_api(environment))
+        stack.enter_context(_api(environment, settings.run_dir / "api.log"))
         station_id = STATION_ID if broker.kind != "external" else f"{STATION_ID}-{time.strftime('%Y%m%d%H%M%S')}"
         csv = Path(environment["DATASET_DIR"]) / dataset.STREAM_NAME
         _step(
@@ -114,11 +114,13 @@ def _environment(settings: Settings, broker: Broker, source: str) -> dict[str, s
         "KAFKA_BOOTSTRAP_SERVERS": broker.bootstrap_servers,
         "API_URL": f"http://127.0.0.1:{_free_port()}",
         "CONSUMER_METRICS_PORT": "0",
-        "MLFLOW_TRACKING_URI": f"sqlite:///{RUN_DIR.resolve()}/mlflow.db",
-        "DATASET_DIR": str(RUN_DIR / "simulated" / "dataset" if simulated else settings.dataset_dir),
-        "ARTIFACTS_DIR": str(RUN_DIR / "simulated" / "artifacts" if simulated else settings.artifacts_dir),
+        "MLFLOW_TRACKING_URI": f"sqlite:///{settings.run_dir.resolve()}/mlflow.db",
+        "DATASET_DIR": str((settings.run_dir / "simulated" / "dataset" if simulated else settings.dataset_dir).resolve()),
+        "ARTIFACTS_DIR": str(
+            (settings.run_dir / "simulated" / "artifacts" if simulated else settings.artifacts_dir).resolve()
+        ),
         "AIR_QUALITY_DATA_SOURCE": source,
-        "TOPIC_PARTITIONS": str(settings.topic_partitions),
+        "REPORTS_DIR": str(settings.reports_dir.resolve()),
         "PYTHONUNBUFFERED": "1",
         "LOG_LEVEL": "WARNING",
     }
@@ -136,9 +138,9 @@ def _prepare(source: str, environment: Mapping[str, str]) -> None:
 
 
 def _step(title: str, *program: str, env: Mapping[str, str]) -> None:
-    """Run one program to its end, its output on this terminal."""
+    """Run one program to its end, its output on this terminal, in a session of its own: Ctrl-C reaches it through here."""
     print(f"\n=== {title}: python {' '.join(program)}", flush=True)
-    with subprocess.Popen([sys.executable, *program], env=dict(env)) as process:
+    with subprocess.Popen([sys.executable, *program], env=dict(env), cwd=PROJECT, start_new_session=True) as process:
         try:
             code = process.wait()
         except KeyboardInterrupt:
@@ -149,23 +151,30 @@ def _step(title: str, *program: str, env: Mapping[str, str]) -> None:
 
 
 @contextmanager
-def _api(environment: Mapping[str, str]) -> Iterator[None]:
+def _api(environment: Mapping[str, str], log_path: Path) -> Iterator[None]:
     """Serve the model while entered; ready when it yields."""
     url = environment["API_URL"]
-    print(f"\n=== serving the model: uvicorn api_service:app at {url} (log: {RUN_DIR / 'api.log'})", flush=True)
+    print(f"\n=== serving the model: uvicorn api_service:app at {url} (log: {log_path})", flush=True)
     command = [sys.executable, "-m", "uvicorn", "api_service:app", "--host", "127.0.0.1", "--port", url.rpartition(":")[2]]
     with (
-        (RUN_DIR / "api.log").open("wb") as log,
-        subprocess.Popen(command, env={**environment, "LOG_LEVEL": "INFO"}, stdout=log, stderr=subprocess.STDOUT) as process,
+        log_path.open("wb") as log,
+        subprocess.Popen(
+            command,
+            env={**environment, "LOG_LEVEL": "INFO"},
+            cwd=PROJECT,
+            start_new_session=True,
+            stdout=log,
+            stderr=subprocess.STDOUT,
+        ) as process,
     ):
         try:
-            _await_ready(url, process)
+            _await_ready(url, process, log_path)
             yield
         finally:
             _end(process)
 
 
-def _await_ready(url: str, process: subprocess.Popen[bytes]) -> None:
+def _await_ready(url: str, process: subprocess.Popen[bytes], log_path: Path) -> None:
     deadline = time.monotonic() + READY_SECONDS
     while time.monotonic() < deadline and process.poll() is None:
         try:
@@ -174,7 +183,7 @@ def _await_ready(url: str, process: subprocess.Popen[bytes]) -> None:
         except requests.RequestException:
             pass
         time.sleep(0.1)
-    raise ContractError(f"the prediction service did not become ready; see {RUN_DIR / 'api.log'}")
+    raise ContractError(f"the prediction service did not become ready; see {log_path}")
 
 
 def _end(process: subprocess.Popen[bytes]) -> None:
@@ -193,7 +202,7 @@ def committed(settings: Settings, station_id: str) -> Committed:
     raw, pred, dlq = (
         [
             record.value
-            for partition in range(settings.topic_partitions)
+            for partition in kafka_io.partitions(settings, name)
             for record in kafka_io.read(settings, name, partition)
             if record.key == key
         ]
@@ -221,8 +230,8 @@ windows with drift: {summary["drift_detected"]["daily"]} daily, {summary["drift_
 === where to look
 reports     {(settings.reports_dir / "index.html").resolve()}
 summary     {settings.reports_dir / "monitoring_summary.json"}
-model       mlflow ui --backend-store-uri sqlite:///{RUN_DIR}/mlflow.db   (then http://localhost:5000)
-logs        {RUN_DIR}/""")
+model       mlflow ui --backend-store-uri sqlite:///{settings.run_dir}/mlflow.db   (then http://localhost:5000)
+logs        {settings.run_dir}/""")
 
 
 def _overrides(environment: Mapping[str, str]) -> dict[str, str | None]:

@@ -53,6 +53,7 @@ TOPIC_CONFIGS: dict[str, dict[str, str]] = {
 SESSION_TIMEOUT_MS = 10_000
 TRANSACTION_TIMEOUT_MS = 20_000
 CONNECT_TIMEOUT_MS = 15_000
+TOPIC_SECONDS = 10.0
 #: How long reading a partition to its end may stand still: longer than a dead worker's transaction can hold it up.
 STALL_SECONDS = 60.0
 
@@ -100,12 +101,13 @@ def topic_names(settings: Settings) -> dict[str, str]:
 def ensure_topics(settings: Settings) -> None:
     """Create the topics that do not exist; existing ones stay as they are.
 
-    librdkafka's mock cluster creates topics when asked about them and has no controller to ask: there it does nothing.
-
     Raises:
         Unavailable: no broker answers.
     """
-    if settings.kafka_api_version:
+    if settings.kafka_api_version:  # librdkafka's mock has no controller to ask: it makes a topic when a producer names it
+        with _told(settings), closing(KafkaProducer(**_connection(settings))) as producer:
+            for name in topic_names(settings).values():
+                producer.partitions_for(name)
         return
     with _told(settings), closing(KafkaAdminClient(**_connection(settings))) as admin:
         for role, name in topic_names(settings).items():
@@ -115,6 +117,17 @@ def ensure_topics(settings: Settings) -> None:
                 logger.info("created topic %s with %d partitions", name, settings.topic_partitions)
             except TopicAlreadyExistsError:
                 continue
+
+
+def partitions(settings: Settings, topic: str) -> list[int]:
+    """Return the topic's partitions; raises ``ContractError`` if there is no such topic, ``Unavailable`` if no broker."""
+    deadline = time.monotonic() + TOPIC_SECONDS
+    with _told(settings), closing(_reader(settings, "read_uncommitted")) as client:
+        while not (found := client.partitions_for_topic(topic)):  # a topic made a moment ago may not have spread yet
+            if time.monotonic() > deadline:
+                raise ContractError(f"there is no topic {topic}: run python -m airquality.kafka_io topics")
+            time.sleep(0.1)
+    return sorted(found)
 
 
 def idempotent_producer(settings: Settings) -> KafkaProducer:
@@ -288,10 +301,9 @@ class TransactionalStream:
         self._consumer.close(autocommit=False, timeout_ms=5_000)
 
     def _check_partitions(self) -> None:
-        with closing(KafkaConsumer(**_connection(self._settings))) as client:
-            counts = {name: len(client.partitions_for_topic(name) or ()) for name in topic_names(self._settings).values()}
-        if 0 in counts.values() or len(set(counts.values())) != 1:
-            raise ContractError(f"the topics must exist with equal numbers of partitions, found {counts}")
+        counts = {name: len(partitions(self._settings, name)) for name in topic_names(self._settings).values()}
+        if len(set(counts.values())) != 1:
+            raise ContractError(f"the topics must have equal numbers of partitions, found {counts}")
 
     @contextmanager
     def _watched(self, what: str) -> Iterator[None]:

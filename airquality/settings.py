@@ -60,6 +60,7 @@ class Settings(BaseSettings):
     artifacts_dir: Path = Path("artifacts")
     dataset_dir: Path = Path("dataset")
     reports_dir: Path = Path("reports")
+    run_dir: Path = Field(Path("run"), description="what make run keeps for itself: its registry, its logs")
 
     # monitoring
     report_queue_size: int = Field(64, ge=1)

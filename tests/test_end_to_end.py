@@ -91,7 +91,7 @@ def published(found: list[dict[str, Any]], station_id: str) -> dict[str, float]:
 
 def watch(settings: Settings, topic: str) -> int:
     """Return how far the topic's partitions have grown, in offsets."""
-    return sum(kafka_io.end_offset(settings, topic, partition) for partition in range(settings.topic_partitions))
+    return sum(kafka_io.end_offset(settings, topic, partition) for partition in kafka_io.partitions(settings, topic))
 
 
 def settings_of(made: System) -> Settings:
@@ -228,7 +228,7 @@ def test_two_consumers_share_the_stations_and_one_takes_over_from_the_other(
     for producer in producers:
         producer.join()
     kill(running.processes[-1])
-    running.run("consumer.py", "--idle-exit-seconds", "12")
+    print(running.run("consumer.py", "--idle-exit-seconds", "12"))
     found = running.judge("pred")["pred"]
     for station in stations:
         assert published(found, station) == expected(frame, prepared)
