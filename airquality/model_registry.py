@@ -72,10 +72,10 @@ def register(directory: Path, settings: Settings, alias: str) -> str:
         Unavailable: the registry does not answer.
     """
     model = Model.load(directory)
-    with _registry(settings) as client, tempfile.TemporaryDirectory() as scratch:
+    with registry(settings) as client, tempfile.TemporaryDirectory() as scratch:
         card = Path(shutil.copy(directory / CARD_FILE, scratch))
         with mlflow.start_run(
-            experiment_id=_experiment(client, settings, _EXPERIMENT), run_name=f"register {directory.name}"
+            experiment_id=experiment(client, settings, _EXPERIMENT), run_name=f"register {directory.name}"
         ):
             info = mlflow.xgboost.log_model(
                 model.booster,
@@ -106,7 +106,7 @@ def seed(settings: Settings) -> str:
 
 def champion_version(settings: Settings) -> str | None:
     """Return the version the serving alias points at, None if it points at none; raises ``Unavailable``."""
-    with _registry(settings) as client:
+    with registry(settings) as client:
         try:
             return str(client.get_model_version_by_alias(settings.model_name, settings.model_alias).version)
         except MlflowException as error:
@@ -127,7 +127,7 @@ def load(settings: Settings, version: str | None = None) -> RegisteredModel:
         raise Unavailable(
             f"no version of {settings.model_name} is {settings.model_alias}: run python -m airquality.model_registry seed"
         )
-    with _registry(settings), tempfile.TemporaryDirectory() as scratch:
+    with registry(settings), tempfile.TemporaryDirectory() as scratch:
         uri = f"models:/{settings.model_name}/{version}"
         fetched = Path(mlflow.artifacts.download_artifacts(uri, dst_path=scratch))
         folder = Path(scratch) / "checked"
@@ -141,7 +141,7 @@ def load(settings: Settings, version: str | None = None) -> RegisteredModel:
 
 def promote(settings: Settings, version: str, why: str) -> None:
     """Make ``version`` the champion, if it may be: see :func:`check_successor`; raises ``ContractError`` if not."""
-    with _registry(settings) as client:
+    with registry(settings) as client:
         serving = champion_version(settings)
         check_successor(load(settings, version).model, load(settings, serving).model if serving else None)
         _point(client, settings, version, why)
@@ -149,7 +149,7 @@ def promote(settings: Settings, version: str, why: str) -> None:
 
 def rollback(settings: Settings) -> str:
     """Point the champion alias back at the version that served before, and return it; raises ``UsageError`` if none did."""
-    with _registry(settings) as client:
+    with registry(settings) as client:
         previous = next((p.previous for p in promotions(settings) if p.version == champion_version(settings)), None)
         if previous is None:
             raise UsageError("no version served before this one: there is nothing to roll back to")
@@ -176,9 +176,9 @@ def check_successor(candidate: Model, champion: Model | None) -> None:
 
 def promotions(settings: Settings) -> list[Promotion]:
     """Return every move of the champion alias, newest first."""
-    with _registry(settings) as client:
-        experiment = client.get_experiment_by_name(_PROMOTIONS)
-        runs = client.search_runs([experiment.experiment_id], order_by=["start_time DESC"]) if experiment else []
+    with registry(settings) as client:
+        kept = client.get_experiment_by_name(_PROMOTIONS)
+        runs = client.search_runs([kept.experiment_id], order_by=["start_time DESC"]) if kept else []
         return [
             Promotion(
                 version=run.data.tags["version"],
@@ -198,7 +198,7 @@ def _point(client: MlflowClient, settings: Settings, version: str, why: str) -> 
     if previous:
         tags["previous"] = previous
     client.set_registered_model_alias(settings.model_name, settings.model_alias, version)
-    run = client.create_run(_experiment(client, settings, _PROMOTIONS), tags=tags, run_name=f"version {version}")
+    run = client.create_run(experiment(client, settings, _PROMOTIONS), tags=tags, run_name=f"version {version}")
     client.set_terminated(run.info.run_id)
     logger.info("%s: version %s is now %s (%s)", settings.model_name, version, settings.model_alias, why)
 
@@ -209,7 +209,8 @@ def _signature(model: Model) -> ModelSignature:
     )
 
 
-def _experiment(client: MlflowClient, settings: Settings, name: str) -> str:
+def experiment(client: MlflowClient, settings: Settings, name: str) -> str:
+    """Return the id of the experiment ``name``, made if there is none."""
     found = client.get_experiment_by_name(name)
     if found:
         return str(found.experiment_id)
@@ -225,7 +226,7 @@ def _artifact_location(tracking_uri: str) -> str | None:
 
 
 @contextmanager
-def _registry(settings: Settings) -> Iterator[MlflowClient]:
+def registry(settings: Settings) -> Iterator[MlflowClient]:
     """Yield a client of the settings' registry; its failures to answer become ``Unavailable``."""
     os.environ["MLFLOW_ALLOW_PICKLE_DESERIALIZATION"] = "false"
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "10")
@@ -235,7 +236,8 @@ def _registry(settings: Settings) -> Iterator[MlflowClient]:
     mlflow.set_tracking_uri(settings.mlflow_tracking_uri)
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore", FutureWarning)
+            for noise in (FutureWarning, DeprecationWarning):  # mlflow's own, and of the libraries below it
+                warnings.simplefilter("ignore", noise)
             yield MlflowClient()
     except MlflowException as error:
         raise Unavailable(
@@ -273,12 +275,12 @@ def _run(args: argparse.Namespace, settings: Settings) -> str:
 def _resolve(settings: Settings, version: str) -> str:
     if version != CHALLENGER:
         return version
-    with _registry(settings) as client:
+    with registry(settings) as client:
         return str(client.get_model_version_by_alias(settings.model_name, CHALLENGER).version)
 
 
 def _listing(settings: Settings) -> str:
-    with _registry(settings) as client:
+    with registry(settings) as client:
         versions = client.search_model_versions(f"name = '{settings.model_name}'")
         aliases = client.get_registered_model(settings.model_name).aliases if versions else {}
     lines = [

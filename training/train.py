@@ -1,55 +1,58 @@
-"""Train the champion and its train-only twin, and write both to ``artifacts/``.
+"""Train: the whole study under MLflow, or with ``--quick`` the frozen champion alone.
 
-The twin has seen the training rows only and makes the out-of-sample reference; the champion is refitted on training and
-validation rows. The test rows are scored once, at the end, and decide nothing.
+The study chooses on forward folds and validation and writes ``frozen.json``. If that is what is committed, the final step
+follows: it opens the test rows, writes tables, pictures and ``artifacts/``, and registers the champion as challenger.
+If the choices are new, commit them and run again with ``--open-test``.
 """
 
 from __future__ import annotations
 
 import argparse
-import json
 import logging
 import sys
 import time
-from dataclasses import replace
 from pathlib import Path
 
 if __name__ == "__main__":  # typed as `python training/train.py`, from any folder
     sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from airquality import dataset, features, log
-from airquality.errors import AirQualityError, UsageError
-from airquality.model import TRAIN_ONLY_DIR, Model
-from airquality.settings import read_settings
-from training import champion
+from airquality import dataset, log
+from airquality.dataset import Frame
+from airquality.errors import AirQualityError, ContractError, UsageError
+from airquality.model import Model
+from airquality.settings import Settings, read_settings
+from training import artifacts, frozen
 from training.protocol import Study
+
+#: Where a study of simulated data leaves its files: never among the committed results.
+SIMULATED_OUT = Path("run") / "training-simulated"
 
 logger = logging.getLogger("training")
 
 
 def train_quick(data: Path, artifacts_dir: Path) -> Model:
-    """Fit twin and champion with the parameters in ``training.champion``; write both, and the feature manifests.
+    """Fit twin and champion with the frozen parameters; write both, and the feature manifests.
 
     Returns:
-        The champion; its card holds ``validation`` (the twin's figures) and ``test``.
+        The champion; its card holds ``validation`` (the twin's figures) and, unless the frozen file has been changed
+        since it was committed, ``test``.
     """
     study = Study.of(dataset.load(data))
-    twin = champion.fit(study, "train")
-    validation = champion.score(twin, study, "validation")
-    twin = replace(twin, card=replace(twin.card, scores={"validation": validation}))
-    model = champion.fit(study, "train+validation")
-    figures = {"validation": validation, "test": champion.score(model, study, "test")}
-    model = replace(model, card=replace(model.card, scores=figures))
-    twin.save(artifacts_dir / TRAIN_ONLY_DIR)
-    model.save(artifacts_dir)
-    write_manifests(artifacts_dir)
+    model, twin = artifacts.fit(study, frozen.read().champion_parameters, _may_score_test(study.frame))
+    artifacts.write(model, twin, artifacts_dir)
     return model
 
 
-def write_manifests(artifacts_dir: Path) -> None:
-    """Write ``features.json`` and ``raw_columns.json`` from the declarations."""
-    for name, content in (("features.json", features.manifest()), ("raw_columns.json", features.raw_manifest())):
-        (artifacts_dir / name).write_text(json.dumps(content, indent=1) + "\n")
+def _may_score_test(frame: Frame) -> bool:
+    """Say whether nothing can be chosen by the test any more: the choices are committed, or the data are made up."""
+    if frame.source != "uci":
+        return True
+    try:
+        frozen.committed(frozen.PATH)
+    except ContractError as error:
+        logger.warning("the test rows are not scored: %s", error)
+        return False
+    return True
 
 
 def report(model: Model, artifacts_dir: Path, seconds: float) -> str:
@@ -65,27 +68,53 @@ def report(model: Model, artifacts_dir: Path, seconds: float) -> str:
 def parser() -> argparse.ArgumentParser:
     """Return the command line."""
     settings = read_settings()
-    p = argparse.ArgumentParser(prog="python training/train.py", description=__doc__, allow_abbrev=False)
-    p.add_argument("--quick", action="store_true", help="fit the frozen configuration only, without a search (seconds)")
+    p = argparse.ArgumentParser(
+        prog="python training/train.py",
+        description=__doc__,
+        allow_abbrev=False,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    mode = p.add_mutually_exclusive_group()
+    mode.add_argument("--quick", action="store_true", help="fit the frozen champion only, without a search (seconds)")
+    mode.add_argument(
+        "--open-test", action="store_true", help="skip the search: run the final step for the committed choices"
+    )
     p.add_argument("--csv", type=Path, help="a file in the data set's format (default: found, fetched or simulated)")
     p.add_argument("--artifacts-dir", type=Path, default=settings.artifacts_dir, help="where the fits go (%(default)s)")
+    p.add_argument("--out", type=Path, help="where frozen.json and the results go (training/; run/ for simulated data)")
+    p.add_argument("--candidates", type=int, help="look at no more than this many configurations of each family")
+    p.add_argument("--workers", type=int, default=2, help="fits at a time, one thread each (%(default)s)")
+    p.add_argument("--no-register", action="store_true", help="do not register the champion as challenger")
     return p
 
 
 def main(argv: list[str] | None = None) -> int:
     """Run the command line; 0 done, 1 failure, 2 usage."""
-    settings = read_settings()
-    log.configure(settings.log_level, settings.log_format)
     args = parser().parse_args(argv)
     try:
-        source = dataset.DataFile(args.csv, "uci") if args.csv else dataset.find(settings.dataset_dir)
-        started = time.perf_counter()
-        model = train_quick(source.path, args.artifacts_dir)
+        settings = read_settings(artifacts_dir=args.artifacts_dir)
+        log.configure(settings.log_level, settings.log_format)
+        source = args.csv or dataset.find(settings.dataset_dir, settings.air_quality_data_source).path
+        print(_quick(source, args.artifacts_dir) if args.quick else _study(args, settings, dataset.load(source)))
     except AirQualityError as error:
         logger.error("%s", error)
         return 2 if isinstance(error, UsageError) else 1
-    print(report(model, args.artifacts_dir, time.perf_counter() - started))
     return 0
+
+
+def _quick(source: Path, artifacts_dir: Path) -> str:
+    started = time.perf_counter()
+    model = train_quick(source, artifacts_dir)
+    return report(model, artifacts_dir, time.perf_counter() - started)
+
+
+def _study(args: argparse.Namespace, settings: Settings, frame: Frame) -> str:
+    from training import study  # the study's libraries take seconds to import, and --quick needs none of them
+
+    out = args.out or (frozen.PATH.parent if frame.source == "uci" else SIMULATED_OUT)
+    artifacts_dir = args.artifacts_dir if frame.source == "uci" else out / "artifacts"
+    plan = study.Plan(out, artifacts_dir, args.workers, args.candidates, register=not args.no_register)
+    return study.run(frame, plan, settings, explore=not args.open_test)
 
 
 if __name__ == "__main__":

@@ -1,0 +1,297 @@
+"""What makes the figures believable: nothing seen twice, nothing filled, nothing from the future."""
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from sklearn.model_selection import KFold
+
+from airquality import dataset, features
+from airquality.dataset import Frame
+from airquality.errors import ContractError
+from airquality.model import Model
+from airquality.schemas import RAW_COLUMNS, TARGET
+from training import artifacts, calibration, champion, ensembles, inputs, methods, protocol
+from training.bench import Bench
+from training.frozen import Run
+from training.inputs import VARIANTS, Inputs
+from training.protocol import Fit, Study, forward_folds
+from training.runs import predict
+
+SMALL = {**champion.HAND_SET, "rounds": 15}
+CO = RAW_COLUMNS.index(TARGET)
+
+
+@pytest.fixture(scope="module")
+def frame():
+    return dataset.simulate().rows(0, 1500)
+
+
+@pytest.fixture(scope="module")
+def study(frame):
+    return Study.of(frame)
+
+
+# ---- what a feature row may know ----
+
+
+def test_a_row_of_hidden_hours_is_what_the_features_make_of_a_file_without_them(frame):
+    # CO of hour t is no input, so hiding it, through the block-wise path of the variants, must change not a bit
+    assert np.array_equal(
+        inputs.matrix(frame, Inputs("co now", {TARGET: 1})), features.batch(frame.hours, frame.values), equal_nan=True
+    )
+
+
+@pytest.mark.parametrize("known", VARIANTS.values(), ids=list(VARIANTS))
+def test_what_a_variant_does_not_know_changes_nothing_and_what_it_knows_does(frame, known):
+    part = frame.rows(600, 800)
+    row = 190
+    hidden = {TARGET: 1, **known.hidden_hours}
+    before = inputs.matrix(part, known)[row]
+    for column, name in enumerate(RAW_COLUMNS):
+        newest = hidden.get(name, 0)
+        values = part.values.copy()
+        values[row + 1 - newest : row + 1, column] = 777.0
+        assert np.array_equal(inputs.matrix(Frame(part.hours, values, "simulated"), known)[row], before, equal_nan=True), (
+            name
+        )
+        values[row - newest, column] = 777.0
+        changed = not np.array_equal(
+            inputs.matrix(Frame(part.hours, values, "simulated"), known)[row], before, equal_nan=True
+        )
+        assert changed == (name in features.INPUT_COLUMNS), name
+
+
+@pytest.mark.parametrize("known", VARIANTS.values(), ids=list(VARIANTS))
+def test_the_future_changes_no_row_before_it(frame, known):
+    part = frame.rows(600, 800)
+    values = part.values.copy()
+    values[150:] = 555.0
+    values[150:, CO] = np.nan
+    later = inputs.matrix(Frame(part.hours, values, "simulated"), known)
+    assert np.array_equal(later[:150], inputs.matrix(part, known)[:150], equal_nan=True)
+
+
+# ---- what may be scored ----
+
+
+def test_a_fit_is_not_scored_on_a_row_it_may_have_seen(study):
+    train, validation = study.measured("train"), study.measured("validation")
+    honest = methods.fit("climatology", study, train, {})
+    honest.predict(study, validation)
+    with pytest.raises(ContractError, match="has seen rows up to"):
+        honest.predict(study, train[-1:])
+    seen = methods.fit("climatology", study, study.measured("train+validation"), {})
+    with pytest.raises(ContractError, match="has seen rows up to"):
+        seen.predict(study, validation)
+
+
+@pytest.mark.parametrize("refit_hours", [None, 50])
+def test_every_fit_of_a_run_knows_only_rows_before_those_it_predicts(study, tmp_path, monkeypatch, refit_hours):
+    calls = []
+
+    def spy(method, study, rows, parameters):
+        return Fit(int(rows.max()), lambda study, scored: calls.append((rows, scored)) or np.ones(len(scored)))
+
+    monkeypatch.setattr(methods, "fit", spy)
+    run = Run("spied", "variant", "xgboost", SMALL, refit_hours=refit_hours)
+    found = predict(run, {}, Bench({"all": study}, tmp_path, workers=1), "validation")
+    assert np.array_equal(np.concatenate([scored for _, scored in calls]), study.measured("validation"))
+    assert np.array_equal(found.rows, study.measured("validation"))
+    assert len(calls) == (1 if refit_hours is None else 5)
+    for fitted, scored in calls:
+        assert fitted.max() < scored.min()
+        assert scored.max() - fitted.max() <= (refit_hours or 225) + 50
+
+
+def test_early_stopping_looks_at_training_rows_only(study, monkeypatch):
+    seen = []
+    monkeypatch.setitem(methods._EARLY_STOPPED, "xgboost", lambda p, early, late: seen.extend([early, late]) or 7)
+    assert methods.best_rounds("xgboost", study, SMALL) == 7
+    train = study.measured("train")
+    (x_early, _), (x_late, _) = seen
+    assert len(x_early) + len(x_late) == len(train)
+    together = np.vstack([x_early, x_late])
+    assert np.array_equal(together, study.matrix[train].astype(np.float32), equal_nan=True)
+
+
+@pytest.mark.parametrize("family", ["xgboost", "lightgbm", "catboost", "hist_gradient_boosting"])
+def test_early_stopping_finds_where_the_late_rows_are_predicted_best(study, family, monkeypatch):
+    monkeypatch.setattr(methods, "MAX_ROUNDS", 25)
+    assert 1 <= methods.best_rounds(family, study, {}) <= 25
+
+
+def test_only_measured_hours_are_scored(study):
+    rows = study.measured("validation")
+    assert not np.isnan(study.frame.values[rows, CO]).any()
+    gaps = np.setdiff1d(np.arange(len(study.frame))[study.blocks["validation"]], rows)
+    assert len(gaps) > 0
+    with pytest.raises(ContractError, match="only measured hours"):
+        study.score(gaps[:1], np.ones(1))
+    with pytest.raises(ContractError, match="only measured hours"):
+        study.score(rows, np.full(len(rows), np.nan))
+
+
+def test_what_is_scored_is_what_the_file_says_was_measured(frame, study, tmp_path):
+    path = tmp_path / "simulated" / dataset.UCI_NAME
+    dataset.write_uci_csv(frame, path)
+    cells = [line.split(";") for line in path.read_text().splitlines()[1:] if line.strip(";")]
+    measured = [number for number, row in enumerate(cells) if row[2] != "-200"]  # read by hand: no code of ours
+    truth = [float(cells[number][2].replace(",", ".")) for number in measured]
+    loaded = Study.of(dataset.load(path))
+    rows = np.concatenate([loaded.measured(block) for block in ("train", "validation", "test")])
+    assert rows.tolist() == measured
+    assert loaded.target[rows].tolist() == truth
+    for block in ("validation", "test"):
+        part = loaded.measured(block)
+        assert loaded.score(part, loaded.target[part])["n"] == len(part)
+
+
+def test_rows_whose_sensors_are_missing_are_scored_too(frame):
+    values = frame.values.copy()
+    values[1100:1150, 1:] = np.nan
+    study = Study.of(Frame(frame.hours, values, "simulated"))
+    rows = study.measured("validation")
+    assert not study.has_sensors(rows).all()
+    model = champion.fit(study, "train", SMALL)
+    assert study.score(rows, model.predict(study.matrix[rows]))["n"] == len(rows)
+
+
+# ---- folds and ensembles ----
+
+
+@given(st.integers(20, 200))
+def test_each_fold_is_scored_on_later_rows_than_it_is_fitted_on(n_rows):
+    rows = np.arange(0, 3 * n_rows, 3)
+    folds = forward_folds(rows)
+    assert all(fitted.max() < scored.min() for fitted, scored in folds)
+    scored = np.concatenate([scored for _, scored in folds])
+    assert len(np.unique(scored)) == len(scored)
+
+
+def test_a_stack_on_plain_folds_is_refused(study, tmp_path, monkeypatch):
+    bench = Bench({"all": study.before_test()}, tmp_path, workers=1)
+    members = [Run("climatology", "baseline", "climatology"), Run("base", "baseline", "base")]
+    known = study.before_test()
+    assert ensembles.blend("stack", members, known, bench, "stacked").method == "blend"
+    monkeypatch.setattr(protocol, "TimeSeriesSplit", lambda n: KFold(n))
+    with pytest.raises(ContractError, match="has seen rows up to"):
+        ensembles.blend("stack", members, known, bench, "stacked")
+
+
+def test_the_weights_scored_on_validation_come_from_training_rows_alone(study, tmp_path, monkeypatch):
+    learned = []
+    monkeypatch.setattr(ensembles, "weighted", lambda members, target: learned.append(target) or {})
+    known = study.before_test()
+    members = [Run("climatology", "baseline", "climatology")]
+    ensembles.blend("blend", members, known, Bench({"all": known}, tmp_path, workers=1), "weighted")
+    train = set(study.target[study.measured("train")].tolist())
+    for_validation, for_test = learned
+    assert len(for_validation) < len(for_test)
+    scored = np.concatenate([scored for _, scored in forward_folds(study.measured("train+validation"))])
+    inside = scored[scored < study.bounds[0]]
+    assert np.array_equal(for_validation, study.target[inside])
+    assert set(for_validation.tolist()) <= train
+
+
+def test_a_stack_of_equals_is_their_mean():
+    rng = np.random.default_rng(0)
+    target = rng.gamma(2, 1, 400)
+    noise = rng.normal(0, 0.3, (400, 3))
+    weights = ensembles.stacked(target[:, None] + noise, target)
+    assert weights["weights"] == pytest.approx([1 / 3] * 3, abs=0.05)
+    assert sum(weights["weights"]) == pytest.approx(1, abs=1e-5)
+
+
+# ---- figures ----
+
+
+def test_metrics_are_those_of_the_textbook():
+    from sklearn import metrics
+
+    rng = np.random.default_rng(1)
+    actual = rng.gamma(2, 1, 200) + 0.1
+    predicted = actual + rng.normal(0, 0.2, 200)
+    found = protocol.scores(actual, predicted, naive_mae=0.5)
+    assert found["rmse"] == pytest.approx(metrics.root_mean_squared_error(actual, predicted))
+    assert found["mae"] == pytest.approx(metrics.mean_absolute_error(actual, predicted))
+    assert found["r2"] == pytest.approx(metrics.r2_score(actual, predicted))
+    assert found["mape"] == pytest.approx(100 * metrics.mean_absolute_percentage_error(actual, predicted))
+    assert found["smape"] == pytest.approx(np.mean(200 * np.abs(predicted - actual) / (np.abs(actual) + np.abs(predicted))))
+    assert found["mase"] == pytest.approx(found["mae"] / 0.5)
+
+
+def test_intervals_are_wider_when_errors_of_a_day_go_together():
+    rng = np.random.default_rng(2)
+    days = np.repeat(np.arange(60), 24)
+    actual = rng.gamma(2, 1, len(days)) + 0.1
+    alone = actual + rng.normal(0, 0.3, len(days))
+    together = actual + np.repeat(rng.normal(0, 0.3, 60), 24)
+    narrow, wide = (protocol.intervals(actual, p, days, 1.0)["rmse"] for p in (alone, together))
+    assert narrow[0] < 0.3 < narrow[1]
+    assert wide[1] - wide[0] > 2 * (narrow[1] - narrow[0])
+
+
+def test_persistence_is_the_last_measured_value(study):
+    rows = study.measured("validation")
+    predicted = methods.fit("persistence", study, study.measured("train"), {}).predict(study, rows)
+    measured = np.flatnonzero(~np.isnan(study.target))
+    for row, value in zip(rows, predicted, strict=True):
+        assert value == study.target[measured[measured < row].max()]
+
+
+# ---- the champion as it is scored, written and served ----
+
+
+def test_the_studys_xgboost_predicts_what_the_served_model_predicts_bit_for_bit(study, tmp_path):
+    rows = study.measured("validation")
+    in_study = methods.fit("xgboost", study, study.measured("train"), SMALL).predict(study, rows)
+    champion.fit(study, "train", SMALL).save(tmp_path)
+    assert np.array_equal(Model.load(tmp_path).predict(study.matrix[rows]), in_study)
+
+
+def test_the_twin_is_scored_on_what_the_champion_was_fitted_on(study):
+    model, twin = artifacts.fit(study, SMALL, with_test=False)
+    assert twin.card.fitted_on == "train"
+    assert model.card.fitted_on == "train+validation"
+    assert twin.card.data_hash == dataset.split(study.frame).train.sha256
+    assert model.card.scores == twin.card.scores
+    assert set(model.card.scores) == {"validation"}
+
+
+# ---- calibration ----
+
+
+def test_calibration_predicts_every_hour_before_the_test_by_fits_that_do_not_know_it(study, monkeypatch):
+    known = []
+    fit_rows = champion.fit_rows
+
+    def spy(study, rows, parameters, fitted_on, frame):
+        known.append(int(rows.max()))
+        return fit_rows(study, rows, parameters, fitted_on, frame)
+
+    monkeypatch.setattr(champion, "fit_rows", spy)
+    predicted = calibration.forward_chain(study, SMALL, refit_hours=200, first_fit_hours=400)
+    assert len(predicted) == study.bounds[1]
+    first = int(np.flatnonzero(~np.isnan(predicted))[0])
+    assert first == study.bounds[0] - 600
+    assert not np.isnan(predicted[first:]).any()
+    starts = [first, first + 200, first + 400, study.bounds[0]]
+    assert [last < start for last, start in zip(known, starts, strict=True)] == [True] * 4
+
+
+def test_calibrations_last_stretch_is_what_the_reference_holds(study):
+    predicted = calibration.forward_chain(study, SMALL, refit_hours=500, first_fit_hours=400)
+    block = study.blocks["validation"]
+    twin = champion.fit(study, "train", SMALL)
+    assert np.array_equal(predicted[block], twin.predict(study.matrix[block]))
+
+
+def test_calibration_is_written_with_empty_cells_for_missing_truths(study, tmp_path):
+    predicted = np.full(study.bounds[1], np.nan)
+    predicted[-300:] = 1.25
+    assert calibration.write(study, predicted, tmp_path / "calibration.csv") == 300
+    lines = (tmp_path / "calibration.csv").read_text().splitlines()
+    assert lines[0] == "DateTime,CO(GT),prediction"
+    truths = [line.split(",")[1] for line in lines[1:]]
+    assert truths.count("") == int(np.isnan(study.target[study.bounds[1] - 300 : study.bounds[1]]).sum()) > 0

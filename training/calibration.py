@@ -1,0 +1,90 @@
+"""Predict the months before the test out of sample, so that monitoring is calibrated on errors like those it will see.
+
+A model that scores rows it was fitted on looks better than it will ever be again. Here the champion's configuration is
+fitted again every four weeks on what was known by then, and predicts the four weeks that follow; the last stretch, the
+validation rows, is predicted by the train-only fit, as in ``reference.csv``.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+if __name__ == "__main__":  # typed as `python training/calibration.py`, from any folder
+    sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+
+import numpy as np
+
+from airquality import dataset, log
+from airquality.errors import AirQualityError, UsageError
+from airquality.schemas import TARGET, isoformat
+from airquality.settings import read_settings
+from training import champion, frozen
+from training.protocol import Floats, Study
+
+FILE_NAME = "calibration.csv"
+REFIT_HOURS = 28 * 24
+#: History before the first fit: sixteen weeks, the least that holds every hour of the week often enough.
+_FIRST_FIT_HOURS = 16 * 168
+
+
+def forward_chain(
+    study: Study, parameters: Mapping[str, Any], refit_hours: int = REFIT_HOURS, first_fit_hours: int = _FIRST_FIT_HOURS
+) -> Floats:
+    """Return out-of-sample predictions of every hour before the test block.
+
+    Args:
+        study: Its test rows, if it has any, are not looked at.
+        parameters: XGBoost's, and ``rounds``.
+        refit_hours: Between two fits before the validation block.
+        first_fit_hours: The least the first fit knows.
+
+    Returns:
+        mg/m3, shape ``(first test row,)``, NaN before the first fit.
+    """
+    validation, test = study.bounds
+    predicted = np.full(test, np.nan)
+    starts = [*range(validation, first_fit_hours - 1, -refit_hours)][::-1]
+    for start, stop in zip(starts, [*starts[1:], test], strict=True):
+        known = study.measured_before(start)
+        model = champion.fit_rows(study, known, parameters, f"rows before {start}", study.frame.rows(0, start))
+        predicted[start:stop] = model.predict(study.matrix[start:stop])
+    return predicted
+
+
+def write(study: Study, predicted: Floats, path: Path) -> int:
+    """Write hours with a prediction as ``DateTime,CO(GT),prediction``, missing truth empty; return how many."""
+    rows = np.flatnonzero(~np.isnan(predicted))
+    table = np.column_stack((study.target[rows], predicted[rows]))
+    dataset.write_table(path, (TARGET, "prediction"), study.frame.hours[rows], table)
+    return len(rows)
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run the command line; 0 done, 1 failure, 2 usage."""
+    parser = argparse.ArgumentParser(prog="python -m training.calibration", description=__doc__, allow_abbrev=False)
+    parser.add_argument("--dataset-dir", type=Path, help="where the data is and the file goes (DATASET_DIR)")
+    args = parser.parse_args(argv)
+    try:
+        settings = read_settings(dataset_dir=args.dataset_dir)
+        log.configure(settings.log_level, settings.log_format)
+        started = time.perf_counter()
+        frame = dataset.current(settings.dataset_dir, settings.air_quality_data_source)
+        study = Study.of(frame).before_test()
+        predicted = forward_chain(study, frozen.read().champion_parameters)
+        path = settings.dataset_dir / FILE_NAME
+        n_hours = write(study, predicted, path)
+    except AirQualityError as error:
+        print(f"training.calibration: {error}", file=sys.stderr)
+        return 2 if isinstance(error, UsageError) else 1
+    first = isoformat(int(frame.hours[np.flatnonzero(~np.isnan(predicted))[0]]))
+    print(f"{path} ({frame.source}): {n_hours:,} hours from {first} in {time.perf_counter() - started:.1f} s")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,65 @@
+"""What is known when an hour is predicted: the variants of the problem, told through the project's own features.
+
+A variant hides the newest hours of some raw columns and then calls :mod:`airquality.features` on what is left. Nothing
+about features is repeated here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from airquality import features
+from airquality.dataset import Frame
+from airquality.schemas import HISTORY_HOURS, RAW_COLUMNS, TARGET
+
+Floats = NDArray[np.float64]
+
+_ANALYSERS = (TARGET, "NOx(GT)", "NO2(GT)")
+_CHUNK_ROWS = 128
+
+
+@dataclass(frozen=True)
+class Inputs:
+    """A variant: for each column, how many of the newest hours are not known yet, hour t included."""
+
+    name: str
+    hidden_hours: Mapping[str, int]
+
+
+#: The product: CO of hour t is the only thing not known. (Features never read it; see ``airquality.features``.)
+ALL = Inputs("all", {})
+VARIANTS = {
+    variant.name: variant
+    for variant in (
+        ALL,
+        Inputs("without current NOx and NO2", {"NOx(GT)": 1, "NO2(GT)": 1}),
+        Inputs("CO 24 h late", {TARGET: 24}),
+        Inputs("CO, NOx and NO2 24 h late", dict.fromkeys(_ANALYSERS, 24)),
+        Inputs("one hour ahead", dict.fromkeys(RAW_COLUMNS, 1)),
+    )
+}
+
+
+def matrix(frame: Frame, known: Inputs) -> Floats:
+    """Return the feature rows of a gap-free frame, shape ``(n, n_features)``, made of what is known at each hour."""
+    if not known.hidden_hours:
+        return features.batch(frame.hours, frame.values)
+    grid = np.vstack([np.full((HISTORY_HOURS, len(RAW_COLUMNS)), np.nan), frame.values])
+    starts = range(0, len(frame), _CHUNK_ROWS)
+    return np.vstack([_chunk(grid, frame.hours, start, known) for start in starts])
+
+
+def _chunk(grid: Floats, hours: NDArray[np.int64], start: int, known: Inputs) -> Floats:
+    """Return feature rows from ``start`` on, each computed on its own copy of the 169 hours it may look at."""
+    span = HISTORY_HOURS + 1
+    chunk = hours[start : start + _CHUNK_ROWS]
+    windows = np.lib.stride_tricks.sliding_window_view(grid[start : start + len(chunk) + HISTORY_HOURS], span, axis=0)
+    blocks = np.ascontiguousarray(windows.transpose(0, 2, 1))
+    for column, newest in known.hidden_hours.items():
+        blocks[:, span - newest :, RAW_COLUMNS.index(column)] = np.nan
+    stacked = blocks.reshape(-1, len(RAW_COLUMNS))
+    return features.rows(stacked, chunk, np.arange(len(chunk)) * span + HISTORY_HOURS)
