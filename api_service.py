@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
+from collections import Counter
 from collections.abc import AsyncIterator, Iterable, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from itertools import chain
@@ -24,6 +25,7 @@ from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, generate_l
 from airquality import features, log, model_registry
 from airquality.errors import AirQualityError
 from airquality.metrics import ApiMetrics
+from airquality.model import Model
 from airquality.model_registry import RegisteredModel
 from airquality.settings import Settings, read_settings
 
@@ -77,8 +79,14 @@ class Service:
             if self._served is None or version not in (None, self._served.version):
                 self.serve(model_registry.load(self.settings, version))
         except AirQualityError as error:
-            self.why_not_ready = str(error)
-            logger.warning("%s; %s", error, "still serving the version before" if self._served else "not ready")
+            self._stay(str(error))
+        except Exception as error:  # whatever the registry's client raises: the polling must go on
+            self._stay(f"{type(error).__name__}: {error}")
+            logger.debug("", exc_info=True)
+
+    def _stay(self, why: str) -> None:
+        self.why_not_ready = why
+        logger.warning("%s; %s", why, "still serving the version before" if self._served else "not ready")
 
     def predict(self, body: bytes) -> dict[str, Any]:
         """Answer ``{"features": {name: number | null}}``."""
@@ -103,11 +111,10 @@ class Service:
         matrix = _matrix(rows, len(names))
         if names != list(expected):
             matrix = matrix[:, [names.index(name) for name in expected]]
-        predictions = served.model.predict(matrix).tolist()
-        if predictions:
-            self.metrics.value.set(predictions[-1])
-            self.metrics.missing.set(int(np.isnan(matrix[-1]).sum()))
-            self.metrics.predictions.inc(len(predictions))
+        predictions = _scored(served.model, matrix)
+        self.metrics.value.set(predictions[-1])
+        self.metrics.missing.set(int(np.isnan(matrix[-1]).sum()))
+        self.metrics.predictions.inc(len(predictions))
         return predictions, served.version
 
     @contextmanager
@@ -115,9 +122,8 @@ class Service:
         started = time.perf_counter()
         try:
             yield
-        except RequestError as error:
-            self.metrics.errors.labels(error.reason).inc()
-            raise
+        except RequestError:
+            raise  # counted where it is answered, with those of the transport
         except Exception:
             self.metrics.errors.labels("internal").inc()
             raise
@@ -146,11 +152,11 @@ def _check_names(names: list[str], expected: tuple[str, ...]) -> None:
     """Refuse absent, unknown and repeated names, all of them at once."""
     if names == list(expected):
         return
-    given = [str(name) for name in names]
+    given, known = Counter(map(str, names)), set(expected)
     faults = {
-        "absent": [name for name in expected if name not in set(given)],
-        "unknown": [name for name in given if name not in set(expected)],
-        "repeated": sorted({name for name in given if given.count(name) > 1}),
+        "absent": [name for name in expected if name not in given],
+        "unknown": [name for name in given if name not in known],
+        "repeated": sorted(name for name, count in given.items() if count > 1),
     }
     found = {fault: listed for fault, listed in faults.items() if listed}
     if found:
@@ -159,6 +165,8 @@ def _check_names(names: list[str], expected: tuple[str, ...]) -> None:
 
 def _matrix(rows: list[list[float | None]], width: int) -> NDArray[np.float64]:
     """Return the rows as float64, null as NaN, shape ``(len(rows), width)``."""
+    if not rows:
+        raise _invalid("there are no rows to predict")
     for index, row in enumerate(rows):
         if not isinstance(row, list) or len(row) != width:
             raise _invalid(f"row {index} must be an array of {width} values")
@@ -168,6 +176,15 @@ def _matrix(rows: list[list[float | None]], width: int) -> NDArray[np.float64]:
     if np.any(np.abs(matrix) > _FLOAT32_MAX):
         raise _invalid(f"values must lie within +-{_FLOAT32_MAX:.4g}")
     return matrix
+
+
+def _scored(model: Model, matrix: NDArray[np.float64]) -> list[float]:
+    """Predict, or refuse a row the target transform is not defined for (its base is negative): its answer would be null."""
+    with np.errstate(invalid="ignore"):
+        predictions = model.predict(matrix)
+    if not np.isfinite(predictions).all():
+        raise _invalid(f"row {int(np.argmin(np.isfinite(predictions)))} has no finite prediction")
+    return predictions.tolist()
 
 
 def _types(rows: Iterable[list[float | None]]) -> set[type]:
@@ -235,8 +252,12 @@ def _add_routes(app: FastAPI) -> None:
     row = _example_row()
 
     @app.exception_handler(RequestError)
-    async def refuse(_: Request, error: RequestError) -> Response:
-        return _answer(error.detail, error.status)
+    async def refuse(request: Request, error: RequestError) -> Response:
+        request.app.state.service.metrics.errors.labels(error.reason).inc()
+        answer = _answer(error.detail, error.status)
+        if error.status == 413:
+            answer.headers["connection"] = "close"  # or a caller who goes on sending is listened to for ever
+        return answer
 
     @app.post("/predict", openapi_extra=_documented({"features": row}))
     async def predict(request: Request) -> Response:

@@ -23,11 +23,11 @@ class PredictionClient:
 
     def check(self) -> None:
         """Raise ``ContractError`` unless the served model reads the features this process computes."""
-        version = self._answer("GET", "/version")
+        served, version = self._answer("GET", "/version", "features_hash", "model_version")
         declared = features.manifest()["hash"]
-        if version["features_hash"] != declared:
+        if served != declared:
             raise ContractError(
-                f"{self._url} serves version {version['model_version']}, fitted on features {version['features_hash'][:12]}, "
+                f"{self._url} serves version {version}, fitted on features {served[:12]}, "
                 f"but this consumer computes {str(declared)[:12]}: run both from the same release"
             )
 
@@ -36,16 +36,17 @@ class PredictionClient:
 
         Raises:
             Unavailable: the service does not answer, or has no model yet.
-            ContractError: it refuses the request, or answers another number of rows.
+            ContractError: it refuses the request, or answers anything but a number for each row.
         """
         body = orjson.dumps({"features": features.NAMES, "rows": matrix}, option=orjson.OPT_SERIALIZE_NUMPY)
-        answer = self._answer("POST", "/predict/batch", body)
-        predictions, version = answer["predictions"], answer["model_version"]
-        if len(predictions) != len(matrix):
-            raise ContractError(f"{self._url} answered {len(predictions)} predictions for {len(matrix)} rows")
+        predictions, version = self._answer("POST", "/predict/batch", "predictions", "model_version", body=body)
+        found = sum(isinstance(prediction, float) for prediction in predictions)
+        if not found == len(predictions) == len(matrix):
+            raise ContractError(f"{self._url} answered {found} predictions for {len(matrix)} rows")
         return [(prediction, version) for prediction in predictions]
 
-    def _answer(self, method: str, path: str, body: bytes | None = None) -> dict[str, Any]:
+    def _answer(self, method: str, path: str, *fields: str, body: bytes | None = None) -> list[Any]:
+        """Return these fields of the answer."""
         try:
             response = self._session.request(method, self._url + path, data=body, timeout=self._timeout_seconds)
         except requests.RequestException as error:
@@ -54,5 +55,8 @@ class PredictionClient:
             raise Unavailable(f"the prediction service at {self._url} answers {response.status_code}: {response.text[:300]}")
         if response.status_code != 200:
             raise ContractError(f"{self._url}{path} refuses the request: {response.status_code} {response.text[:300]}")
-        answer: dict[str, Any] = orjson.loads(response.content)
-        return answer
+        try:
+            answer = orjson.loads(response.content)
+            return [answer[field] for field in fields]
+        except (orjson.JSONDecodeError, TypeError, KeyError) as error:
+            raise ContractError(f"{self._url}{path} is no prediction service: {response.text[:300]!r}") from error

@@ -1,0 +1,497 @@
+"""The prediction service: what it answers, what it refuses and how clearly, and which model answers."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import threading
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import orjson
+import pytest
+import requests
+import uvicorn
+from prometheus_client.parser import text_string_to_metric_families
+
+import api_service
+from airquality import features, log, model_registry
+from airquality.errors import Unavailable
+from airquality.model import CARD_FILE, MODEL_FILE, Model
+from airquality.settings import Settings
+from api_service import RequestError, Service, create_app
+from tests import stations
+from tests.system import free_port, wait_until
+
+ARTIFACTS = Path(__file__).resolve().parent.parent / "artifacts"
+# mlflow says this of its own types, at its first import of pyfunc
+pytestmark = pytest.mark.filterwarnings("ignore:.*Any type hint is inferred:UserWarning")
+
+ROW = dict.fromkeys(features.NAMES, 0.1) | {features.BASE_FEATURE: 1.8}
+
+
+@pytest.fixture(autouse=True)
+def _log_left_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(log, "configure", lambda *_: None)
+
+
+@pytest.fixture(scope="module")
+def settings(tmp_path_factory: pytest.TempPathFactory) -> Settings:
+    """A registry on sqlite whose champion is version 1, seeded from ``artifacts/``."""
+    folder = tmp_path_factory.mktemp("registry")
+    chosen = Settings(mlflow_tracking_uri=f"sqlite:///{folder}/mlflow.db", artifacts_dir=ARTIFACTS, model_poll_seconds=0.1)
+    assert model_registry.seed(chosen) == "1"
+    return chosen
+
+
+@pytest.fixture(scope="module")
+def other_model(settings: Settings) -> Callable[[str], Settings]:
+    """Return settings of a registered model of that name, which the test may change as it likes."""
+
+    def make(name: str) -> Settings:
+        own = settings.model_copy(update={"model_name": name})
+        model_registry.seed(own)
+        return own
+
+    return make
+
+
+@pytest.fixture(scope="module")
+def champion(settings: Settings) -> Model:
+    return model_registry.load(settings).model
+
+
+@pytest.fixture
+def service(settings: Settings) -> Service:
+    made = Service(settings)
+    made.refresh()
+    return made
+
+
+class Client:
+    """A caller of a running service; every request is a connection of its own."""
+
+    def __init__(self, port: int) -> None:
+        self.url = f"http://127.0.0.1:{port}"
+
+    def get(self, path: str) -> requests.Response:
+        return requests.get(self.url + path, timeout=20, allow_redirects=False)
+
+    def post(self, path: str, body: Any) -> requests.Response:
+        data = orjson.dumps(body) if isinstance(body, dict) else body
+        return requests.post(self.url + path, data=data, timeout=20, allow_redirects=False)
+
+
+@contextmanager
+def running(settings: Settings, *, ready: bool = True) -> Iterator[Client]:
+    """Run the service as uvicorn does, and yield a caller of it once it is ready, or at least there."""
+    port = free_port()
+    server = uvicorn.Server(uvicorn.Config(create_app(settings), port=port, log_config=None, access_log=False))
+    thread = threading.Thread(target=server.run)
+    thread.start()
+    try:
+        client = Client(port)
+        wait_until(lambda: server.started, "started")
+        wait_until(lambda: not ready or client.get("/ready").status_code == 200, "ready")
+        yield client
+    finally:
+        server.should_exit = True
+        thread.join()
+
+
+@pytest.fixture
+def client(settings: Settings) -> Iterator[Client]:
+    with running(settings) as made:
+        yield made
+
+
+@pytest.fixture(scope="module")
+def rows() -> np.ndarray:
+    """Feature rows of made-up hours with gaps in every column and a stretch without any CO."""
+    values = stations.values_of(400, seed=3)
+    values[np.random.default_rng(4).random(values.shape) < 0.2] = np.nan
+    values[100:290, 0] = np.nan
+    return features.batch(np.arange(300_000, 300_400), values)
+
+
+def body_of(matrix: np.ndarray) -> bytes:
+    return orjson.dumps({"features": features.NAMES, "rows": matrix}, option=orjson.OPT_SERIALIZE_NUMPY)
+
+
+def samples(text: str) -> dict[tuple[str, ...], float]:
+    """Return every sample by its name and label values."""
+    families = text_string_to_metric_families(text)
+    return {(s.name, *s.labels.values()): s.value for family in families for s in family.samples}
+
+
+def metrics_of(service: Service) -> dict[tuple[str, ...], float]:
+    return samples(api_service.generate_latest(service.registry).decode())
+
+
+# --- being there, being ready ---
+
+
+def test_it_is_alive_before_it_is_ready_and_says_why_it_is_not(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+    away, champion_version = threading.Event(), model_registry.champion_version
+
+    def answered(asked: Settings) -> str | None:
+        if not away.is_set():
+            raise Unavailable("the model registry is away for lunch")
+        return champion_version(asked)
+
+    monkeypatch.setattr(model_registry, "champion_version", answered)
+    with running(settings, ready=False) as client:
+        wait_until(lambda: "lunch" in client.get("/ready").text, "the reason")
+        assert client.get("/health").json() == {"status": "ok"}
+        assert [client.get(path).status_code for path in ("/ready", "/version")] == [503, 503]
+        refused = client.post("/predict", {"features": ROW})
+        assert (refused.status_code, "away for lunch" in refused.json()["error"]) == (503, True)
+        assert samples(client.get("/metrics").text)["inference_errors_total", "model_not_loaded"] == 1
+        away.set()
+        wait_until(lambda: client.get("/ready").status_code == 200, "ready")
+        assert client.get("/ready").json() == {"status": "ready", "model_version": "1"}
+        assert client.get("/health").json() == {"status": "ok"}
+        assert client.post("/predict", {"features": ROW}).status_code == 200
+
+
+def test_a_registry_without_the_model_says_what_to_run(settings: Settings) -> None:
+    service = Service(settings.model_copy(update={"model_name": "nobody's"}))
+    service.refresh()
+    assert "python -m airquality.model_registry seed" in service.why_not_ready
+
+
+def test_the_version_says_what_the_model_carries(client: Client, champion: Model) -> None:
+    described = client.get("/version").json()
+    assert described["model_version"] == "1"
+    assert described["model_hash"] == champion.hash
+    assert described["features_hash"] == features.manifest()["hash"] == champion.card.features_hash
+    assert described["data_source"] == champion.card.data_source
+    assert described["scores"] == champion.card.scores
+    assert (described["target"], described["history_hours"]) == ("CO(GT)", 168)
+
+
+def test_the_examples_of_the_documentation_run_as_pasted(client: Client) -> None:
+    assert client.get("/docs").status_code == 200
+    examples = {
+        path: operation["post"]["requestBody"]["content"]["application/json"]["example"]
+        for path, operation in client.get("/openapi.json").json()["paths"].items()
+        if "post" in operation
+    }
+    assert set(examples) == {"/predict", "/predict/batch"}
+    for path, example in examples.items():
+        answer = client.post(path, example)
+        assert (answer.status_code, answer.json()["model_version"]) == (200, "1")
+
+
+# --- metrics ---
+
+
+def test_metrics_are_a_plain_200_with_every_name_and_its_zeros(client: Client) -> None:
+    answer = client.get("/metrics")
+    assert answer.status_code == 200
+    assert answer.headers["content-type"].startswith("text/plain")
+    found = samples(answer.text)
+    for reason in ("invalid_request", "model_not_loaded", "internal"):
+        assert found["inference_errors_total", reason] == 0
+    assert found["predictions_total",] == found["prediction_latency_count",] == 0
+    assert {("prediction_value",), ("missing_values_count",), ("prediction_latency_bucket", "0.01")} <= set(found)
+    assert found["model_info", "air-quality-co", "1"] == 1
+
+
+def test_the_gauges_tell_the_latest_row(service: Service, rows: np.ndarray) -> None:
+    predictions = service.predict_batch(body_of(rows[150:160]))["predictions"]
+    found = metrics_of(service)
+    assert found["prediction_value",] == predictions[-1]
+    assert found["missing_values_count",] == np.isnan(rows[159]).sum() > 0
+    assert (found["predictions_total",], found["prediction_latency_count",]) == (10, 1)
+    one = service.predict(orjson.dumps({"features": ROW | {"t_over_mean_24h": None}}))["prediction"]
+    found = metrics_of(service)
+    assert (found["prediction_value",], found["missing_values_count",]) == (one, 1)
+    assert (found["predictions_total",], found["prediction_latency_count",]) == (11, 2)
+
+
+def test_errors_are_counted_by_reason(client: Client, monkeypatch: pytest.MonkeyPatch) -> None:
+    client.post("/predict", b"{")
+    client.post("/predict/batch", b"[]")
+    client.post("/predict", b" " * (api_service.MAX_BODY_BYTES + 1))
+
+    def broken(*_: object) -> None:
+        raise RuntimeError("a bug")
+
+    monkeypatch.setattr(Model, "predict", broken)
+    assert client.post("/predict", {"features": ROW}).status_code == 500
+    found = samples(client.get("/metrics").text)
+    assert found["inference_errors_total", "invalid_request"] == 3
+    assert found["inference_errors_total", "internal"] == 1
+    assert found["predictions_total",] == 0
+    assert found["prediction_latency_count",] == 3  # a body that was not read is no prediction request
+
+
+# --- the same bits ---
+
+
+def test_what_is_served_equals_what_is_scored_offline_bit_for_bit(client: Client, champion: Model, rows: np.ndarray) -> None:
+    offline = champion.predict(rows)
+    assert np.isnan(rows).any(axis=1).all()  # every row of this test has gaps
+    served = client.post("/predict/batch", body_of(rows)).json()["predictions"]
+    assert np.array(served).tobytes() == offline.tobytes()
+    for row, expected in zip(rows[::40], offline[::40], strict=True):
+        body = orjson.dumps({"features": dict(zip(features.NAMES, row, strict=True))}, option=orjson.OPT_SERIALIZE_NUMPY)
+        assert client.post("/predict", body).json()["prediction"] == expected
+
+
+def test_the_order_of_the_names_does_not_matter(service: Service, rows: np.ndarray) -> None:
+    expected = service.predict_batch(body_of(rows[:50]))["predictions"]
+    order = np.random.default_rng(6).permutation(len(features.NAMES))
+    names = [features.NAMES[i] for i in order]
+    shuffled = orjson.dumps({"features": names, "rows": rows[:50, order].tolist()})
+    assert service.predict_batch(shuffled)["predictions"] == expected
+    one = orjson.dumps({"features": dict(zip(names, rows[7, order].tolist(), strict=True))})
+    assert service.predict(one)["prediction"] == expected[7]
+
+
+def test_null_is_nan_and_not_a_number_of_its_own(service: Service, champion: Model) -> None:
+    some = np.array([[np.nan if i % 3 == 0 else 0.1 for i in range(len(features.NAMES))]])
+    body = orjson.dumps({"features": {n: None if i % 3 == 0 else 0.1 for i, n in enumerate(features.NAMES)}})
+    served = service.predict(body)["prediction"]
+    assert served == champion.predict(some)[0]
+    assert served != champion.predict(np.nan_to_num(some))[0]
+
+
+def test_a_whole_number_is_a_number(service: Service) -> None:
+    body = {"features": ROW | {"temperature": 20}}
+    same = {"features": ROW | {"temperature": 20.0}}
+    assert service.predict(orjson.dumps(body)) == service.predict(orjson.dumps(same))
+
+
+# --- refusals ---
+
+
+def refusal(service: Service, request: object) -> dict[str, Any]:
+    """Return the detail with which the batch request is refused."""
+    with pytest.raises(RequestError) as caught:
+        service.predict_batch(request if isinstance(request, bytes) else orjson.dumps(request))
+    assert (caught.value.status, caught.value.reason) == (422, "invalid_request")
+    return caught.value.detail
+
+
+def test_absent_unknown_and_repeated_names_are_listed_all_at_once(service: Service) -> None:
+    first, second, third, *rest = features.NAMES
+    names = [*rest, third, third, "co_gt", "temprature"]
+    assert refusal(service, {"features": names, "rows": [[0.1] * len(names)]}) == {
+        "error": "the features are not the model's",
+        "absent": [first, second],
+        "unknown": ["co_gt", "temprature"],
+        "repeated": [third],
+    }
+    with pytest.raises(RequestError) as caught:
+        service.predict(orjson.dumps({"features": {"co_gt": 1.0}}))
+    assert caught.value.detail["unknown"] == ["co_gt"]
+    assert caught.value.detail["absent"] == list(features.NAMES)
+    assert "repeated" not in caught.value.detail
+
+
+@pytest.mark.parametrize("name", [None, 1, ["s1_log"], {"s1_log": 1}, True])
+def test_a_name_that_is_no_text_is_an_unknown_one(service: Service, name: object) -> None:
+    detail = refusal(service, {"features": [name, *features.NAMES[1:]], "rows": [[0.1] * len(features.NAMES)]})
+    assert detail["absent"] == [features.NAMES[0]]
+    assert detail["unknown"] == [str(name)]
+
+
+@pytest.mark.timeout(30)
+def test_a_flood_of_names_is_refused_without_holding_up_the_others(service: Service) -> None:
+    names = [f"name_{i}" for i in range(200_000)]
+    assert len(refusal(service, {"features": names, "rows": []})["unknown"]) == len(names)
+
+
+WIDTH = len(features.NAMES)
+
+
+@pytest.mark.parametrize(
+    ("rows", "told"),
+    [
+        ([["1.5"] * WIDTH], "values must be numbers or null"),
+        ([[True] * WIDTH], "values must be numbers or null"),
+        ([[[1.0]] * WIDTH], "values must be numbers or null"),
+        ([[{}] * WIDTH], "values must be numbers or null"),
+        ([[1e39] * WIDTH], "values must lie within"),
+        ([[-1e300] * WIDTH], "values must lie within"),
+        ([[10**30] * WIDTH, [10**300] * WIDTH], "values must lie within"),
+        ([[0.1] * WIDTH, [0.1] * (WIDTH - 1)], f"row 1 must be an array of {WIDTH} values"),
+        ([[0.1] * WIDTH, 0.1], f"row 1 must be an array of {WIDTH} values"),
+        ([None], f"row 0 must be an array of {WIDTH} values"),
+        ([], "no rows"),
+        ({"0": [0.1] * WIDTH}, "'rows' must be a JSON array"),
+        (None, "'rows' must be a JSON array"),
+    ],
+    ids=lambda value: value if isinstance(value, str) else str(value)[:24],
+)
+def test_rows_that_are_no_matrix_of_numbers_are_refused(service: Service, rows: object, told: str) -> None:
+    written = str(rows).replace("'", '"').replace("True", "true").replace("None", "null")
+    request = b'{"features": %b, "rows": %b}' % (orjson.dumps(features.NAMES), written.encode())
+    assert told in refusal(service, request)["error"]
+
+
+def test_a_row_without_a_finite_prediction_is_refused_rather_than_answered_with_null(service: Service) -> None:
+    row = [-1.0 if name == features.BASE_FEATURE else 0.1 for name in features.NAMES]
+    assert "row 1" in refusal(service, {"features": features.NAMES, "rows": [list(ROW.values()), row]})["error"]
+
+
+@pytest.mark.parametrize(
+    ("path", "body", "told"),
+    [
+        ("/predict", b"", "not JSON"),
+        ("/predict", b'{"features": {"a": NaN}}', "not JSON"),
+        ("/predict", b'{"features": {"a": 1e999}}', "not JSON"),
+        ("/predict", b"\xff\xfe", "not JSON"),
+        ("/predict", b"[" * 100_000, "not JSON"),
+        ("/predict", b"[]", "must be a JSON object"),
+        ("/predict", b"null", "must be a JSON object"),
+        ("/predict", b"{}", "'features' must be a JSON object"),
+        ("/predict", b'{"features": []}', "'features' must be a JSON object"),
+        ("/predict/batch", b'{"features": {}}', "'features' must be a JSON array"),
+        ("/predict/batch", b'{"features": []}', "'rows' must be a JSON array"),
+    ],
+)
+def test_a_body_of_another_shape_is_refused_with_what_is_wrong(client: Client, path: str, body: bytes, told: str) -> None:
+    answer = client.post(path, body)
+    assert answer.status_code == 422
+    assert told in answer.json()["error"]
+
+
+@pytest.mark.timeout(60)
+def test_a_body_is_read_up_to_its_limit_and_no_further(client: Client) -> None:
+    limit = api_service.MAX_BODY_BYTES
+    asked = orjson.dumps({"features": ROW})
+    assert client.post("/predict", asked.ljust(limit)).status_code == 200
+    answer = client.post("/predict", asked.ljust(limit + 1))
+    assert (answer.status_code, answer.json()) == (413, {"error": f"the body is larger than {limit} bytes"})
+    sent = 0
+
+    def endless() -> Iterator[bytes]:
+        nonlocal sent
+        while True:
+            sent += 1
+            yield b" " * 1024 * 1024
+
+    with contextlib.suppress(requests.ConnectionError):  # it hangs up while we still send: as good an end as an answer
+        assert client.post("/predict", endless()).status_code == 413
+    assert sent < 200
+
+
+# --- which model answers ---
+
+
+def test_the_alias_moves_while_requests_run(other_model: Callable[[str], Settings], rows: np.ndarray) -> None:
+    settings = other_model("moved")
+    assert model_registry.register(ARTIFACTS / "train_only", settings, "challenger") == "2"
+    offline = {version: model_registry.load(settings, version).model.predict(rows[:20]).tolist() for version in "12"}
+    assert offline["1"] != offline["2"]
+    body, seen, stop = body_of(rows[:20]), set(), threading.Event()
+
+    def ask(url: str) -> int:
+        count = 0
+        with requests.Session() as session:
+            while not stop.is_set():
+                answer = session.post(f"{url}/predict/batch", data=body, timeout=10)
+                assert answer.status_code == 200
+                assert answer.json()["predictions"] == offline[answer.json()["model_version"]]
+                seen.add(answer.json()["model_version"])
+                count += 1
+        return count
+
+    with running(settings) as client, ThreadPoolExecutor(3) as pool:
+        asking = [pool.submit(ask, client.url) for _ in range(3)]
+        try:
+            wait_until(lambda: seen == {"1"}, "the first version answers", 20)
+            model_registry.promote(settings, "2", "a test")
+            wait_until(lambda: "2" in seen, "the second version answers", 20)
+            assert client.get("/version").json()["model_version"] == "2"
+            described = samples(client.get("/metrics").text)
+            assert ("model_info", "moved", "1") not in described
+        finally:
+            stop.set()
+        assert min(future.result() for future in asking) > 0
+
+
+def test_the_alias_is_asked_for_every_poll_interval(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[float] = []
+    monkeypatch.setattr(model_registry, "champion_version", lambda _: asked.append(time.monotonic()) or "1")
+    with running(settings, ready=False):
+        wait_until(lambda: len(asked) >= 4, "four polls")
+    assert asked[3] - asked[1] >= 1.9 * settings.model_poll_seconds
+
+
+def _tampered_booster(folder: Path) -> None:
+    booster = folder / MODEL_FILE
+    booster.write_bytes((ARTIFACTS / "train_only" / MODEL_FILE).read_bytes())
+
+
+def _truncated_booster(folder: Path) -> None:
+    booster = folder / MODEL_FILE
+    booster.write_bytes(booster.read_bytes()[:1000])
+
+
+def _other_features(folder: Path) -> None:
+    card = folder / "extra_files" / CARD_FILE
+    card.write_bytes(orjson.dumps({**orjson.loads(card.read_bytes()), "features_hash": "of another release"}))
+
+
+def _no_card(folder: Path) -> None:
+    (folder / "extra_files" / CARD_FILE).unlink()
+
+
+@pytest.mark.parametrize("break_it", [_tampered_booster, _truncated_booster, _other_features, _no_card])
+def test_a_broken_new_version_leaves_the_old_one_serving(
+    other_model: Callable[[str], Settings],
+    caplog: pytest.LogCaptureFixture,
+    break_it: Callable[[Path], None],
+) -> None:
+    settings = other_model(f"broken {break_it.__name__}")
+    service = Service(settings)
+    service.refresh()
+    before = _booster_folders(settings)
+    model_registry.register(ARTIFACTS, settings, settings.model_alias)
+    [folder] = _booster_folders(settings) - before
+    break_it(folder)
+    for _ in range(2):
+        caplog.clear()
+        service.refresh()
+        assert "still serving the version before" in caplog.text
+        assert service.predict(orjson.dumps({"features": ROW}))["model_version"] == "1"
+    model_registry.register(ARTIFACTS / "train_only", settings, settings.model_alias)
+    service.refresh()
+    assert service.predict(orjson.dumps({"features": ROW}))["model_version"] == "3"
+
+
+def _booster_folders(settings: Settings) -> set[Path]:
+    registry = Path(settings.mlflow_tracking_uri.removeprefix("sqlite:///")).parent
+    return {path.parent for path in registry.rglob(MODEL_FILE)}
+
+
+@pytest.mark.parametrize(
+    "outage", [Unavailable("it does not answer"), OSError("disk full"), ModuleNotFoundError("no psycopg")], ids=repr
+)
+def test_whatever_ails_the_registry_what_is_served_goes_on(
+    service: Service, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, outage: Exception
+) -> None:
+    def away(_: Settings) -> str:
+        raise outage
+
+    monkeypatch.setattr(model_registry, "champion_version", away)
+    service.refresh()
+    assert str(outage) in caplog.text
+    assert str(outage) in service.why_not_ready
+    assert caplog.records[-1].levelno >= logging.WARNING
+    assert service.predict(orjson.dumps({"features": ROW}))["model_version"] == "1"
+
+
+def test_an_alias_that_was_taken_away_leaves_the_old_one_serving(service: Service, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(model_registry, "champion_version", lambda _: None)
+    service.refresh()
+    assert service.served is not None
