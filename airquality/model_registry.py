@@ -55,10 +55,14 @@ class RegisteredModel:
 
 @dataclass(frozen=True, slots=True)
 class Promotion:
-    """One move of the champion alias: from which version (None at first) to which, by whom, why, and when (UTC)."""
+    """One move of the champion alias: from which version (None at first) to which, by whom, why, and when (UTC).
+
+    ``undone`` is the version a rollback took out of service, None where the move was not a rollback.
+    """
 
     version: str
     previous: str | None
+    undone: str | None
     by: str
     why: str
     at: datetime
@@ -107,12 +111,16 @@ def seed(settings: Settings) -> str:
 def champion_version(settings: Settings) -> str | None:
     """Return the version the serving alias points at, None if it points at none; raises ``Unavailable``."""
     with registry(settings) as client:
-        try:
-            return str(client.get_model_version_by_alias(settings.model_name, settings.model_alias).version)
-        except MlflowException as error:
-            if error.error_code in ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"):
-                return None
-            raise
+        return _version_of(client, settings, settings.model_alias)
+
+
+def _version_of(client: MlflowClient, settings: Settings, alias: str) -> str | None:
+    try:
+        return str(client.get_model_version_by_alias(settings.model_name, alias).version)
+    except MlflowException as error:
+        if error.error_code in ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"):
+            return None
+        raise
 
 
 def load(settings: Settings, version: str | None = None) -> RegisteredModel:
@@ -140,21 +148,40 @@ def load(settings: Settings, version: str | None = None) -> RegisteredModel:
 
 
 def promote(settings: Settings, version: str, why: str) -> None:
-    """Make ``version`` the champion, if it may be: see :func:`check_successor`; raises ``ContractError`` if not."""
+    """Make ``version`` the champion, if it may be.
+
+    Raises:
+        UsageError: there is no such version, or it serves already.
+        ContractError: it may not serve: see :func:`check_successor`; or its signature is not that of its features.
+    """
     with registry(settings) as client:
         serving = champion_version(settings)
-        check_successor(load(settings, version).model, load(settings, serving).model if serving else None)
+        if version == serving:
+            raise UsageError(f"version {version} serves already")
+        _require_version(client, settings, version)
+        candidate = load(settings, version).model
+        _check_signature(settings, version, candidate)
+        check_successor(candidate, load(settings, serving).model if serving else None)
         _point(client, settings, version, why)
 
 
 def rollback(settings: Settings) -> str:
-    """Point the champion alias back at the version that served before, and return it; raises ``UsageError`` if none did."""
+    """Point the champion alias back at the version that served before, and return it.
+
+    A rollback after a rollback goes further back, never forward to what was taken out of service. The version is checked
+    as at every load, but not by its figures: it served before.
+
+    Raises:
+        UsageError: no version served before.
+    """
     with registry(settings) as client:
-        previous = next((p.previous for p in promotions(settings) if p.version == champion_version(settings)), None)
-        if previous is None:
+        serving = champion_version(settings)
+        moves = [move for move in promotions(settings) if move.undone is None]
+        previous = next((move.previous for move in moves if move.version == serving), None)
+        if serving is None or previous is None:
             raise UsageError("no version served before this one: there is nothing to roll back to")
         load(settings, previous)
-        _point(client, settings, previous, "rollback")
+        _point(client, settings, previous, "rollback", undone=serving)
         return previous
 
 
@@ -167,6 +194,11 @@ def check_successor(candidate: Model, champion: Model | None) -> None:
         raise ContractError("the candidate's card holds no validation score: train it with training/train.py")
     if champion is None:
         return
+    if candidate.card.data_source != champion.card.data_source:
+        raise ContractError(
+            f"the candidate was trained on {candidate.card.data_source} data, the champion on {champion.card.data_source}: "
+            "their figures say nothing about each other"
+        )
     ours, theirs = (m.card.scores["validation"]["rmse"] for m in (candidate, champion))
     if ours > theirs + NOISE_RMSE:
         raise ContractError(
@@ -175,7 +207,7 @@ def check_successor(candidate: Model, champion: Model | None) -> None:
 
 
 def promotions(settings: Settings) -> list[Promotion]:
-    """Return every move of the champion alias, newest first."""
+    """Return every move of the champion alias, newest first; a move that failed is not among them."""
     with registry(settings) as client:
         kept = client.get_experiment_by_name(_PROMOTIONS)
         runs = client.search_runs([kept.experiment_id], order_by=["start_time DESC"]) if kept else []
@@ -183,22 +215,45 @@ def promotions(settings: Settings) -> list[Promotion]:
             Promotion(
                 version=run.data.tags["version"],
                 previous=run.data.tags.get("previous"),
+                undone=run.data.tags.get("undone"),
                 by=run.data.tags["by"],
                 why=run.data.tags["why"],
                 at=datetime.fromtimestamp(run.info.start_time / 1000, UTC),
             )
             for run in runs
-            if run.data.tags["model"] == settings.model_name
+            if run.data.tags["model"] == settings.model_name and run.info.status != "FAILED"
         ]
 
 
-def _point(client: MlflowClient, settings: Settings, version: str, why: str) -> None:
+def _require_version(client: MlflowClient, settings: Settings, version: str) -> None:
+    known = [str(found.version) for found in client.search_model_versions(f"name = '{settings.model_name}'")]
+    if version not in known:
+        raise UsageError(
+            f"{settings.model_name} has no version {version!r}; it has {', '.join(sorted(known, key=int)) or 'none'}"
+        )
+
+
+def _check_signature(settings: Settings, version: str, model: Model) -> None:
+    """Raise ``ContractError`` unless other MLflow tools are told the same inputs, in the same order, as this system uses."""
+    signature = mlflow.models.get_model_info(f"models:/{settings.model_name}/{version}").signature
+    if signature is None or tuple(signature.inputs.input_names()) != model.card.features:
+        raise ContractError(f"the signature of version {version} is not that of its features")
+
+
+def _point(client: MlflowClient, settings: Settings, version: str, why: str, undone: str | None = None) -> None:
+    """Move the serving alias. The log entry is written first: a move nobody knows of cannot happen."""
     previous = champion_version(settings)
     tags = {"model": settings.model_name, "version": version, "by": getpass.getuser(), "why": why}
     if previous:
         tags["previous"] = previous
-    client.set_registered_model_alias(settings.model_name, settings.model_alias, version)
+    if undone:
+        tags["undone"] = undone
     run = client.create_run(experiment(client, settings, _PROMOTIONS), tags=tags, run_name=f"version {version}")
+    try:
+        client.set_registered_model_alias(settings.model_name, settings.model_alias, version)
+    except MlflowException:
+        client.set_terminated(run.info.run_id, "FAILED")
+        raise
     client.set_terminated(run.info.run_id)
     logger.info("%s: version %s is now %s (%s)", settings.model_name, version, settings.model_alias, why)
 
@@ -236,8 +291,7 @@ def registry(settings: Settings) -> Iterator[MlflowClient]:
     mlflow.set_tracking_uri(settings.mlflow_tracking_uri)
     try:
         with warnings.catch_warnings():
-            for noise in (FutureWarning, DeprecationWarning):  # mlflow's own, and of the libraries below it
-                warnings.simplefilter("ignore", noise)
+            warnings.simplefilter("ignore")  # mlflow warns of its own internals and of the libraries below it
             yield MlflowClient()
     except MlflowException as error:
         raise Unavailable(
@@ -276,7 +330,10 @@ def _resolve(settings: Settings, version: str) -> str:
     if version != CHALLENGER:
         return version
     with registry(settings) as client:
-        return str(client.get_model_version_by_alias(settings.model_name, CHALLENGER).version)
+        found = _version_of(client, settings, CHALLENGER)
+    if found is None:
+        raise UsageError(f"no version of {settings.model_name} is {CHALLENGER}: make train registers one")
+    return found
 
 
 def _listing(settings: Settings) -> str:

@@ -1,0 +1,130 @@
+import json
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from airquality import dataset, features
+from airquality.errors import ContractError
+from airquality.model import CARD_FILE, MODEL_FILE, Model, TargetTransform, golden_rows
+from training import champion
+from training.protocol import Study
+
+
+@pytest.fixture(scope="module")
+def study():
+    return Study.of(dataset.simulate().rows(0, 1200))
+
+
+@pytest.fixture(scope="module")
+def model(study):
+    return champion.fit(study, "train", {**champion.HAND_SET, "rounds": 12})
+
+
+@pytest.fixture
+def saved(model, tmp_path):
+    model.save(tmp_path)
+    return tmp_path
+
+
+def test_a_model_read_back_predicts_the_same_bits(model, saved, study):
+    again = Model.load(saved)
+    assert np.array_equal(again.predict(study.matrix), model.predict(study.matrix))
+    assert again.hash == model.hash
+
+
+def test_no_pickle_is_written(saved):
+    assert sorted(path.name for path in saved.iterdir()) == [CARD_FILE, MODEL_FILE]
+
+
+def test_the_card_says_what_the_model_was_fitted_on(saved, study):
+    card = Model.load(saved).card
+    assert card.features == features.NAMES
+    assert card.data_hash == dataset.split(study.frame).train.sha256
+    assert card.data_source == "simulated"
+    assert card.parameters["rounds"] == 12
+
+
+@pytest.mark.parametrize("cut", [1, 7, 64])
+def test_a_prediction_does_not_depend_on_the_rows_beside_it(model, study, cut):
+    whole = model.predict(study.matrix[:200])
+    parts = [model.predict(study.matrix[start : min(start + cut, 200)]) for start in range(0, 200, cut)]
+    assert np.array_equal(np.concatenate(parts), whole)
+
+
+def test_a_row_without_any_history_still_gets_a_prediction(model):
+    predicted = model.predict(np.full((1, len(features.NAMES)), np.nan))
+    assert np.isfinite(predicted).all()
+
+
+def test_predictions_are_never_negative(model):
+    rows = golden_rows(len(features.NAMES))
+    rows[:, features.NAMES.index(features.BASE_FEATURE)] = 0.0
+    assert (model.predict(rows) >= 0).all()
+
+
+@pytest.mark.parametrize("shape", [(3, 5), (len(features.NAMES),)])
+def test_rows_of_another_shape_are_refused(model, shape):
+    with pytest.raises(ValueError, match="feature rows must have shape"):
+        model.predict(np.zeros(shape))
+
+
+def test_no_rows_give_no_predictions(model):
+    assert model.predict(np.empty((0, len(features.NAMES)))).shape == (0,)
+
+
+def test_a_model_of_other_features_is_refused(saved):
+    edit(saved, features_hash="0" * 64)
+    with pytest.raises(ContractError, match="other features"):
+        Model.load(saved)
+
+
+def test_a_booster_that_is_not_the_cards_is_refused(saved, study):
+    champion.fit(study, "train", {**champion.HAND_SET, "rounds": 5}).booster.save_model(saved / MODEL_FILE)
+    with pytest.raises(ContractError, match="golden predictions"):
+        Model.load(saved)
+
+
+@pytest.mark.parametrize("content", ["", "{}", "[]", '{"features": 1}'])
+def test_a_broken_card_is_refused(saved, content):
+    (saved / CARD_FILE).write_text(content)
+    with pytest.raises(ContractError, match="no readable model"):
+        Model.load(saved)
+
+
+def test_a_cut_off_booster_is_refused(saved):
+    content = (saved / MODEL_FILE).read_bytes()
+    (saved / MODEL_FILE).write_bytes(content[: len(content) // 2])
+    with pytest.raises(ContractError):
+        Model.load(saved)
+
+
+def test_a_folder_without_a_model_is_refused(tmp_path):
+    with pytest.raises(ContractError, match="no readable model"):
+        Model.load(tmp_path)
+
+
+def edit(folder, **fields):
+    card = json.loads((folder / CARD_FILE).read_text())
+    (folder / CARD_FILE).write_text(json.dumps({**card, **fields}))
+
+
+@settings(max_examples=200)
+@given(st.floats(0.1, 12), st.floats(0.05, 20) | st.just(float("nan")))
+def test_the_transform_undoes_itself(target, base):
+    transform = TargetTransform("co_base", 1.9)
+    learned = transform.from_mg_m3(np.array([target]), np.array([base]))
+    assert transform.to_mg_m3(learned, np.array([base]))[0] == pytest.approx(target)
+
+
+def test_golden_rows_hold_gaps_and_are_the_same_everywhere():
+    rows = golden_rows(5)
+    assert np.isnan(rows).any()
+    assert rows[1, :3].tolist() == [3.676, 2.592, 1.508]
+
+
+def test_a_card_survives_json(model):
+    card = replace(model.card, scores={"validation": {"rmse": 0.1}}, golden=(1.0, 2.0))
+    assert card.from_dict(json.loads(json.dumps(card.to_dict()))) == card
