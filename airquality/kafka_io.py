@@ -16,7 +16,7 @@ import threading
 import time
 import uuid
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import closing, contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
@@ -203,33 +203,39 @@ class TransactionalStream:
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
         self._assignment = _Assignment()
-        instance = settings.consumer_instance_id
-        with _told(settings):
+        with _told(settings), ExitStack() as opened:  # what was opened before a failure is closed again
             self._check_partitions()
-            self._consumer = KafkaConsumer(
-                **_connection(settings),
-                group_id=settings.consumer_group,
-                group_instance_id=instance,
-                enable_auto_commit=False,
-                auto_offset_reset="earliest",
-                isolation_level="read_committed",
-                partition_assignment_strategy=(CooperativeStickyAssignor,),
-                session_timeout_ms=SESSION_TIMEOUT_MS,
-                max_poll_records=settings.max_poll_records,
-                fetch_max_wait_ms=50,
-                max_partition_fetch_bytes=4 * 1024 * 1024,
-            )
-            self._producer = KafkaProducer(
-                **_connection(settings),
-                transactional_id=f"{settings.consumer_group}-{instance or uuid.uuid4()}",
-                transaction_timeout_ms=TRANSACTION_TIMEOUT_MS,
-                acks="all",
-                linger_ms=1,
-                batch_size=256 * 1024,
-            )
+            self._consumer = opened.enter_context(closing(self._open_consumer()))
+            self._producer = opened.enter_context(closing(self._open_producer()))
             with self._watched("init_transactions"):
                 self._producer.init_transactions()
             self._consumer.subscribe([settings.raw_topic], listener=self._assignment)
+            opened.pop_all()
+
+    def _open_consumer(self) -> KafkaConsumer:
+        return KafkaConsumer(
+            **_connection(self._settings),
+            group_id=self._settings.consumer_group,
+            group_instance_id=self._settings.consumer_instance_id,
+            enable_auto_commit=False,
+            auto_offset_reset="earliest",
+            isolation_level="read_committed",
+            partition_assignment_strategy=(CooperativeStickyAssignor,),
+            session_timeout_ms=SESSION_TIMEOUT_MS,
+            max_poll_records=self._settings.max_poll_records,
+            fetch_max_wait_ms=50,
+            max_partition_fetch_bytes=4 * 1024 * 1024,
+        )
+
+    def _open_producer(self) -> KafkaProducer:
+        return KafkaProducer(
+            **_connection(self._settings),
+            transactional_id=f"{self._settings.consumer_group}-{self._settings.consumer_instance_id or uuid.uuid4()}",
+            transaction_timeout_ms=TRANSACTION_TIMEOUT_MS,
+            acks="all",
+            linger_ms=1,
+            batch_size=256 * 1024,
+        )
 
     def poll(self, timeout_seconds: float, max_records: int) -> Poll:
         """Wait for records, at most ``timeout_seconds``; also where rebalances happen."""
