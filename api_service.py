@@ -184,7 +184,8 @@ def _scored(model: Model, matrix: NDArray[np.float64]) -> list[float]:
         predictions = model.predict(matrix)
     if not np.isfinite(predictions).all():
         raise _invalid(f"row {int(np.argmin(np.isfinite(predictions)))} has no finite prediction")
-    return predictions.tolist()
+    scored: list[float] = predictions.tolist()
+    return scored
 
 
 def _types(rows: Iterable[list[float | None]]) -> set[type]:

@@ -15,7 +15,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TypeVar
 
 import numpy as np
@@ -25,11 +25,12 @@ from prometheus_client import CollectorRegistry, start_http_server
 from tqdm import tqdm
 
 from airquality import kafka_io, log
+from airquality.drift import Window
 from airquality.errors import AirQualityError, Unavailable, UsageError
 from airquality.kafka_io import Message, Position, Record, TransactionalStream
 from airquality.metrics import ConsumerMetrics
 from airquality.prediction_client import PredictionClient
-from airquality.schemas import HISTORY_HOURS, isoformat
+from airquality.schemas import HISTORY_HOURS, Prediction, isoformat
 from airquality.settings import Settings, read_settings
 from monitoring_service import SUMMARY_NAME, MonitoringService
 from partition_state import Batch, Counts, DeadLetter, Note, PartitionState
@@ -48,17 +49,26 @@ logger = logging.getLogger("consumer")
 
 
 class Stopped(Exception):
-    """The process was asked to stop while it waited; nothing of the batch at hand has been published."""
+    """The run had to end while it waited; nothing of the batch at hand has been published."""
 
 
 @dataclass
 class Limits:
-    """When to stop by oneself; infinite by default. ``stopped`` is set by SIGINT and SIGTERM."""
+    """When to stop by oneself; infinite by default. They hold for a run, however many workers it takes.
+
+    ``stopped`` is set by SIGINT and SIGTERM, ``taken`` counts committed records, ``started`` is monotonic seconds.
+    """
 
     max_records: float = math.inf
     timeout_seconds: float = math.inf
     idle_exit_seconds: float = math.inf
     stopped: bool = False
+    taken: int = 0
+    started: float = field(default_factory=time.monotonic)
+
+    def out_of_time(self, now: float) -> bool:
+        """Whether a stop was asked for, or the time is up."""
+        return self.stopped or now - self.started > self.timeout_seconds
 
 
 class Console:
@@ -77,12 +87,10 @@ class Console:
         """Print what became of a committed batch."""
         live = batch.counts.rows_in <= LIVE_RECORDS
         self._show_warmup(batch, state, live)
-        queued = {window.end_hour: [] for window in batch.windows}  # type: dict[int, list[str]]
-        for window in batch.windows:
-            queued[window.end_hour].append(f"{window.kind.name.capitalize()} report queued")
+        closed = list(batch.windows)
         for prediction in batch.predictions:
             self._predictions += 1
-            reports = queued.get(prediction.hour, [])
+            reports = _queued(closed, prediction)
             if live or reports or self._predictions % LINE_EVERY_ROWS == 0:
                 line = f"Prediction {self._predictions}: CO(GT) = {prediction.prediction:.2f}"
                 self._write(" | ".join([line, *reports]))
@@ -100,13 +108,21 @@ class Console:
         self._waiting -= started
 
     def _show_refused(self, batch: Batch) -> None:
-        for station_id in {reading.station_id for reading in batch.duplicates}:
+        for station_id in sorted({reading.station_id for reading in batch.duplicates}):
             repeated = [reading.hour for reading in batch.duplicates if reading.station_id == station_id]
             self._write(
                 f"{station_id}: already predicted up to {isoformat(max(repeated))}; {len(repeated)} duplicates ignored"
             )
         for letter in batch.dead_letters:
             self._write(f"Dead letter ({letter.error.reason}) at offset {letter.record.offset}: {letter.error}")
+
+
+def _queued(closed: list[Window], prediction: Prediction) -> list[str]:
+    """Take the windows that the prediction's row closed out of ``closed``, and return what is said of them."""
+    here = [w for w in closed if w.station_id == prediction.station_id and w.end_hour <= prediction.hour]
+    for window in here:
+        closed.remove(window)
+    return [f"{window.kind.name.capitalize()} report queued" for window in here]
 
 
 class Worker:
@@ -140,14 +156,13 @@ class Worker:
 
     def run(self) -> None:
         """Consume until a limit is reached or a stop is asked for; leave a summary and, if there is time, no backlog."""
+        limits = self._limits
         self._waiting_for_service(self._client.check)
-        started = self._active = self._clock()
-        rows = 0
-        while not self._limits.stopped and rows < self._limits.max_records:
-            now = self._clock()
-            if now - started > self._limits.timeout_seconds or now - self._active > self._limits.idle_exit_seconds:
+        self._active = self._clock()
+        while limits.taken < limits.max_records and not limits.out_of_time(self._clock()):
+            if self._clock() - self._active > limits.idle_exit_seconds:
                 break
-            rows += self._step(min(self._settings.max_poll_records, self._limits.max_records - rows))
+            limits.taken += self._step(min(self._settings.max_poll_records, limits.max_records - limits.taken))
             self._housekeeping()
         self._finish()
 
@@ -168,6 +183,7 @@ class Worker:
         if self._monitoring.saturated:  # reports are far behind: wait for them rather than drop one
             self._stream.keep_membership()
             time.sleep(POLL_SECONDS)
+            self._active = self._clock()  # rows may wait: nobody looked
             return 0
         polled = self._stream.poll(POLL_SECONDS, int(max_records))
         for partition in polled.lost & set(self._partitions):
@@ -225,7 +241,7 @@ class Worker:
         """Return what the prediction service answers, however long it is away; its rows wait with their place kept.
 
         Raises:
-            Stopped: a stop was asked for meanwhile.
+            Stopped: a stop was asked for meanwhile, or the time was up.
             Unavailable: the group gave this worker's partitions to another meanwhile.
         """
         pause = BACKOFF_SECONDS[0]
@@ -245,9 +261,9 @@ class Worker:
         """Wait in the group without taking records."""
         until = self._clock() + seconds
         while self._clock() < until:
-            if self._limits.stopped:
+            if self._limits.out_of_time(self._clock()):
                 raise Stopped
-            if not self._stream.keep_membership():
+            if not self._stream.keep_membership() and self._partitions:
                 raise Unavailable("the group's partitions were shared out anew while rows waited")
             time.sleep(POLL_SECONDS)
 
@@ -291,7 +307,11 @@ class Worker:
         self._summarised = self._clock()
         for partition, lag in self._stream.lag().items():
             self._metrics.lag.labels(partition).set(lag)
-        self._monitoring.write_summary(self.counts.summary())
+        self._summarise()
+
+    def _summarise(self) -> None:
+        if self._partitions:  # without any there is nothing to tell, and what an owner wrote before stays
+            self._monitoring.write_summary(self.counts.summary())
 
     def _finish(self) -> None:
         """Leave nothing half done: unless a stop was asked for, wait for the reports and snapshot every station."""
@@ -304,7 +324,7 @@ class Worker:
         self._commit({}, snapshot_offsets=0, snapshot_seconds=0.0)
         self._monitoring.poll()
         self.counts.check()
-        self._monitoring.write_summary(self.counts.summary())
+        self._summarise()
 
 
 def dead_letter(letter: DeadLetter, settings: Settings) -> Message:
@@ -339,7 +359,7 @@ def run(settings: Settings, limits: Limits) -> Counts:
             try:
                 return _work(settings, monitoring, metrics, console, limits)
             except Unavailable as error:
-                if limits.stopped:
+                if limits.out_of_time(time.monotonic()):
                     return Counts()
                 logger.warning("%s; starting over from Kafka in %.1f s", error, pause)
                 time.sleep(pause)
