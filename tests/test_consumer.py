@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 import re
 import socket
@@ -506,7 +505,7 @@ def test_no_message_can_break_the_headers() -> None:
 
 def program(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        [sys.executable, "consumer.py", *arguments],
+        [sys.executable, *(arguments if arguments[:1] == ("-c",) else ("consumer.py", *arguments))],
         cwd=PROJECT,
         env={**os.environ, "CONSUMER_METRICS_PORT": "0", "LOG_FORMAT": "text", **environment},
         capture_output=True,
@@ -546,17 +545,22 @@ def test_without_a_reference_it_says_how_to_make_one(tmp_path: Path) -> None:
     assert "Traceback" not in done.stderr
 
 
-def test_without_a_broker_it_fails_with_a_hint(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> None:
-    monkeypatch.setattr(kafka_io, "CONNECT_TIMEOUT_MS", 500)
+_IMPATIENT = """
+import contextlib, sys
+import consumer
+consumer.kafka_io.CONNECT_TIMEOUT_MS = 500
+consumer.MonitoringService.open = lambda *_: contextlib.nullcontext()
+sys.exit(consumer.main([]))
+"""
+
+
+def test_without_a_broker_it_fails_with_a_hint() -> None:
     servers = f"127.0.0.1:{free_port()}"
-    for name, value in (("KAFKA_BOOTSTRAP_SERVERS", servers), ("CONSUMER_METRICS_PORT", "0")):
-        monkeypatch.setenv(name, value)
-    monkeypatch.setattr(consumer.log, "configure", lambda *_: None)
-    monkeypatch.setattr(consumer.signal, "signal", lambda *_: None)
-    monkeypatch.setattr(consumer.MonitoringService, "open", lambda *_: contextlib.nullcontext(Monitors()))
-    assert consumer.main([]) == 1
-    assert f"consumer.py: Kafka at {servers}" in (said := capfd.readouterr().err)
-    assert "KAFKA_BOOTSTRAP_SERVERS says where to look" in said
+    done = program("-c", _IMPATIENT, KAFKA_BOOTSTRAP_SERVERS=servers)
+    assert done.returncode == 1
+    assert f"consumer.py: Kafka at {servers}" in done.stderr
+    assert "KAFKA_BOOTSTRAP_SERVERS says where to look" in done.stderr
+    assert "Traceback" not in done.stderr
 
 
 def test_the_metrics_port_is_given_back() -> None:
