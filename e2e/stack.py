@@ -68,7 +68,9 @@ class Stack:
 
     def __init__(self, tree: Path) -> None:
         self.tree = tree
-        self._command = ["docker-compose"] if shutil.which("docker-compose") else ["docker", "compose"]
+        self._command = os.environ.get(
+            "COMPOSE", "docker-compose" if shutil.which("docker-compose") else "docker compose"
+        ).split()
 
     def compose(self, *arguments: str, quiet: bool = True, **environment: str) -> str:
         """Run one compose command and return its output; raises :class:`Failed` with that output if it fails."""
@@ -125,7 +127,7 @@ class Stack:
 
     def host_user_of(self, service: str, program: str) -> str:
         """Return the user that runs ``program`` in a service, as the host sees it."""
-        identity = self.compose("--profile=stream", "ps", "-q", service).split()[-1]
+        identity = self._identities(service)[0]
         listed = subprocess.run(
             ["docker", "top", identity, "-eo", "pid,uid,args"], check=True, capture_output=True, text=True
         ).stdout
@@ -133,11 +135,14 @@ class Stack:
         return next((uid for _, uid, started in columns if started.startswith(program)), "nobody")
 
     def _containers(self) -> list[dict[str, Any]]:
-        mine = f"label=com.docker.compose.project={PROJECT}"
-        identities = subprocess.run(
-            ["docker", "ps", "-aq", "--filter", mine], check=True, capture_output=True, text=True
-        ).stdout.split()
+        identities = self._identities()
         if not identities:
             return []
         out = subprocess.run(["docker", "inspect", *identities], check=True, capture_output=True, text=True).stdout
         return list(json.loads(out))
+
+    def _identities(self, service: str | None = None) -> list[str]:
+        labels = [f"label=com.docker.compose.project={PROJECT}"]
+        labels += [f"label=com.docker.compose.service={service}"] if service else []
+        filters = [part for label in labels for part in ("--filter", label)]
+        return subprocess.run(["docker", "ps", "-aq", *filters], check=True, capture_output=True, text=True).stdout.split()
