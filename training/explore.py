@@ -91,7 +91,7 @@ class Explorer:
 
     def __post_init__(self) -> None:
         searches = sum(min(self.candidates or s.candidates, s.candidates) for s in search.SPACES.values())
-        self.progress = Progress(searches + len(search.SPACES) + len(_BASELINES) + 10)
+        self.progress = Progress(searches + len(search.SPACES) + len(_BASELINES) + 14)
 
     def explore(self) -> Frozen:
         """Return every choice, ready to be committed."""
@@ -150,9 +150,11 @@ class Explorer:
 
     def vary(self, best: Run) -> None:
         """Add the champion under other conditions: what it knows, how often it is refitted, which rows are scored."""
+        smooth = self.runs[TITLES["svr"]]  # where less is known there is less for trees to find
         for name in inputs.VARIANTS:
             if name != inputs.ALL.name:
                 self.add(Run(name, "variant", best.method, best.parameters, inputs=name))
+                self.add(Run(f"{name}, SVR", "variant", smooth.method, smooth.parameters, inputs=name))
         self.add(Run("weekly refit", "variant", best.method, best.parameters, refit_hours=_WEEK_HOURS))
         self.add(Run("champion, rows with all sensors", "rows", best.method, best.parameters, rows="with sensors"))
         self.add(Run("champion, rows without", "rows", best.method, best.parameters, rows="without sensors"))
