@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from e2e import monitoring, reader
-from e2e.stack import SOURCE, Failed, Stack, check, copy_tree, fetch, wait_for
+from e2e.stack import ROLES, SOURCE, Failed, Stack, check, copy_tree, fetch, in_image, wait_for
 
 RAW, PREDICTIONS = "air_quality.raw", "air_quality.pred"
 WARMUP_HOURS = 168
@@ -29,6 +29,7 @@ HEALTHY_WITHIN_SECONDS = 60
 BUSY_LOAD_PER_CORE = 1.5
 API_IMAGE_MAX_MB = 600
 API_AWAY_SECONDS = 60
+NOT_IN_THE_API = ["evidently", "sklearn", "lightgbm", "catboost", "skopt", "matplotlib", "plotly", "kafka"]
 #: promlint's one complaint, and why it stands: the user fixed the name.
 WAIVED_LINT = {'missing_values_count non-histogram and non-summary metrics should not have "_count" suffix'}
 #: A user that owns nothing here, to see that reports belong to whoever owns the checkout.
@@ -83,6 +84,16 @@ def prepare(stack: Stack) -> None:
     sizes = stack.image_sizes()
     print(f"  images built in {time.monotonic() - started:.0f} s, MB: {sizes}", flush=True)
     check(sizes["air-quality-api"] <= API_IMAGE_MAX_MB, f"the API image is no larger than {API_IMAGE_MAX_MB} MB")
+    images_are_lean()
+
+
+def images_are_lean() -> None:
+    """Look into the images: whose they are, and what is not in them."""
+    for role in ROLES:
+        check(in_image(role, "id -u") != "0", f"the {role} image does not run as root")
+        check(in_image(role, "command -v gcc cc c++ || true") == "", f"the {role} image has no compiler")
+    unwanted = f"import importlib.util as u; print([n for n in {NOT_IN_THE_API} if u.find_spec(n)])"
+    check(in_image("api", f'python -c "{unwanted}"') == "[]", "the API image neither trains nor reports")
 
 
 def host_flow(stack: Stack) -> Predictions:
@@ -180,8 +191,7 @@ def panels_fill(stack: Stack, until: Callable[[], bool]) -> None:
 
 def scraped(*names: str) -> None:
     """Check that Prometheus reaches these targets."""
-    for name in names:
-        wait_for(f"target {name} is up", lambda name=name: monitoring.targets().get(name) == "up", 40)
+    wait_for(f"targets {names} are up", lambda: all(monitoring.targets().get(name) == "up" for name in names), 40)
     check(True, f"Prometheus scrapes {', '.join(names)}")
 
 

@@ -13,6 +13,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeVar
 
+ROLES = ("api", "producer", "consumer", "mlflow")
 SOURCE = Path(__file__).resolve().parent.parent
 PROJECT = "air-quality-e2e"
 ONE_SHOT = {"kafka-init", "model-init", "producer"}
@@ -31,7 +32,7 @@ def check(kept: object, promise: str) -> None:
     print(f"  ok  {promise}", flush=True)
 
 
-def wait_for(what: str, look: Callable[[], T], seconds: float) -> T:
+def wait_for(what: str, look: Callable[[], T | None], seconds: float) -> T:
     """Return the first true answer of ``look``; raise :class:`Failed` with its last answer after ``seconds``."""
     deadline = time.monotonic() + seconds
     while True:
@@ -50,6 +51,12 @@ def fetch(url: str) -> str | None:
             return str(answer.read().decode())
     except (urllib.error.URLError, ConnectionError, TimeoutError):
         return None
+
+
+def in_image(role: str, script: str) -> str:
+    """Return what a shell script prints in a fresh container of one of the project's images."""
+    command = ["docker", "run", "--rm", "--entrypoint", "sh", f"air-quality-{role}", "-c", script]
+    return subprocess.run(command, check=True, capture_output=True, text=True).stdout.strip()
 
 
 def copy_tree(target: Path) -> None:
@@ -72,19 +79,19 @@ class Stack:
             "COMPOSE", "docker-compose" if shutil.which("docker-compose") else "docker compose"
         ).split()
 
-    def compose(self, *arguments: str, quiet: bool = True, **environment: str) -> str:
+    def compose(self, *arguments: str, **environment: str) -> str:
         """Run one compose command and return its output; raises :class:`Failed` with that output if it fails."""
         done = subprocess.run(
             [*self._command, *arguments],
             cwd=self.tree,
             env={**os.environ, "COMPOSE_PROJECT_NAME": PROJECT, **environment},
             text=True,
-            stdout=subprocess.PIPE if quiet else None,
-            stderr=subprocess.STDOUT if quiet else None,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
         )
         if done.returncode:
-            raise Failed(f"{' '.join(arguments)} exited with {done.returncode}: {(done.stdout or '')[-2000:]}")
-        return done.stdout or ""
+            raise Failed(f"{' '.join(arguments)} exited with {done.returncode}: {done.stdout[-2000:]}")
+        return done.stdout
 
     def up(self, *profiles: str, **environment: str) -> float:
         """Start the stack and return the seconds until everything that runs on is healthy."""
@@ -118,7 +125,7 @@ class Stack:
     def image_sizes(self) -> dict[str, int]:
         """Return the uncompressed megabytes of each image this project builds."""
         out = subprocess.run(
-            ["docker", "image", "inspect", *(f"air-quality-{role}" for role in ("api", "producer", "consumer", "mlflow"))],
+            ["docker", "image", "inspect", *(f"air-quality-{role}" for role in ROLES)],
             check=True,
             capture_output=True,
             text=True,

@@ -7,6 +7,7 @@ for; the rest tells why they look as they do.
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +23,7 @@ Json = dict[str, Any]
 CO_GUIDELINES = [(None, GREEN), (4, YELLOW), (10, RED)]
 
 
-def thresholds(steps: list[tuple[float | None, str]]) -> Json:
+def thresholds(steps: Sequence[tuple[float | None, str]]) -> Json:
     """Return Grafana's form of ``steps``, each a lower bound (None: from the bottom) and a colour."""
     return {"mode": "absolute", "steps": [{"value": value, "color": color} for value, color in steps]}
 
