@@ -257,7 +257,9 @@ class TransactionalStream:
         self._consumer.pause(*paused)
         try:
             with _told(self._settings):
-                self._consumer.poll(timeout_ms=0)
+                polled = self._consumer.poll(timeout_ms=0)
+            for partition, records in polled.items():  # of a partition that came in this very call: taken back
+                self._consumer.seek(partition, records[0].offset)
         finally:
             self._consumer.resume(*(paused & self._consumer.assignment()))
         return not (self._assignment.gained or self._assignment.lost)

@@ -14,13 +14,15 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from kafka import TopicPartition
+from kafka.errors import KafkaTimeoutError
 from numpy.typing import NDArray
 from prometheus_client import CollectorRegistry
 
 import consumer
 from airquality import kafka_io, snapshots
 from airquality.errors import ContractError, InvalidRecord, Unavailable
-from airquality.kafka_io import Message, Poll, Position, Record
+from airquality.kafka_io import Message, Poll, Position, Record, TransactionalStream, _Assignment
 from airquality.metrics import ConsumerMetrics
 from airquality.schemas import Prediction, isoformat
 from airquality.settings import Settings
@@ -498,6 +500,73 @@ def test_no_message_can_break_the_headers() -> None:
     letter = DeadLetter(Record(1, 2, None, b""), InvalidRecord("malformed", "\ud800"))
     headers = dict(consumer.dead_letter(letter, SETTINGS).headers)
     assert headers["error_message"] == rb"\ud800"
+
+
+# --- the stream below it ---
+
+HELD, NEW = TopicPartition("raw", 0), TopicPartition("raw", 1)
+
+
+class Group:
+    """A client whose group hands it a second partition, and that partition's first records, in the next poll."""
+
+    def __init__(self, assignment: _Assignment) -> None:
+        self.owned = {HELD: 5}
+        self.paused: set[TopicPartition] = set()
+        self.fault: Exception | None = None
+        self._listener = assignment
+
+    def assignment(self) -> set[TopicPartition]:
+        return set(self.owned)
+
+    def pause(self, *partitions: TopicPartition) -> None:
+        self.paused |= set(partitions)
+
+    def resume(self, *partitions: TopicPartition) -> None:
+        self.paused -= set(partitions)
+
+    def seek(self, partition: TopicPartition, offset: int) -> None:
+        self.owned[partition] = offset
+
+    def poll(self, timeout_ms: int) -> dict[TopicPartition, list[types.SimpleNamespace]]:
+        if self.fault:
+            raise self.fault
+        assert self.paused == {HELD}
+        self.owned[NEW] = 12
+        self._listener.on_partitions_assigned([NEW])
+        return {NEW: [types.SimpleNamespace(offset=offset) for offset in (9, 10, 11)]}
+
+
+@pytest.fixture
+def stream() -> TransactionalStream:
+    made = object.__new__(TransactionalStream)
+    made._settings, made._assignment = Settings(), _Assignment()
+    made._consumer = Group(made._assignment)
+    return made
+
+
+def test_records_that_come_while_membership_is_kept_are_given_back(stream: TransactionalStream) -> None:
+    assert not stream.keep_membership()
+    assert stream._consumer.owned == {HELD: 5, NEW: 9}
+    assert stream._consumer.paused == set()
+
+
+def test_a_fault_while_membership_is_kept_leaves_nothing_paused(stream: TransactionalStream) -> None:
+    stream._consumer.fault = KafkaTimeoutError("no answer")
+    with pytest.raises(Unavailable, match="no answer"):
+        stream.keep_membership()
+    assert stream._consumer.paused == set()
+
+
+def test_a_partition_that_came_and_went_between_two_polls_is_lost_and_not_gained() -> None:
+    noted = _Assignment()
+    noted.on_partitions_assigned([NEW, HELD])
+    noted.on_partitions_revoked([NEW])
+    assert noted.take() == ({1}, {0})
+    noted.on_partitions_lost([HELD])
+    noted.on_partitions_assigned([HELD])
+    assert noted.take() == ({0}, {0})
+    assert noted.take() == (set(), set())
 
 
 # --- the program ---
