@@ -5,7 +5,7 @@ from collections.abc import Iterator
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from airquality import features
@@ -92,7 +92,6 @@ def readings_of(run: tuple[int, int, int, str], newest: int | None) -> Iterator[
     return (reading(hour, variant) for hour in range(first, first + length))
 
 
-@settings(max_examples=2 * settings().max_examples)
 @given(runs)
 def test_it_does_what_a_dictionary_of_all_history_does(stream: list[tuple[int, int, int, str]]) -> None:
     naive, buffer = NaiveBuffer(), FeatureBuffer()
@@ -177,6 +176,16 @@ def test_a_replay_of_remembered_hours_is_duplicates() -> None:
     oldest = START - REMEMBERED_HOURS
     assert set(feed(buffer, range(oldest, START))) == {"duplicate"}
     assert outcome(buffer, reading(oldest - 1)) == "late"
+
+
+@pytest.mark.parametrize("jumps", [[REMEMBERED_HOURS], [6_000, REMEMBERED_HOURS - 6_000], [3 * REMEMBERED_HOURS]])
+def test_a_skipped_hour_is_late_whatever_its_place_held_before(jumps: list[int]) -> None:
+    buffer = warm_buffer()
+    for newest in START - 1 + np.cumsum(jumps):
+        assert buffer.push(reading(int(newest))) is Outcome.WARMUP
+    for before in range(START - 100, START - 1):
+        skipped = Reading("station_1", before + sum(jumps), reading(before).values)
+        assert outcome(buffer, skipped) == "late"
 
 
 def test_a_conflict_and_a_late_row_are_told_apart() -> None:
