@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.dates import ConciseDateFormatter
 from matplotlib.figure import Figure
 
 from airquality import features
@@ -21,6 +22,7 @@ from training.results import TITLES
 
 _COLOURS = {"baseline": "#9aa5b1", "family": "#4c78a8", "ensemble": "#72b7b2", "variant": "#e8a33d", "rows": "#b79ad1"}
 _CHAMPION_COLOUR = "#d1495b"
+_LEAST = 1e-4  # mg/m3; bars of groups worth less are drawn at this length
 _BLOCK_TITLES = {"valid": "validation rows, train-only fits", "test": "test rows, fits on train and validation"}
 
 
@@ -39,8 +41,14 @@ def draw_importance(importance: Mapping[str, float], directory: Path, notice: st
     """Draw how much RMSE each group of features is worth."""
     figure, axes = _canvas(7.5, 4.5)
     ordered = sorted(importance.items(), key=lambda item: item[1])
-    axes.barh([name for name, _ in ordered], [value for _, value in ordered], color=_COLOURS["family"])
-    axes.set_xlabel("RMSE lost when the group's columns are shuffled together, mg/m3")
+    axes.barh([name for name, _ in ordered], [max(value, _LEAST) for _, value in ordered], color=_COLOURS["family"])
+    for place, (_, value) in enumerate(ordered):
+        axes.annotate(
+            f"{value:.4f}", (max(value, _LEAST), place), xytext=(4, 0), textcoords="offset points", va="center", size=8
+        )
+    axes.set_xscale("log")  # the base alone is worth fifty times the next group
+    axes.set_xlim(_LEAST, 5)
+    axes.set_xlabel("RMSE gained when the group's columns are shuffled together, mg/m3 (log scale)")
     axes.set_title(f"Importance by feature group (champion's train-only twin on validation rows){notice}", fontsize=10)
     _save(figure, directory / "importance_by_feature_group.png")
 
@@ -103,6 +111,7 @@ def _against_actual(result: Result, notice: str) -> Figure:
     right.plot(moments, found.study.target[rows], color="#333333", linewidth=0.7, label="measured")
     right.plot(moments, predicted, color=_CHAMPION_COLOUR, linewidth=0.7, alpha=0.85, label="predicted")
     right.set_ylabel("CO, mg/m3")
+    right.xaxis.set_major_formatter(ConciseDateFormatter(right.xaxis.get_major_locator()))
     right.legend(frameon=False, ncols=2)
     figure.suptitle(
         f"{result.run.name}: RMSE {result.figures['rmse']:.3f} mg/m3 on {result.n:,} measured test hours{notice}"
