@@ -316,6 +316,18 @@ def test_a_second_crash_before_any_snapshot_finds_the_predictions_of_before_the_
     assert life.state.counts.predictions == 18
 
 
+def test_replay_begins_with_the_predictions_of_the_station_that_is_furthest_back() -> None:
+    stream = Stream(warm=[0])
+    stream.hours(0, 1, 10)
+    stream.hours(1, 1, 1)
+    life = Life(stream.kafka, 10**9, 100)
+    life.step(176)
+    life.step(1)
+    assert Note.decode(life.kafka.positions[0].note).pred_offset == 0
+    life.restart()
+    assert life.state.counts.predictions == 8
+
+
 def test_a_restart_publishes_and_predicts_nothing_anew() -> None:
     life = two_stations_one_saved()
     transactions = life.kafka.transactions

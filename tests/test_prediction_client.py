@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from typing import Any, ClassVar
+from typing import Any
 
 import numpy as np
 import orjson
@@ -30,7 +30,8 @@ class Peer(ThreadingHTTPServer):
         self.url = f"http://127.0.0.1:{self.server_port}"
         self.status = 200
         self.answer: bytes = b""
-        self.silent = threading.Event()
+        self.silent = False
+        self.released = threading.Event()
         self.asked: list[tuple[str, str, bytes]] = []
 
     def says(self, answer: Any, status: int = 200) -> None:
@@ -39,12 +40,12 @@ class Peer(ThreadingHTTPServer):
 
 class Handler(BaseHTTPRequestHandler):
     server: Peer
-    silenced: ClassVar[float] = 5.0
 
     def do_GET(self) -> None:
         body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
         self.server.asked.append((self.command, self.path, body))
-        if self.server.silent.is_set():
+        if self.server.silent:
+            self.server.released.wait(5)
             return
         self.send_response(self.server.status)
         self.send_header("Content-Length", str(len(self.server.answer)))
@@ -96,9 +97,10 @@ def test_a_service_in_trouble_is_worth_waiting_for(peer: Peer, client: Predictio
 
 
 def test_a_silent_service_is_worth_waiting_for(peer: Peer, client: PredictionClient) -> None:
-    peer.silent.set()
-    with pytest.raises(Unavailable, match="does not answer"):
+    peer.silent = True
+    with pytest.raises(Unavailable, match="does not answer: ReadTimeout"):
         client.predict(ROWS)
+    peer.released.set()
 
 
 def test_an_absent_service_is_worth_waiting_for(session: requests.Session) -> None:
