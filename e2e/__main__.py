@@ -40,6 +40,7 @@ Predictions = dict[tuple[str, str], dict[str, Any]]
 
 def main(flows: list[str]) -> int:
     """Run the named flows, both by default."""
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # a build that runs out of time still cleans up
     started = time.monotonic()
     tree = Path(tempfile.mkdtemp(prefix="air-quality-e2e-"))
     stack = Stack(tree)
@@ -223,7 +224,7 @@ def all_predicted(stack: Stack) -> Predictions:
     wait_for(f"{expected} predictions", lambda: reader.count(PREDICTIONS) >= expected, 240)
     outcome = unique_predictions()
     check(len(outcome) == expected, f"{expected} committed predictions of {rows} rows")
-    wait_for("all reports", lambda: summary(stack).get("reports_generated") == REPORTS, 240)
+    wait_for("all reports", lambda: summary(stack).get("reports_generated") == REPORTS, 600)
     found = {kind: len(list((stack.tree / "reports" / kind).glob(f"{kind}_*.html"))) for kind in REPORTS}
     check(found == REPORTS, f"reports on the host: {found}")
     told = wait_for("the last row is accounted for", lambda: accounted(summary(stack)), 60)
