@@ -1,0 +1,401 @@
+"""How fast the pipeline is, beside its limits and the naive way, in one run on one machine; see ``--help``."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import cProfile
+import importlib.metadata
+import os
+import platform
+import pstats
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import ExitStack, closing, contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import orjson
+import pandas as pd
+import requests
+from fastapi import FastAPI, Response
+from prometheus_client import CollectorRegistry
+
+from airquality import embedded_kafka, features, kafka_io, model_registry
+from airquality.drift import Window, load_judge
+from airquality.errors import AirQualityError, UsageError
+from airquality.kafka_io import Message, Poll, Position, TransactionalStream
+from airquality.metrics import ConsumerMetrics
+from airquality.prediction_client import PredictionClient
+from airquality.report_process import Write
+from airquality.schemas import HISTORY_HOURS, RAW_COLUMNS, Reading
+from airquality.settings import Settings
+from consumer import Console, Limits, Worker
+from monitoring_service import MonitoringService
+from tests.system import free_port, wait_until
+
+ROOT = Path(__file__).resolve().parent.parent
+RESULTS = ROOT / "benchmarks" / "results.md"
+FIRST_HOUR = 307_668
+Floats = np.typing.NDArray[np.float64]
+
+
+@dataclass
+class Results:
+    """Lines of the table, shown as they come."""
+
+    lines: list[str] = field(default_factory=list)
+
+    def add(self, what: str, figure: str, remark: str = "") -> None:
+        self.lines.append(f"| {what} | {figure} | {remark} |")
+        print(self.lines[-1], flush=True)
+
+    def rate(self, what: str, n_rows: int, spent: Spent, remark: str = "") -> None:
+        cpu = f"{spent.cpu_seconds / n_rows * 1e6:,.0f} µs CPU a row in this process"
+        self.add(what, f"{n_rows / spent.seconds:,.0f} rows/s", "; ".join(filter(None, [cpu, remark])))
+
+
+@dataclass
+class Spent:
+    """Wall and own CPU time between the first record and the last commit."""
+
+    seconds: float = 0.0
+    cpu_seconds: float = 0.0
+
+
+class TimedStream(TransactionalStream):
+    """A stream that notes when its first records came and when ``n_rows`` of them were committed."""
+
+    def __init__(self, settings: Settings, n_rows: int) -> None:
+        super().__init__(settings)
+        self.spent = Spent()
+        self._n_rows = n_rows
+        self._polled = 0
+        self._began: tuple[float, float] | None = None
+
+    def poll(self, timeout_seconds: float, max_records: int) -> Poll:
+        polled = super().poll(timeout_seconds, max_records)
+        if polled.records and self._began is None:
+            self._began = time.perf_counter(), time.process_time()
+        self._polled += sum(map(len, polled.records.values()))
+        return polled
+
+    def commit(self, messages: Iterable[Message], positions: Mapping[int, Position]) -> list[int]:
+        offsets = super().commit(messages, positions)
+        if self._began and self._polled >= self._n_rows and not self.spent.seconds:
+            self.spent = Spent(time.perf_counter() - self._began[0], time.process_time() - self._began[1])
+        return offsets
+
+
+# --- what is measured on Kafka ---
+
+
+def prepared(base: Settings, name: str, rows: Iterable[Reading]) -> Settings:
+    """Return settings of topics of their own that hold ``rows``."""
+    topics = {f"{role}_topic": f"bench.{name}.{role}" for role in ("raw", "pred", "state", "dlq")}
+    settings = base.model_copy(update={**topics, "consumer_group": f"bench-{name}"})
+    kafka_io.ensure_topics(settings)
+    with closing(kafka_io.idempotent_producer(settings)) as producer:
+        for row in rows:
+            producer.send(settings.raw_topic, value=row.to_bytes(), key=row.station_id.encode())
+        producer.flush()
+    return settings
+
+
+def bare_loop(settings: Settings, n_rows: int) -> Spent:
+    """Consume and produce in the same transactions as the pipeline, with no work between."""
+    with closing(TimedStream(settings, n_rows)) as stream:
+        while not stream.spent.seconds:
+            polled = stream.poll(0.25, settings.max_poll_records)
+            batches = polled.records.items()
+            if polled.records:
+                stream.commit(
+                    [Message(settings.pred_topic, p, r.key, r.value) for p, records in batches for r in records],
+                    {p: Position(records[-1].offset + 1, "") for p, records in batches},
+                )
+    return stream.spent
+
+
+def pipeline(settings: Settings, n_rows: int, profile: cProfile.Profile | None = None) -> Spent:
+    """Run the consumer's own worker; its report process writes nothing, so that Evidently does not share the cores."""
+    metrics = ConsumerMetrics(CollectorRegistry())
+    judge = load_judge(settings.dataset_dir)
+    with (
+        MonitoringService(settings, judge, metrics, _no_reports) as monitoring,
+        closing(TimedStream(settings, n_rows)) as stream,
+        requests.Session() as session,
+    ):
+        client = PredictionClient(settings.api_url, settings.api_timeout_seconds, session)
+        limits = Limits(max_records=n_rows)
+        worker = Worker(settings, stream, client, monitoring, metrics, Console(lambda _: None), limits)
+        if profile:
+            profile.runcall(worker.run)
+        else:
+            worker.run()
+        worker.release()
+    return stream.spent
+
+
+def _no_reports() -> Write:
+    return _write_nothing
+
+
+def _write_nothing(window: Window) -> Path:
+    return Path(window.station_id)
+
+
+def readings(n_stations: int, n_hours: int) -> Iterator[Reading]:
+    """Yield hours of made-up stations in event-time order, some values missing."""
+    rng = np.random.default_rng(1)
+    for hour in range(FIRST_HOUR, FIRST_HOUR + n_hours):
+        values = _values(rng, n_stations)
+        for station in range(n_stations):
+            yield Reading(f"station_{station}", hour, tuple(values[station].tolist()))
+
+
+def _values(rng: np.random.Generator, n_rows: int) -> Floats:
+    scale = np.array([2, 1100, 100, 9, 940, 240, 800, 110, 1400, 1000, 18, 49, 1.0])
+    values = np.round(scale * rng.uniform(0.5, 1.5, (n_rows, len(RAW_COLUMNS))), 1)
+    values[rng.random(values.shape) < 0.05] = np.nan
+    return values
+
+
+# --- what is measured without Kafka ---
+
+
+def microseconds(call: Callable[[], object], n_rows: int, seconds: float = 1.0) -> float:
+    """Return own CPU microseconds a row, the smallest of the calls that fit in ``seconds``."""
+    call()
+    best, until = float("inf"), time.perf_counter() + seconds
+    while time.perf_counter() < until:
+        began = time.process_time()
+        call()
+        best = min(best, time.process_time() - began)
+    return best / n_rows * 1e6
+
+
+def feature_rows(results: Results) -> None:
+    values = _values(np.random.default_rng(2), HISTORY_HOURS + 512)
+    hours = np.arange(FIRST_HOUR, FIRST_HOUR + len(values))
+    positions = np.arange(HISTORY_HOURS, len(values))
+    many = np.vstack([values[: HISTORY_HOURS + 1]] * 1000)
+    ends = np.arange(1000) * (HISTORY_HOURS + 1) + HISTORY_HOURS
+    window = pd.DataFrame(values[: HISTORY_HOURS + 1], columns=list(RAW_COLUMNS))
+    cases: list[tuple[str, Callable[[], object], int]] = [
+        ("512 rows of one station", lambda: features.rows(values, hours[positions], positions), 512),
+        ("one row of each of 1,000 stations", lambda: features.rows(many, np.full(1000, FIRST_HOUR), ends), 1000),
+        ("one row", lambda: features.rows(values, hours[positions[:1]], positions[:1]), 1),
+        ("one row by pandas: lags and rolling windows of 169 rows, last kept", lambda: by_pandas(window), 1),
+    ]
+    for what, call, n_rows in cases:
+        results.add(f"features, {what}", f"{microseconds(call, n_rows):,.1f} µs CPU a row")
+
+
+def by_pandas(window: pd.DataFrame) -> list[float]:
+    """Compute about as many features the usual way: the rolling columns of the whole window, of which one row is kept."""
+    co = window["CO(GT)"].shift(1)
+    columns = [co.shift(lag) for lag in (0, 1, 2, 5, 11, 23, 47, 71)]
+    for hours in (3, 6, 12, 24, 72, 168):
+        rolling = co.rolling(hours, min_periods=1)
+        columns += [rolling.mean(), rolling.std(), rolling.min(), rolling.max()]
+    for name in RAW_COLUMNS[1:]:
+        sensor = window[name]
+        columns += [sensor, sensor.diff(), sensor.diff().diff(), sensor.diff(24)]
+        columns += [sensor / sensor.rolling(hours, min_periods=1).mean() for hours in (24, 168)]
+    return [column.iloc[-1] for column in columns]
+
+
+def empty_app() -> FastAPI:
+    """Return a service that reads a body and answers nothing: what FastAPI and uvicorn cost by themselves."""
+    app = FastAPI()
+
+    @app.post("/predict")
+    async def predict() -> Response:
+        return Response(b"{}")
+
+    return app
+
+
+def serving(results: Results, url: str, seconds: float) -> None:
+    body = orjson.dumps({"features": dict.fromkeys(features.NAMES, 0.1) | {features.BASE_FEATURE: 1.8}})
+    with _server("benchmarks.throughput:empty_app", "--factory", path="/openapi.json") as empty:
+        for n_connections in (1, 16):
+            for what, target in (("our service", url), ("an empty FastAPI endpoint", empty)):
+                found = asyncio.run(_load(target, body, n_connections, seconds))
+                p50, p99 = (np.percentile(found, q) * 1e3 for q in (50, 99))
+                plural = "s" if n_connections > 1 else ""
+                results.add(
+                    f"one-row requests, {n_connections} connection{plural}, {what}",
+                    f"{len(found) / seconds:,.0f} requests/s",
+                    f"P50 {p50:.1f} ms, P99 {p99:.1f} ms",
+                )
+
+
+async def _load(url: str, body: bytes, n_connections: int, seconds: float) -> list[float]:
+    """Return the latency in seconds of every request that connections asking without pause got answered."""
+    host, port = url.removeprefix("http://").split(":")
+    asked = b"POST /predict HTTP/1.1\r\nHost: %b\r\nContent-Length: %d\r\n\r\n%b" % (host.encode(), len(body), body)
+    found: list[float] = []
+    until = time.perf_counter() + seconds
+
+    async def connection() -> None:
+        reader, writer = await asyncio.open_connection(host, int(port))
+        while (began := time.perf_counter()) < until:
+            writer.write(asked)
+            head = (await reader.readuntil(b"\r\n\r\n")).lower()
+            if b" 200 " not in head:
+                raise AirQualityError(head.decode())
+            await reader.readexactly(int(head.split(b"content-length: ")[1].split(b"\r\n")[0]))
+            found.append(time.perf_counter() - began)
+        writer.close()
+
+    await asyncio.gather(*(connection() for _ in range(n_connections)))
+    return found
+
+
+@contextmanager
+def _server(*application: str, path: str, **environment: str) -> Iterator[str]:
+    """Run uvicorn in a process of its own, and yield its URL once ``path`` answers 200."""
+    port = free_port()
+    command = [sys.executable, "-m", "uvicorn", *application, "--port", str(port), "--no-access-log", "--log-level", "error"]
+    process = subprocess.Popen(command, cwd=ROOT, env={**os.environ, "LOG_LEVEL": "WARNING", **environment})
+    url = f"http://127.0.0.1:{port}"
+
+    def answers() -> bool:
+        try:
+            return requests.get(url + path, timeout=2).status_code == 200
+        except requests.RequestException:
+            return False
+
+    try:
+        wait_until(answers, f"{application[0]} answers", 90)
+        yield url
+    finally:
+        process.terminate()
+        process.wait()
+
+
+# --- the run ---
+
+
+def run(args: argparse.Namespace) -> None:
+    results, load_before, began = Results(), os.getloadavg()[0], time.monotonic()
+    with ExitStack() as stack:
+        folder = stack.enter_context(tempfile.TemporaryDirectory())
+        broker = stack.enter_context(embedded_kafka.start("real"))
+        print(broker.description, flush=True)
+        base = Settings(
+            kafka_bootstrap_servers=broker.bootstrap_servers,
+            kafka_api_version=broker.api_version,
+            topic_partitions=1,
+            mlflow_tracking_uri=f"sqlite:///{folder}/mlflow.db",
+            reports_dir=Path(folder),
+        )
+        model_registry.seed(base)
+        url = stack.enter_context(_server("api_service:app", path="/ready", MLFLOW_TRACKING_URI=base.mlflow_tracking_uri))
+        base = base.model_copy(update={"api_url": url})
+        on_kafka(results, base, args)
+        feature_rows(results)
+        serving(results, url, args.seconds)
+        write(results, broker.description, load_before, args, time.monotonic() - began)
+
+
+def on_kafka(results: Results, base: Settings, args: argparse.Namespace) -> None:
+    n_rows, n_many = args.rows, args.stations * args.hours
+    one = prepared(base, "one", readings(1, n_rows))
+    results.rate(
+        "bare loop: consume, produce, commit, no work",
+        n_rows,
+        bare_loop(prepared(base, "bare", readings(1, n_rows)), n_rows),
+    )
+    profile = cProfile.Profile() if args.profile else None
+    results.rate(f"the pipeline, 1 station x {n_rows:,} rows", n_rows, pipeline(one, n_rows, profile), "batches of 500")
+    many = prepared(base, "many", readings(args.stations, args.hours))
+    results.rate(
+        f"the pipeline, {args.stations} stations x {args.hours} rows", n_many, pipeline(many, n_many), "warm-up included"
+    )
+    n_single = HISTORY_HOURS + args.single_rows
+    single = prepared(base.model_copy(update={"max_poll_records": 1}), "single", readings(1, n_single))
+    results.rate(
+        "naive: POST, flush and commit for every single row", n_single, pipeline(single, n_single), "warm-up included"
+    )
+    if profile:
+        pstats.Stats(profile).sort_stats("tottime").print_stats(35)
+
+
+def write(results: Results, broker: str, load_before: float, args: argparse.Namespace, seconds: float) -> None:
+    names = ("kafka-python", "fastapi", "uvicorn", "xgboost-cpu", "numpy", "pandas", "orjson")
+    versions = ", ".join(f"{name} {importlib.metadata.version(name)}" for name in names)
+    commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], cwd=ROOT, capture_output=True, text=True).stdout.strip()
+    text = f"""\
+# Throughput and latency
+
+Made by `python -m benchmarks.throughput`, {seconds:.0f} s, at commit {commit or "unknown"}.
+Machine: {_cpu()}, {os.cpu_count()} cores, {platform.platform(terse=True)}, Python {platform.python_version()}; load average
+{load_before:.1f} before, {os.getloadavg()[0]:.1f} after. {args.note}
+Broker: {broker}. Versions: {versions}.
+Everything runs on the same cores: broker, API, consumer and load generator. Compare lines with each other, and trust CPU
+times further than rates.
+
+| what | figure | remark |
+|---|---|---|
+{chr(10).join(results.lines)}
+"""
+    args.out.write_text(text)
+    print(f"written to {args.out}")
+
+
+def _cpu() -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+        return next(line.split(": ")[1] for line in lines if line.startswith("model name"))
+    except (OSError, StopIteration):
+        return platform.processor()
+
+
+_EPILOG = """\
+What each line is for: the bare loop is what kafka-python allows at best, the naive line what one row at a time costs, the
+empty endpoint what FastAPI costs by itself. A real Apache Kafka is started for the run (Java 17 and Maven, or
+KAFKA_BOOTSTRAP_SERVERS), and the reference must have been made (generate_reference_dataset.py).
+
+examples:
+  python -m benchmarks.throughput                          everything, 2 to 4 minutes
+  python -m benchmarks.throughput --profile                and where the pipeline's time goes
+  python -m benchmarks.throughput --rows 20000 --note "Nothing else ran."
+"""
+
+
+def _parser() -> argparse.ArgumentParser:
+    p = argparse.ArgumentParser(
+        prog="python -m benchmarks.throughput",
+        description=__doc__,
+        epilog=_EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    p.add_argument("--rows", type=int, default=6_000, metavar="N", help="rows of the one station (%(default)s)")
+    p.add_argument("--stations", type=int, default=200, metavar="N", help="stations of the run with many (%(default)s)")
+    p.add_argument("--hours", type=int, default=200, metavar="N", help="rows of each of them (%(default)s)")
+    p.add_argument("--single-rows", type=int, default=400, metavar="N", help="rows taken one at a time (%(default)s)")
+    p.add_argument("--seconds", type=float, default=5.0, metavar="S", help="length of each load on the API (%(default)s)")
+    p.add_argument("--profile", action="store_true", help="profile the one-station run, which slows it down")
+    p.add_argument("--note", default="", metavar="TEXT", help="what else ran on the machine; goes into the results")
+    p.add_argument("--out", type=Path, default=RESULTS, metavar="FILE", help="where the results go (%(default)s)")
+    return p
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run the command line; 0 done, 1 failure, 2 usage."""
+    try:
+        run(_parser().parse_args(argv))
+    except AirQualityError as error:
+        print(f"throughput: {error}", file=sys.stderr)
+        return 2 if isinstance(error, UsageError) else 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
