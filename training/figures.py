@@ -39,7 +39,7 @@ def draw(results: Results, champion: str, directory: Path, notice: str = "") -> 
 
 def draw_importance(importance: Mapping[str, float], directory: Path, notice: str = "") -> None:
     """Draw how much RMSE each group of features is worth."""
-    figure, axes = _canvas(7.5, 4.5)
+    figure, axes = _canvas(8.5, 4.5)
     ordered = sorted(importance.items(), key=lambda item: item[1])
     axes.barh([name for name, _ in ordered], [max(value, _LEAST) for _, value in ordered], color=_COLOURS["family"])
     for place, (_, value) in enumerate(ordered):

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import nbformat
 from nbclient import NotebookClient
+from traitlets.config import Config
 
 PATH = Path(__file__).resolve().parent / "model_training.ipynb"
 
@@ -14,7 +15,9 @@ PATH = Path(__file__).resolve().parent / "model_training.ipynb"
 def execute(path: Path = PATH) -> None:
     """Run every cell in the folder above the notebook's and keep the outputs; a cell that fails raises."""
     notebook = nbformat.read(path, as_version=4)  # type: ignore[no-untyped-call]
-    NotebookClient(notebook, timeout=600, resources={"metadata": {"path": str(path.parent.parent)}}).execute()
+    local = Config({"KernelManager": {"transport": "ipc"}})  # a socket file: nobody else on the machine can listen
+    folder = {"metadata": {"path": str(path.parent.parent)}}
+    NotebookClient(notebook, timeout=600, resources=folder, config=local).execute()
     for cell in notebook.cells:
         cell.metadata.pop("execution", None)  # times of day: they differ at every execution
     nbformat.write(notebook, path)  # type: ignore[no-untyped-call]

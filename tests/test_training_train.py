@@ -1,0 +1,91 @@
+"""The commands of training as they are typed."""
+
+import logging
+
+import numpy as np
+import pytest
+
+from airquality import dataset
+from airquality.model import TRAIN_ONLY_DIR, Model
+from training import calibration, frozen, train
+
+
+@pytest.fixture(scope="module")
+def history():
+    return dataset.simulate().rows(0, 1500)
+
+
+@pytest.fixture
+def csv_path(history, tmp_path):
+    path = tmp_path / dataset.SIMULATED_DIR / dataset.UCI_NAME
+    dataset.write_uci_csv(history, path)
+    return path
+
+
+@pytest.fixture(autouse=True)
+def quiet(monkeypatch):
+    monkeypatch.setattr(train.log, "configure", lambda *a: None)
+
+
+def test_quick_writes_both_fits_and_says_the_data_are_made_up(csv_path, tmp_path, capsys):
+    assert train.main(["--quick", "--csv", str(csv_path), "--artifacts-dir", str(tmp_path / "made")]) == 0
+    said = capsys.readouterr().out
+    model, twin = (Model.load(folder) for folder in (tmp_path / "made", tmp_path / "made" / TRAIN_ONLY_DIR))
+    assert "SIMULATED DATA" in said
+    assert f"{model.card.scores['test']['rmse']:.4f}" in said
+    assert set(twin.card.scores) == {"validation"}
+    assert model.card.parameters["rounds"] == frozen.read().champion_parameters["rounds"]
+    assert sorted(p.name for p in (tmp_path / "made").iterdir()) == [
+        "features.json",
+        "model.json",
+        "model.ubj",
+        "raw_columns.json",
+        TRAIN_ONLY_DIR,
+    ]
+
+
+def test_quick_twice_makes_the_same_bytes(csv_path, tmp_path):
+    made = [train.train_quick(csv_path, tmp_path / name) for name in ("a", "b")]
+    assert made[0].hash == made[1].hash
+    assert (tmp_path / "a" / "model.json").read_bytes() == (tmp_path / "b" / "model.json").read_bytes()
+
+
+def test_quick_leaves_the_real_test_rows_alone_while_the_choices_are_not_committed(tmp_path, monkeypatch, history, caplog):
+    copy = tmp_path / "frozen.json"
+    copy.write_bytes(frozen.PATH.read_bytes())
+    monkeypatch.setattr(frozen, "PATH", copy)
+    real = dataset.Frame(history.hours, history.values, "uci")
+    with caplog.at_level(logging.WARNING):
+        assert not train._may_score_test(real)
+    assert "not committed" in caplog.text
+    assert train._may_score_test(history)
+
+
+def test_a_file_that_is_not_there_is_a_usage_error(tmp_path):
+    assert train.main(["--quick", "--csv", str(tmp_path / "none.csv")]) == 2
+
+
+def test_opening_the_test_without_frozen_choices_fails(csv_path, tmp_path, monkeypatch):
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path}/mlflow.db")
+    assert train.main(["--open-test", "--csv", str(csv_path), "--out", str(tmp_path / "out")]) == 1
+    assert not (tmp_path / "out" / "run_data").exists()
+
+
+def test_quick_and_open_test_exclude_each_other(capsys):
+    with pytest.raises(SystemExit) as found:
+        train.main(["--quick", "--open-test"])
+    assert found.value.code == 2
+
+
+def test_calibration_is_one_command(history, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(dataset, "current", lambda *a: history)
+    monkeypatch.setattr(calibration, "forward_chain", lambda study, parameters: np.full(study.bounds[1], 1.5))
+    assert calibration.main(["--dataset-dir", str(tmp_path)]) == 0
+    assert "(simulated)" in capsys.readouterr().out
+    assert len((tmp_path / "calibration.csv").read_text().splitlines()) == 1276
+
+
+def test_calibration_without_data_is_a_usage_error(tmp_path, capsys):
+    (tmp_path / dataset.LABEL_NAME).write_text("{}")
+    assert calibration.main(["--dataset-dir", str(tmp_path)]) == 2
+    assert "create_dataset.py" in capsys.readouterr().err
