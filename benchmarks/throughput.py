@@ -337,7 +337,9 @@ def write(results: Results, broker: str, load_before: float, args: argparse.Name
 Made by `python -m benchmarks.throughput`, {seconds:.0f} s, at commit {commit or "unknown"}.
 Machine: {_cpu()}, {os.cpu_count()} cores, {platform.platform(terse=True)}, Python {platform.python_version()}; load average
 {load_before:.1f} before, {os.getloadavg()[0]:.1f} after. {args.note}
-Broker: {broker}. Versions: {versions}.
+{broker}.
+Versions: {versions}.
+
 Everything runs on the same cores: broker, API, consumer and load generator. Compare lines with each other, and trust CPU
 times further than rates.
 
