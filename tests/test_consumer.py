@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 import socket
@@ -407,6 +408,37 @@ def test_a_stop_does_not_wait_for_reports_but_saves_what_is_saved_safely(rig: Ri
     assert len(rig.monitors.waiting) == 1
     assert [record.key for record in rig.kafka.log(STATE)] == [b"station_1"]
     assert Note.decode(rig.kafka.positions[0].note).replay_offset == 0
+
+
+def supervised(monkeypatch: pytest.MonkeyPatch, away: int, **limits: float) -> tuple[Counts, float]:
+    """Run with a broker that is away for so many workers; return the counts and how long it took."""
+    clock, left = Clock(), [Unavailable("the broker went away")] * away
+
+    def work(*_: object) -> Counts:
+        if left:
+            raise left.pop()
+        return Counts(rows_in=1, warmup=1)
+
+    monkeypatch.setattr(consumer, "time", types.SimpleNamespace(sleep=clock.sleep, monotonic=clock))
+    monkeypatch.setattr(consumer, "_work", work)
+    monkeypatch.setattr(kafka_io, "ensure_topics", lambda _: None)
+    monkeypatch.setattr(consumer.MonitoringService, "open", lambda *_: contextlib.nullcontext())
+    began = clock()
+    settings = SETTINGS.model_copy(update={"consumer_metrics_port": 0})
+    return consumer.run(settings, Limits(started=began, **limits)), clock() - began  # type: ignore[arg-type]
+
+
+def test_a_new_worker_is_tried_ever_more_slowly_until_one_ends_well(monkeypatch: pytest.MonkeyPatch) -> None:
+    counts, seconds = supervised(monkeypatch, away=7)
+    assert counts == Counts(rows_in=1, warmup=1)
+    assert seconds == 0.5 + 1 + 2 + 4 + 8 + 10 + 10
+
+
+@pytest.mark.parametrize("limits", [{"timeout_seconds": 60.0}, {"stopped": True}], ids=str)
+def test_no_new_worker_is_tried_once_the_run_has_to_end(monkeypatch: pytest.MonkeyPatch, limits: dict[str, float]) -> None:
+    counts, seconds = supervised(monkeypatch, away=10**6, **limits)
+    assert counts == Counts()
+    assert seconds <= 70.0
 
 
 # --- what a person sees ---
