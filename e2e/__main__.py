@@ -110,6 +110,8 @@ def host_flow(stack: Stack) -> Predictions:
         check(producing.returncode == 0, "the producer sent the file")
         outcome = all_predicted(stack)
         metrics_are_clean(stack)
+        loud = monitoring.firing()
+        check(not loud, f"no alert fires on an undisturbed stream {loud or ''}")
         consumer.send_signal(signal.SIGTERM)
         check(consumer.wait(timeout=60) == 0, "the consumer ends with status 0 when asked to")
     finally:
