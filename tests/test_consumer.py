@@ -234,6 +234,27 @@ def test_stations_at_rest_are_snapshotted_while_the_consumer_idles(rig: Rig) -> 
     assert len(rig.kafka.log(STATE)) == 1
 
 
+def test_rows_after_a_snapshot_find_their_predictions_again(rig: Rig) -> None:
+    rig.send(0, 200)
+    rig.restart(idle_exit_seconds=100.0)
+
+    def go_out() -> None:
+        rig.send(210, 1)
+        rig.service.away = 10**6
+
+    start = rig.clock()
+    stop = (start + 60.0, lambda: setattr(rig.limits, "stopped", True))
+    rig.clock.at = [(start + 40.0, lambda: rig.send(200, 10)), (start + 50.0, go_out), stop]
+    with pytest.raises(Stopped):
+        rig.worker.run()
+    assert len(rig.kafka.log(STATE)) == 1
+    assert Note.decode(rig.kafka.positions[0].note).replay_offset == 200
+    rig.service.away = 0
+    rig.restart()
+    rig.worker.run()
+    assert rig.worker.counts == Counts(rows_in=211, warmup=168, predictions=43)
+
+
 def test_partitions_come_and_go(rig: Rig) -> None:
     rig.send(0, 50)
     rig.send(0, 50, station=1, partition=1)
@@ -488,6 +509,15 @@ def test_a_report_is_announced_by_the_row_that_closed_its_window(rig: Rig) -> No
     rig.send(168 + 26, 1)  # after a gap: the day ended three hours ago
     rig.send(100 + 168 + 20, 1, station=1)
     assert [line.partition(" | ")[2] for line in run_lines(rig)] == ["Daily report queued", ""]
+
+
+def test_a_report_is_announced_by_its_own_station(rig: Rig) -> None:
+    rig.send(20, 168 + 2)
+    rig.send(0, 168 + 23, station=1)
+    run_lines(rig)
+    rig.send(200, 1)
+    rig.send(191, 1, station=1)
+    assert [line.partition(" | ")[2] for line in run_lines(rig)] == ["", "Daily report queued"]
 
 
 def test_a_second_replay_says_so_and_is_counted(rig: Rig) -> None:
