@@ -11,7 +11,7 @@ import importlib.metadata
 import inspect
 import json
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
@@ -19,7 +19,7 @@ from typing import Any
 
 import numpy as np
 import xgboost as xgb
-from joblib import Parallel, delayed, parallel_config  # type: ignore[import-untyped]
+from sklearn.utils.parallel import Parallel, delayed
 from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
 
 from training import champion, inputs, methods
@@ -71,10 +71,8 @@ class Bench:
     def _run(self, jobs: Sequence[tuple[Any, tuple[Any, ...]]]) -> list[Any]:
         workers = min(self.workers, len(jobs))
         if workers <= 1:
-            with threadpool_limits(1):
-                return [function(*arguments) for function, arguments in jobs]
-        with parallel_config("loky", inner_max_num_threads=1):
-            return list(Parallel(n_jobs=workers)(delayed(function)(*arguments) for function, arguments in jobs))
+            return [_on_one_thread(*job) for job in jobs]
+        return list(Parallel(n_jobs=workers)(delayed(_on_one_thread)(*job) for job in jobs))
 
     def _key(self, task: Task) -> str:
         known = {
@@ -99,6 +97,11 @@ class Bench:
 
 def _fit_and_predict(study: Study, task: Task) -> Floats:
     return methods.fit(task.method, study, task.fitted, task.parameters).predict(study, task.scored)
+
+
+def _on_one_thread(function: Callable[..., Any], arguments: tuple[Any, ...]) -> Any:
+    with threadpool_limits(1):
+        return function(*arguments)
 
 
 def _keep(path: Path, values: Floats) -> None:

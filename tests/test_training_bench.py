@@ -1,0 +1,61 @@
+import numpy as np
+import pytest
+
+from airquality import dataset
+from airquality.errors import ContractError
+from training import methods
+from training.bench import Bench, Task
+from training.protocol import Study, forward_folds
+
+
+@pytest.fixture(scope="module")
+def study():
+    return Study.of(dataset.simulate().rows(0, 1200)).before_test()
+
+
+@pytest.fixture
+def tasks(study):
+    folds = forward_folds(study.measured("train+validation"))
+    return [Task("hist_gradient_boosting", {"rounds": 8}, "all", fitted, scored) for fitted, scored in folds]
+
+
+def test_predictions_do_not_depend_on_the_number_of_workers(study, tasks, tmp_path):
+    alone, together = (Bench({"all": study}, tmp_path / str(n), workers=n).predict(tasks) for n in (1, 2))
+    for one, two in zip(alone, together, strict=True):
+        assert np.array_equal(one, two)
+
+
+def test_a_fit_is_made_once_and_again_where_anything_it_depends_on_differs(study, tasks, tmp_path, monkeypatch):
+    made = []
+    fit = methods.fit
+    monkeypatch.setattr(methods, "fit", lambda *a: made.append(1) or fit(*a))
+    bench = Bench({"all": study}, tmp_path, workers=1)
+    task = tasks[0]
+    bench.predict([task])
+    Bench({"all": study}, tmp_path, workers=1).predict([task, task])
+    assert len(made) == 1
+    others = [
+        Task("climatology", {}, "all", task.fitted, task.scored),
+        Task(task.method, {"rounds": 9}, "all", task.fitted, task.scored),
+        Task(task.method, task.parameters, "all", task.fitted[1:], task.scored),
+        Task(task.method, task.parameters, "all", task.fitted, task.scored[1:]),
+    ]
+    bench.predict(others)
+    assert len(made) == 5
+    changed = Study(study.frame, study.matrix + 1e-9, study.bounds)
+    Bench({"all": changed}, tmp_path, workers=1).predict([task])
+    assert len(made) == 6
+
+
+def test_rows_after_those_a_task_needs_do_not_matter(study, tasks, tmp_path, monkeypatch):
+    Bench({"all": study}, tmp_path, workers=1).predict(tasks[:1])
+    shorter = Study(study.frame.rows(0, 900), study.matrix[:900], study.bounds)
+    monkeypatch.setattr(methods, "fit", lambda *a: pytest.fail("fitted again"))
+    Bench({"all": shorter}, tmp_path, workers=1).predict(tasks[:1])
+
+
+def test_a_task_that_scores_what_it_has_seen_is_refused_and_leaves_nothing(study, tasks, tmp_path):
+    task = Task("climatology", {}, "all", tasks[1].fitted, tasks[0].scored)
+    with pytest.raises(ContractError, match="has seen rows up to"):
+        Bench({"all": study}, tmp_path, workers=1).predict([task])
+    assert not list(tmp_path.iterdir())
