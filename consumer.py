@@ -41,6 +41,7 @@ LIVE_RECORDS = 10
 LINE_EVERY_ROWS = 100
 WARMUP_LINE_EVERY_ROWS = 50
 SUMMARY_SECONDS = 5.0
+LAG_SECONDS = 5.0
 BACKOFF_SECONDS = (0.5, 10.0)
 
 T = TypeVar("T")
@@ -151,7 +152,7 @@ class Worker:
         self._limits = limits
         self._clock = clock
         self._partitions: dict[int, PartitionState] = {}
-        self._summarised = -math.inf
+        self._summarised = self._measured = -math.inf
         self._active = self._clock()  # when rows or partitions last came
 
     def run(self) -> None:
@@ -265,6 +266,7 @@ class Worker:
                 raise Stopped
             if not self._stream.keep_membership() and self._partitions:
                 raise Unavailable("the group's partitions were shared out anew while rows waited")
+            self._measure_lag()
             time.sleep(POLL_SECONDS)
 
     def _restore(self, partition: int) -> None:
@@ -302,12 +304,20 @@ class Worker:
     def _housekeeping(self) -> None:
         """Collect finished reports; now and then refresh the lag and the summary."""
         self._monitoring.poll()
-        if self._clock() - self._summarised < SUMMARY_SECONDS:
+        self._measure_lag()
+        if self._clock() - self._summarised >= SUMMARY_SECONDS:
+            self._summarised = self._clock()
+            self._summarise()
+
+    def _measure_lag(self) -> None:
+        """Now and then ask how far behind this worker is, of the partitions it owns now and no others."""
+        if self._clock() - self._measured < LAG_SECONDS:
             return
-        self._summarised = self._clock()
-        for partition, lag in self._stream.lag().items():
+        self._measured = self._clock()
+        lags = self._stream.lag()
+        self._metrics.lag.clear()
+        for partition, lag in lags.items():
             self._metrics.lag.labels(partition).set(lag)
-        self._summarise()
 
     def _summarise(self) -> None:
         if self._partitions:  # without any there is nothing to tell, and what an owner wrote before stays
