@@ -12,7 +12,7 @@ from training import calibration, frozen, train
 
 @pytest.fixture(scope="module")
 def history():
-    return dataset.simulate().rows(0, 1500)
+    return dataset.simulate().rows(0, 900)
 
 
 @pytest.fixture
@@ -82,7 +82,7 @@ def test_calibration_is_one_command(history, tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(calibration, "forward_chain", lambda study, parameters: np.full(study.bounds[1], 1.5))
     assert calibration.main(["--dataset-dir", str(tmp_path)]) == 0
     assert "(simulated)" in capsys.readouterr().out
-    assert len((tmp_path / "calibration.csv").read_text().splitlines()) == 1276
+    assert len((tmp_path / "calibration.csv").read_text().splitlines()) == 766
 
 
 def test_calibration_without_data_is_a_usage_error(tmp_path, capsys):
