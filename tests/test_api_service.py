@@ -419,6 +419,20 @@ def test_the_alias_moves_while_requests_run(other_model: Callable[[str], Setting
         assert min(future.result() for future in asking) > 0
 
 
+def test_a_request_names_the_version_that_made_it_even_if_another_comes_meanwhile(
+    service: Service, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    predict = Model.predict
+
+    def overtaken(model: Model, matrix: np.ndarray) -> np.ndarray:
+        service.serve(model_registry.RegisteredModel(model, "overtaking", "2"))
+        return predict(model, matrix)
+
+    monkeypatch.setattr(Model, "predict", overtaken)
+    asked = orjson.dumps({"features": ROW})
+    assert [service.predict(asked)["model_version"] for _ in range(2)] == ["1", "2"]
+
+
 def test_the_alias_is_asked_for_every_poll_interval(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
     asked: list[float] = []
     monkeypatch.setattr(model_registry, "champion_version", lambda _: asked.append(time.monotonic()) or "1")
