@@ -28,6 +28,9 @@ test: $(READY) ## run all tests; those that need a real Kafka start one
 lint: $(READY) ## check style and types
 	@$(PYTHON) -m ruff check . && $(PYTHON) -m ruff format --check . && $(PYTHON) -m mypy
 
+bench: $(READY) ## measure throughput and latency beside the bare limit and the naive way
+	@$(PYTHON) -m benchmarks.throughput
+
 lock: ## write requirements.lock from what is installed now
 	@{ echo "# Everything below requirements.txt and requirements-dev.txt, as tested. Written by make lock."; \
 	   $(PYTHON) -m pip freeze --exclude pip --exclude setuptools; } > requirements.lock
@@ -35,4 +38,4 @@ lock: ## write requirements.lock from what is installed now
 clean: ## remove what runs leave behind (not the environment, not the data)
 	rm -rf run reports/daily reports/weekly reports/index.html reports/monitoring_summary.json .pytest_cache .mypy_cache .ruff_cache .hypothesis
 
-.PHONY: help setup run test lint lock clean
+.PHONY: help setup run test lint bench lock clean
