@@ -191,14 +191,14 @@ class Worker:
             self._partitions.pop(partition).release()
         for partition in sorted(polled.gained - set(self._partitions)):
             self._restore(partition)
-        if polled.records or polled.gained or not self._partitions:
-            self._active = self._clock()
         if polled.records:
             started = self._clock()
             self._process(polled.records)
             self._metrics.transactions.observe(self._clock() - started)
         else:
             self._commit({}, self._settings.snapshot_offsets, self._settings.snapshot_seconds)
+        if polled.records or polled.gained or not self._partitions:
+            self._active = self._clock()  # after the work: waiting for a service is not idling
         return sum(map(len, polled.records.values()))
 
     def _process(self, records: dict[int, list[Record]]) -> None:

@@ -305,6 +305,20 @@ def test_rows_keep_their_place_while_the_service_is_away(rig: Rig) -> None:
     assert pauses.max() <= 2 * POLL_SECONDS  # the group hears of us all the while
 
 
+def test_the_lag_grows_while_the_service_is_away_and_forgets_lost_partitions(rig: Rig) -> None:
+    rig.send(0, 200)
+    rig.service.away = 6
+    lags: list[float | None] = []
+    measure = lambda: lags.append(rig.metric("consumer_lag_records", partition="0"))  # noqa: E731
+    rig.clock.at = [(rig.clock() + 3.0, lambda: rig.send(200, 30)), (rig.clock() + 11.0, measure)]
+    rig.worker.run()
+    assert lags == [30.0]
+    rig.stream.owned.clear()
+    rig.clock.now += 60.0
+    rig.worker._measure_lag()
+    assert rig.metric("consumer_lag_records", partition="0") is None
+
+
 def test_a_stop_during_an_outage_publishes_nothing(rig: Rig) -> None:
     rig.send(0, 250)
     rig.service.away = 10**6
