@@ -1,0 +1,21 @@
+"""What `make run` needs of the mock cluster where no real broker can be had: topics, transactions, reading back."""
+
+from __future__ import annotations
+
+from contextlib import closing
+
+from airquality import embedded_kafka, kafka_io
+from airquality.kafka_io import Message, Position, TransactionalStream
+from airquality.settings import Settings
+
+
+def test_what_two_transactions_wrote_is_read_back_whole() -> None:
+    with embedded_kafka.start(prefer="mock", say=lambda _: None) as broker:
+        settings = Settings(kafka_bootstrap_servers=broker.bootstrap_servers, kafka_api_version=broker.api_version)
+        kafka_io.ensure_topics(settings)
+        values = [b"%d" % number for number in range(90)]
+        with closing(TransactionalStream(settings)) as stream:
+            stream.poll(1.0, 1)
+            for part in (values[:60], values[60:]):
+                stream.commit([Message(settings.pred_topic, 0, b"roof", value) for value in part], {0: Position(1, "")})
+        assert [record.value for record in kafka_io.read(settings, settings.pred_topic, 0)] == values
