@@ -209,6 +209,7 @@ class TransactionalStream:
             self._producer = opened.enter_context(closing(self._open_producer()))
             with self._watched("init_transactions"):
                 self._producer.init_transactions()
+            self._consumer.topics()  # a subscription made while the first metadata are under way waits five minutes
             self._consumer.subscribe([settings.raw_topic], listener=self._assignment)
             opened.pop_all()
 

@@ -199,10 +199,12 @@ def test_the_mock_keeps_what_is_produced_until_it_is_closed() -> None:
     connection = {"bootstrap_servers": broker.bootstrap_servers, "api_version": (2, 3)}
     with contextlib.closing(KafkaProducer(**connection)) as producer:
         producer.send("readings", b"one").get(timeout=10)
-    with contextlib.closing(KafkaConsumer("readings", auto_offset_reset="earliest", **connection)) as consumer:
+    with contextlib.closing(KafkaConsumer(auto_offset_reset="earliest", **connection)) as consumer:
+        consumer.topics()  # a subscription made while the first metadata are under way waits for the next, 5 minutes on
+        consumer.subscribe(["readings"])
         found: list[bytes] = []
         deadline = time.monotonic() + 30
-        while not found and time.monotonic() < deadline:  # a poll may end with nothing but news of the cluster
+        while not found and time.monotonic() < deadline:
             found += [record.value for records in consumer.poll(1_000).values() for record in records]
         assert found == [b"one"]
     broker.close()
