@@ -25,12 +25,13 @@ import orjson
 import requests
 
 from airquality import dataset, embedded_kafka, kafka_io
+from airquality.dataset import DataSource
 from airquality.embedded_kafka import Broker
 from airquality.errors import AirQualityError, ContractError, UsageError
 from airquality.settings import Settings, read_settings
+from producer import STATION_IDS
 
 PROJECT = Path(__file__).resolve().parent
-STATION_ID = "uci-360"
 READY_SECONDS = 120.0
 #: The consumer's last word waits this long for another row: the producer has finished before it starts.
 IDLE_EXIT_SECONDS = 3.0
@@ -91,7 +92,7 @@ def run(settings: Settings) -> None:
             print(_SIMULATED, flush=True)
         _prepare(found.source, environment)
         stack.enter_context(_api(environment, settings.run_dir / "api.log"))
-        station_id = STATION_ID if broker.kind != "external" else f"{STATION_ID}-{time.strftime('%Y%m%d%H%M%S')}"
+        station_id = _station_id(found.source, broker)
         csv = Path(environment["DATASET_DIR"]) / dataset.STREAM_NAME
         _step(
             "replaying the test period into Kafka",
@@ -127,6 +128,12 @@ def _environment(settings: Settings, broker: Broker, source: str) -> dict[str, s
     if broker.api_version:
         environment["KAFKA_API_VERSION"] = broker.api_version
     return environment
+
+
+def _station_id(source: DataSource, broker: Broker) -> str:
+    """Return the station to replay as: on a broker that others use, one of its own for each run."""
+    usual = STATION_IDS[source]
+    return f"{usual}-{time.strftime('%Y%m%d%H%M%S')}" if broker.kind == "external" else usual
 
 
 def _prepare(source: str, environment: Mapping[str, str]) -> None:
@@ -222,6 +229,8 @@ def conclude(settings: Settings, station_id: str, source: str) -> None:
     print(f"""
 === what a read_committed reader finds of station {station_id}{" (SIMULATED DATA)" if source == "simulated" else ""}
 {found.rows} rows in, {found.predictions} predictions ({found.measured} with measured CO), {found.dead_letters} dead letters
+
+=== what the consumer's summary says of all rows its group has seen
 {summary["warmup"]} warm-up, {summary["duplicates"]} duplicates
 {reports["daily"]} daily and {reports["weekly"]} weekly reports, {summary["reports_failed"]} failed
 streamed error: RMSE {figures["rmse"]:.3f}, MAE {figures["mae"]:.3f} mg/m3, R2 {figures["r2"]:.3f} on n = {figures["n"]}
