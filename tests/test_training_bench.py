@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -42,14 +44,14 @@ def test_a_fit_is_made_once_and_again_where_anything_it_depends_on_differs(study
     ]
     bench.predict(others)
     assert len(made) == 5
-    changed = Study(study.frame, study.matrix + 1e-9, study.bounds)
+    changed = replace(study, matrix=study.matrix + 1e-9)
     Bench({"all": changed}, tmp_path, workers=1).predict([task])
     assert len(made) == 6
 
 
 def test_rows_after_those_a_task_needs_do_not_matter(study, tasks, tmp_path, monkeypatch):
     Bench({"all": study}, tmp_path, workers=1).predict(tasks[:1])
-    shorter = Study(study.frame.rows(0, 900), study.matrix[:900], study.bounds)
+    shorter = replace(study, frame=study.frame.rows(0, 900), matrix=study.matrix[:900], silent=study.silent[:900])
     monkeypatch.setattr(methods, "fit", lambda *a: pytest.fail("fitted again"))
     Bench({"all": shorter}, tmp_path, workers=1).predict(tasks[:1])
 

@@ -1,5 +1,7 @@
 """What makes the figures believable: nothing seen twice, nothing filled, nothing from the future."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -10,7 +12,7 @@ from airquality import dataset, features
 from airquality.dataset import Frame
 from airquality.errors import ContractError
 from airquality.model import Model
-from airquality.schemas import RAW_COLUMNS, TARGET
+from airquality.schemas import DEVICE_COLUMNS, RAW_COLUMNS, TARGET
 from training import artifacts, calibration, champion, ensembles, inputs, methods, protocol
 from training.bench import Bench
 from training.frozen import Run
@@ -71,6 +73,54 @@ def test_the_future_changes_no_row_before_it(frame, known):
     assert np.array_equal(later[:150], inputs.matrix(part, known)[:150], equal_nan=True)
 
 
+# ---- what a fit is shown ----
+
+
+@pytest.mark.parametrize("known", VARIANTS.values(), ids=list(VARIANTS))
+def test_a_silent_row_is_what_the_features_make_of_an_hour_without_its_device(frame, known):
+    part, row = frame.rows(600, 800), 190
+    values = part.values.copy()
+    values[row, [RAW_COLUMNS.index(name) for name in DEVICE_COLUMNS]] = np.nan
+    emptied = inputs.matrix(Frame(part.hours, values, "simulated"), known)[row]
+    assert np.array_equal(Study.of(part, known).silent[row], emptied, equal_nan=True)
+
+
+def test_a_fit_is_shown_its_rows_and_every_third_once_more_with_a_silent_device(study):
+    rows = study.measured("train")
+    transform = champion.transform_of(study, rows)
+    shown = champion.examples(study, rows, transform)
+    again = rows[::3]
+    expected = np.vstack([study.matrix[rows], study.silent[again]])
+    assert np.array_equal(shown.matrix, expected.astype(np.float32), equal_nan=True)
+    base = expected[:, features.NAMES.index(features.BASE_FEATURE)]
+    taught = transform.to_mg_m3(shown.label, base)
+    assert np.allclose(taught, study.target[np.concatenate([rows, again])])
+    assert shown.weight[: len(rows)].tolist() == [1.0] * len(rows)
+    assert shown.weight[len(rows) :].sum() / len(rows) == pytest.approx(0.1, abs=0.001)
+
+
+@pytest.mark.parametrize("family", ["xgboost", *methods.FAMILIES])
+def test_every_family_learns_from_the_silent_rows_by_their_weight(study, family, monkeypatch):
+    small = {
+        "ridge": {"alpha": 10.0},
+        "svr": {"C": 1.0, "gamma": 1e-3, "epsilon": 0.01},
+        "catboost": {"rounds": 15, "learning_rate": 0.3, "depth": 3},
+        "random_forest": {"n_estimators": 5, "min_samples_leaf": 5},
+        "extra_trees": {"n_estimators": 5, "min_samples_leaf": 5},
+    }.get(family, {"rounds": 15})
+    train, row = study.measured("train"), study.measured("validation")
+    without_device = replace(study, matrix=study.silent)
+
+    def error():
+        predicted = methods.fit(family, study, train, small).predict(without_device, row)
+        return float(np.mean((np.sqrt(predicted) - np.sqrt(study.target[row])) ** 2))
+
+    monkeypatch.setattr(champion, "SILENT_WEIGHT", 1e-9)
+    unseen = error()
+    monkeypatch.setattr(champion, "SILENT_WEIGHT", 1.0)
+    assert error() < 0.98 * unseen
+
+
 # ---- what may be scored ----
 
 
@@ -108,10 +158,13 @@ def test_early_stopping_looks_at_training_rows_only(study, monkeypatch):
     monkeypatch.setitem(methods._EARLY_STOPPED, "xgboost", lambda p, early, late: seen.extend([early, late]) or 7)
     assert methods.best_rounds("xgboost", study, SMALL) == 7
     train = study.measured("train")
-    (x_early, _), (x_late, _) = seen
-    assert len(x_early) + len(x_late) == len(train)
-    together = np.vstack([x_early, x_late])
+    early, late = seen
+    rows = len(train) - len(late.matrix)
+    together = np.vstack([early.matrix[:rows], late.matrix])
     assert np.array_equal(together, study.matrix[train].astype(np.float32), equal_nan=True)
+    again = train[: rows : champion.SILENT_EVERY]  # what follows are the early rows once more, with a silent device
+    assert np.array_equal(early.matrix[rows:], study.silent[again].astype(np.float32), equal_nan=True)
+    assert (late.weight == 1).all()
 
 
 @pytest.mark.parametrize("family", ["xgboost", "lightgbm", "catboost", "hist_gradient_boosting"])

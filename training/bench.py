@@ -90,7 +90,8 @@ class Bench:
         if key not in self._prefixes:
             study = self.studies[name]
             digest = hashlib.sha256(study.frame.rows(0, n_rows).sha256.encode())
-            digest.update(np.where(np.isnan(study.matrix[:n_rows]), np.nan, study.matrix[:n_rows]).tobytes())
+            for matrix in (study.matrix[:n_rows], study.silent[:n_rows]):
+                digest.update(np.where(np.isnan(matrix), np.nan, matrix).tobytes())
             self._prefixes[key] = digest.hexdigest()
         return self._prefixes[key]
 

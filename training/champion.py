@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import xgboost as xgb
+from numpy.typing import NDArray
 
 from airquality import features
 from airquality.dataset import Frame
 from airquality.model import Card, Model, TargetTransform
-from training.protocol import Rows, Study
+from training.protocol import Floats, Rows, Study
 
 #: Set by hand before the study; the study's search starts from here, and has to beat it.
 HAND_SET: dict[str, Any] = {
@@ -25,6 +27,21 @@ HAND_SET: dict[str, Any] = {
 }
 #: The same for every fit. One thread is part of the result: histograms are summed by thread.
 FIXED: dict[str, Any] = {"objective": "reg:squarederror", "tree_method": "hist", "seed": 0, "nthread": 1}
+
+
+#: One fitted row in three is shown once more as it would look with a silent device. The copies weigh as much together as
+#: one row in ten: about the share of hours in which a device is silent, and most of which the training rows do not have.
+SILENT_EVERY = 3
+SILENT_WEIGHT = 0.3
+
+
+@dataclass(frozen=True)
+class Examples:
+    """Feature rows ``(n, n_features)`` in float32, transformed targets ``(n,)`` and weights ``(n,)``."""
+
+    matrix: NDArray[np.float32]
+    label: Floats
+    weight: Floats
 
 
 def transform_of(study: Study, rows: Rows) -> TargetTransform:
@@ -43,8 +60,6 @@ def fit_rows(study: Study, rows: Rows, parameters: Mapping[str, Any], fitted_on:
         known: The frame that ends where the fit's knowledge ends; its hash goes into the card.
     """
     transform = transform_of(study, rows)
-    base = study.matrix[rows, features.NAMES.index(features.BASE_FEATURE)]
-    label = transform.from_mg_m3(study.target[rows], base)
     card = Card(
         features=features.NAMES,
         features_hash=str(features.manifest()["hash"]),
@@ -55,7 +70,7 @@ def fit_rows(study: Study, rows: Rows, parameters: Mapping[str, Any], fitted_on:
         parameters={**FIXED, **parameters},
         scores={},
     )
-    return Model(boost(parameters, study.matrix[rows].astype(np.float32), label), card)
+    return Model(boost(parameters, examples(study, rows, transform)), card)
 
 
 def fit(study: Study, block: str, parameters: Mapping[str, Any]) -> Model:
@@ -64,23 +79,43 @@ def fit(study: Study, block: str, parameters: Mapping[str, Any]) -> Model:
     return fit_rows(study, study.measured(block), parameters, block, known)
 
 
-def boost(parameters: Mapping[str, Any], matrix: Any, label: Any) -> xgb.Booster:
-    """Fit a booster to feature rows ``(n, n_features)`` and transformed targets ``(n,)``."""
+def as_measured(study: Study, rows: Rows, transform: TargetTransform) -> Examples:
+    """Return measured ``rows`` as they are, each of weight 1."""
+    return _examples(study.matrix[rows], study.target[rows], np.ones(len(rows)), transform)
+
+
+def examples(study: Study, rows: Rows, transform: TargetTransform) -> Examples:
+    """Return what a fit to measured ``rows`` is shown: the rows, then every third once more with a silent device."""
+    again = rows[::SILENT_EVERY]
+    weight = np.concatenate([np.ones(len(rows)), np.full(len(again), SILENT_WEIGHT)])
+    matrix = np.vstack([study.matrix[rows], study.silent[again]])
+    return _examples(matrix, study.target[np.concatenate([rows, again])], weight, transform)
+
+
+def _examples(matrix: Floats, target: Floats, weight: Floats, transform: TargetTransform) -> Examples:
+    label = transform.from_mg_m3(target, matrix[:, features.NAMES.index(features.BASE_FEATURE)])
+    return Examples(matrix.astype(np.float32), label, weight)
+
+
+def boost(parameters: Mapping[str, Any], shown: Examples) -> xgb.Booster:
+    """Fit a booster to what it is ``shown``."""
     own = {**FIXED, **parameters}
-    return xgb.train(own, xgb.DMatrix(matrix, label, nthread=own["nthread"]), own.pop("rounds"))
+    return xgb.train(own, _dmatrix(shown, own), own.pop("rounds"))
 
 
-def boost_until(
-    parameters: Mapping[str, Any], early: tuple[Any, Any], late: tuple[Any, Any], max_rounds: int, patience: int
-) -> int:
+def boost_until(parameters: Mapping[str, Any], early: Examples, late: Examples, max_rounds: int, patience: int) -> int:
     """Return the number of rounds at which a fit to ``early`` predicts ``late``, a later stretch, best."""
     own = {**FIXED, **parameters}
     booster = xgb.train(
         own,
-        xgb.DMatrix(*early, nthread=own["nthread"]),
+        _dmatrix(early, own),
         max_rounds,
-        evals=[(xgb.DMatrix(*late, nthread=own["nthread"]), "late")],
+        evals=[(_dmatrix(late, own), "late")],
         early_stopping_rounds=patience,
         verbose_eval=False,
     )
     return int(booster.best_iteration) + 1
+
+
+def _dmatrix(shown: Examples, parameters: Mapping[str, Any]) -> xgb.DMatrix:
+    return xgb.DMatrix(shown.matrix, shown.label, weight=shown.weight, nthread=parameters["nthread"])

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from airquality import features
 from airquality.dataset import Frame
-from airquality.schemas import HISTORY_HOURS, RAW_COLUMNS, TARGET
+from airquality.schemas import DEVICE_COLUMNS, HISTORY_HOURS, RAW_COLUMNS, TARGET
 
 Floats = NDArray[np.float64]
 
@@ -42,6 +42,11 @@ VARIANTS = {
         Inputs("one hour ahead", dict.fromkeys(RAW_COLUMNS, 1)),
     )
 }
+
+
+def with_silent_device(known: Inputs) -> Inputs:
+    """Return the same inputs without any device column of hour t, as when the whole device is out."""
+    return Inputs(f"{known.name}, device silent", {**dict.fromkeys(DEVICE_COLUMNS, 1), **known.hidden_hours})
 
 
 def matrix(frame: Frame, known: Inputs) -> Floats:

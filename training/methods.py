@@ -17,13 +17,14 @@ from sklearn.compose import TransformedTargetRegressor
 from sklearn.ensemble import ExtraTreesRegressor, HistGradientBoostingRegressor, RandomForestRegressor
 from sklearn.impute import SimpleImputer
 from sklearn.linear_model import Ridge
-from sklearn.pipeline import make_pipeline
+from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.preprocessing import StandardScaler
 from sklearn.svm import SVR
 from xgboost import XGBRegressor
 
 from airquality import features
 from training import champion
+from training.champion import Examples
 from training.protocol import Fit, Floats, Rows, Study
 
 Parameters = Mapping[str, Any]
@@ -51,7 +52,8 @@ def best_rounds(family: str, study: Study, parameters: Parameters) -> int | None
     rows = study.measured("train")
     cut = len(rows) * 4 // 5
     transform = champion.transform_of(study, rows[:cut])
-    early, late = ((_x(study, part), _label(study, part, transform)) for part in (rows[:cut], rows[cut:]))
+    early = champion.examples(study, rows[:cut], transform)
+    late = champion.as_measured(study, rows[cut:], transform)
     return _EARLY_STOPPED[family](parameters, early, late)
 
 
@@ -117,17 +119,14 @@ def _x(study: Study, rows: Rows) -> Any:
     return study.matrix[rows].astype(np.float32)
 
 
-def _label(study: Study, rows: Rows, transform: Any) -> Any:
-    return transform.from_mg_m3(study.target[rows], study.matrix[rows, _BASE_INDEX])
-
-
 def _family_method(family: str) -> Callable[[Study, Rows, Parameters], Predictor]:
     def fit_family(study: Study, rows: Rows, parameters: Parameters) -> Predictor:
         transform = champion.transform_of(study, rows)
         model = FAMILIES[family](parameters)
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", message="X does not have valid feature names")  # LightGBM invents names
-            model.fit(_x(study, rows), _label(study, rows, transform))
+            shown = champion.examples(study, rows, transform)
+            model.fit(shown.matrix, shown.label, **{_weight_name(model): shown.weight})
 
         def predict(study: Study, rows: Rows) -> Floats:
             with warnings.catch_warnings():
@@ -138,6 +137,11 @@ def _family_method(family: str) -> Callable[[Study, Rows, Parameters], Predictor
         return predict
 
     return fit_family
+
+
+def _weight_name(model: Any) -> str:
+    """Return the name under which ``fit`` takes weights: a pipeline wants its last step's name before it."""
+    return f"{model.steps[-1][0]}__sample_weight" if isinstance(model, Pipeline) else "sample_weight"
 
 
 def _filled(model: Any) -> Any:
@@ -176,33 +180,39 @@ FAMILIES: dict[str, Callable[[Parameters], Any]] = {
     "catboost": _catboost,
 }
 
-Part = tuple[Any, Any]
 
-
-def _rounds_of_xgboost(parameters: Parameters, early: Part, late: Part) -> int:
+def _rounds_of_xgboost(parameters: Parameters, early: Examples, late: Examples) -> int:
     return champion.boost_until(parameters, early, late, MAX_ROUNDS, _PATIENCE)
 
 
-def _rounds_of_lightgbm(parameters: Parameters, early: Part, late: Part) -> int:
+def _rounds_of_lightgbm(parameters: Parameters, early: Examples, late: Examples) -> int:
     stop = early_stopping(_PATIENCE, verbose=False)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", FutureWarning)  # eval_set: its successor is not in LightGBM 4.6
-        model = _lightgbm(parameters).fit(*early, eval_set=[late], callbacks=[stop])
+        model = _lightgbm(parameters).fit(
+            early.matrix, early.label, early.weight, eval_set=[(late.matrix, late.label)], callbacks=[stop]
+        )
     return int(model.best_iteration_)
 
 
-def _rounds_of_catboost(parameters: Parameters, early: Part, late: Part) -> int:
-    model = _catboost(parameters).fit(*early, eval_set=late, early_stopping_rounds=_PATIENCE)
+def _rounds_of_catboost(parameters: Parameters, early: Examples, late: Examples) -> int:
+    model = _catboost(parameters).fit(
+        early.matrix,
+        early.label,
+        sample_weight=early.weight,
+        eval_set=(late.matrix, late.label),
+        early_stopping_rounds=_PATIENCE,
+    )
     return int(model.get_best_iteration()) + 1
 
 
-def _rounds_of_hist_gradient_boosting(parameters: Parameters, early: Part, late: Part) -> int:
+def _rounds_of_hist_gradient_boosting(parameters: Parameters, early: Examples, late: Examples) -> int:
     own = {**parameters, "early_stopping": True, "n_iter_no_change": _PATIENCE, "scoring": "loss", "tol": 0.0}
-    model = _hist_gradient_boosting(own).fit(*early, X_val=late[0], y_val=late[1])
+    model = _hist_gradient_boosting(own).fit(early.matrix, early.label, early.weight, X_val=late.matrix, y_val=late.label)
     return max(1, int(np.argmax(model.validation_score_)))  # entry 0 is the score before the first round
 
 
-_EARLY_STOPPED: dict[str, Callable[[Parameters, Part, Part], int]] = {
+_EARLY_STOPPED: dict[str, Callable[[Parameters, Examples, Examples], int]] = {
     "xgboost": _rounds_of_xgboost,
     "lightgbm": _rounds_of_lightgbm,
     "catboost": _rounds_of_catboost,

@@ -34,21 +34,26 @@ _DEVICE_INDICES = [RAW_COLUMNS.index(name) for name in DEVICE_COLUMNS]
 
 @dataclass(frozen=True)
 class Study:
-    """A gap-free file as feature rows ``(n, n_features)``; ``bounds`` are the first rows of validation and test."""
+    """A gap-free file as feature rows ``(n, n_features)``; ``bounds`` are the first rows of validation and test.
+
+    ``silent`` are the same rows as they would look had the whole device been silent at that hour.
+    """
 
     frame: Frame
     matrix: Floats
+    silent: Floats
     bounds: tuple[int, int]
 
     @classmethod
     def of(cls, frame: Frame, known: Inputs = ALL) -> Study:
         """Return the study of a gap-free frame whose feature rows are made of what is ``known`` at each hour."""
-        return cls(frame, inputs.matrix(frame, known), dataset.split_rows(len(frame)))
+        silent = inputs.matrix(frame, inputs.with_silent_device(known))
+        return cls(frame, inputs.matrix(frame, known), silent, dataset.split_rows(len(frame)))
 
     def before_test(self) -> Study:
         """Return the same study without the test rows: what everything is chosen on."""
         test = self.bounds[1]
-        return replace(self, frame=self.frame.rows(0, test), matrix=self.matrix[:test])
+        return replace(self, frame=self.frame.rows(0, test), matrix=self.matrix[:test], silent=self.silent[:test])
 
     @property
     def target(self) -> Floats:
