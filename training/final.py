@@ -14,7 +14,7 @@ from training.bench import Bench
 from training.explore import described
 from training.frozen import Frozen, Run
 from training.protocol import METRICS
-from training.runs import Predictions, predict
+from training.runs import Predictions, predict, tasks
 from training.tracking import Tracker
 
 #: How tables and metrics call the blocks.
@@ -57,6 +57,10 @@ def open_test(path: Path, bench: Bench, tracker: Tracker) -> Results:
     study = bench.studies["all"]
     frozen.require_fits(choices, study.before_test().frame.sha256)
     logger.info("opening the test rows for %s as committed in %s", path.name, commit[:12])
+    # all fits first, so that no worker waits for the next run; what follows finds them on the bench
+    bench.predict(
+        [task for run in choices.runs for block in PREFIXES for task in tasks(run, bench.studies[run.inputs], block)]
+    )
     results: Results = {prefix: {} for prefix in PREFIXES.values()}
     for run in choices.runs:
         with tracker.run(run.name) as run_id:

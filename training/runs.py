@@ -34,7 +34,7 @@ def predict(run: Run, runs: Mapping[str, Run], bench: Bench, block: str) -> Pred
         members = [predict(runs[name], runs, bench, block).predicted for name in run.parameters["members"]]
         predicted = combine(run.parameters[block], members)
     else:
-        predicted = np.concatenate(bench.predict(_tasks(run, study, study.blocks[block])))
+        predicted = np.concatenate(bench.predict(tasks(run, study, block)))
     kept = _kept(run.rows, study, rows)
     return Predictions(study, rows[kept], predicted[kept])
 
@@ -51,9 +51,13 @@ def combine(weights: Mapping[str, Any], members: Sequence[Floats]) -> Floats:
     return np.asarray(np.maximum(total, 0.0))
 
 
-def _tasks(run: Run, study: Study, block: slice) -> list[Task]:
-    starts = range(block.start, block.stop, run.refit_hours or block.stop - block.start)
-    stops = [*starts[1:], block.stop]
+def tasks(run: Run, study: Study, block: str) -> list[Task]:
+    """Return the fits that predict the measured rows of ``block``, in their order; a blend has none of its own."""
+    if run.method == BLEND:
+        return []
+    rows = study.blocks[block]
+    starts = range(rows.start, rows.stop, run.refit_hours or rows.stop - rows.start)
+    stops = [*starts[1:], rows.stop]
     measured = np.flatnonzero(~np.isnan(study.target))
     parts = [measured[(measured >= start) & (measured < stop)] for start, stop in zip(starts, stops, strict=True)]
     return [
