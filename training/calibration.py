@@ -8,6 +8,7 @@ validation rows, is predicted by the train-only fit, as in ``reference.csv``.
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 import time
 from collections.abc import Mapping
@@ -18,6 +19,7 @@ if __name__ == "__main__":  # typed as `python training/calibration.py`, from an
     sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 import numpy as np
+from sklearn.utils.parallel import Parallel, delayed
 
 from airquality import dataset, log
 from airquality.errors import AirQualityError, UsageError
@@ -33,7 +35,11 @@ _FIRST_FIT_HOURS = 16 * 168
 
 
 def forward_chain(
-    study: Study, parameters: Mapping[str, Any], refit_hours: int = REFIT_HOURS, first_fit_hours: int = _FIRST_FIT_HOURS
+    study: Study,
+    parameters: Mapping[str, Any],
+    refit_hours: int = REFIT_HOURS,
+    first_fit_hours: int = _FIRST_FIT_HOURS,
+    workers: int = 1,
 ) -> Floats:
     """Return out-of-sample predictions of every hour before the test block.
 
@@ -42,6 +48,7 @@ def forward_chain(
         parameters: XGBoost's, and ``rounds``.
         refit_hours: Between two fits before the validation block.
         first_fit_hours: The least the first fit knows.
+        workers: Fits at a time, one thread each; the result does not depend on it.
 
     Returns:
         mg/m3, shape ``(first test row,)``, NaN before the first fit.
@@ -49,11 +56,19 @@ def forward_chain(
     validation, test = study.bounds
     predicted = np.full(test, np.nan)
     starts = [*range(validation, first_fit_hours - 1, -refit_hours)][::-1]
-    for start, stop in zip(starts, [*starts[1:], test], strict=True):
-        known = study.measured_before(start)
-        model = champion.fit_rows(study, known, parameters, f"rows before {start}", study.frame.rows(0, start))
-        predicted[start:stop] = model.predict(study.matrix[start:stop])
+    stretches = list(zip(starts, [*starts[1:], test], strict=True))
+    jobs = [delayed(_stretch)(study, parameters, *stretch) for stretch in stretches]
+    found = Parallel(n_jobs=min(workers, len(jobs)))(jobs)
+    for (start, stop), values in zip(stretches, found, strict=True):
+        predicted[start:stop] = values
     return predicted
+
+
+def _stretch(study: Study, parameters: Mapping[str, Any], start: int, stop: int) -> Floats:
+    """Return predictions of the rows from ``start`` to ``stop`` by a fit that knows the rows before them."""
+    known = study.measured_before(start)
+    model = champion.fit_rows(study, known, parameters, f"rows before {start}", study.frame.rows(0, start))
+    return model.predict(study.matrix[start:stop])
 
 
 def write(study: Study, predicted: Floats, path: Path) -> int:
@@ -75,7 +90,7 @@ def main(argv: list[str] | None = None) -> int:
         started = time.perf_counter()
         frame = dataset.current(settings.dataset_dir, settings.air_quality_data_source)
         study = Study.of(frame).before_test()
-        predicted = forward_chain(study, frozen.read().champion_parameters)
+        predicted = forward_chain(study, frozen.read().champion_parameters, workers=os.cpu_count() or 1)
         path = settings.dataset_dir / FILE_NAME
         n_hours = write(study, predicted, path)
     except AirQualityError as error:
