@@ -49,6 +49,22 @@ def test_a_fit_is_made_once_and_again_where_anything_it_depends_on_differs(study
     assert len(made) == 6
 
 
+def test_the_same_task_asked_for_twice_at_once_is_fitted_once(study, tasks, tmp_path, monkeypatch):
+    made = []
+    fit = methods.fit
+    monkeypatch.setattr(methods, "fit", lambda *a: made.append(1) or fit(*a))
+    first, again = Bench({"all": study}, tmp_path, workers=1).predict([tasks[0], tasks[0]])
+    assert len(made) == 1
+    assert np.array_equal(first, again)
+
+
+def test_what_was_fitted_before_a_failure_is_kept(study, tasks, tmp_path):
+    refused = Task("climatology", {}, "all", tasks[1].fitted, tasks[0].scored)  # scores what it has seen: raises
+    with pytest.raises(ContractError):
+        Bench({"all": study}, tmp_path, workers=1).predict([tasks[0], refused])
+    assert len(list(tmp_path.glob("*.npy"))) == 1
+
+
 def test_rows_after_those_a_task_needs_do_not_matter(study, tasks, tmp_path, monkeypatch):
     Bench({"all": study}, tmp_path, workers=1).predict(tasks[:1])
     shorter = replace(study, frame=study.frame.rows(0, 900), matrix=study.matrix[:900], silent=study.silent[:900])

@@ -11,7 +11,7 @@ import importlib.metadata
 import inspect
 import json
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
@@ -51,9 +51,9 @@ class Bench:
     def predict(self, tasks: Sequence[Task]) -> list[Floats]:
         """Return each task's predictions in mg/m3; raises ``ContractError`` if one scores rows its fit has seen."""
         paths = [self.directory / f"{self._key(task)}.npy" for task in tasks]
-        absent = [(task, path) for task, path in zip(tasks, paths, strict=True) if not path.exists()]
-        jobs = [(_fit_and_predict, (self.studies[t.inputs], t)) for t, _ in absent]
-        for (_, path), predicted in zip(absent, self._run(jobs), strict=True):
+        absent = {path: task for task, path in zip(tasks, paths, strict=True) if not path.exists()}
+        jobs = [(_fit_and_predict, (self.studies[task.inputs], task)) for task in absent.values()]
+        for path, predicted in zip(absent, self._run(jobs), strict=True):
             _keep(path, predicted)
         return [np.load(path) for path in paths]
 
@@ -68,11 +68,13 @@ class Bench:
         rounds = int(np.load(path))
         return None if rounds < 0 else rounds
 
-    def _run(self, jobs: Sequence[tuple[Any, tuple[Any, ...]]]) -> list[Any]:
+    def _run(self, jobs: Sequence[tuple[Any, tuple[Any, ...]]]) -> Iterator[Any]:
+        """Yield the results in the order of the jobs, each as soon as it and those before it are there."""
         workers = min(self.workers, len(jobs))
         if workers <= 1:
-            return [_on_one_thread(*job) for job in jobs]
-        return list(Parallel(n_jobs=workers)(delayed(_on_one_thread)(*job) for job in jobs))
+            return (_on_one_thread(*job) for job in jobs)
+        found: Iterator[Any] = Parallel(n_jobs=workers, return_as="generator")(delayed(_on_one_thread)(*job) for job in jobs)
+        return found
 
     def _key(self, task: Task) -> str:
         known = {
