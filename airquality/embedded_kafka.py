@@ -668,8 +668,8 @@ def _run(arguments: argparse.Namespace) -> None:
         print(f"export KAFKA_BOOTSTRAP_SERVERS={broker.bootstrap_servers}")
         if broker.api_version:
             print(f"export KAFKA_API_VERSION={broker.api_version}")
-        print("Ctrl-C ends it.", flush=True)
         with contextlib.suppress(KeyboardInterrupt):
+            print("Ctrl-C ends it.", flush=True)  # who reads this may press it before the next line is reached
             broker.wait()
 
 

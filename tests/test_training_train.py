@@ -79,7 +79,7 @@ def test_quick_and_open_test_exclude_each_other(capsys):
 
 def test_calibration_is_one_command(history, tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(dataset, "current", lambda *a: history)
-    monkeypatch.setattr(calibration, "forward_chain", lambda study, parameters: np.full(study.bounds[1], 1.5))
+    monkeypatch.setattr(calibration, "forward_chain", lambda study, parameters, workers: np.full(study.bounds[1], 1.5))
     assert calibration.main(["--dataset-dir", str(tmp_path)]) == 0
     assert "(simulated)" in capsys.readouterr().out
     assert len((tmp_path / "calibration.csv").read_text().splitlines()) == 766

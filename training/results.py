@@ -29,7 +29,7 @@ def write_metrics(results: Results, directory: Path) -> None:
             lines.writerow(("run", "group", metric, "low", "high", "n"))
             for name, result in by_name.items():
                 low, high = result.intervals[metric]
-                values = (f"{v:.6f}" for v in (result.figures[metric], low, high))
+                values = (_digits(v, 6) for v in (result.figures[metric], low, high))
                 lines.writerow((name, result.run.group, *values, result.n))
             write_atomically(directory / f"{prefix}_{metric}.csv", text.getvalue().encode())
 
@@ -45,11 +45,10 @@ def table(results: Results) -> str:
     header = "| run | VALID RMSE | test RMSE | 90 % interval | test MAE | test R2 | hours |"
     rows = [header, "|---|---|---|---|---|---|---|"]
     for name, test in results["test"].items():
-        low, high = test.intervals["rmse"]
-        figures = (
-            f"{test.figures['rmse']:.4f} | {low:.3f} - {high:.3f} | {test.figures['mae']:.4f} | {test.figures['r2']:.4f}"
-        )
-        rows.append(f"| {name} | {results['valid'][name].figures['rmse']:.4f} | {figures} | {test.n:,} |")
+        low, high = (_digits(limit, 3) for limit in test.intervals["rmse"])
+        rmse, mae, r2 = (_digits(test.figures[metric], 4) for metric in ("rmse", "mae", "r2"))
+        valid = _digits(results["valid"][name].figures["rmse"], 4)
+        rows.append(f"| {name} | {valid} | {rmse} | {low} - {high} | {mae} | {r2} | {test.n:,} |")
     return "\n".join(rows)
 
 
@@ -57,11 +56,15 @@ def headline(valid: Result, test: Result) -> str:
     """Return the champion's figures on both blocks, with intervals, as Markdown."""
     rows = ["| metric | VALID | 90 % interval | test | 90 % interval |", "|---|---|---|---|---|"]
     for metric, title in TITLES.items():
-        cells = [
-            f"{r.figures[metric]:.4f} | {r.intervals[metric][0]:.4f} - {r.intervals[metric][1]:.4f}" for r in (valid, test)
-        ]
+        shown = [[_digits(v, 4) for v in (r.figures[metric], *r.intervals[metric])] for r in (valid, test)]
+        cells = [f"{value} | {low} - {high}" for value, low, high in shown]
         rows.append(f"| {title} | {cells[0]} | {cells[1]} |")
     return "\n".join(rows)
+
+
+def _digits(value: float, n: int) -> str:
+    """Return ``value`` with n digits, rounded from the six the tables keep: page and table never differ in the last one."""
+    return f"{float(f'{value:.6f}'):.{n}f}"
 
 
 def fill(page: Path, **blocks: str) -> None:
