@@ -20,7 +20,7 @@ $(READY): requirements.txt requirements-dev.txt requirements.lock
 	@touch $@
 
 run: $(READY) ## run the whole system once, without containers, on the real test period
-	@$(PYTHON) demo.py
+	@$(PYTHON) -m lab.demo
 
 test: $(READY) ## run all tests; those that need a real Kafka start one
 	@$(PYTHON) -m pytest

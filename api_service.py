@@ -22,12 +22,13 @@ from fastapi.responses import Response
 from numpy.typing import NDArray
 from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, generate_latest
 
-from airquality import features, log, model_registry
-from airquality.errors import AirQualityError
+from airquality.ground import log
+from airquality.ground.errors import AirQualityError
+from airquality.ground.settings import Settings, read_settings
 from airquality.metrics import ApiMetrics
-from airquality.model import Model
-from airquality.model_registry import RegisteredModel
-from airquality.settings import Settings, read_settings
+from airquality.model import features, registry
+from airquality.model.model import Model
+from airquality.model.registry import RegisteredModel
 
 #: A batch of 2,000 rows with full-length numbers is about 6 MB.
 MAX_BODY_BYTES = 16 * 1024 * 1024
@@ -75,9 +76,9 @@ class Service:
     def refresh(self) -> None:
         """Load the champion if it is not the version being served; blocking. On failure keep what is served, and say so."""
         try:
-            version = model_registry.champion_version(self.settings)
+            version = registry.champion_version(self.settings)
             if self._served is None or version not in (None, self._served.version):
-                self.serve(model_registry.load(self.settings, version))
+                self.serve(registry.load(self.settings, version))
         except AirQualityError as error:
             self._stay(str(error))
         except Exception as error:  # whatever the registry's client raises: the polling must go on

@@ -24,14 +24,15 @@ from numpy.typing import NDArray
 from prometheus_client import CollectorRegistry, start_http_server
 from tqdm import tqdm
 
-from airquality import kafka_io, log
-from airquality.drift import Window
-from airquality.errors import AirQualityError, Unavailable, UsageError
-from airquality.kafka_io import Message, Position, Record, TransactionalStream
+from airquality.ground import log
+from airquality.ground.errors import AirQualityError, Unavailable, UsageError
+from airquality.ground.settings import Settings, read_settings
 from airquality.metrics import ConsumerMetrics
-from airquality.prediction_client import PredictionClient
-from airquality.schemas import HISTORY_HOURS, Prediction, isoformat
-from airquality.settings import Settings, read_settings
+from airquality.model.client import PredictionClient
+from airquality.monitoring.drift import Window
+from airquality.records import HISTORY_HOURS, Prediction, isoformat
+from airquality.stream import kafka_io
+from airquality.stream.kafka_io import Message, Position, Record, TransactionalStream
 from monitoring_service import SUMMARY_NAME, MonitoringService
 from partition_state import Batch, Counts, DeadLetter, Note, PartitionState
 
@@ -414,7 +415,7 @@ Consume readings, predict CO(GT), publish the predictions, and make daily and we
 
 Every row of the raw topic becomes exactly one of: warm-up, prediction, duplicate, dead letter. Runs until stopped unless
 told otherwise. Settings are environment variables: KAFKA_BOOTSTRAP_SERVERS (localhost:9092), API_URL
-(http://localhost:8000), CONSUMER_GROUP, CONSUMER_METRICS_PORT (8001), REPORTS_DIR and more (airquality/settings.py).
+(http://localhost:8000), CONSUMER_GROUP, CONSUMER_METRICS_PORT (8001), REPORTS_DIR and more (airquality/ground/settings.py).
 """
 _EXAMPLES = """\
 examples:

@@ -23,6 +23,6 @@ logs: ## follow the logs of all services (`make logs SERVICE=api` for one)
 
 e2e: $(READY) ## run the whole stack twice on a container engine and check every promise (about 10 minutes)
 	@$(PREFLIGHT) --bare
-	@COMPOSE="$(COMPOSE)" $(PYTHON) -m e2e
+	@COMPOSE="$(COMPOSE)" $(PYTHON) -m lab.containers
 
 .PHONY: preflight up stream down logs e2e

@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from airquality import features
-from airquality.errors import InvalidRecord
-from airquality.schemas import HISTORY_HOURS, RAW_COLUMNS, Reading, isoformat
+from airquality.ground.errors import InvalidRecord
+from airquality.model import features
+from airquality.records import HISTORY_HOURS, RAW_COLUMNS, Reading, isoformat
 
 #: Hours whose checksum is remembered, so that a replay of them is recognised: 13 months, 40 KB a station.
 REMEMBERED_HOURS = 10_000

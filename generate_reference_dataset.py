@@ -18,9 +18,15 @@ from pathlib import Path
 
 import numpy as np
 
-from airquality import dataset, features, log
-from airquality.dataset import Frame
-from airquality.drift import (
+from airquality.data import dataset
+from airquality.data.dataset import Frame
+from airquality.ground import log
+from airquality.ground.errors import AirQualityError, ContractError, UsageError
+from airquality.ground.files import write_atomically
+from airquality.ground.settings import Settings, read_settings
+from airquality.model import features
+from airquality.model.model import TRAIN_ONLY_DIR, Model
+from airquality.monitoring.drift import (
     CALIBRATION_NAME,
     JUDGED_COLUMNS,
     KINDS,
@@ -37,10 +43,7 @@ from airquality.drift import (
     WindowKind,
     calibrate,
 )
-from airquality.errors import AirQualityError, ContractError, UsageError
-from airquality.model import TRAIN_ONLY_DIR, Model
-from airquality.schemas import RAW_COLUMNS, TARGET, datetime_of, hour_of
-from airquality.settings import Settings, read_settings
+from airquality.records import RAW_COLUMNS, TARGET, datetime_of, hour_of
 
 #: Out-of-sample predictions of the hours before the validation block, if a forward-chained training wrote them.
 EARLIER_PREDICTIONS_NAME = "calibration.csv"
@@ -91,7 +94,7 @@ def generate(settings: Settings) -> list[str]:
     path = settings.dataset_dir / REFERENCE_NAME
     dataset.write_table(path, (*RAW_COLUMNS, "prediction"), reference.hours, table)
     text = json.dumps(calibration.to_json(), indent=1) + "\n"
-    dataset.write_atomically(settings.dataset_dir / CALIBRATION_NAME, text.encode())
+    write_atomically(settings.dataset_dir / CALIBRATION_NAME, text.encode())
     return _summary(path, reference, calibration)
 
 

@@ -26,8 +26,11 @@ from typing import Any, Self
 
 import numpy as np
 
-from airquality.dataset import write_atomically
-from airquality.drift import (
+from airquality.ground.errors import ContractError
+from airquality.ground.files import write_atomically
+from airquality.ground.settings import Settings
+from airquality.metrics import ConsumerMetrics
+from airquality.monitoring.drift import (
     ALARM_FAMILIES,
     DAILY,
     KINDS,
@@ -39,11 +42,8 @@ from airquality.drift import (
     WindowKind,
     load_judge,
 )
-from airquality.errors import ContractError
-from airquality.metrics import ConsumerMetrics
-from airquality.report_process import OpenWriter, ReportProcess, ReportResult, evidently_writer
-from airquality.schemas import RAW_COLUMNS, Reading, isoformat
-from airquality.settings import Settings
+from airquality.records import RAW_COLUMNS, Reading, isoformat
+from airquality.reports.process import OpenWriter, ReportProcess, ReportResult, evidently_writer
 
 SUMMARY_NAME = "monitoring_summary.json"
 #: Above this many unfinished windows the consumer should stop polling until reports have caught up.

@@ -15,11 +15,11 @@ import numpy as np
 import orjson
 from numpy.typing import NDArray
 
-from airquality import snapshots
-from airquality.drift import Window
-from airquality.errors import ContractError, InvalidRecord
-from airquality.kafka_io import Record
-from airquality.schemas import DEAD_LETTER_REASONS, Prediction, Reading, parse_reading
+from airquality.ground.errors import ContractError, InvalidRecord
+from airquality.monitoring.drift import Window
+from airquality.records import DEAD_LETTER_REASONS, Prediction, Reading, parse_reading
+from airquality.stream import snapshots
+from airquality.stream.kafka_io import Record
 from feature_buffer import FeatureBuffer, Outcome, take_features
 from monitoring_service import MonitoringService, StationMonitor
 

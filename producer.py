@@ -19,11 +19,13 @@ from typing import Any
 import numpy as np
 from tqdm import tqdm
 
-from airquality import dataset, kafka_io, log
-from airquality.dataset import DataSource, Frame
-from airquality.errors import AirQualityError, Unavailable, UsageError
-from airquality.schemas import Reading, hour_of, isoformat
-from airquality.settings import read_settings
+from airquality.data import dataset
+from airquality.data.dataset import DataSource, Frame
+from airquality.ground import log
+from airquality.ground.errors import AirQualityError, Unavailable, UsageError
+from airquality.ground.settings import read_settings
+from airquality.records import Reading, hour_of, isoformat
+from airquality.stream import kafka_io
 
 #: Sends one record's key and value; the future succeeds once the broker has acknowledged it.
 Send = Callable[[bytes, bytes], "Future[object]"]

@@ -25,16 +25,18 @@ import requests
 from fastapi import FastAPI, Response
 from prometheus_client import CollectorRegistry
 
-from airquality import embedded_kafka, features, kafka_io, model_registry
-from airquality.drift import Window, load_judge
-from airquality.errors import AirQualityError, UsageError
-from airquality.kafka_io import Message, Poll, Position, TransactionalStream
+from airquality.ground.errors import AirQualityError, UsageError
+from airquality.ground.settings import Settings
 from airquality.metrics import ConsumerMetrics
-from airquality.prediction_client import PredictionClient
-from airquality.report_process import Write
-from airquality.schemas import HISTORY_HOURS, RAW_COLUMNS, Reading
-from airquality.settings import Settings
+from airquality.model import features, registry
+from airquality.model.client import PredictionClient
+from airquality.monitoring.drift import Window, load_judge
+from airquality.records import HISTORY_HOURS, RAW_COLUMNS, Reading
+from airquality.reports.process import Write
+from airquality.stream import kafka_io
+from airquality.stream.kafka_io import Message, Poll, Position, TransactionalStream
 from consumer import Console, Limits, Worker
+from lab import embedded_kafka
 from monitoring_service import MonitoringService
 from tests.system import free_port, wait_until
 
@@ -295,7 +297,7 @@ def run(args: argparse.Namespace) -> None:
             mlflow_tracking_uri=f"sqlite:///{folder}/mlflow.db",
             reports_dir=Path(folder),
         )
-        model_registry.seed(base)
+        registry.seed(base)
         url = stack.enter_context(_server("api_service:app", path="/ready", MLFLOW_TRACKING_URI=base.mlflow_tracking_uri))
         base = base.model_copy(update={"api_url": url})
         on_kafka(results, base, args)

@@ -12,11 +12,13 @@ sys.path.insert(
     0, str(Path(__file__).resolve().parent.parent)
 )  # `python dataset/create_dataset.py` puts dataset/ there instead
 
-from airquality import dataset, features, log
-from airquality.dataset import Frame, Split
-from airquality.errors import AirQualityError, UsageError
-from airquality.schemas import RAW_COLUMNS, TARGET, datetime_of
-from airquality.settings import read_settings
+from airquality.data import dataset
+from airquality.data.dataset import Frame, Split
+from airquality.ground import log
+from airquality.ground.errors import AirQualityError, UsageError
+from airquality.ground.settings import read_settings
+from airquality.model import features
+from airquality.records import RAW_COLUMNS, TARGET, datetime_of
 
 EVAL_NAME = "eval_data_engineered.csv"
 _SIMULATED_NOTICE = (

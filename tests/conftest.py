@@ -10,7 +10,7 @@ import pytest
 from hypothesis import settings
 
 if TYPE_CHECKING:
-    from airquality.embedded_kafka import Broker
+    from lab.embedded_kafka import Broker
 
 # The same commit gets the same verdict; `pytest --hypothesis-profile=search` looks elsewhere, and longer.
 settings.register_profile("ci", deadline=None, max_examples=40, derandomize=True, database=None, print_blob=True)
@@ -21,7 +21,7 @@ settings.load_profile("ci")
 @pytest.fixture(scope="session")
 def broker() -> Iterator[Broker]:
     """A real Apache Kafka, shared by the session; without one a test is skipped, or fails where one was promised."""
-    from airquality import embedded_kafka
+    from lab import embedded_kafka
 
     with embedded_kafka.start() as broker:
         if broker.kind == "mock" and os.environ.get("AIR_QUALITY_REQUIRE_BROKER") == "1":

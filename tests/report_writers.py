@@ -7,8 +7,8 @@ import os
 import time
 from pathlib import Path
 
-from airquality.drift import Window
-from airquality.report_process import OpenWriter, Write
+from airquality.monitoring.drift import Window
+from airquality.reports.process import OpenWriter, Write
 
 
 class NoExceptionError(BaseException):

@@ -14,11 +14,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from airquality.drift import Window
-from airquality.kafka_io import Message, Position, Record
-from airquality.report_process import ReportResult
-from airquality.schemas import Reading
-from airquality.settings import Settings
+from airquality.ground.settings import Settings
+from airquality.monitoring.drift import Window
+from airquality.records import Reading
+from airquality.reports.process import ReportResult
+from airquality.stream.kafka_io import Message, Position, Record
 from monitoring_service import StationMonitor
 from tests import stations
 
@@ -73,7 +73,7 @@ class SimulatedKafka:
         return offsets
 
     def as_functions(self) -> dict[str, Any]:
-        """Return what stands in for the functions of ``airquality.kafka_io`` that read."""
+        """Return what stands in for the functions of ``airquality.stream.kafka_io`` that read."""
 
         def read(
             _: Settings, topic: str, partition: int, start: int | None = None, stop: int | None = None

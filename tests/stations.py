@@ -8,8 +8,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from airquality.drift import KINDS, Calibration, Floats, Judge, Performance, Reference, Window
-from airquality.schemas import RAW_COLUMNS, TARGET, Reading
+from airquality.monitoring.drift import KINDS, Calibration, Floats, Judge, Performance, Reference, Window
+from airquality.records import RAW_COLUMNS, TARGET, Reading
 from generate_reference_dataset import History, calibrate_history
 from monitoring_service import StationMonitor
 

@@ -20,10 +20,11 @@ import uvicorn
 from prometheus_client.parser import text_string_to_metric_families
 
 import api_service
-from airquality import features, log, model_registry
-from airquality.errors import Unavailable
-from airquality.model import CARD_FILE, MODEL_FILE, Model
-from airquality.settings import Settings
+from airquality.ground import log
+from airquality.ground.errors import Unavailable
+from airquality.ground.settings import Settings
+from airquality.model import features, registry
+from airquality.model.model import CARD_FILE, MODEL_FILE, Model
 from api_service import RequestError, Service, create_app
 from tests import stations
 from tests.system import free_port, wait_until
@@ -45,7 +46,7 @@ def settings(tmp_path_factory: pytest.TempPathFactory) -> Settings:
     """A registry on sqlite whose champion is version 1, seeded from ``artifacts/``."""
     folder = tmp_path_factory.mktemp("registry")
     chosen = Settings(mlflow_tracking_uri=f"sqlite:///{folder}/mlflow.db", artifacts_dir=ARTIFACTS, model_poll_seconds=0.1)
-    assert model_registry.seed(chosen) == "1"
+    assert registry.seed(chosen) == "1"
     return chosen
 
 
@@ -55,7 +56,7 @@ def other_model(settings: Settings) -> Callable[[str], Settings]:
 
     def make(name: str) -> Settings:
         own = settings.model_copy(update={"model_name": name})
-        model_registry.seed(own)
+        registry.seed(own)
         return own
 
     return make
@@ -63,7 +64,7 @@ def other_model(settings: Settings) -> Callable[[str], Settings]:
 
 @pytest.fixture(scope="module")
 def champion(settings: Settings) -> Model:
-    return model_registry.load(settings).model
+    return registry.load(settings).model
 
 
 @pytest.fixture
@@ -137,14 +138,14 @@ def metrics_of(service: Service) -> dict[tuple[str, ...], float]:
 
 
 def test_it_is_alive_before_it_is_ready_and_says_why_it_is_not(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
-    away, champion_version = threading.Event(), model_registry.champion_version
+    away, champion_version = threading.Event(), registry.champion_version
 
     def answered(asked: Settings) -> str | None:
         if not away.is_set():
             raise Unavailable("the model registry is away for lunch")
         return champion_version(asked)
 
-    monkeypatch.setattr(model_registry, "champion_version", answered)
+    monkeypatch.setattr(registry, "champion_version", answered)
     with running(settings, ready=False) as client:
         wait_until(lambda: "lunch" in client.get("/ready").text, "the reason")
         assert client.get("/health").json() == {"status": "ok"}
@@ -162,7 +163,7 @@ def test_it_is_alive_before_it_is_ready_and_says_why_it_is_not(settings: Setting
 def test_a_registry_without_the_model_says_what_to_run(settings: Settings) -> None:
     service = Service(settings.model_copy(update={"model_name": "nobody's"}))
     service.refresh()
-    assert "python -m airquality.model_registry seed" in service.why_not_ready
+    assert "python -m airquality registry seed" in service.why_not_ready
 
 
 def test_the_version_says_what_the_model_carries(client: Client, champion: Model) -> None:
@@ -389,8 +390,8 @@ def test_a_body_is_read_up_to_its_limit_and_no_further(client: Client) -> None:
 
 def test_the_alias_moves_while_requests_run(other_model: Callable[[str], Settings], rows: np.ndarray) -> None:
     settings = other_model("moved")
-    assert model_registry.register(ARTIFACTS / "train_only", settings, "challenger") == "2"
-    offline = {version: model_registry.load(settings, version).model.predict(rows[:20]).tolist() for version in "12"}
+    assert registry.register(ARTIFACTS / "train_only", settings, "challenger") == "2"
+    offline = {version: registry.load(settings, version).model.predict(rows[:20]).tolist() for version in "12"}
     assert offline["1"] != offline["2"]
     body, seen, stop = body_of(rows[:20]), set(), threading.Event()
 
@@ -409,7 +410,7 @@ def test_the_alias_moves_while_requests_run(other_model: Callable[[str], Setting
         asking = [pool.submit(ask, client.url) for _ in range(3)]
         try:
             wait_until(lambda: seen == {"1"}, "the first version answers", 20)
-            model_registry.promote(settings, "2", "a test")
+            registry.promote(settings, "2", "a test")
             wait_until(lambda: "2" in seen, "the second version answers", 20)
             assert client.get("/version").json()["model_version"] == "2"
             described = samples(client.get("/metrics").text)
@@ -425,7 +426,7 @@ def test_a_request_names_the_version_that_made_it_even_if_another_comes_meanwhil
     predict = Model.predict
 
     def overtaken(model: Model, matrix: np.ndarray) -> np.ndarray:
-        service.serve(model_registry.RegisteredModel(model, "overtaking", "2"))
+        service.serve(registry.RegisteredModel(model, "overtaking", "2"))
         return predict(model, matrix)
 
     monkeypatch.setattr(Model, "predict", overtaken)
@@ -435,7 +436,7 @@ def test_a_request_names_the_version_that_made_it_even_if_another_comes_meanwhil
 
 def test_the_alias_is_asked_for_every_poll_interval(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
     asked: list[float] = []
-    monkeypatch.setattr(model_registry, "champion_version", lambda _: asked.append(time.monotonic()) or "1")
+    monkeypatch.setattr(registry, "champion_version", lambda _: asked.append(time.monotonic()) or "1")
     with running(settings, ready=False):
         wait_until(lambda: len(asked) >= 4, "four polls")
     assert asked[3] - asked[1] >= 1.9 * settings.model_poll_seconds
@@ -470,7 +471,7 @@ def test_a_broken_new_version_leaves_the_old_one_serving(
     service = Service(settings)
     service.refresh()
     before = _booster_folders(settings)
-    model_registry.register(ARTIFACTS, settings, settings.model_alias)
+    registry.register(ARTIFACTS, settings, settings.model_alias)
     [folder] = _booster_folders(settings) - before
     break_it(folder)
     for _ in range(2):
@@ -478,7 +479,7 @@ def test_a_broken_new_version_leaves_the_old_one_serving(
         service.refresh()
         assert "still serving the version before" in caplog.text
         assert service.predict(orjson.dumps({"features": ROW}))["model_version"] == "1"
-    model_registry.register(ARTIFACTS / "train_only", settings, settings.model_alias)
+    registry.register(ARTIFACTS / "train_only", settings, settings.model_alias)
     service.refresh()
     assert service.predict(orjson.dumps({"features": ROW}))["model_version"] == "3"
 
@@ -497,7 +498,7 @@ def test_whatever_ails_the_registry_what_is_served_goes_on(
     def away(_: Settings) -> str:
         raise outage
 
-    monkeypatch.setattr(model_registry, "champion_version", away)
+    monkeypatch.setattr(registry, "champion_version", away)
     service.refresh()
     assert str(outage) in caplog.text
     assert str(outage) in service.why_not_ready
@@ -506,6 +507,6 @@ def test_whatever_ails_the_registry_what_is_served_goes_on(
 
 
 def test_an_alias_that_was_taken_away_leaves_the_old_one_serving(service: Service, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(model_registry, "champion_version", lambda _: None)
+    monkeypatch.setattr(registry, "champion_version", lambda _: None)
     service.refresh()
     assert service.served is not None

@@ -13,17 +13,25 @@ import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
 
+#: The package's floors, lowest first; a module imports from its own floor and from those below.
+FLOORS = {
+    name: floor
+    for floor, names in enumerate(
+        [["ground"], ["records"], ["data", "metrics"], ["model", "monitoring"], ["reports"], ["stream"], ["__main__"]]
+    )
+    for name in names
+}
 DOORS = {"producer", "consumer", "api_service", "generate_reference_dataset"}
 SERVICES = {"feature_buffer", "monitoring_service"}
 #: Folders of code beside the package; nothing in the package may lean on them either.
-FOLDERS = {"training", "dataset", "benchmarks", "deploy", "tests"}
+FOLDERS = {"training", "dataset", "benchmarks", "deploy", "lab", "tests"}
 #: Library: where it may be imported, a file or a folder of the project.
 FENCES = {
-    "kafka": {"airquality/kafka_io.py", "airquality/embedded_kafka.py"},
-    "confluent_kafka": {"airquality/embedded_kafka.py"},
-    "mlflow": {"airquality/model_registry.py", "training"},
-    "evidently": {"airquality/reports.py"},
-    "xgboost": {"airquality/model.py", "training"},
+    "kafka": {"airquality/stream/kafka_io.py", "lab"},
+    "confluent_kafka": {"lab"},
+    "mlflow": {"airquality/model/registry.py", "training"},
+    "evidently": {"airquality/reports/writer.py"},
+    "xgboost": {"airquality/model/model.py", "training"},
     "pickle": set[str](),
     "cPickle": set[str](),
     "cloudpickle": set[str](),
@@ -37,7 +45,7 @@ PROCESS_WIDE = {
     "logging.config.fileConfig",
     "logging.disable",
     "logging.captureWarnings",
-    "airquality.log.configure",
+    "airquality.ground.log.configure",
     "warnings.filterwarnings",
     "warnings.simplefilter",
     "warnings.resetwarnings",
@@ -57,7 +65,13 @@ PROCESS_WIDE = {
     "multiprocessing.set_start_method",
 }
 #: What must run with no service, no network and no heavy library.
-PURE = ("airquality.schemas", "airquality.features", "airquality.drift", "airquality.errors", "feature_buffer")
+PURE = (
+    "airquality.records",
+    "airquality.model.features",
+    "airquality.monitoring.drift",
+    "airquality.ground.errors",
+    "feature_buffer",
+)
 HEAVY = {"kafka", "confluent_kafka", "mlflow", "evidently", "xgboost", "sklearn", "pandas", "fastapi", "requests", "uvicorn"}
 
 
@@ -71,6 +85,11 @@ class Module:
     @property
     def folder(self) -> str:
         return self.path.split("/")[0] if "/" in self.path else ""
+
+    @property
+    def floor(self) -> str:
+        """The room of the package: the folder or module right under ``airquality``, empty elsewhere."""
+        return self.path.removesuffix(".py").split("/")[1] if self.folder == "airquality" else ""
 
     @property
     def name(self) -> str:
@@ -88,6 +107,11 @@ class Module:
                 source = ".".join([*package, *([node.module] if node.module else [])])
                 for alias in node.names:
                     yield alias.asname or alias.name, f"{source}.{alias.name}"
+
+    def sources(self) -> set[str]:
+        """The dotted names imported, in full."""
+        plain = (node for node in ast.walk(self.tree) if isinstance(node, ast.Import))
+        return {alias.name for node in plain for alias in node.names} | {target for _, target in self.imports()}
 
     def imported(self) -> set[str]:
         """The top-level names imported."""
@@ -109,14 +133,27 @@ BESIDE_THE_PACKAGE = {module.name for module in MODULES if not module.folder} | 
 # --- the rules: each names what is wrong with a module ---
 
 
+def climbs_a_floor(module: Module) -> set[str]:
+    """Imports of the package that point to the same floor's neighbours or to a floor above."""
+    floor = FLOORS.get(module.floor)
+    if floor is None:
+        return set()
+    targets = {target for target in module.sources() if target.startswith("airquality.")}
+    return {target for target in targets if not _is_below(target.split(".")[1], module.floor, floor)}
+
+
+def _is_below(name: str, own_floor: str, floor: int) -> bool:
+    return name == own_floor or FLOORS.get(name, floor) < floor
+
+
 def leans_on_its_users(module: Module) -> set[str]:
     """Imports of the package that point back to the doors, the services or the folders beside it."""
     return module.imported() & BESIDE_THE_PACKAGE if module.folder == "airquality" else set()
 
 
 def opens_another_door(module: Module) -> set[str]:
-    """Doors that a door or a service imports; the demo may."""
-    return module.imported() & DOORS - {module.name} if not module.folder and module.name != "demo" else set()
+    """Doors that a door or a service imports."""
+    return module.imported() & DOORS - {module.name} if not module.folder else set()
 
 
 def climbs_a_fence(module: Module) -> set[str]:
@@ -165,7 +202,7 @@ def touched(node: ast.AST, bound: dict[str, str]) -> Iterator[str]:
         yield ".".join([bound.get(first, first), *rest])
 
 
-RULES = (leans_on_its_users, opens_another_door, climbs_a_fence, has_no_subject, acts_at_import)
+RULES = (climbs_a_floor, leans_on_its_users, opens_another_door, climbs_a_fence, has_no_subject, acts_at_import)
 
 
 @pytest.mark.parametrize("rule", RULES, ids=lambda rule: rule.__name__)
@@ -176,19 +213,22 @@ def test_the_rule_holds(rule: Callable[[Module], set[str]]) -> None:
 
 def test_every_kind_of_module_is_looked_at() -> None:
     paths = {module.path for module in MODULES}
-    assert {"feature_buffer.py", "airquality/features.py", "tests/test_architecture.py", "training/train.py"} <= paths
+    assert {"feature_buffer.py", "airquality/model/features.py", "tests/test_architecture.py", "training/train.py"} <= paths
 
 
 @pytest.mark.parametrize(
     ("rule", "path", "source"),
     [
+        (climbs_a_floor, "airquality/ground/x.py", "from airquality.records import Reading"),
+        (climbs_a_floor, "airquality/model/x.py", "from airquality.monitoring import drift"),
+        (climbs_a_floor, "airquality/monitoring/x.py", "import airquality.stream.snapshots"),
         (leans_on_its_users, "airquality/x.py", "import consumer"),
         (leans_on_its_users, "airquality/x.py", "def f():\n    from training.train import main"),
         (leans_on_its_users, "airquality/x.py", "import feature_buffer as fb"),
         (opens_another_door, "consumer.py", "from producer import main"),
         (opens_another_door, "monitoring_service.py", "import api_service"),
         (climbs_a_fence, "consumer.py", "from kafka.errors import KafkaError"),
-        (climbs_a_fence, "airquality/drift.py", "import mlflow.xgboost"),
+        (climbs_a_fence, "airquality/monitoring/drift.py", "import mlflow.xgboost"),
         (climbs_a_fence, "api_service.py", "try:\n    import xgboost as xgb\nexcept ImportError:\n    pass"),
         (climbs_a_fence, "monitoring_service.py", "import evidently"),
         (climbs_a_fence, "training/train.py", "import joblib"),
@@ -197,7 +237,7 @@ def test_every_kind_of_module_is_looked_at() -> None:
         (has_no_subject, "training/helpers/x.py", ""),
         (acts_at_import, "consumer.py", "import logging\nlogging.basicConfig(level='INFO')"),
         (acts_at_import, "consumer.py", "from logging import basicConfig as b\nb()"),
-        (acts_at_import, "consumer.py", "from airquality import log\nlog.configure()"),
+        (acts_at_import, "consumer.py", "from airquality.ground import log\nlog.configure()"),
         (
             acts_at_import,
             "airquality/x.py",
@@ -215,11 +255,14 @@ def test_the_rule_can_be_broken(rule: Callable[[Module], set[str]], path: str, s
 @pytest.mark.parametrize(
     ("path", "source"),
     [
-        ("airquality/x.py", "from airquality import dataset\nfrom airquality.errors import AirQualityError"),
-        ("airquality/kafka_io.py", "import kafka"),
+        (
+            "airquality/model/x.py",
+            "from airquality.data import dataset\nfrom airquality.ground.errors import AirQualityError",
+        ),
+        ("airquality/stream/kafka_io.py", "import kafka"),
         ("training/deep/x.py", "import mlflow, xgboost"),
         ("consumer.py", "import monitoring_service, feature_buffer"),
-        ("demo.py", "import consumer, producer"),
+        ("lab/demo.py", "import consumer, producer"),
         ("tests/test_x.py", "import kafka, evidently, consumer"),
         ("consumer.py", "import logging\ndef main():\n    logging.basicConfig()"),
         ("consumer.py", "import logging\nif __name__ == '__main__':\n    logging.basicConfig()"),

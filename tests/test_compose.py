@@ -13,8 +13,8 @@ from typing import Any
 import pytest
 import yaml
 
-from airquality.embedded_kafka import KAFKA_VERSION
-from airquality.settings import Settings
+from airquality.ground.settings import Settings
+from lab.embedded_kafka import KAFKA_VERSION
 
 ROOT = Path(__file__).resolve().parent.parent
 BASE = yaml.safe_load((ROOT / "docker-compose.yml").read_text())

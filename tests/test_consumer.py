@@ -21,12 +21,12 @@ from numpy.typing import NDArray
 from prometheus_client import CollectorRegistry
 
 import consumer
-from airquality import kafka_io, snapshots
-from airquality.errors import ContractError, InvalidRecord, Unavailable
-from airquality.kafka_io import Message, Poll, Position, Record, TransactionalStream, _Assignment
+from airquality.ground.errors import ContractError, InvalidRecord, Unavailable
+from airquality.ground.settings import Settings
 from airquality.metrics import ConsumerMetrics
-from airquality.schemas import Prediction, isoformat
-from airquality.settings import Settings
+from airquality.records import Prediction, isoformat
+from airquality.stream import kafka_io, snapshots
+from airquality.stream.kafka_io import Message, Poll, Position, Record, TransactionalStream, _Assignment
 from consumer import BACKOFF_SECONDS, POLL_SECONDS, Console, Limits, Stopped, Worker
 from partition_state import Counts, DeadLetter, Note
 from tests.simulated_kafka import Monitors, SimulatedKafka, predicted, reading

@@ -18,10 +18,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from airquality import dataset, features
-from airquality.dataset import Frame
-from airquality.errors import Unavailable, UsageError
-from airquality.schemas import HARD_LIMITS, RAW_COLUMNS, hour_of
+from airquality.data import dataset
+from airquality.data.dataset import Frame
+from airquality.ground.errors import Unavailable, UsageError
+from airquality.ground.files import write_atomically
+from airquality.model import features
+from airquality.records import HARD_LIMITS, RAW_COLUMNS, hour_of
 from dataset.create_dataset import create
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -234,13 +236,13 @@ def test_windows_line_ends_are_accepted(tmp_path: Path, real: Frame) -> None:
 def test_find_takes_the_local_file_first(tmp_path: Path, published: bytes) -> None:
     home = tmp_path / "project" / "dataset"
     for folder in (home, tmp_path / "shared" / "dataset"):
-        dataset.write_atomically(folder / dataset.UCI_NAME, published)
+        write_atomically(folder / dataset.UCI_NAME, published)
     assert dataset.find(home, fetch=not_called) == dataset.DataFile(home / dataset.UCI_NAME, "uci")
 
 
 def test_find_copies_the_shared_file_in(tmp_path: Path, published: bytes) -> None:
     home = tmp_path / "project" / "dataset"
-    dataset.write_atomically(tmp_path / "shared" / "dataset" / dataset.UCI_NAME, published)
+    write_atomically(tmp_path / "shared" / "dataset" / dataset.UCI_NAME, published)
     assert dataset.find(home, fetch=not_called).source == "uci"
     assert (home / dataset.UCI_NAME).read_bytes() == published
 
@@ -264,14 +266,14 @@ def test_find_obeys_a_forced_choice(tmp_path: Path, published: bytes) -> None:
     home = tmp_path / "project" / "dataset"
     with pytest.raises(Unavailable, match="no network"):
         dataset.find(home, "uci", fetch=offline)
-    dataset.write_atomically(home / dataset.UCI_NAME, published)
+    write_atomically(home / dataset.UCI_NAME, published)
     assert dataset.find(home, "simulated", fetch=not_called).source == "simulated"
 
 
 @pytest.mark.parametrize("place", ["project/dataset", "shared/dataset"])
 @pytest.mark.parametrize("choice", ["auto", "uci"])
 def test_find_refuses_a_file_with_the_wrong_checksum(tmp_path: Path, place: str, choice: dataset.Choice) -> None:
-    dataset.write_atomically(tmp_path / place / dataset.UCI_NAME, b"Date;Time\n")
+    write_atomically(tmp_path / place / dataset.UCI_NAME, b"Date;Time\n")
     with pytest.raises(UsageError, match=f"{place}.*Delete it"):
         dataset.find(tmp_path / "project" / "dataset", choice, fetch=not_called)
 
@@ -438,7 +440,7 @@ def create_dataset(*arguments: str, cwd: Path) -> subprocess.CompletedProcess[st
 def copy_of(home: Path, tmp_path: Path) -> Path:
     """Return a dataset folder of its own that a test may damage."""
     for path in [p for p in home.rglob("*") if p.is_file()]:
-        dataset.write_atomically(tmp_path / "dataset" / path.relative_to(home), path.read_bytes())
+        write_atomically(tmp_path / "dataset" / path.relative_to(home), path.read_bytes())
     return tmp_path / "dataset"
 
 
@@ -516,7 +518,7 @@ def test_current_notices_other_data(home: Path, tmp_path: Path, simulated: Frame
 def test_real_data_replaces_simulated_data_and_its_label(home: Path, tmp_path: Path, real: Frame) -> None:
     assert REAL is not None
     copy = copy_of(home, tmp_path)
-    dataset.write_atomically(copy / dataset.UCI_NAME, (REAL / dataset.UCI_NAME).read_bytes())
+    write_atomically(copy / dataset.UCI_NAME, (REAL / dataset.UCI_NAME).read_bytes())
     assert dataset.current(copy).source == "simulated"
     create(copy, "auto")
     assert dataset.current_source(copy) == "uci"
@@ -529,25 +531,10 @@ def test_create_dataset_exit_codes(tmp_path: Path) -> None:
     unavailable = create_dataset("--source", "uci", "--dataset-dir", str(home), cwd=tmp_path)
     assert (unavailable.returncode, unavailable.stdout) == (1, "")
     assert "cannot be downloaded" in unavailable.stderr
-    dataset.write_atomically(home / dataset.UCI_NAME, b"not it")
+    write_atomically(home / dataset.UCI_NAME, b"not it")
     refused = create_dataset("--dataset-dir", str(home), cwd=tmp_path)
     assert (refused.returncode, refused.stdout) == (2, "")
     assert "not the published data set" in refused.stderr
     assert "Traceback" not in refused.stderr + unavailable.stderr
     assert create_dataset("--source", "other", cwd=tmp_path).returncode == 2
     assert "exit status" in create_dataset("--help", cwd=tmp_path).stdout
-
-
-def test_write_atomically_leaves_the_old_file_when_interrupted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    path = tmp_path / "file"
-    dataset.write_atomically(path, b"old")
-    write_bytes = Path.write_bytes
-
-    def write_half(self: Path, content: bytes) -> None:
-        write_bytes(self, content[:1])
-        raise OSError("disk full")
-
-    monkeypatch.setattr(Path, "write_bytes", write_half)
-    with pytest.raises(OSError, match="disk full"):
-        dataset.write_atomically(path, b"new")
-    assert path.read_bytes() == b"old"

@@ -26,7 +26,7 @@ def started(tmp_path: Path) -> Iterator[tuple[subprocess.Popen[bytes], Path]]:
     output = tmp_path / "output.txt"
     with output.open("wb") as file:
         process = subprocess.Popen(
-            [sys.executable, "demo.py"], cwd=PROJECT, env=environment, stdout=file, stderr=subprocess.STDOUT
+            [sys.executable, "-m", "lab.demo"], cwd=PROJECT, env=environment, stdout=file, stderr=subprocess.STDOUT
         )
     yield process, output
     process.kill()

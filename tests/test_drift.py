@@ -15,8 +15,10 @@ from numpy.testing import assert_array_equal
 from scipy.stats import wasserstein_distance
 from sklearn.metrics import mean_absolute_error, r2_score, root_mean_squared_error
 
-from airquality import dataset, drift
-from airquality.drift import (
+from airquality.data import dataset
+from airquality.ground.errors import ContractError, UsageError
+from airquality.monitoring import drift
+from airquality.monitoring.drift import (
     DAILY,
     EXPECTED_COLUMNS,
     KINDS,
@@ -30,8 +32,7 @@ from airquality.drift import (
     calibrate,
     load_judge,
 )
-from airquality.errors import ContractError, UsageError
-from airquality.schemas import RAW_COLUMNS
+from airquality.records import RAW_COLUMNS
 from tests import stations
 
 #: A made-up week on which no verdict is true; about one seed in three gives one.

@@ -14,9 +14,9 @@ import pytest
 from kafka import KafkaAdminClient, KafkaConsumer, KafkaProducer, TopicPartition
 from kafka.admin import NewTopic
 
-from airquality import embedded_kafka
-from airquality.embedded_kafka import Installation, MockBroker, RealBroker
-from airquality.errors import Unavailable, UsageError
+from airquality.ground.errors import Unavailable, UsageError
+from lab import embedded_kafka
+from lab.embedded_kafka import Installation, MockBroker, RealBroker
 
 JAVA_17 = "echo 'openjdk version \"17.0.1\" 2021-10-19' >&2"
 JAVA_11 = "echo 'openjdk version \"11.0.2\" 2019-01-15' >&2"
@@ -218,7 +218,7 @@ def test_the_mock_keeps_what_is_produced_until_it_is_closed() -> None:
 
 
 def command_line(*arguments: str) -> list[str]:
-    return [sys.executable, "-m", "airquality.embedded_kafka", *arguments]
+    return [sys.executable, "-m", "airquality", "broker", *arguments]
 
 
 def test_help_teaches() -> None:
@@ -375,7 +375,7 @@ def test_close_leaves_neither_jvm_nor_temporary_data(installation: Installation)
 
 PARENT = """
 import sys, threading
-from airquality import embedded_kafka
+from lab import embedded_kafka
 broker = embedded_kafka.start("real")
 print(broker.pid, broker.data_dir, flush=True)
 threading.Event().wait()

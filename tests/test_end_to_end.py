@@ -16,12 +16,14 @@ from typing import Any
 import numpy as np
 import pytest
 
-from airquality import dataset, features, kafka_io
-from airquality.dataset import Frame
-from airquality.embedded_kafka import Broker, RealBroker
-from airquality.model import Model
-from airquality.schemas import HISTORY_HOURS, Reading, isoformat
-from airquality.settings import Settings
+from airquality.data import dataset
+from airquality.data.dataset import Frame
+from airquality.ground.settings import Settings
+from airquality.model import features
+from airquality.model.model import Model
+from airquality.records import HISTORY_HOURS, Reading, isoformat
+from airquality.stream import kafka_io
+from lab.embedded_kafka import Broker, RealBroker
 from tests.system import PROJECT, System, free_port, kill, lines, system, wait_until
 
 pytestmark = [pytest.mark.broker, pytest.mark.slow, pytest.mark.timeout(900)]
@@ -53,7 +55,7 @@ def prepared(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
     if not real:
         made.run("training/train.py", "--quick")
     made.run("generate_reference_dataset.py")
-    made.run("-m", "airquality.model_registry", "seed")
+    made.run("-m", "airquality", "registry", "seed")
     return base
 
 

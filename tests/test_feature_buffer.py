@@ -8,9 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from airquality import features
-from airquality.errors import InvalidRecord
-from airquality.schemas import HISTORY_HOURS, RAW_COLUMNS, Reading, isoformat
+from airquality.ground.errors import InvalidRecord
+from airquality.model import features
+from airquality.records import HISTORY_HOURS, RAW_COLUMNS, Reading, isoformat
 from feature_buffer import REMEMBERED_HOURS, FeatureBuffer, Outcome, take_features
 
 MISSING = (math.nan,) * len(RAW_COLUMNS)

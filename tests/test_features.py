@@ -16,10 +16,10 @@ from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from airquality import features
-from airquality.errors import InvalidRecord
-from airquality.features import FAMILIES, NAMES, Family
-from airquality.schemas import HISTORY_HOURS, RAW_COLUMNS, TARGET, Reading, datetime_of
+from airquality.ground.errors import InvalidRecord
+from airquality.model import features
+from airquality.model.features import FAMILIES, NAMES, Family
+from airquality.records import HISTORY_HOURS, RAW_COLUMNS, TARGET, Reading, datetime_of
 from feature_buffer import FeatureBuffer, Outcome, take_features
 
 Floats = NDArray[np.float64]

@@ -16,12 +16,14 @@ import xgboost as xgb
 from numpy.testing import assert_array_equal
 
 import generate_reference_dataset as program
-from airquality import dataset, drift, features
-from airquality.dataset import Frame
-from airquality.drift import DAILY, WEEKLY, Distribution, Performance, load_judge
-from airquality.model import TRAIN_ONLY_DIR, Card, Model, TargetTransform
-from airquality.schemas import RAW_COLUMNS, hour_of, isoformat
-from airquality.settings import Settings
+from airquality.data import dataset
+from airquality.data.dataset import Frame
+from airquality.ground.settings import Settings
+from airquality.model import features
+from airquality.model.model import TRAIN_ONLY_DIR, Card, Model, TargetTransform
+from airquality.monitoring import drift
+from airquality.monitoring.drift import DAILY, WEEKLY, Distribution, Performance, load_judge
+from airquality.records import RAW_COLUMNS, hour_of, isoformat
 from tests import stations
 
 ROOT = Path(__file__).resolve().parent.parent

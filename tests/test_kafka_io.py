@@ -9,11 +9,11 @@ import pytest
 from kafka import KafkaAdminClient, KafkaConsumer, KafkaProducer, TopicPartition
 from kafka.admin import ConfigResource, ConfigResourceType
 
-from airquality import kafka_io
-from airquality.embedded_kafka import Broker
-from airquality.errors import ContractError, Unavailable
-from airquality.kafka_io import Message, Position, TransactionalStream
-from airquality.settings import Settings
+from airquality.ground.errors import ContractError, Unavailable
+from airquality.ground.settings import Settings
+from airquality.stream import kafka_io
+from airquality.stream.kafka_io import Message, Position, TransactionalStream
+from lab.embedded_kafka import Broker
 from tests.system import wait_until
 
 pytestmark = pytest.mark.broker

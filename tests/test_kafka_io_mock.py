@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from contextlib import closing
 
-from airquality import embedded_kafka, kafka_io
-from airquality.kafka_io import Message, Position, TransactionalStream
-from airquality.settings import Settings
+from airquality.ground.settings import Settings
+from airquality.stream import kafka_io
+from airquality.stream.kafka_io import Message, Position, TransactionalStream
+from lab import embedded_kafka
 
 
 def test_what_two_transactions_wrote_is_read_back_whole() -> None:

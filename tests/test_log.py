@@ -11,7 +11,7 @@ from pathlib import Path
 import orjson
 import pytest
 
-from airquality import log
+from airquality.ground import log
 
 
 class Terminal(io.StringIO):

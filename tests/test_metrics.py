@@ -7,7 +7,7 @@ from prometheus_client import REGISTRY, CollectorRegistry, generate_latest
 from prometheus_client.parser import text_string_to_metric_families
 
 from airquality.metrics import ALARMS, INFERENCE_ERRORS, OUTCOMES, REPORT_KINDS, REPORT_RESULTS, ApiMetrics, ConsumerMetrics
-from airquality.schemas import DEAD_LETTER_REASONS
+from airquality.records import DEAD_LETTER_REASONS
 
 #: What the user's dashboards and scrapes rely on, by where it is exposed: sample name and type.
 FIXED_BY_THE_USER = {

@@ -6,9 +6,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from airquality import dataset, features
-from airquality.errors import ContractError
-from airquality.model import CARD_FILE, MODEL_FILE, Model, TargetTransform, golden_rows
+from airquality.data import dataset
+from airquality.ground.errors import ContractError
+from airquality.model import features
+from airquality.model.model import CARD_FILE, MODEL_FILE, Model, TargetTransform, golden_rows
 from training import champion
 from training.protocol import Study
 

@@ -22,12 +22,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from prometheus_client import CollectorRegistry
 
-from airquality.drift import KINDS, Performance, Window
-from airquality.errors import ContractError, UsageError
+from airquality.ground.errors import ContractError, UsageError
+from airquality.ground.settings import Settings
 from airquality.metrics import ConsumerMetrics
-from airquality.report_process import OpenWriter, ReportResult
-from airquality.schemas import Reading, isoformat
-from airquality.settings import Settings
+from airquality.monitoring.drift import KINDS, Performance, Window
+from airquality.records import Reading, isoformat
+from airquality.reports.process import OpenWriter, ReportResult
 from monitoring_service import MAX_BACKLOG, SUMMARY_NAME, MonitoringService, StationMonitor
 from tests import report_writers, stations
 

@@ -13,10 +13,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from airquality import snapshots
-from airquality.errors import ContractError
-from airquality.kafka_io import Message, Position, Record
-from airquality.schemas import DEAD_LETTER_REASONS, HISTORY_HOURS
+from airquality.ground.errors import ContractError
+from airquality.records import DEAD_LETTER_REASONS, HISTORY_HOURS
+from airquality.stream import snapshots
+from airquality.stream.kafka_io import Message, Position, Record
 from feature_buffer import REMEMBERED_HOURS
 from partition_state import Batch, Counts, Note, PartitionState, Predict
 from tests.simulated_kafka import Monitors, SimulatedKafka, predicted, reading

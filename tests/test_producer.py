@@ -20,12 +20,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import producer
-from airquality import dataset, kafka_io
-from airquality.dataset import Frame
-from airquality.embedded_kafka import Broker, MockBroker
-from airquality.errors import Unavailable
-from airquality.schemas import RAW_COLUMNS, Reading, hour_of, parse_reading, values_matrix
-from airquality.settings import Settings
+from airquality.data import dataset
+from airquality.data.dataset import Frame
+from airquality.ground.errors import Unavailable
+from airquality.ground.settings import Settings
+from airquality.records import RAW_COLUMNS, Reading, hour_of, parse_reading, values_matrix
+from airquality.stream import kafka_io
+from lab.embedded_kafka import Broker, MockBroker
 
 ROOT = Path(__file__).resolve().parent.parent
 FIRST = hour_of(dataset.datetime(2005, 2, 5, 3))
@@ -376,7 +377,7 @@ def test_an_unreachable_broker_fails_in_bounded_time_with_its_address(csv_path: 
 # librdkafka's mock cluster makes topics by itself and cannot be asked to.
 ON_MOCK = """
 import sys
-from airquality import kafka_io
+from airquality.stream import kafka_io
 kafka_io.ensure_topics = lambda settings: None
 import producer
 sys.exit(producer.main(sys.argv[1:]))

@@ -8,15 +8,15 @@ from html.parser import HTMLParser
 
 import numpy as np
 
-from airquality import report_pages
-from airquality.drift import Window
-from airquality.report_pages import Entry
+from airquality.monitoring.drift import Window
+from airquality.reports import pages
+from airquality.reports.pages import Entry
 from tests import stations
 
 
 def entry(window: Window, data_source: str = "uci") -> Entry:
     calibration = replace(stations.judge().calibration, data_source=data_source)
-    return f"{window.kind.name}/{window.end_hour}.html", report_pages.sidecar(window, calibration, {}, [], "digest")
+    return f"{window.kind.name}/{window.end_hour}.html", pages.sidecar(window, calibration, {}, [], "digest")
 
 
 def entries(values: np.ndarray, station_id: str = "station_1") -> list[Entry]:
@@ -41,7 +41,7 @@ class Balance(HTMLParser):
 
 def test_pages_are_well_formed_and_need_no_assets() -> None:
     made = entries(stations.values_of(168, seed=6))
-    for page in (report_pages.index(made), *(report_pages.header(document) for _, document in made)):
+    for page in (pages.index(made), *(pages.header(document) for _, document in made)):
         parser = Balance()
         parser.feed(page)
         assert parser.open == []
@@ -51,7 +51,7 @@ def test_pages_are_well_formed_and_need_no_assets() -> None:
 
 def test_every_window_is_listed_newest_first() -> None:
     made = entries(stations.values_of(400, seed=6))
-    page = report_pages.index([*made[5:], *made[:5]])
+    page = pages.index([*made[5:], *made[:5]])
     ends = re.findall(r"<tr><td>\w+<td class='l'><a href='([^']+)'>([^<]+)<", page)
     assert len(ends) == len(made) == 18
     assert [moment for _, moment in ends] == sorted((moment for _, moment in ends), reverse=True)
@@ -61,7 +61,7 @@ def test_every_window_is_listed_newest_first() -> None:
 def test_a_row_tells_the_verdict_the_error_and_the_baseline() -> None:
     values = stations.values_of(24, seed=6)
     made = entries(stations.without(stations.changed(values, {"T": 80.0}), "RH", "CO(GT)"))
-    page = report_pages.index(made)
+    page = pages.index(made)
     assert "data drift: T" in page
     assert "silent: CO(GT), RH" in page
     assert "error not judged" in page
@@ -69,32 +69,32 @@ def test_a_row_tells_the_verdict_the_error_and_the_baseline() -> None:
 
 
 def test_a_window_in_order_says_so() -> None:
-    page = report_pages.index(entries(stations.values_of(24, seed=6)))
+    page = pages.index(entries(stations.values_of(24, seed=6)))
     assert "nothing found" in page
     assert "SIMULATED" not in page
 
 
 def test_one_simulated_window_is_enough_for_the_banner_and_is_named() -> None:
     window = stations.windows_of(stations.values_of(24, seed=6))[0]
-    page = report_pages.index([entry(window, "simulated"), entry(window)])
+    page = pages.index([entry(window, "simulated"), entry(window)])
     assert "SIMULATED DATA" in page
     assert page.count(">simulated</span>") == 1
-    assert "SIMULATED DATA" in report_pages.header(entry(window, "simulated")[1])
+    assert "SIMULATED DATA" in pages.header(entry(window, "simulated")[1])
 
 
 def test_an_index_of_nothing_is_a_page() -> None:
-    assert "No window has closed yet" in report_pages.index([])
+    assert "No window has closed yet" in pages.index([])
 
 
 def test_each_station_and_kind_has_its_chart() -> None:
     made = [*entries(stations.values_of(168, seed=6)), *entries(stations.values_of(24, seed=6), "other")]
-    page = report_pages.index(made)
+    page = pages.index(made)
     assert page.count("<svg") == 3
     assert page.count("<rect") == 9
 
 
 def test_a_long_history_is_cut_and_says_so() -> None:
     window = entry(stations.windows_of(stations.values_of(24, seed=6))[0])
-    page = report_pages.index([window] * 2_003)
+    page = pages.index([window] * 2_003)
     assert page.count("<tr><td>daily") == 2_000
     assert "3 older reports" in page

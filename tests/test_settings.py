@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 from pydantic import ValidationError
 
-from airquality.errors import UsageError
-from airquality.settings import Settings, read_settings
+from airquality.ground.errors import UsageError
+from airquality.ground.settings import Settings, read_settings
 
 
 @pytest.fixture(autouse=True)

@@ -3,8 +3,8 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from airquality import dataset
-from airquality.errors import ContractError
+from airquality.data import dataset
+from airquality.ground.errors import ContractError
 from training import methods
 from training.bench import Bench, Task
 from training.protocol import Study, forward_folds

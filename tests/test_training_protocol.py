@@ -8,11 +8,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 from sklearn.model_selection import KFold
 
-from airquality import dataset, features
-from airquality.dataset import Frame
-from airquality.errors import ContractError
-from airquality.model import Model
-from airquality.schemas import DEVICE_COLUMNS, RAW_COLUMNS, TARGET
+from airquality.data import dataset
+from airquality.data.dataset import Frame
+from airquality.ground.errors import ContractError
+from airquality.model import features
+from airquality.model.model import Model
+from airquality.records import DEVICE_COLUMNS, RAW_COLUMNS, TARGET
 from training import artifacts, calibration, champion, ensembles, inputs, methods, protocol
 from training.bench import Bench
 from training.frozen import Run

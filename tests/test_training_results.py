@@ -9,9 +9,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from airquality import dataset, features
-from airquality.model import TRAIN_ONLY_DIR, Model
-from airquality.model_registry import NOISE_RMSE
+from airquality.data import dataset
+from airquality.model import features
+from airquality.model.model import TRAIN_ONLY_DIR, Model
+from airquality.model.registry import NOISE_RMSE
 from training import champion, figures, frozen
 from training.protocol import METRICS, Study
 from training.results import TITLES, fill, read_metric

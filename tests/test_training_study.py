@@ -9,12 +9,13 @@ import numpy as np
 import pytest
 from skopt.space import Integer
 
-from airquality import dataset, model_registry
-from airquality.dataset import Frame
-from airquality.errors import ContractError
-from airquality.model import TRAIN_ONLY_DIR, Model
-from airquality.schemas import DEVICE_COLUMNS, RAW_COLUMNS
-from airquality.settings import Settings
+from airquality.data import dataset
+from airquality.data.dataset import Frame
+from airquality.ground.errors import ContractError
+from airquality.ground.settings import Settings
+from airquality.model import registry
+from airquality.model.model import TRAIN_ONLY_DIR, Model
+from airquality.records import DEVICE_COLUMNS, RAW_COLUMNS
 from training import bench, champion, explore, final, frozen, methods, search, study
 from training.protocol import METRICS
 
@@ -117,9 +118,9 @@ def test_the_commit_that_froze_the_choices_stands_beside_the_results(opened):
 
 def test_the_challenger_is_the_champion_of_the_study_and_its_card_says_what_the_tables_say(opened):
     _, plan, settings, _ = opened
-    with model_registry.registry(settings) as client:
+    with registry.registry(settings) as client:
         version = client.get_model_version_by_alias(settings.model_name, "challenger").version
-    served = model_registry.load(settings, version).model
+    served = registry.load(settings, version).model
     assert served.hash == Model.load(plan.artifacts_dir).hash
     choices = frozen.read(plan.frozen_path)
     twin = Model.load(plan.artifacts_dir / TRAIN_ONLY_DIR)

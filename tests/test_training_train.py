@@ -5,8 +5,8 @@ import logging
 import numpy as np
 import pytest
 
-from airquality import dataset
-from airquality.model import TRAIN_ONLY_DIR, Model
+from airquality.data import dataset
+from airquality.model.model import TRAIN_ONLY_DIR, Model
 from training import calibration, frozen, train
 
 

@@ -8,9 +8,9 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from airquality import features
-from airquality.dataset import write_atomically
-from airquality.model import TRAIN_ONLY_DIR, Model
+from airquality.ground.files import write_atomically
+from airquality.model import features
+from airquality.model.model import TRAIN_ONLY_DIR, Model
 from training import champion
 from training.protocol import Study
 

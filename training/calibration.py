@@ -21,10 +21,11 @@ if __name__ == "__main__":  # typed as `python training/calibration.py`, from an
 import numpy as np
 from sklearn.utils.parallel import Parallel, delayed
 
-from airquality import dataset, log
-from airquality.errors import AirQualityError, UsageError
-from airquality.schemas import TARGET, isoformat
-from airquality.settings import read_settings
+from airquality.data import dataset
+from airquality.ground import log
+from airquality.ground.errors import AirQualityError, UsageError
+from airquality.ground.settings import read_settings
+from airquality.records import TARGET, isoformat
 from training import champion, frozen
 from training.protocol import Floats, Study
 

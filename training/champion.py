@@ -10,9 +10,9 @@ import numpy as np
 import xgboost as xgb
 from numpy.typing import NDArray
 
-from airquality import features
-from airquality.dataset import Frame
-from airquality.model import Card, Model, TargetTransform
+from airquality.data.dataset import Frame
+from airquality.model import features
+from airquality.model.model import Card, Model, TargetTransform
 from training.protocol import Floats, Rows, Study
 
 #: Set by hand before the study; the study's search starts from here, and has to beat it.

@@ -10,8 +10,8 @@ from typing import Any
 
 from tqdm import tqdm
 
-from airquality import features
-from airquality.model_registry import NOISE_RMSE
+from airquality.model import features
+from airquality.model.registry import NOISE_RMSE
 from training import champion, inputs, search
 from training.bench import Bench
 from training.ensembles import blend

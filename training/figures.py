@@ -12,10 +12,10 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.dates import ConciseDateFormatter
 from matplotlib.figure import Figure
 
-from airquality import features
-from airquality.dataset import write_atomically
-from airquality.model import Model
-from airquality.schemas import WEEKLY_HOURS, datetime_of
+from airquality.ground.files import write_atomically
+from airquality.model import features
+from airquality.model.model import Model
+from airquality.records import WEEKLY_HOURS, datetime_of
 from training.final import Result, Results
 from training.protocol import METRICS, Study
 from training.results import TITLES

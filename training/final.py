@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from airquality.dataset import write_atomically
+from airquality.ground.files import write_atomically
 from training import frozen
 from training.bench import Bench
 from training.explore import described

@@ -10,9 +10,9 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-from airquality import features
-from airquality.dataset import write_atomically
-from airquality.errors import ContractError
+from airquality.ground.errors import ContractError
+from airquality.ground.files import write_atomically
+from airquality.model import features
 from training import inputs
 
 Group = Literal["baseline", "family", "ensemble", "variant", "rows"]

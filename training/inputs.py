@@ -1,6 +1,6 @@
 """What is known when an hour is predicted: the variants of the problem, told through the project's own features.
 
-A variant hides the newest hours of some raw columns and then calls :mod:`airquality.features` on what is left. Nothing
+A variant hides the newest hours of some raw columns and then calls :mod:`airquality.model.features` on what is left. Nothing
 about features is repeated here.
 """
 
@@ -12,9 +12,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from airquality import features
-from airquality.dataset import Frame
-from airquality.schemas import DEVICE_COLUMNS, HISTORY_HOURS, RAW_COLUMNS, TARGET
+from airquality.data.dataset import Frame
+from airquality.model import features
+from airquality.records import DEVICE_COLUMNS, HISTORY_HOURS, RAW_COLUMNS, TARGET
 
 Floats = NDArray[np.float64]
 
@@ -30,7 +30,7 @@ class Inputs:
     hidden_hours: Mapping[str, int]
 
 
-#: The product: CO of hour t is the only thing not known. (Features never read it; see ``airquality.features``.)
+#: The product: CO of hour t is the only thing not known. (Features never read it; see ``airquality.model.features``.)
 ALL = Inputs("all", {})
 VARIANTS = {
     variant.name: variant

@@ -22,7 +22,7 @@ from sklearn.preprocessing import StandardScaler
 from sklearn.svm import SVR
 from xgboost import XGBRegressor
 
-from airquality import features
+from airquality.model import features
 from training import champion
 from training.champion import Examples
 from training.protocol import Fit, Floats, Rows, Study

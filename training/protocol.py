@@ -14,10 +14,10 @@ import numpy as np
 from numpy.typing import NDArray
 from sklearn.model_selection import TimeSeriesSplit
 
-from airquality import dataset
-from airquality.dataset import Frame
-from airquality.errors import ContractError
-from airquality.schemas import DEVICE_COLUMNS, RAW_COLUMNS, TARGET
+from airquality.data import dataset
+from airquality.data.dataset import Frame
+from airquality.ground.errors import ContractError
+from airquality.records import DEVICE_COLUMNS, RAW_COLUMNS, TARGET
 from training import inputs
 from training.inputs import ALL, Inputs
 

@@ -6,7 +6,7 @@ import csv
 import io
 from pathlib import Path
 
-from airquality.dataset import write_atomically
+from airquality.ground.files import write_atomically
 from training.final import Result, Results
 from training.protocol import METRICS
 

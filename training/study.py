@@ -8,10 +8,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from airquality import features, model_registry
-from airquality.dataset import Frame, write_atomically
-from airquality.errors import ContractError
-from airquality.settings import Settings
+from airquality.data.dataset import Frame
+from airquality.ground.errors import ContractError
+from airquality.ground.files import write_atomically
+from airquality.ground.settings import Settings
+from airquality.model import features, registry
 from training import artifacts, figures, final, frozen, results, tracking
 from training.bench import Bench
 from training.explore import Explorer
@@ -93,8 +94,8 @@ def _final(studies: Mapping[str, Study], plan: Plan, settings: Settings, tags: M
         results.fill(MODEL_CARD, headline=headline, runs=results.table(found))
     said = [results.table(found), f"tables in {run_data}/, pictures in {pictures}/, models in {plan.artifacts_dir}/"]
     if plan.register:
-        version = model_registry.register(plan.artifacts_dir, settings, model_registry.CHALLENGER)
-        said.append(f"{settings.model_name} version {version} is {model_registry.CHALLENGER}")
+        version = registry.register(plan.artifacts_dir, settings, registry.CHALLENGER)
+        said.append(f"{settings.model_name} version {version} is {registry.CHALLENGER}")
     return "\n".join(said)
 
 

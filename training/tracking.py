@@ -15,9 +15,9 @@ from typing import Any
 from mlflow import MlflowClient
 from mlflow.entities import Metric, Param, Run
 
-from airquality import model_registry
-from airquality.dataset import write_atomically
-from airquality.settings import Settings
+from airquality.ground.files import write_atomically
+from airquality.ground.settings import Settings
+from airquality.model import registry
 
 EXPERIMENT = "air-quality-training"
 _PARENT_TAG = "mlflow.parentRunId"
@@ -81,8 +81,8 @@ class Tracker:
 @contextmanager
 def tracking(settings: Settings, tags: Mapping[str, str], parent_id: str | None = None) -> Iterator[Tracker]:
     """Yield a tracker under a new parent run, or under ``parent_id`` where the store still has it."""
-    with model_registry.registry(settings) as client:
-        experiment_id = model_registry.experiment(client, settings, EXPERIMENT)
+    with registry.registry(settings) as client:
+        experiment_id = registry.experiment(client, settings, EXPERIMENT)
         known = parent_id and any(
             run.info.run_id == parent_id for run in client.search_runs([experiment_id], max_results=1000)
         )

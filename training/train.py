@@ -16,11 +16,12 @@ from pathlib import Path
 if __name__ == "__main__":  # typed as `python training/train.py`, from any folder
     sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from airquality import dataset, log
-from airquality.dataset import Frame
-from airquality.errors import AirQualityError, ContractError, UsageError
-from airquality.model import Model
-from airquality.settings import Settings, read_settings
+from airquality.data import dataset
+from airquality.data.dataset import Frame
+from airquality.ground import log
+from airquality.ground.errors import AirQualityError, ContractError, UsageError
+from airquality.ground.settings import Settings, read_settings
+from airquality.model.model import Model
 from training import artifacts, frozen
 from training.protocol import Study
 

@@ -1,0 +1,56 @@
+"""The tools an operator types: ``python -m airquality TOOL ...``. Each is imported only when it is asked for."""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+import sys
+from typing import NamedTuple
+
+
+class Tool(NamedTuple):
+    """A tool: the module whose ``main(argv)`` runs it, and what it does in one line."""
+
+    module: str
+    summary: str
+
+
+TOOLS = {
+    "broker": Tool("lab.embedded_kafka", "start a single-node Apache Kafka on this machine"),
+    "topics": Tool("airquality.stream.kafka_io", "create the topics where they are missing"),
+    "registry": Tool("airquality.model.registry", "seed the model registry; list, promote and roll back versions"),
+}
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run one tool; 0 done, 1 failure, 2 usage."""
+    arguments = sys.argv[1:] if argv is None else argv
+    if not arguments or arguments[0] in ("-h", "--help"):
+        print(usage())
+        return 0
+    name, *rest = arguments
+    tool = installed().get(name)
+    if tool is None:
+        print(f"python -m airquality: there is no tool {name!r}\n\n{usage()}", file=sys.stderr)
+        return 2
+    return int(importlib.import_module(tool.module).main(rest))
+
+
+def installed() -> dict[str, Tool]:
+    """Return the tools whose code is here: images hold only what runs in them."""
+    return {name: tool for name, tool in TOOLS.items() if _is_here(tool.module)}
+
+
+def _is_here(module: str) -> bool:
+    package = module.partition(".")[0]
+    return importlib.util.find_spec(package) is not None and importlib.util.find_spec(module) is not None
+
+
+def usage() -> str:
+    """Return the list of the tools that are here."""
+    lines = (f"  {name:<10} {tool.summary}" for name, tool in installed().items())
+    return "\n".join(["usage: python -m airquality TOOL [--help] ...", "", "tools:", *lines])
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,1 @@
+"""The data set: the real one, and a simulator of the same format."""

@@ -1,0 +1,41 @@
+"""The one taxonomy of failures, and what each means for the process that meets it."""
+
+from __future__ import annotations
+
+#: A message may quote a record, and must fit the headers of its dead letter however large that record is.
+MAX_MESSAGE_CHARACTERS = 500
+
+
+class AirQualityError(Exception):
+    """A failure this system knows by name.
+
+    ``retriable`` says whether waiting can help: the consumer backs off and keeps its place on a retriable
+    error, dead-letters an :class:`InvalidRecord`, and lets anything else end the process.
+    """
+
+    retriable = False
+
+
+class InvalidRecord(AirQualityError):
+    """A record that cannot enter the stream: it goes to the dead-letter topic with its ``reason``.
+
+    ``reason`` is one of :data:`airquality.records.DEAD_LETTER_REASONS`.
+    """
+
+    def __init__(self, reason: str, message: str) -> None:
+        super().__init__(message[:MAX_MESSAGE_CHARACTERS])
+        self.reason = reason
+
+
+class Unavailable(AirQualityError):
+    """A service this process needs does not answer now; the same call may succeed later."""
+
+    retriable = True
+
+
+class UsageError(AirQualityError):
+    """What the user asked for cannot be done as asked; the message says what to do instead (exit code 2)."""
+
+
+class ContractError(AirQualityError):
+    """Two parts of the system disagree on names, order, hashes or counts: stop before publishing anything."""

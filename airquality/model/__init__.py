@@ -1,0 +1,1 @@
+"""Features, the model, the registry, the service's client."""

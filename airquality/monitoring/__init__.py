@@ -1,0 +1,1 @@
+"""Windows, statistics, calibration."""

@@ -1,0 +1,258 @@
+"""The records on the wire: what a reading and a prediction are, how they are parsed, and what is refused.
+
+Hours are integers: whole hours since 1970-01-01T00:00 in the station's own local time, without a time zone,
+because that is what the data set records. Arithmetic on them is exact and a lag of 24 means 24 hours.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import reprlib
+import zlib
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any
+
+import numpy as np
+import orjson
+from numpy.typing import NDArray
+
+from airquality.ground.errors import InvalidRecord
+
+TARGET = "CO(GT)"
+#: Columns of a raw record in the data set's order. Units: CO mg/m3, C6H6, NMHC and NO2 ug/m3, NOx ppb, T deg C, RH %,
+#: AH g/m3, PT08.* sensor resistance (arbitrary units). Source: UCI data set 360.
+RAW_COLUMNS = (
+    TARGET,
+    "PT08.S1(CO)",
+    "NMHC(GT)",
+    "C6H6(GT)",
+    "PT08.S2(NMHC)",
+    "NOx(GT)",
+    "PT08.S3(NOx)",
+    "NO2(GT)",
+    "PT08.S4(NO2)",
+    "PT08.S5(O3)",
+    "T",
+    "RH",
+    "AH",
+)
+#: The nine columns the device itself measures, as opposed to the reference analysers beside it.
+DEVICE_COLUMNS = (
+    "PT08.S1(CO)",
+    "PT08.S2(NMHC)",
+    "PT08.S3(NOx)",
+    "PT08.S4(NO2)",
+    "PT08.S5(O3)",
+    "C6H6(GT)",
+    "T",
+    "RH",
+    "AH",
+)
+#: The data set's marker for a missing value; accepted on the wire beside null.
+MISSING_MARKER = -200.0
+#: What no such instrument can report, inclusive bounds. Outside is a dead letter; odd but possible is an alarm's business.
+HARD_LIMITS: dict[str, tuple[float, float]] = {
+    TARGET: (0.0, 500.0),
+    "PT08.S1(CO)": (0.0, 20_000.0),
+    "NMHC(GT)": (0.0, 50_000.0),
+    "C6H6(GT)": (0.0, 5_000.0),
+    "PT08.S2(NMHC)": (0.0, 20_000.0),
+    "NOx(GT)": (0.0, 20_000.0),
+    "PT08.S3(NOx)": (0.0, 20_000.0),
+    "NO2(GT)": (0.0, 20_000.0),
+    "PT08.S4(NO2)": (0.0, 20_000.0),
+    "PT08.S5(O3)": (0.0, 20_000.0),
+    "T": (-90.0, 70.0),
+    "RH": (0.0, 105.0),
+    "AH": (0.0, 100.0),
+}
+#: What may be a Kafka key, a file name and part of a message everywhere.
+MAX_STATION_ID_BYTES = 255
+#: The closed set of reasons a record is dead-lettered for: the first three by what it holds (of several faults the first
+#: one in the order of the columns counts), the last two by what was accepted before it.
+DEAD_LETTER_REASONS = ("malformed", "not_finite", "out_of_range", "conflict", "late")
+
+HISTORY_HOURS = 168
+DAILY_HOURS = 24
+WEEKLY_HOURS = 168
+
+_EPOCH = datetime(1970, 1, 1)
+_LIMITS = tuple((name, *HARD_LIMITS[name]) for name in RAW_COLUMNS)
+
+
+def hour_of(moment: datetime) -> int:
+    """Return the whole hours since 1970-01-01T00:00 of a naive, station-local ``moment`` on the hour.
+
+    Raises:
+        ValueError: ``moment`` carries a time zone or is not on the hour.
+
+    >>> hour_of(datetime(1970, 1, 2, 3))
+    27
+    """
+    if moment.tzinfo is not None:
+        raise ValueError(f"{moment.isoformat()} carries a time zone; station-local time without one is expected")
+    hour, rest = divmod(moment - _EPOCH, timedelta(hours=1))
+    if rest:
+        raise ValueError(f"{moment.isoformat()} is not on the hour")
+    return hour
+
+
+def datetime_of(hour: int) -> datetime:
+    """Return the naive, station-local datetime of ``hour``; the inverse of :func:`hour_of`."""
+    return _EPOCH + timedelta(hours=hour)
+
+
+def isoformat(hour: int) -> str:
+    """Return ``hour`` as it stands in records.
+
+    >>> isoformat(27)
+    '1970-01-02T03:00:00'
+    """
+    return datetime_of(hour).isoformat()
+
+
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """One hour of one station: ``values`` follows :data:`RAW_COLUMNS`, NaN where nothing was measured."""
+
+    station_id: str
+    hour: int
+    values: tuple[float, ...]
+
+    @property
+    def actual(self) -> float:
+        """The measured CO(GT) of this hour in mg/m3, NaN if missing. Truth: never an input to this hour's prediction."""
+        return self.values[0]
+
+    def digest(self) -> int:
+        """Return a non-zero 32-bit checksum of the values, by which a repeated hour is told from a contradicted one."""
+        return zlib.crc32(np.array(self.values, dtype="<f8").tobytes()) or 1
+
+    def to_bytes(self) -> bytes:
+        """Return the raw record's JSON value; missing is null."""
+        record: dict[str, Any] = {"station_id": self.station_id, "DateTime": isoformat(self.hour)}
+        record.update(zip(RAW_COLUMNS, (None if math.isnan(v) else v for v in self.values), strict=True))
+        return orjson.dumps(record)
+
+
+@dataclass(frozen=True, slots=True)
+class Prediction:
+    """One committed prediction in mg/m3, with the truth of its hour (NaN if missing) and where its row came from."""
+
+    station_id: str
+    hour: int
+    prediction: float
+    actual: float
+    model_version: str
+    source_partition: int
+    source_offset: int
+
+    def to_bytes(self) -> bytes:
+        """Return the prediction record's JSON value; a missing truth is null."""
+        return orjson.dumps(
+            {
+                "station_id": self.station_id,
+                "DateTime": isoformat(self.hour),
+                "prediction": self.prediction,
+                "actual": None if math.isnan(self.actual) else self.actual,
+                "model_version": self.model_version,
+                "source_partition": self.source_partition,
+                "source_offset": self.source_offset,
+            }
+        )
+
+    @classmethod
+    def from_bytes(cls, value: bytes) -> Prediction:
+        """Return the prediction a record of the prediction topic holds; raises ``KeyError``/``ValueError`` if it is none."""
+        record = orjson.loads(value)
+        actual = record["actual"]
+        return cls(
+            station_id=record["station_id"],
+            hour=hour_of(datetime.fromisoformat(record["DateTime"])),
+            prediction=record["prediction"],
+            actual=math.nan if actual is None else actual,
+            model_version=record["model_version"],
+            source_partition=record["source_partition"],
+            source_offset=record["source_offset"],
+        )
+
+
+def parse_reading(key: bytes | None, value: bytes | None) -> Reading:
+    """Parse one raw record at the edge of the system.
+
+    Args:
+        key: The record's key; where present it must equal ``station_id``, or order within a station is not guaranteed.
+        value: JSON as DESIGN section 3 describes it. Fields it does not know are ignored.
+
+    Raises:
+        InvalidRecord: with reason ``malformed``, ``not_finite`` or ``out_of_range``.
+    """
+    record = _json_object(value)
+    station_id = _parse_station_id(record.get("station_id"), key)
+    absent = [name for name in RAW_COLUMNS if name not in record]
+    if absent:
+        raise InvalidRecord("malformed", f"columns absent (missing values are null): {', '.join(absent)}")
+    hour = _parse_hour(record.get("DateTime"))
+    return Reading(station_id, hour, tuple(_parse_value(record[n], n, low, high) for n, low, high in _LIMITS))
+
+
+def _json_object(value: bytes | None) -> dict[str, Any]:
+    if value is None:
+        raise InvalidRecord("malformed", "the record has no value")
+    try:
+        record = orjson.loads(value)
+    except orjson.JSONDecodeError:
+        record = _lenient_json(value)
+    if not isinstance(record, dict):
+        raise InvalidRecord("malformed", f"a JSON object is expected, not {type(record).__name__}")
+    return record
+
+
+def _lenient_json(value: bytes) -> Any:
+    """Parse what strict JSON refuses but Python writes, bare NaN and Infinity, so that each is refused by name."""
+    try:
+        return json.loads(value)
+    except (ValueError, RecursionError) as error:
+        raise InvalidRecord("malformed", f"not JSON: {error}") from error
+
+
+def _parse_station_id(station_id: object, key: bytes | None) -> str:
+    if not isinstance(station_id, str):
+        raise InvalidRecord("malformed", f"station_id must be a string, not {reprlib.repr(station_id)}")
+    try:
+        name = station_id.encode()
+    except UnicodeEncodeError as error:  # a lone surrogate: JSON can spell it, no key can hold it
+        raise InvalidRecord("malformed", f"station_id {station_id!r}: {error}") from error
+    if not 0 < len(name) <= MAX_STATION_ID_BYTES:
+        raise InvalidRecord("malformed", f"station_id must be of 1 to {MAX_STATION_ID_BYTES} bytes, not {len(name)}")
+    if key is not None and key != name:
+        raise InvalidRecord("malformed", f"record key {key!r} is not its station_id {station_id!r}")
+    return station_id
+
+
+def _parse_hour(text: object) -> int:
+    if not isinstance(text, str):
+        raise InvalidRecord("malformed", f"DateTime must be text such as 2005-02-05T03:00:00, not {reprlib.repr(text)}")
+    try:
+        return hour_of(datetime.fromisoformat(text))
+    except ValueError as error:
+        raise InvalidRecord("malformed", f"DateTime {text!r}: {error}") from error
+
+
+def _parse_value(value: object, name: str, low: float, high: float) -> float:
+    if value is None or value == MISSING_MARKER:
+        return math.nan
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        raise InvalidRecord("malformed", f"{name} must be a number or null, not {reprlib.repr(value)}")
+    if isinstance(value, float) and not math.isfinite(value):
+        raise InvalidRecord("not_finite", f"{name} is {value}")
+    if not low <= value <= high:
+        raise InvalidRecord("out_of_range", f"{name} = {value} lies outside [{low}, {high}]")
+    return float(value)
+
+
+def values_matrix(readings: list[Reading]) -> NDArray[np.float64]:
+    """Return the readings' values, shape ``(len(readings), len(RAW_COLUMNS))``."""
+    return np.array([reading.values for reading in readings], dtype=np.float64).reshape(-1, len(RAW_COLUMNS))

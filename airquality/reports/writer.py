@@ -1,0 +1,216 @@
+"""Write the report of one window: Evidently's plots under our own verdict. The only module that imports Evidently.
+
+Evidently is given only what it can digest, because one silent column or a missing truth would otherwise cost the whole
+report; what is left out is said on the page. Its own verdicts rest on thresholds that flag nearly every day of this
+data, so they are not shown: its p-values are evidence, the verdict is :mod:`airquality.monitoring.drift`'s.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import hashlib
+import json
+import re
+import warnings
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+import numpy as np
+import pandas as pd
+
+from airquality.ground.errors import ContractError
+from airquality.ground.files import write_atomically
+from airquality.monitoring.drift import JUDGED_COLUMNS, KINDS, MIN_TRUTHS, Floats, Judge, Window
+from airquality.records import RAW_COLUMNS, TARGET, datetime_of
+from airquality.reports import pages
+
+with warnings.catch_warnings():
+    warnings.simplefilter("ignore")  # deprecations among its own dependencies
+    from evidently import DataDefinition, Dataset, Regression, Report
+    from evidently.metrics import MAE, RMSE, R2Score, ValueDrift
+
+#: Raised when the same window would give another page, so that reports on disk are made anew.
+_LAYOUT = 1
+_PREDICTION = "prediction"
+_OWN_VERDICT = re.compile(r"Data drift (?:not )?detected\. Drift detection method: K-S p_value\. Drift score: [-+.\de]+")
+#: Titles that would read as a verdict, and an axis that stretches every window to 150 steps without saying so.
+_WORDING = {
+    "Drift in column": "Distribution of",
+    '"DATA DRIFT"': '"IN THE ORDER OF TIME"',
+    '"DATA DISTRIBUTION"': '"DISTRIBUTION"',
+    '"Index binned"': '"first to last hour of the window, as 150 steps"',
+}
+_RANDOM_ID = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}")
+
+
+class ReportWriter:
+    """Write reports, their sidecars and the index under one folder; several processes may write under the same one."""
+
+    def __init__(self, reports_dir: Path, judge: Judge) -> None:
+        self._reports_dir = reports_dir
+        self._calibration = judge.calibration
+        self._reference = _table(judge.reference.values, judge.reference.predictions)
+        basis = json.dumps([_LAYOUT, judge.calibration.to_json(), judge.reference.digest()])
+        self._basis = hashlib.sha256(basis.encode()).hexdigest()
+        self._sidecars: dict[Path, tuple[int, pages.Sidecar]] = {}  # by path, with the time it was written
+
+    def write(self, window: Window) -> Path:
+        """Write the report of ``window``, unless the very same one is there already, and return the HTML's path."""
+        digest = hashlib.sha256(f"{self._basis} {window.digest()}".encode()).hexdigest()
+        with self._locked():
+            path = self._path(window)
+            if _has(path, digest):
+                self._write_index()
+                return path
+        page, document = self._render(window, digest)
+        with self._locked():
+            path = self._path(window)
+            write_atomically(path, page.encode())
+            write_atomically(path.with_suffix(".json"), json.dumps(document, indent=1).encode())
+            self._write_index()
+        return path
+
+    def _render(self, window: Window, digest: str) -> tuple[str, dict[str, Any]]:
+        columns, left_out = plan(window)
+        page, ks_p_values = _evidence(self._reference, _table(window.values, window.predictions), columns, window)
+        document = pages.sidecar(window, self._calibration, ks_p_values, left_out, digest)
+        return _with_header(page, pages.header(document)), document
+
+    @contextlib.contextmanager
+    def _locked(self) -> Iterator[None]:
+        self._reports_dir.mkdir(parents=True, exist_ok=True)
+        with (self._reports_dir / ".lock").open("w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            yield
+
+    def _path(self, window: Window) -> Path:
+        """Return where the report goes: in its kind's folder, and there in its station's once there is a second station."""
+        folder = self._reports_dir / window.kind.name
+        if self._has_others(window.station_id):
+            self._part_stations()
+            folder /= folder_name(window.station_id)
+        return folder / f"{window.kind.name}_{datetime_of(window.end_hour):%Y%m%d_%H%M%S}.html"
+
+    def _has_others(self, station_id: str) -> bool:
+        folders = [self._reports_dir / kind.name for kind in KINDS]
+        if any(child.is_dir() for folder in folders if folder.exists() for child in folder.iterdir()):
+            return True
+        flat = next((path for folder in folders for path in folder.glob("*.json")), None)
+        return flat is not None and json.loads(flat.read_bytes())["station_id"] != station_id
+
+    def _part_stations(self) -> None:
+        """Move the files of the first station, which lie flat, into its own folder."""
+        for kind in KINDS:
+            for path in sorted((self._reports_dir / kind.name).glob("*.json")):
+                own = path.parent / folder_name(json.loads(path.read_bytes())["station_id"])
+                own.mkdir(exist_ok=True)
+                path.with_suffix(".html").replace(own / path.with_suffix(".html").name)
+                path.replace(own / path.name)
+
+    def _write_index(self) -> None:
+        found: dict[Path, tuple[int, pages.Sidecar]] = {}
+        for path in (path for kind in KINDS for path in (self._reports_dir / kind.name).rglob("*.json")):
+            written = path.stat().st_mtime_ns
+            known = self._sidecars.get(path)
+            found[path] = known if known and known[0] == written else (written, json.loads(path.read_bytes()))
+        self._sidecars = found
+        links = (
+            (quote(path.with_suffix(".html").relative_to(self._reports_dir).as_posix()), found[path][1]) for path in found
+        )
+        write_atomically(self._reports_dir / "index.html", pages.index(links).encode())
+
+
+def folder_name(station_id: str) -> str:
+    """Return a folder name for ``station_id`` that cannot lead elsewhere; distinct stations get distinct names.
+
+    >>> folder_name("station_1"), folder_name("../x"), folder_name("..")
+    ('station_1', '..%2Fx', '%2E%2E')
+    """
+    name = quote(station_id, safe="")
+    if not name.strip("."):
+        name = name.replace(".", "%2E")
+    return name if len(name) <= 200 else hashlib.sha256(station_id.encode()).hexdigest()
+
+
+def _has(path: Path, digest: str) -> bool:
+    beside = path.with_suffix(".json")
+    return path.exists() and beside.exists() and json.loads(beside.read_bytes()).get("digest") == digest
+
+
+def plan(window: Window) -> tuple[list[str], list[tuple[str, str]]]:
+    """Return the columns whose distribution is drawn, and (what, why) of everything that is left out of the plots."""
+    seen = dict(zip(RAW_COLUMNS, (~np.isnan(window.values)).sum(axis=0).tolist(), strict=True))
+    columns = [name for name in JUDGED_COLUMNS if seen[name]]
+    left_out = [(name, "no value in this window") for name in JUDGED_COLUMNS if not seen[name]]
+    n_truths = window.verdict.performance.n
+    if window.verdict.too_few_truths:
+        left_out.append(
+            ("RMSE, MAE and R²", f"{n_truths} measured {TARGET} in this window, at least {MIN_TRUTHS} are needed")
+        )
+    return columns, left_out
+
+
+def _table(values: Floats, predictions: Floats) -> pd.DataFrame:
+    table = pd.DataFrame(values, columns=list(RAW_COLUMNS), dtype=np.float64)
+    table[_PREDICTION] = predictions
+    return table
+
+
+def _evidence(
+    reference: pd.DataFrame, current: pd.DataFrame, columns: Sequence[str], window: Window
+) -> tuple[str, dict[str, float]]:
+    """Return Evidently's page and the KS p-value of each drawn column."""
+    drawn = [*columns, _PREDICTION]
+    metrics: list[Any] = [ValueDrift(column=name, method="ks") for name in drawn]
+    regression = None
+    if not window.verdict.too_few_truths:
+        metrics += [RMSE(), MAE(error_distr=False), R2Score()]  # the errors' distribution once
+        regression = [Regression(target=TARGET, prediction=_PREDICTION)]
+        drawn.append(TARGET)
+    definition = DataDefinition(numerical_columns=drawn, regression=regression)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # R2 of an hour of the day that occurs once, and the like
+        snapshot = Report(metrics, include_tests=False).run(
+            current_data=Dataset.from_pandas(current[drawn], data_definition=definition),
+            reference_data=Dataset.from_pandas(reference[drawn], data_definition=definition),
+            timestamp=datetime_of(window.end_hour),
+        )
+        page = snapshot.get_html_str(as_iframe=False)
+    p_values = _ks_p_values(snapshot.dict())
+    return _as_evidence(page, list(p_values.values())), p_values
+
+
+def _ks_p_values(result: Mapping[str, Any]) -> dict[str, float]:
+    drifts = (metric for metric in result["metrics"] if metric["config"]["type"].endswith(":ValueDrift"))
+    return {metric["config"]["column"]: float(metric["value"]) for metric in drifts}
+
+
+def _as_evidence(page: str, p_values: Sequence[float]) -> str:
+    """Replace Evidently's own verdicts by their p-value, and its random ids by running numbers: same window, same bytes.
+
+    Args:
+        page: Evidently's page, which holds one verdict per column.
+        p_values: In the order of the columns on the page.
+    """
+    before, start, rest = page.partition("<script>\n    var metric_")
+    widgets, end, after = rest.partition("</script>")  # the rest of the page, 95 % of it, is fonts and code
+    if len(_OWN_VERDICT.findall(widgets)) != len(p_values):
+        raise ContractError("Evidently's page does not hold one verdict per column: its wording has changed")
+    texts = (f"Kolmogorov-Smirnov p-value {pages.p_value(p)} (evidence; the verdict is above)" for p in p_values)
+    widgets = _OWN_VERDICT.sub(lambda _: next(texts), widgets)
+    for theirs, ours in _WORDING.items():
+        widgets = widgets.replace(theirs, ours)
+    numbers: dict[str, str] = {}
+    widgets = _RANDOM_ID.sub(lambda match: numbers.setdefault(match[0], f"{len(numbers):032x}"), widgets)
+    page_id = rest[:32]
+    return f"{before}{start}{widgets}{end}{after}".replace(page_id, "0" * 32)
+
+
+def _with_header(page: str, header: str) -> str:
+    before, body, after = page.partition("<body>")
+    if not body:
+        raise ContractError("no <body> on Evidently's page: its template has changed")
+    return f"{before}{body}{header}{after}"

@@ -1,0 +1,64 @@
+"""What Prometheus, and Grafana where it is the real one, say about the running stack."""
+
+from __future__ import annotations
+
+import base64
+import json
+import urllib.error
+import urllib.parse
+import urllib.request
+from pathlib import Path
+from typing import Any
+
+from lab.containers.stack import Failed, fetch
+
+PROMETHEUS = "http://localhost:9090"
+GRAFANA = "http://localhost:3000"
+
+
+def query(expression: str) -> list[dict[str, Any]]:
+    """Return the samples of an instant query; NaN is no data."""
+    body = fetch(f"{PROMETHEUS}/api/v1/query?{urllib.parse.urlencode({'query': expression})}")
+    if body is None:
+        raise Failed(f"Prometheus refuses {expression!r}")
+    return [sample for sample in json.loads(body)["data"]["result"] if sample["value"][1] != "NaN"]
+
+
+def value(expression: str) -> float:
+    """Return the largest sample of an instant query, NaN-free; 0 if there is none."""
+    return max((float(sample["value"][1]) for sample in query(expression)), default=0.0)
+
+
+def targets() -> dict[str, str]:
+    """Return the health of each scrape target, by job and host."""
+    found = json.loads(fetch(f"{PROMETHEUS}/api/v1/targets") or "{}")["data"]["activeTargets"]
+    return {f"{t['labels']['job']} {t['labels']['instance'].split(':')[0]}": t["health"] for t in found}
+
+
+def firing() -> set[str]:
+    """Return the names of the alerts that fire."""
+    found = json.loads(fetch(f"{PROMETHEUS}/api/v1/alerts") or "{}")["data"]["alerts"]
+    return {alert["labels"]["alertname"] for alert in found if alert["state"] == "firing"}
+
+
+def panel_expressions(tree: Path) -> dict[str, str]:
+    """Return every expression of every panel of every dashboard, and the title of its panel."""
+    return {
+        target["expr"]: panel["title"]
+        for file in sorted((tree / "grafana" / "dashboards").glob("*.json"))
+        for panel in json.loads(file.read_text())["panels"]
+        for target in panel["targets"]
+    }
+
+
+def grafana_dashboard(uid: str) -> dict[str, Any] | None:
+    """Return the dashboard as the real Grafana provisioned it; None where a stand-in answers in Grafana's place."""
+    request = urllib.request.Request(f"{GRAFANA}/api/dashboards/uid/{uid}")
+    request.add_header("Authorization", "Basic " + base64.b64encode(b"admin:admin").decode())
+    try:
+        with urllib.request.urlopen(request, timeout=10) as answer:
+            return dict(json.load(answer)["dashboard"])
+    except urllib.error.HTTPError as error:
+        if error.code == 501:
+            return None
+        raise Failed(f"Grafana answers {error.code} for dashboard {uid}") from error

@@ -1,0 +1,155 @@
+"""One running copy of the stack: a tree of its own, a compose project of its own, the unmodified files."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, TypeVar
+
+ROLES = ("api", "producer", "consumer", "mlflow")
+SOURCE = Path(__file__).resolve().parent.parent.parent
+PROJECT = "air-quality-e2e"
+ONE_SHOT = {"kafka-init", "model-init", "producer"}
+
+T = TypeVar("T")
+
+
+class Failed(Exception):
+    """A promise the stack did not keep."""
+
+
+def check(kept: object, promise: str) -> None:
+    """Say that a promise was kept, or raise :class:`Failed`."""
+    if not kept:
+        raise Failed(promise)
+    print(f"  ok  {promise}", flush=True)
+
+
+def wait_for(what: str, look: Callable[[], T | None], seconds: float) -> T:
+    """Return the first true answer of ``look``; raise :class:`Failed` with its last answer after ``seconds``."""
+    deadline = time.monotonic() + seconds
+    while True:
+        answer = look()
+        if answer:
+            return answer
+        if time.monotonic() > deadline:
+            raise Failed(f"{what}: not within {seconds:.0f} s")
+        time.sleep(1)
+
+
+def fetch(url: str) -> str | None:
+    """Return the body behind ``url``, None while nobody answers with success."""
+    try:
+        with urllib.request.urlopen(url, timeout=10) as answer:
+            return str(answer.read().decode())
+    except (urllib.error.URLError, ConnectionError, TimeoutError):
+        return None
+
+
+def in_image(role: str, script: str) -> str:
+    """Return what a shell script prints in a fresh container of one of the project's images."""
+    command = ["docker", "run", "--rm", "--entrypoint", "sh", f"air-quality-{role}", "-c", script]
+    return subprocess.run(command, check=True, capture_output=True, text=True).stdout.strip()
+
+
+def copy_tree(target: Path) -> None:
+    """Copy what a fresh clone with the data set would hold, so that nobody's reports and volumes are touched."""
+    listed = ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"]
+    names = subprocess.run(listed, cwd=SOURCE, check=True, capture_output=True, text=True).stdout.split("\0")
+    data = ["dataset/AirQualityUCI.csv", "dataset/source.json"]
+    for name in [*filter(None, names), *data]:
+        if (SOURCE / name).is_file():
+            (target / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy2(SOURCE / name, target / name)
+
+
+class Stack:
+    """Compose commands on the copy in ``tree``."""
+
+    def __init__(self, tree: Path) -> None:
+        self.tree = tree
+        self._command = os.environ.get(
+            "COMPOSE", "docker-compose" if shutil.which("docker-compose") else "docker compose"
+        ).split()
+
+    def compose(self, *arguments: str, **environment: str) -> str:
+        """Run one compose command and return its output; raises :class:`Failed` with that output if it fails."""
+        done = subprocess.run(
+            [*self._command, *arguments],
+            cwd=self.tree,
+            env={**os.environ, "COMPOSE_PROJECT_NAME": PROJECT, **environment},
+            text=True,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+        )
+        if done.returncode:
+            raise Failed(f"{' '.join(arguments)} exited with {done.returncode}: {done.stdout[-2000:]}")
+        return done.stdout
+
+    def up(self, *profiles: str, **environment: str) -> float:
+        """Start the stack and return the seconds until everything that runs on is healthy."""
+        started = time.monotonic()
+        self.compose(*(f"--profile={name}" for name in profiles), "up", "-d", **environment)
+        wait_for("all services healthy", self.all_healthy, 180)
+        return time.monotonic() - started
+
+    def down(self, *options: str) -> None:
+        """Stop and remove the containers of every profile."""
+        self.compose("--profile=stream", "--profile=alerting", "down", *options)
+
+    def all_healthy(self) -> bool:
+        """Return whether every long-running container is healthy and every one-shot job has not failed."""
+        states = self.states()
+        fine = ("running", "exited 0")
+        return bool(states) and all(
+            state in fine if name in ONE_SHOT else state == "healthy" for name, state in states.items()
+        )
+
+    def states(self) -> dict[str, str]:
+        """Return each service's health, or what its container is doing (``exited 0``) where it has no health check."""
+        found = {}
+        for container in self._containers():
+            state = container["State"]
+            health = state.get("Health", {}).get("Status")
+            name = container["Config"]["Labels"]["com.docker.compose.service"]
+            found[name] = health or (f"exited {state['ExitCode']}" if state["Status"] == "exited" else state["Status"])
+        return found
+
+    def image_sizes(self) -> dict[str, int]:
+        """Return the uncompressed megabytes of each image this project builds."""
+        out = subprocess.run(
+            ["docker", "image", "inspect", *(f"air-quality-{role}" for role in ROLES)],
+            check=True,
+            capture_output=True,
+            text=True,
+        ).stdout
+        return {image["RepoTags"][0].split(":")[0]: round(image["Size"] / 1e6) for image in json.loads(out)}
+
+    def host_user_of(self, service: str, program: str) -> str:
+        """Return the user that runs ``program`` in a service, as the host sees it."""
+        identity = self._identities(service)[0]
+        listed = subprocess.run(
+            ["docker", "top", identity, "-eo", "pid,uid,args"], check=True, capture_output=True, text=True
+        ).stdout
+        columns = (line.split(None, 2) for line in listed.splitlines())
+        return next((uid for _, uid, started in columns if started.startswith(program)), "nobody")
+
+    def _containers(self) -> list[dict[str, Any]]:
+        identities = self._identities()
+        if not identities:
+            return []
+        out = subprocess.run(["docker", "inspect", *identities], check=True, capture_output=True, text=True).stdout
+        return list(json.loads(out))
+
+    def _identities(self, service: str | None = None) -> list[str]:
+        labels = [f"label=com.docker.compose.project={PROJECT}"]
+        labels += [f"label=com.docker.compose.service={service}"] if service else []
+        filters = [part for label in labels for part in ("--filter", label)]
+        return subprocess.run(["docker", "ps", "-aq", *filters], check=True, capture_output=True, text=True).stdout.split()

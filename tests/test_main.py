@@ -1,0 +1,29 @@
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from airquality import __main__ as tools
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+@pytest.mark.parametrize("name", tools.TOOLS)
+def test_tool_help_names_the_command_that_was_typed(name: str) -> None:
+    done = subprocess.run([sys.executable, "-m", "airquality", name, "--help"], cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0
+    assert done.stdout.startswith(f"usage: python -m airquality {name}")
+
+
+def test_main_unknown_tool_is_wrong_usage_and_lists_the_tools(capsys: pytest.CaptureFixture[str]) -> None:
+    assert tools.main(["brokr"]) == 2
+    assert "broker" in capsys.readouterr().err
+
+
+def test_installed_without_the_lab_leaves_its_tools_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(tools.TOOLS, "broker", tools.Tool("not_in_this_image.broker", ""))
+    assert "broker" not in tools.installed()
+    assert "topics" in tools.installed()

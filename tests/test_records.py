@@ -1,0 +1,301 @@
+from __future__ import annotations
+
+import json
+import math
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
+
+from airquality.ground.errors import MAX_MESSAGE_CHARACTERS, InvalidRecord
+from airquality.records import (
+    DEAD_LETTER_REASONS,
+    DEVICE_COLUMNS,
+    HARD_LIMITS,
+    MAX_STATION_ID_BYTES,
+    RAW_COLUMNS,
+    TARGET,
+    Prediction,
+    Reading,
+    datetime_of,
+    hour_of,
+    isoformat,
+    parse_reading,
+    values_matrix,
+)
+
+PARSE_REASONS = DEAD_LETTER_REASONS[:3]
+
+hours = st.integers(hour_of(datetime(1, 1, 1)), hour_of(datetime(9999, 12, 31, 23)))
+stations = st.text(min_size=1, max_size=MAX_STATION_ID_BYTES // 4)
+values = st.tuples(*(st.just(math.nan) | st.floats(*HARD_LIMITS[name]) for name in RAW_COLUMNS))
+readings = st.builds(Reading, stations, hours, values)
+predictions = st.builds(
+    Prediction,
+    station_id=stations,
+    hour=hours,
+    prediction=st.floats(0, 500),
+    actual=st.just(math.nan) | st.floats(0, 500),
+    model_version=st.text(min_size=1),
+    source_partition=st.integers(0, 1_000),
+    source_offset=st.integers(0, 2**62),
+)
+
+
+def record(changes: dict[str, Any] | None = None) -> dict[str, Any]:
+    plain = {"station_id": "station_1", "DateTime": "2005-02-05T12:00:00", **dict.fromkeys(RAW_COLUMNS, 10.0)}
+    return {**plain, **(changes or {})}
+
+
+def encoded(changes: dict[str, Any] | None = None) -> bytes:
+    return json.dumps(record(changes)).encode()
+
+
+def with_token(name: str, token: str) -> bytes:
+    """A record whose field ``name`` is ``token``, JSON or not."""
+    return encoded({name: "TOKEN"}).replace(b'"TOKEN"', token.encode())
+
+
+def refusal(value: bytes | None, key: bytes | None = None) -> InvalidRecord:
+    with pytest.raises(InvalidRecord) as caught:
+        parse_reading(key, value)
+    return caught.value
+
+
+# --- hours ---
+
+
+@given(hours)
+def test_an_hour_survives_every_form(hour: int) -> None:
+    assert hour_of(datetime_of(hour)) == hour
+    assert hour_of(datetime.fromisoformat(isoformat(hour))) == hour
+    if hour < hour_of(datetime(9999, 12, 31, 23)):
+        assert datetime_of(hour + 1) - datetime_of(hour) == timedelta(hours=1)
+
+
+@pytest.mark.parametrize(
+    "moment", [datetime(2005, 2, 5, 12, tzinfo=UTC), datetime(2005, 2, 5, 12, 30), datetime(2005, 2, 5, 12, 0, 0, 1)]
+)
+def test_what_is_not_a_local_hour_is_refused(moment: datetime) -> None:
+    with pytest.raises(ValueError, match=r"time zone|not on the hour"):
+        hour_of(moment)
+
+
+# --- readings ---
+
+
+@given(readings)
+def test_a_reading_survives_the_wire(reading: Reading) -> None:
+    parsed = parse_reading(reading.station_id.encode(), reading.to_bytes())
+    assert (parsed.station_id, parsed.hour) == (reading.station_id, reading.hour)
+    assert values_matrix([parsed]).tobytes() == values_matrix([reading]).tobytes()
+    assert parsed.to_bytes() == reading.to_bytes()
+
+
+@given(readings, st.integers(0, len(RAW_COLUMNS) - 1))
+def test_a_digest_tells_the_values_and_nothing_else(reading: Reading, column: int) -> None:
+    moved = replace(reading, station_id="elsewhere", hour=0)
+    changed = list(reading.values)
+    changed[column] = 0.0 if math.isnan(changed[column]) else math.nan
+    assert 0 < reading.digest() < 2**32
+    assert moved.digest() == reading.digest()
+    assert replace(reading, values=tuple(changed)).digest() != reading.digest()
+
+
+def test_the_actual_is_the_target() -> None:
+    parsed = parse_reading(None, encoded({TARGET: 1.5}))
+    assert (parsed.actual, RAW_COLUMNS[0]) == (1.5, TARGET)
+
+
+def test_the_matrix_of_no_readings_has_its_columns() -> None:
+    assert values_matrix([]).shape == (0, len(RAW_COLUMNS))
+
+
+def test_every_column_has_limits_and_the_device_measures_some_of_them() -> None:
+    assert set(HARD_LIMITS) == set(RAW_COLUMNS)
+    assert set(DEVICE_COLUMNS) < set(RAW_COLUMNS) - {TARGET}
+
+
+@pytest.mark.parametrize("token", ["null", "-200", "-200.0", "-2e2"])
+@pytest.mark.parametrize("name", RAW_COLUMNS)
+def test_missing_is_nan(name: str, token: str) -> None:
+    parsed = parse_reading(None, with_token(name, token))
+    assert [n for n, value in zip(RAW_COLUMNS, parsed.values, strict=True) if math.isnan(value)] == [name]
+
+
+@pytest.mark.parametrize("name", RAW_COLUMNS)
+def test_limits_are_inclusive(name: str) -> None:
+    for limit, outside in zip(HARD_LIMITS[name], (-math.inf, math.inf), strict=True):
+        assert parse_reading(None, encoded({name: limit})).values[RAW_COLUMNS.index(name)] == limit
+        beyond = math.nextafter(limit, outside)
+        assert refusal(encoded({name: beyond})).reason == "out_of_range"
+
+
+def test_integers_are_numbers() -> None:
+    as_integers, as_floats = (parse_reading(None, encoded(dict.fromkeys(RAW_COLUMNS, x))) for x in (7, 7.0))
+    assert as_integers == as_floats
+    assert {type(value) for value in as_integers.values} == {float}
+
+
+def test_unknown_fields_and_order_do_not_matter() -> None:
+    shuffled = json.dumps({"firmware": [1, {"a": None}], **dict(reversed(record().items()))}).encode()
+    assert parse_reading(b"station_1", shuffled) == parse_reading(None, encoded())
+
+
+@pytest.mark.parametrize("token", ["NaN", "Infinity", "-Infinity", "1e999", "-1e999"])
+@pytest.mark.parametrize("name", ["CO(GT)", "AH"])
+def test_what_is_not_finite_is_refused_by_name(name: str, token: str) -> None:
+    error = refusal(with_token(name, token))
+    assert error.reason == "not_finite"
+    assert name in str(error)
+
+
+@pytest.mark.parametrize("token", [f"1{'0' * 400}", f"-1{'0' * 400}", "18446744073709551616", "500.1", "-200.001", "-1"])
+def test_what_no_instrument_reports_is_refused(token: str) -> None:
+    error = refusal(with_token(TARGET, token))
+    assert error.reason == "out_of_range"
+    assert "[0.0, 500.0]" in str(error)
+
+
+@pytest.mark.parametrize(
+    "token", ["true", "false", '"1.6"', '""', "[]", "[1.6]", "{}", '"\\ud800"', "[" * 1010 + "]" * 1010, "1" * 5_000]
+)
+def test_what_is_not_a_number_is_malformed(token: str) -> None:
+    assert refusal(with_token(TARGET, token)).reason == "malformed"
+
+
+@pytest.mark.parametrize("name", ["station_id", "DateTime", *RAW_COLUMNS])
+def test_an_absent_field_is_named(name: str) -> None:
+    left = record()
+    del left[name]
+    error = refusal(json.dumps(left).encode())
+    assert error.reason == "malformed"
+    assert name in str(error)
+
+
+@pytest.mark.parametrize("station_id", [None, "", 7, ["station_1"], "\ud800", "x" * (MAX_STATION_ID_BYTES + 1), "é" * 150])
+def test_a_station_must_have_a_name_that_can_be_a_key(station_id: object) -> None:
+    for key in (None, b"station_1"):
+        assert refusal(encoded({"station_id": station_id}), key).reason == "malformed"
+
+
+def test_the_longest_station_id_is_accepted() -> None:
+    station_id = "x" * MAX_STATION_ID_BYTES
+    assert parse_reading(station_id.encode(), encoded({"station_id": station_id})).station_id == station_id
+
+
+@pytest.mark.parametrize("key", [b"station_2", b"", b"\xff\xfe", b"station_1\x00", b"k" * 1_000_000])
+def test_a_key_that_is_not_the_station_is_malformed(key: bytes) -> None:
+    assert refusal(encoded(), key).reason == "malformed"
+
+
+@pytest.mark.parametrize(
+    "moment",
+    [
+        None,
+        1107604800,
+        "",
+        "noon",
+        "\ud800",
+        "2005-02-30T12:00:00",
+        "2005-02-05T12:00:00Z",
+        "2005-02-05T12:00:00+01:00",
+        "2005-02-05T12:30:00",
+        "2005-02-05T12:00:00.5",
+        "9" * 100_000,
+    ],
+)
+def test_a_time_that_is_no_local_hour_is_malformed(moment: object) -> None:
+    error = refusal(encoded({"DateTime": moment}))
+    assert error.reason == "malformed"
+    assert "DateTime" in str(error)
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        None,
+        b"",
+        b"\x00",
+        b"\xff\xfe",
+        b"null",
+        b"7",
+        b"[]",
+        b'"text"',
+        b"{",
+        encoded()[:-1],
+        encoded() + b"}",
+        '{"station_id": "é"}'.encode("latin-1"),
+        b"[" * 100_000,
+        b'{"a":' * 100_000,
+    ],
+    ids=repr,
+)
+def test_what_is_no_json_object_is_malformed(value: bytes | None) -> None:
+    assert refusal(value).reason == "malformed"
+
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text() | st.sampled_from([-200, 10**400, "\ud800"]),
+    lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner),
+    max_leaves=5,
+)
+FIELDS = ("station_id", "DateTime", *RAW_COLUMNS)
+odd_records = st.dictionaries(st.sampled_from(FIELDS), JSON, max_size=3).map(encoded)
+tokens = st.sampled_from(["1e999", "-0", "NaN", "{", "1" * 4_400, "[" * 1_005 + "]" * 1_005, '"\\ud83d"', "1.0.0", "1e-999"])
+odd_tokens = st.builds(with_token, st.sampled_from(FIELDS), tokens | st.text())
+spliced = st.builds(
+    lambda value, at, cut, insert: value[: at % len(value)] + insert + value[at % len(value) + cut :],
+    st.just(encoded()),
+    st.integers(0, 10_000),
+    st.integers(0, 5),
+    st.binary(max_size=5),
+)
+
+
+def parsed_or_error(key: bytes | None, value: bytes | None) -> Reading | InvalidRecord:
+    try:
+        return parse_reading(key, value)
+    except InvalidRecord as error:
+        return error
+
+
+@settings(max_examples=5 * settings().max_examples)
+@given(
+    key=st.none() | st.just(b"station_1") | st.binary(), value=st.none() | st.binary() | odd_records | odd_tokens | spliced
+)
+@example(key=b"a", value=encoded({"station_id": "\ud800"}))
+@example(key=None, value=encoded({"station_id": "x" * 1_000_000}))
+@example(key=None, value=encoded({"DateTime": "\ud800" * 1_000_000}))
+@example(key=None, value=with_token("AH", "[" * 1_010 + "]" * 1_010))
+@example(key=None, value=encoded().decode().encode("utf-16"))
+def test_whatever_arrives_is_a_reading_or_a_dead_letter(key: bytes | None, value: bytes | None) -> None:
+    result = parsed_or_error(key, value)
+    if isinstance(result, InvalidRecord):
+        assert result.reason in PARSE_REASONS
+        # it must fit a record header, whatever the record held
+        assert 0 < len(str(result).encode()) <= 4 * MAX_MESSAGE_CHARACTERS
+        return
+    assert key in (None, result.station_id.encode())
+    assert parse_reading(key, result.to_bytes()).digest() == result.digest()
+    for name, number in zip(RAW_COLUMNS, result.values, strict=True):
+        assert math.isnan(number) or HARD_LIMITS[name][0] <= number <= HARD_LIMITS[name][1]
+
+
+# --- predictions ---
+
+
+@given(predictions)
+def test_a_prediction_survives_the_wire(prediction: Prediction) -> None:
+    parsed = Prediction.from_bytes(prediction.to_bytes())
+    assert repr(parsed) == repr(prediction)
+    assert (json.loads(prediction.to_bytes())["actual"] is None) == math.isnan(prediction.actual)
+
+
+@pytest.mark.parametrize("value", [b"", b"{}", b'{"DateTime": "noon"}'])
+def test_what_is_no_prediction_is_an_error(value: bytes) -> None:
+    with pytest.raises((KeyError, ValueError)):
+        Prediction.from_bytes(value)

@@ -1,0 +1,196 @@
+"""The life of a version: registered, served, promoted after checks, taken back, and never forgotten."""
+
+import logging
+import os
+import shutil
+from dataclasses import replace
+
+import pytest
+from mlflow.exceptions import MlflowException
+
+from airquality.data import dataset
+from airquality.ground.errors import ContractError, Unavailable, UsageError
+from airquality.ground.settings import Settings
+from airquality.model import registry
+from airquality.model.model import Model
+from training import champion
+from training.protocol import Study
+
+
+@pytest.fixture(scope="module")
+def models(tmp_path_factory):
+    """Folders of models by what their cards say of validation."""
+    study = Study.of(dataset.simulate().rows(0, 1200))
+    root = tmp_path_factory.mktemp("models")
+    for number, (name, rmse) in enumerate({"first": 0.300, "better": 0.290, "equal": 0.304, "worse": 0.306}.items()):
+        model = champion.fit(study, "train", {**champion.HAND_SET, "rounds": 5 + number})
+        replace(model, card=replace(model.card, scores={"validation": {"rmse": rmse}})).save(root / name)
+    model = Model.load(root / "better")
+    replace(model, card=replace(model.card, scores={})).save(root / "unscored")
+    replace(model, card=replace(model.card, data_source="uci")).save(root / "other data")
+    return root
+
+
+@pytest.fixture(scope="module")
+def template(models, tmp_path_factory):
+    """A registry in which ``first`` serves as version 1; made once, for MLflow takes seconds to make a database."""
+    root = tmp_path_factory.mktemp("template")
+    settings = Settings(mlflow_tracking_uri=f"sqlite:///{root}/mlflow.db", artifacts_dir=models / "first")
+    assert registry.champion_version(settings) is None
+    assert registry.seed(settings) == "1"
+    return root
+
+
+@pytest.fixture
+def settings(template, models, tmp_path):
+    shutil.copy(template / "mlflow.db", tmp_path)
+    return Settings(mlflow_tracking_uri=f"sqlite:///{tmp_path}/mlflow.db", artifacts_dir=models / "first")
+
+
+def served(settings):
+    return registry.load(settings).version
+
+
+def moves(settings):
+    return [(m.previous, m.version) for m in registry.promotions(settings)]
+
+
+def test_an_empty_registry_is_seeded_once(settings):
+    assert registry.seed(settings) == "1"
+    assert moves(settings) == [(None, "1")]
+
+
+def test_what_is_served_is_the_file_that_was_registered(settings, models):
+    found = registry.load(settings)
+    assert (found.name, found.version) == (settings.model_name, "1")
+    assert found.model.hash == Model.load(models / "first").hash
+    assert found.model.card == Model.load(models / "first").card
+
+
+def test_a_challenger_does_not_serve_until_it_is_promoted(settings, models):
+    version = registry.register(models / "better", settings, "challenger")
+    assert served(settings) == "1"
+    registry.promote(settings, version, "better on validation")
+    assert served(settings) == version
+    assert moves(settings) == [("1", version), (None, "1")]
+    newest = registry.promotions(settings)[0]
+    assert newest.why == "better on validation"
+    assert newest.by
+
+
+def test_a_version_worse_than_noise_is_refused_and_one_within_it_is_not(settings, models):
+    worse = registry.register(models / "worse", settings, "challenger")
+    with pytest.raises(ContractError, match="worse than the champion"):
+        registry.promote(settings, worse, "")
+    assert served(settings) == "1"
+    assert moves(settings) == [(None, "1")]
+    equal = registry.register(models / "equal", settings, "challenger")
+    registry.promote(settings, equal, "")
+    assert served(settings) == equal
+
+
+@pytest.mark.parametrize(
+    ("name", "why"), [("unscored", "no validation score"), ("other data", "say nothing about each other")]
+)
+def test_a_version_that_cannot_be_compared_is_refused(settings, models, name, why):
+    version = registry.register(models / name, settings, "challenger")
+    with pytest.raises(ContractError, match=why):
+        registry.promote(settings, version, "")
+    assert served(settings) == "1"
+
+
+def test_a_version_with_another_signature_is_refused(settings, models, monkeypatch):
+    signature = registry._signature
+    monkeypatch.setattr(
+        registry,
+        "_signature",
+        lambda m: signature(replace(m, card=replace(m.card, features=m.card.features[::-1]))),
+    )
+    version = registry.register(models / "better", settings, "challenger")
+    with pytest.raises(ContractError, match="signature"):
+        registry.promote(settings, version, "")
+    assert served(settings) == "1"
+
+
+def test_rolling_back_goes_further_back_and_never_forward(settings, models):
+    for _ in range(2):
+        registry.promote(settings, registry.register(models / "better", settings, "challenger"), "")
+    assert served(settings) == "3"
+    assert registry.rollback(settings) == "2"
+    assert registry.rollback(settings) == "1"
+    with pytest.raises(UsageError, match="nothing to roll back to"):
+        registry.rollback(settings)
+    assert served(settings) == "1"
+    assert moves(settings) == [("2", "1"), ("3", "2"), ("2", "3"), ("1", "2"), (None, "1")]
+    assert [m.undone for m in registry.promotions(settings)] == ["2", "3", None, None, None]
+
+
+def test_a_move_the_registry_refuses_is_not_in_the_log(settings, models, monkeypatch):
+    version = registry.register(models / "better", settings, "challenger")
+
+    def refuse(*args):
+        raise MlflowException("no")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(registry.MlflowClient, "set_registered_model_alias", refuse)
+        with pytest.raises(Unavailable):
+            registry.promote(settings, version, "")
+    assert moves(settings) == [(None, "1")]
+
+
+def test_two_names_in_one_registry_have_two_logs(settings, models):
+    other = settings.model_copy(update={"model_name": "other"})
+    assert registry.seed(other) == "1"
+    assert len(moves(settings)) == len(moves(other)) == 1
+
+
+def test_a_registry_that_cannot_be_reached_is_unavailable(tmp_path, monkeypatch):
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
+    nowhere = Settings(mlflow_tracking_uri="http://127.0.0.1:9", artifacts_dir=tmp_path)
+    with pytest.raises(Unavailable) as found:
+        registry.load(nowhere)
+    assert found.value.retriable
+
+
+@pytest.fixture
+def command(settings, monkeypatch, capsys):
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", settings.mlflow_tracking_uri)
+    monkeypatch.setenv("ARTIFACTS_DIR", str(settings.artifacts_dir))
+    monkeypatch.setattr(registry.log, "configure", lambda *a: None)
+
+    def run(*arguments):
+        code = registry.main(list(arguments))
+        return code, capsys.readouterr().out
+
+    return run
+
+
+def test_the_command_line_lists_promotes_and_rolls_back(command, settings, models, caplog):
+    caplog.set_level(logging.INFO)
+    registry.register(models / "better", settings, "challenger")
+    code, listing = command("list")
+    assert code == 0
+    assert [line.split()[1:] for line in listing.splitlines()[:2]] == [["2", "challenger"], ["1", "champion"]]
+    assert command("promote", "challenger", "--why", "tried") == (0, f"{settings.model_name}: version 2 is now champion\n")
+    assert command("promote", "2")[0] == 2
+    assert command("promote", "17")[0] == 2
+    assert "it has 1, 2" in caplog.text
+    assert command("rollback") == (0, f"{settings.model_name}: version 1 serves again\n")
+    _, listing = command("list")
+    assert "2 -> 1" in listing
+    assert "1 -> 2" in listing
+    assert ": tried" in listing
+
+
+def test_promoting_a_challenger_that_is_not_there_is_a_usage_error(command):
+    assert command("promote", "challenger")[0] == 2
+
+
+def test_refusals_exit_with_one(command, settings, models):
+    registry.register(models / "worse", settings, "challenger")
+    assert command("promote", "challenger")[0] == 1
+
+
+def test_pickles_are_never_loaded(settings):
+    registry.load(settings)
+    assert os.environ["MLFLOW_ALLOW_PICKLE_DESERIALIZATION"] == "false"

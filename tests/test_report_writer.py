@@ -1,0 +1,251 @@
+"""Real Evidently reports: whatever a window lacks, the page is written, says so, and agrees with the verdict."""
+
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from prometheus_client import CollectorRegistry
+from scipy.stats import ks_2samp
+
+from airquality.data import dataset
+from airquality.ground.errors import ContractError
+from airquality.ground.settings import Settings
+from airquality.metrics import ConsumerMetrics
+from airquality.monitoring import drift
+from airquality.monitoring.drift import JUDGED_COLUMNS, Window
+from airquality.records import RAW_COLUMNS, datetime_of
+from airquality.reports import pages
+from airquality.reports import writer as report_writer
+from airquality.reports.writer import ReportWriter, plan
+from monitoring_service import MonitoringService
+from tests import stations
+
+ROOT = Path(__file__).resolve().parent.parent
+QUIET = stations.values_of(168, seed=6)
+
+
+@pytest.fixture
+def writer(tmp_path: Path) -> ReportWriter:
+    return ReportWriter(tmp_path, stations.judge())
+
+
+@pytest.fixture(scope="module")
+def quiet(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The page of a day on which nothing is wrong."""
+    return ReportWriter(tmp_path_factory.mktemp("quiet"), stations.judge()).write(daily())
+
+
+@pytest.fixture(scope="module")
+def shifted(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The page of the same day with another temperature."""
+    return ReportWriter(tmp_path_factory.mktemp("shifted"), stations.judge()).write(
+        daily(stations.changed(QUIET[:24], {"T": 80.0}))
+    )
+
+
+def daily(values: np.ndarray = QUIET[:24], station_id: str = "station_1") -> Window:
+    return stations.windows_of(values, station_id=station_id)[0]
+
+
+def sidecar_of(page: Path) -> pages.Sidecar:
+    document: pages.Sidecar = json.loads(page.with_suffix(".json").read_text())
+    return document
+
+
+def names(folder: Path) -> list[str]:
+    return sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file())
+
+
+def test_a_report_is_named_by_the_event_time_of_its_windows_last_hour(writer: ReportWriter, tmp_path: Path) -> None:
+    window = daily()
+    stem = f"daily/daily_{datetime_of(window.end_hour):%Y%m%d_%H%M%S}"
+    assert writer.write(window) == tmp_path / f"{stem}.html"
+    assert names(tmp_path) == [".lock", f"{stem}.html", f"{stem}.json", "index.html"]
+
+
+def test_a_report_says_what_it_is_about_and_what_was_found(shifted: Path) -> None:
+    text, document = shifted.read_text(), sidecar_of(shifted)
+    assert "Daily report · station_1" in text
+    assert "Model version</span>1" in text
+    assert "<b>Data drift</b><span>T</span>" in text
+    assert "SIMULATED" not in text
+    assert document["verdict"]["data_drift"] is True
+    assert [column["column"] for column in document["columns"] if column["drifted"]] == ["T"]
+    assert document["baseline"]["n"] == 600
+    assert document["performance"]["n"] == 24
+
+
+def test_a_report_without_drift_says_so(quiet: Path) -> None:
+    assert "<b>No data drift</b>" in quiet.read_text()
+    assert sidecar_of(quiet)["verdict"]["data_drift"] is False
+
+
+def test_evidentlys_own_verdicts_are_not_on_the_page(shifted: Path) -> None:
+    text = shifted.read_text()
+    assert not re.search(r"[Dd]rift (not )?detected|DATA DRIFT|Index binned", text)
+    assert text.count("first to last hour of the window") == len(JUDGED_COLUMNS) + 1
+    assert text.count("(evidence; the verdict is above)") == len(JUDGED_COLUMNS) + 1
+    assert "plotly" in text  # its plots are
+
+
+def test_ks_p_values_are_scipys(quiet: Path) -> None:
+    current, reference = QUIET[:24], stations.judge().reference.values
+    for column in sidecar_of(quiet)["columns"]:
+        index = RAW_COLUMNS.index(column["column"])
+        assert column["ks_p_value"] == pytest.approx(ks_2samp(reference[:, index], current[:, index]).pvalue)
+
+
+def test_a_sensor_silent_all_day_is_left_out_and_named(writer: ReportWriter) -> None:
+    window = daily(stations.without(QUIET[:24], "AH", "PT08.S1(CO)"))
+    page = writer.write(window)
+    assert "<b>AH</b>: no value in this window" in page.read_text()
+    assert "<b>Silent columns</b><span>PT08.S1(CO), AH</span>" in page.read_text()
+    document = sidecar_of(page)
+    assert [what for what, _ in document["left_out"]] == ["PT08.S1(CO)", "AH"]
+    assert next(column for column in document["columns"] if column["column"] == "AH")["ks_p_value"] is None
+
+
+def test_a_day_without_any_truth_is_reported_without_errors(writer: ReportWriter) -> None:
+    page = writer.write(daily(stations.without(QUIET[:24], "CO(GT)")))
+    assert "0 measured CO(GT) in this window, at least 12 are needed" in page.read_text()
+    assert sidecar_of(page)["performance"] == {"rmse": None, "mae": None, "r2": None, "n": 0}
+
+
+def test_eleven_truths_are_shown_and_not_judged(writer: ReportWriter) -> None:
+    page = writer.write(daily(stations.without(QUIET[:24], "CO(GT)", rows=slice(11, None))))
+    assert "11 measured truths are too few" in page.read_text()
+    document = sidecar_of(page)
+    assert document["verdict"]["too_few_truths"] is True
+    assert document["performance"]["n"] == 11
+    assert document["performance"]["rmse"] > 0
+
+
+def test_twelve_truths_are_drawn(writer: ReportWriter) -> None:
+    page = writer.write(daily(stations.without(QUIET[:24], "CO(GT)", rows=slice(12, None))))
+    assert sidecar_of(page)["left_out"] == []
+
+
+def test_a_silent_station_still_gets_its_report(writer: ReportWriter) -> None:
+    page = writer.write(stations.windows_of(np.full((24, 13), np.nan), np.full(24, 2.5))[0])
+    assert "<b>Station silent</b>" in page.read_text()
+    assert len(sidecar_of(page)["left_out"]) == len(JUDGED_COLUMNS) + 1
+
+
+def test_a_window_of_one_row_still_gets_its_report(writer: ReportWriter) -> None:
+    window = daily()
+    values, predictions = window.values[:1], window.predictions[:1]
+    verdict = stations.judge().judge(window.kind, values, predictions)
+    one = replace(window, hours=window.hours[:1], values=values, predictions=predictions, verdict=verdict)
+    assert "1 of 24 hours" in writer.write(one).read_text()
+
+
+def test_constant_values_still_get_their_report(writer: ReportWriter) -> None:
+    values = np.where(np.isnan(QUIET[:24]), np.nan, 2.0)
+    assert "Data drift" in writer.write(stations.windows_of(values, np.full(24, 2.0))[0]).read_text()
+
+
+def test_simulated_data_are_called_so_loudly(tmp_path: Path) -> None:
+    page = ReportWriter(tmp_path, stations.judge("simulated")).write(daily())
+    assert "SIMULATED DATA" in page.read_text()
+    assert "SIMULATED DATA" in (tmp_path / "index.html").read_text()
+
+
+def test_station_names_are_text_and_not_markup(writer: ReportWriter, tmp_path: Path) -> None:
+    page = writer.write(daily(station_id="<script>alert(1)</script>"))
+    assert "<script>alert(1)" not in page.read_text()
+    assert "<script>alert(1)" not in (tmp_path / "index.html").read_text()
+
+
+def test_the_same_window_gives_the_same_bytes(quiet: Path, writer: ReportWriter) -> None:
+    page = writer.write(daily())
+    assert page.read_bytes() == quiet.read_bytes()
+    assert page.with_suffix(".json").read_bytes() == quiet.with_suffix(".json").read_bytes()
+
+
+def test_a_report_that_is_there_is_not_made_again(writer: ReportWriter, tmp_path: Path) -> None:
+    page = writer.write(daily())
+    page.write_text("made before")
+    (tmp_path / "index.html").unlink()
+    assert ReportWriter(tmp_path, stations.judge()).write(daily()) == page
+    assert page.read_text() == "made before"
+    assert (tmp_path / "index.html").exists()
+
+
+@pytest.mark.parametrize("change", ["values", "version", "calibration", "no page"])
+def test_a_report_of_anything_else_is_made_anew(tmp_path: Path, change: str) -> None:
+    judge, window = stations.judge(), daily()
+    page = ReportWriter(tmp_path, judge).write(window)
+    page.write_text("made before")
+    if change == "values":
+        window = daily(stations.changed(QUIET[:24], {"T": 1.0}))
+    elif change == "version":
+        window = replace(window, model_version="2")
+    elif change == "calibration":
+        judge = drift.Judge(judge.reference, replace(judge.calibration, model_hash="other"))
+    else:
+        page.unlink()
+    ReportWriter(tmp_path, judge).write(window)
+    assert "Daily report" in page.read_text()
+
+
+def test_a_second_station_parts_the_folders_and_the_index_follows(writer: ReportWriter, tmp_path: Path) -> None:
+    for window in (*stations.windows_of(QUIET[:24]), daily(station_id="b/../c")):
+        writer.write(window)
+    writer.write(stations.windows_of(QUIET)[-1])
+    stem = f"daily_{datetime_of(stations.FIRST_HOUR + 23):%Y%m%d_%H%M%S}"
+    week = f"weekly_{datetime_of(stations.FIRST_HOUR + 167):%Y%m%d_%H%M%S}"
+    files = [f"daily/station_1/{stem}", f"daily/b%2F..%2Fc/{stem}", f"weekly/station_1/{week}"]
+    assert names(tmp_path) == sorted([".lock", "index.html", *(f"{f}{end}" for f in files for end in (".html", ".json"))])
+    links = set(re.findall(r"href='([^']+)'", (tmp_path / "index.html").read_text()))
+    assert links == {f"daily/station_1/{stem}.html", f"daily/b%252F..%252Fc/{stem}.html", f"weekly/station_1/{week}.html"}
+
+
+def test_the_index_knows_what_another_process_wrote(writer: ReportWriter, tmp_path: Path) -> None:
+    first, second = stations.windows_of(QUIET[:48])
+    writer.write(first)
+    ReportWriter(tmp_path, stations.judge()).write(second)
+    writer.write(first)
+    assert (tmp_path / "index.html").read_text().count("<tr><td>daily") == 2
+
+
+def test_another_wording_of_evidently_is_noticed() -> None:
+    with pytest.raises(ContractError, match="wording"):
+        report_writer._as_evidence("Drift? Who knows.", [0.5])
+    with pytest.raises(ContractError, match="template"):
+        report_writer._with_header("<p>no body</p>", "header")
+
+
+def test_the_plan_draws_all_that_has_values() -> None:
+    assert plan(daily()) == (list(JUDGED_COLUMNS), [])
+
+
+def test_a_window_becomes_a_report_through_the_real_process(tmp_path: Path) -> None:
+    judge = stations.judge()
+    table = np.column_stack((judge.reference.values, judge.reference.predictions))
+    dataset.write_table(tmp_path / drift.REFERENCE_NAME, (*RAW_COLUMNS, "prediction"), judge.reference.hours, table)
+    (tmp_path / drift.CALIBRATION_NAME).write_text(json.dumps(judge.calibration.to_json()))
+    metrics = ConsumerMetrics(CollectorRegistry())
+    with MonitoringService.open(Settings(reports_dir=tmp_path / "reports", dataset_dir=tmp_path), metrics) as service:
+        observer = service.monitor("station_1")
+        for reading in stations.readings_of(QUIET[:24]):
+            service.submit(observer.observe(reading, 2.5, "1"))
+        results = service.close(drain=True, deadline_seconds=200)
+    assert [result.result for result in results] == ["generated"], results
+    assert results[0].path is not None
+    assert "Daily report" in results[0].path.read_text()
+
+
+def test_only_one_module_imports_evidently() -> None:
+    found = subprocess.run(
+        ["git", "grep", "-lE", r"^\s*(import|from) (evidently|plotly)", "--", "*.py"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+    )
+    assert found.stdout.split() == ["airquality/reports/writer.py"]
