@@ -21,7 +21,7 @@ def test_write_atomically_full_disk_leaves_the_old_file_and_no_other(
     with pytest.raises(OSError, match="disk full"):
         write_atomically(path, b"new")
     assert path.read_bytes() == b"old"
-    assert os.listdir(tmp_path) == ["file"]
+    assert [left.name for left in tmp_path.iterdir()] == ["file"]
 
 
 def test_write_atomically_new_folder_is_made(tmp_path: Path) -> None:
