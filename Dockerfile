@@ -37,7 +37,7 @@ FROM base AS consumer
 COPY requirements.lock requirements-producer.txt requirements-consumer.txt ./
 RUN pip install -c requirements.lock -r requirements-consumer.txt
 COPY airquality ./airquality
-COPY consumer.py partition_state.py feature_buffer.py monitoring_service.py deploy/run_as_owner.py ./
+COPY consumer.py feature_buffer.py monitoring_service.py deploy/run_as_owner.py ./
 USER app
 EXPOSE 8001
 # Reports belong to whoever owns the mounted ./reports; run as any fixed user, the entry point changes nothing.

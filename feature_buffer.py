@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from enum import Enum
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from airquality.ground.errors import InvalidRecord
-from airquality.model import features
 from airquality.records import HISTORY_HOURS, RAW_COLUMNS, Reading, isoformat
+from airquality.stream.station import Outcome
 
 #: Hours whose checksum is remembered, so that a replay of them is recognised: 13 months, 40 KB a station.
 REMEMBERED_HOURS = 10_000
@@ -19,20 +17,12 @@ REMEMBERED_HOURS = 10_000
 _MISSING_ROW = (np.nan,) * len(RAW_COLUMNS)
 
 
-class Outcome(Enum):
-    """What became of a reading the buffer did not refuse."""
-
-    DUPLICATE = "duplicate"
-    WARMUP = "warmup"
-    READY = "ready"
-
-
 class FeatureBuffer:
     """The last 168 hours of one station on a gap-free hour grid, and checksums of many more.
 
     Invariant: the grid ends at ``newest_hour``; a missing hour is a row of NaN; an hour enters once and never changes.
     Readings are pushed one by one; the feature rows of those that were ready are taken together, by
-    :func:`take_features`, with the same bits however the stream was cut.
+    :func:`airquality.stream.station.take_features`, with the same bits however the stream was cut.
     """
 
     def __init__(self) -> None:
@@ -114,22 +104,3 @@ class FeatureBuffer:
         if digest:
             raise InvalidRecord("conflict", f"{hour} was accepted before with other values")
         raise InvalidRecord("late", f"{hour} is older than the newest hour, {isoformat(newest)}")
-
-
-def take_features(buffers: Sequence[FeatureBuffer]) -> NDArray[np.float64]:
-    """Take the waiting feature rows of many stations at once: by buffer, each in the order of its readings.
-
-    Returns:
-        Shape ``(n_ready, len(features.NAMES))``.
-    """
-    grids, hours, positions, start = [], [], [], 0
-    for buffer in buffers:
-        grid, ready = buffer.take()
-        positions += [start + index for index, _ in ready]
-        hours += [hour for _, hour in ready]
-        if ready:
-            grids.append(grid)
-            start += len(grid)
-    if not grids:
-        return np.empty((0, len(features.NAMES)))
-    return features.rows(np.concatenate(grids), np.array(hours, dtype=np.int64), np.array(positions, dtype=np.intp))

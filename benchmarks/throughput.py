@@ -34,8 +34,10 @@ from airquality.monitoring.drift import Window, load_judge
 from airquality.records import HISTORY_HOURS, RAW_COLUMNS, Reading
 from airquality.reports.process import Write
 from airquality.stream import kafka_io
-from airquality.stream.kafka_io import Message, Poll, Position, TransactionalStream
-from consumer import Console, Limits, Worker
+from airquality.stream.console import Console
+from airquality.stream.transactions import Message, Poll, Position, TransactionalStream
+from airquality.stream.worker import Limits, Worker
+from consumer import station_opener
 from lab import embedded_kafka
 from monitoring_service import MonitoringService
 from tests.system import free_port, wait_until
@@ -133,7 +135,8 @@ def pipeline(settings: Settings, n_rows: int, profile: cProfile.Profile | None =
     ):
         client = PredictionClient(settings.api_url, settings.api_timeout_seconds, session)
         limits = Limits(max_records=n_rows)
-        worker = Worker(settings, stream, client, monitoring, metrics, Console(lambda _: None), limits)
+        opener, console = station_opener(monitoring), Console(lambda _: None)
+        worker = Worker(settings, stream, client, monitoring, opener, metrics, console, limits)
         if profile:
             profile.runcall(worker.run)
         else:

@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 import os
+import types
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 import pytest
-from hypothesis import settings
+from hypothesis import settings as hypothesis_settings
 
 if TYPE_CHECKING:
+    from airquality.ground.settings import Settings
     from lab.embedded_kafka import Broker
+    from tests.worker_rig import Rig
 
 # The same commit gets the same verdict; `pytest --hypothesis-profile=search` looks elsewhere, and longer.
-settings.register_profile("ci", deadline=None, max_examples=40, derandomize=True, database=None, print_blob=True)
-settings.register_profile("search", deadline=None, max_examples=1_000, print_blob=True)
-settings.load_profile("ci")
+hypothesis_settings.register_profile("ci", deadline=None, max_examples=40, derandomize=True, database=None, print_blob=True)
+hypothesis_settings.register_profile("search", deadline=None, max_examples=1_000, print_blob=True)
+hypothesis_settings.load_profile("ci")
 
 
 @pytest.fixture(scope="session")
@@ -29,3 +32,25 @@ def broker() -> Iterator[Broker]:
         if broker.kind == "mock":
             pytest.skip(broker.description)
         yield broker
+
+
+@pytest.fixture
+def settings(broker: Broker, request: pytest.FixtureRequest) -> Settings:
+    """Settings of topics and a group of the test's own on the real broker."""
+    from tests import broker_topics
+
+    return broker_topics.topics(broker.bootstrap_servers, request.node.name.replace("_", "-"))
+
+
+@pytest.fixture
+def rig(monkeypatch: pytest.MonkeyPatch) -> Rig:
+    """A worker among fakes, whose clock only its own waiting moves."""
+    from airquality.stream import kafka_io, worker
+    from tests.worker_rig import Clock, Rig
+
+    clock = Clock()
+    made = Rig(clock)
+    monkeypatch.setattr(worker, "time", types.SimpleNamespace(sleep=clock.sleep, monotonic=clock))
+    for name, function in made.kafka.as_functions().items():
+        monkeypatch.setattr(kafka_io, name, function)
+    return made

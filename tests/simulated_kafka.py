@@ -18,7 +18,10 @@ from airquality.ground.settings import Settings
 from airquality.monitoring.drift import Window
 from airquality.records import Reading
 from airquality.reports.process import ReportResult
-from airquality.stream.kafka_io import Message, Position, Record
+from airquality.stream.kafka_io import Record
+from airquality.stream.station import StationParts
+from airquality.stream.transactions import Message, Position
+from feature_buffer import FeatureBuffer
 from monitoring_service import StationMonitor
 from tests import stations
 
@@ -99,6 +102,12 @@ class Monitors:
         made = StationMonitor(station_id, judge) if state is None else StationMonitor.from_state(state, judge)
         self.stations[station_id] = made
         return made
+
+    def open_station(self, station_id: str, state: Mapping[str, Any] | None) -> StationParts:
+        """Open a station with a real buffer and a real monitor."""
+        if state is None:
+            return StationParts(FeatureBuffer(), self.monitor(station_id))
+        return StationParts(FeatureBuffer.from_state(state["buffer"]), self.monitor(station_id, state["monitor"]))
 
     def forget(self, station_id: str) -> None:
         self.stations.pop(station_id, None)

@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 from airquality.ground.errors import InvalidRecord
 from airquality.model import features
 from airquality.records import HISTORY_HOURS, RAW_COLUMNS, Reading, isoformat
-from feature_buffer import REMEMBERED_HOURS, FeatureBuffer, Outcome, take_features
+from airquality.stream.station import Outcome, take_features
+from feature_buffer import REMEMBERED_HOURS, FeatureBuffer
 
 MISSING = (math.nan,) * len(RAW_COLUMNS)
 START = 307_668

@@ -6,7 +6,7 @@ from contextlib import closing
 
 from airquality.ground.settings import Settings
 from airquality.stream import kafka_io
-from airquality.stream.kafka_io import Message, Position, TransactionalStream
+from airquality.stream.transactions import Message, Position, TransactionalStream
 from lab import embedded_kafka
 
 

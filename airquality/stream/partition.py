@@ -20,8 +20,7 @@ from airquality.monitoring.drift import Window
 from airquality.records import DEAD_LETTER_REASONS, Prediction, Reading, parse_reading
 from airquality.stream import snapshots
 from airquality.stream.kafka_io import Record
-from feature_buffer import FeatureBuffer, Outcome, take_features
-from monitoring_service import MonitoringService, StationMonitor
+from airquality.stream.station import Buffer, Monitor, OpenStation, Outcome, take_features
 
 #: Predicts the rows of a matrix: for each row its value in mg/m3 and the model version that made it. The offsets say
 #: which raw records the rows came from.
@@ -77,8 +76,8 @@ class Unsaved:
 class Station:
     """Everything held for one station, and the raw offset up to which its last snapshot holds it (-1: none)."""
 
-    buffer: FeatureBuffer
-    monitor: StationMonitor
+    buffer: Buffer
+    monitor: Monitor
     saved_offset: int = -1
     unsaved: Unsaved | None = None
 
@@ -134,7 +133,8 @@ class PartitionState:
         partition: The raw partition.
         next_offset: The first raw offset not yet applied.
         pred_offset: A lower bound for the offset the next prediction gets in the prediction topic.
-        monitoring: Where stations' monitors live.
+        open_station: Opens the buffer and the monitor of a station.
+        forget: Lets go of a station's monitor.
         clock: Monotonic seconds.
         group: The consumer group whose state this is; the state topic is one group's.
     """
@@ -144,7 +144,8 @@ class PartitionState:
         partition: int,
         next_offset: int,
         pred_offset: int,
-        monitoring: MonitoringService,
+        open_station: OpenStation,
+        forget: Callable[[str], None],
         clock: Callable[[], float],
         group: str = "",
     ) -> None:
@@ -153,7 +154,8 @@ class PartitionState:
         self.pred_offset = pred_offset
         self.counts = Counts()
         self.stations: dict[str, Station] = {}
-        self._monitoring = monitoring
+        self._open_station = open_station
+        self._forget = forget
         self._clock = clock
         self._group = group
 
@@ -229,7 +231,7 @@ class PartitionState:
     def release(self) -> None:
         """Let go of the stations: another consumer owns the partition now."""
         for station_id in self.stations:
-            self._monitoring.forget(station_id)
+            self._forget(station_id)
 
     def _admit(self, record: Record, batch: Batch, ready: dict[str, list[tuple[Reading, int]]]) -> None:
         batch.counts.rows_in += 1
@@ -260,7 +262,8 @@ class PartitionState:
 
     def _station(self, station_id: str) -> Station:
         if station_id not in self.stations:
-            self.stations[station_id] = Station(FeatureBuffer(), self._monitoring.monitor(station_id))
+            parts = self._open_station(station_id, None)
+            self.stations[station_id] = Station(parts.buffer, parts.monitor)
         return self.stations[station_id]
 
     def _mark(self, station_id: str, offset: int) -> None:
@@ -292,9 +295,8 @@ class PartitionState:
                 f"the state topic holds the stations of group {state['group']!r}, not of {self._group!r}: "
                 f"another group needs a STATE_TOPIC and a PRED_TOPIC of its own"
             )
-        monitor = self._monitoring.monitor(state["station_id"], state["monitor"])
-        buffer = FeatureBuffer.from_state(state["buffer"])
-        self.stations[state["station_id"]] = Station(buffer, monitor, saved_offset=state["offset"])
+        parts = self._open_station(state["station_id"], state)
+        self.stations[state["station_id"]] = Station(parts.buffer, parts.monitor, saved_offset=state["offset"])
 
     def _is_saved(self, record: Record) -> bool:
         """Whether a snapshot holds the row already; the key is the station, and a row without one is parsed to know."""

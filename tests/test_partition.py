@@ -16,9 +16,10 @@ from numpy.typing import NDArray
 from airquality.ground.errors import ContractError
 from airquality.records import DEAD_LETTER_REASONS, HISTORY_HOURS
 from airquality.stream import snapshots
-from airquality.stream.kafka_io import Message, Position, Record
+from airquality.stream.kafka_io import Record
+from airquality.stream.partition import Batch, Counts, Note, PartitionState, Predict
+from airquality.stream.transactions import Message, Position
 from feature_buffer import REMEMBERED_HOURS
-from partition_state import Batch, Counts, Note, PartitionState, Predict
 from tests.simulated_kafka import Monitors, SimulatedKafka, predicted, reading
 
 START = 307_668
@@ -100,7 +101,8 @@ class Ticks:
 
 
 def fresh(next_offset: int = 0, pred_offset: int = 0, monitors: Monitors | None = None) -> PartitionState:
-    return PartitionState(0, next_offset, pred_offset, monitors or Monitors(), Ticks())  # type: ignore[arg-type]
+    monitors = monitors or Monitors()
+    return PartitionState(0, next_offset, pred_offset, monitors.open_station, monitors.forget, Ticks())
 
 
 def dealt(records: list[Record], sizes: list[int]) -> Iterator[list[Record]]:

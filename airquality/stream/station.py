@@ -1,0 +1,108 @@
+"""What one station is made of, as the stream sees it: a buffer, a monitor, and one factory that opens both.
+
+The buffer and the monitor are modules of their own beside the package; it knows them by these protocols only.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from enum import Enum
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from airquality.model import features
+from airquality.monitoring.drift import Window
+from airquality.records import Reading
+
+
+class Outcome(Enum):
+    """What became of a reading the buffer did not refuse."""
+
+    DUPLICATE = "duplicate"
+    WARMUP = "warmup"
+    READY = "ready"
+
+
+class Buffer(Protocol):
+    """The recent hours of one station; see ``feature_buffer.FeatureBuffer``."""
+
+    warmed_hours: int
+
+    def push(self, reading: Reading) -> Outcome:
+        """Accept one reading in the order of the stream; raises ``InvalidRecord`` if it cannot be."""
+
+    def take(self) -> tuple[NDArray[np.float64], list[tuple[int, int]]]:
+        """Return the hour grid, ``(n_hours, n_columns)``, and the ``(grid index, hour)`` of each ready reading."""
+
+    def state(self) -> dict[str, Any]:
+        """Return everything the buffer holds."""
+
+
+class Monitor(Protocol):
+    """The windows, errors and alarms of one station; see ``monitoring_service.StationMonitor``."""
+
+    outstanding: int
+
+    def observe(self, reading: Reading, prediction: float, model_version: str) -> list[Window]:
+        """Take in one predicted row and return the windows it closed."""
+
+    def state(self) -> dict[str, Any]:
+        """Return everything the monitor holds; only while ``outstanding`` is 0."""
+
+
+@dataclass(frozen=True, slots=True)
+class StationParts:
+    """A station's buffer and monitor."""
+
+    buffer: Buffer
+    monitor: Monitor
+
+
+#: Opens a station by its id: anew, or from the ``buffer`` and ``monitor`` of its snapshot.
+OpenStation = Callable[[str, Mapping[str, Any] | None], StationParts]
+
+
+class Monitoring(Protocol):
+    """What the stream tells the monitoring service; see ``monitoring_service.MonitoringService``."""
+
+    @property
+    def backlog(self) -> int:
+        """Windows whose report is neither made nor failed yet."""
+
+    @property
+    def saturated(self) -> bool:
+        """Whether so many windows wait that no more rows should be taken."""
+
+    def submit(self, windows: Iterable[Window]) -> None:
+        """Queue closed windows for their reports, once the rows that closed them are committed."""
+
+    def poll(self) -> object:
+        """Collect the reports that have ended."""
+
+    def forget(self, station_id: str) -> None:
+        """Let go of a station that this consumer no longer owns."""
+
+    def write_summary(self, counts: Mapping[str, Any]) -> None:
+        """Write the summary, with what the consumer counted."""
+
+
+def take_features(buffers: Sequence[Buffer]) -> NDArray[np.float64]:
+    """Take the waiting feature rows of many stations at once: by buffer, each in the order of its readings.
+
+    Returns:
+        Shape ``(n_ready, len(features.NAMES))``.
+    """
+    grids, hours, positions, start = [], [], [], 0
+    for buffer in buffers:
+        grid, ready = buffer.take()
+        positions += [start + index for index, _ in ready]
+        hours += [hour for _, hour in ready]
+        if ready:
+            grids.append(grid)
+            start += len(grid)
+    if not grids:
+        return np.empty((0, len(features.NAMES)))
+    return features.rows(np.concatenate(grids), np.array(hours, dtype=np.int64), np.array(positions, dtype=np.intp))

@@ -1,0 +1,43 @@
+"""Topics of a test's own on a real broker, and what is done with them."""
+
+from __future__ import annotations
+
+from contextlib import closing
+
+from airquality.ground.settings import Settings
+from airquality.stream import kafka_io
+from airquality.stream.transactions import TransactionalStream
+from tests.system import wait_until
+
+
+def topics(bootstrap_servers: str, name: str) -> Settings:
+    """Return settings of four topics with two partitions each, made on the broker, and of a group."""
+    made = Settings(
+        kafka_bootstrap_servers=bootstrap_servers,
+        raw_topic=f"{name}.raw",
+        pred_topic=f"{name}.pred",
+        state_topic=f"{name}.state",
+        dlq_topic=f"{name}.dlq",
+        consumer_group=name,
+        topic_partitions=2,
+    )
+    kafka_io.ensure_topics(made)
+    return made
+
+
+def send(settings: Settings, partition: int, *values: bytes) -> None:
+    with closing(kafka_io.idempotent_producer(settings)) as producer:
+        for value in values:
+            producer.send(settings.raw_topic, key=b"roof", value=value, partition=partition).get(timeout=20)
+
+
+def take(stream: TransactionalStream, n_records: int) -> dict[int, list[bytes | None]]:
+    taken: dict[int, list[bytes | None]] = {}
+
+    def enough() -> bool:
+        for partition, records in stream.poll(0.2, 100).records.items():
+            taken.setdefault(partition, []).extend(record.value for record in records)
+        return sum(map(len, taken.values())) >= n_records
+
+    wait_until(enough, f"{n_records} records", 60)
+    return taken

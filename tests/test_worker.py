@@ -1,0 +1,291 @@
+"""The loop and the commit: one row in, one accounted outcome out, whatever is away meanwhile. Kafka is simulated here."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+
+import numpy as np
+import pytest
+
+from airquality.ground.errors import ContractError, Unavailable
+from airquality.records import isoformat
+from airquality.stream import snapshots
+from airquality.stream.partition import Counts, Note
+from airquality.stream.transactions import Message, Poll, Position
+from airquality.stream.worker import BACKOFF_SECONDS, POLL_SECONDS, Stopped
+from tests.worker_rig import RAW, START, STATE, Rig
+
+# --- one row in, one accounted outcome out ---
+
+
+def test_every_row_is_accounted_for_and_published_once(rig: Rig) -> None:
+    rig.send(0, 200)
+    rig.send(190, 10)
+    rig.send(195, 1, variant=1)
+    rig.kafka.append(RAW, 0, b"station_0", b"{")
+    rig.worker.run()
+    expected = Counts(rows_in=212, warmup=168, predictions=32, duplicates=10, dead_letters={"conflict": 1, "malformed": 1})
+    assert rig.worker.counts == expected
+    assert Note.decode(rig.kafka.positions[0].note).counts == expected
+    assert rig.kafka.positions[0].offset == 212
+    assert [p.source_offset for p in rig.predictions()] == list(range(168, 200))
+    assert [isoformat(START + 168), isoformat(START + 199)] == [isoformat(rig.predictions()[i].hour) for i in (0, -1)]
+    assert rig.monitors.summaries[-1] == expected.summary()
+    assert rig.metric("kafka_messages_consumed_total") == 212
+    for outcome, reason, count in (
+        ("warmup", "", 168),
+        ("prediction", "", 32),
+        ("duplicate", "", 10),
+        ("dead_letter", "conflict", 1),
+        ("dead_letter", "malformed", 1),
+        ("dead_letter", "late", 0),
+    ):
+        assert rig.metric("rows_total", outcome=outcome, reason=reason) == count
+
+
+def test_a_batch_is_one_transaction_and_one_request(rig: Rig) -> None:
+    rig.send(0, 300)
+    rig.worker.run()
+    assert rig.service.asked == [32, 100]  # the third poll holds rows 200..299
+    assert rig.kafka.transactions == 4  # three polls, and the snapshot at the end
+
+
+def test_a_restart_goes_on_where_the_group_stands(rig: Rig) -> None:
+    rig.send(0, 180)
+    rig.restart(max_records=171)
+    rig.worker.run()
+    assert rig.worker.counts.rows_in == 171
+    rig.restart()
+    rig.worker.run()
+    assert rig.worker.counts == Counts(rows_in=180, warmup=168, predictions=12)
+    assert len({p.source_offset for p in rig.predictions()}) == len(rig.predictions()) == 12
+
+
+def test_a_run_that_finished_leaves_a_snapshot_and_nothing_to_replay(rig: Rig) -> None:
+    rig.send(0, 200)
+    rig.worker.run()
+    assert not rig.monitors.waiting
+    [snapshot] = rig.kafka.log(STATE)
+    assert (snapshot.key, snapshots.decode(snapshot.value or b"")["offset"]) == (b"station_0", 199)
+    assert Note.decode(rig.kafka.positions[0].note).replay_offset is None
+
+
+def test_stations_at_rest_are_snapshotted_while_the_consumer_idles(rig: Rig) -> None:
+    rig.send(0, 10)
+    rig.restart(idle_exit_seconds=35.0)
+    seen: list[int] = []
+    rig.clock.at = [(rig.clock() + at, lambda: seen.append(len(rig.kafka.log(STATE)))) for at in (29.0, 33.0)]
+    rig.worker.run()
+    assert seen == [0, 1]
+    assert len(rig.kafka.log(STATE)) == 1
+
+
+def test_rows_after_a_snapshot_find_their_predictions_again(rig: Rig) -> None:
+    rig.send(0, 200)
+    rig.restart(idle_exit_seconds=100.0)
+
+    def go_out() -> None:
+        rig.send(210, 1)
+        rig.service.away = 10**6
+
+    start = rig.clock()
+    stop = (start + 60.0, lambda: setattr(rig.limits, "stopped", True))
+    rig.clock.at = [(start + 40.0, lambda: rig.send(200, 10)), (start + 50.0, go_out), stop]
+    with pytest.raises(Stopped):
+        rig.worker.run()
+    assert len(rig.kafka.log(STATE)) == 1
+    assert Note.decode(rig.kafka.positions[0].note).replay_offset == 200
+    rig.service.away = 0
+    rig.restart()
+    rig.worker.run()
+    assert rig.worker.counts == Counts(rows_in=211, warmup=168, predictions=43)
+
+
+def test_partitions_come_and_go(rig: Rig) -> None:
+    rig.send(0, 50)
+    rig.send(0, 50, station=1, partition=1)
+    rig.stream.polls = [Poll(gained={0}), Poll(gained={1}), Poll(lost={0}), Poll()]
+    rig.worker.run()
+    assert set(rig.monitors.stations) == {"station_1"}
+    assert rig.worker.counts == Counts(rows_in=50, warmup=50)
+    assert rig.kafka.positions[0].offset == rig.kafka.positions[1].offset == 50
+    assert rig.metric("consumer_lag_records", partition="1") == 0
+
+
+def test_a_partition_lost_and_regained_between_two_polls_is_restored(rig: Rig) -> None:
+    rig.send(0, 50)
+    rig.stream.polls = [Poll(gained={0}), Poll(lost={0}, gained={0})]
+    rig.worker.run()
+    assert rig.worker.counts == Counts(rows_in=50, warmup=50)
+
+
+def test_a_failed_commit_ends_the_worker_and_its_rows_come_again(rig: Rig) -> None:
+    rig.send(0, 200)
+    rig.stream.fails = [Unavailable("fenced")]
+    with pytest.raises(Unavailable, match="fenced"):
+        rig.worker.run()
+    assert (rig.predictions(), rig.kafka.positions, rig.lines) == ([], {}, [])
+    rig.restart()
+    rig.worker.run()
+    assert rig.worker.counts == Counts(rows_in=200, warmup=168, predictions=32)
+
+
+# --- the prediction service is away ---
+
+
+def test_rows_keep_their_place_while_the_service_is_away(rig: Rig) -> None:
+    rig.send(0, 200)
+    rig.service.away = 6
+    paused: list[float | None] = []
+    rig.clock.at = [(rig.clock() + 1.0, lambda: paused.append(rig.metric("consumer_paused")))]
+    began = rig.clock()
+    rig.worker.run()
+    assert rig.service.asked == [32] * 7
+    assert len(rig.predictions()) == 32
+    assert (paused, rig.metric("consumer_paused")) == ([1.0], 0.0)
+    waited = rig.clock() - began
+    low, high = BACKOFF_SECONDS
+    doubled = [min(low * 2**i, high) for i in range(6)]
+    assert 0.5 * sum(doubled) <= waited - 5.0 <= 1.5 * sum(doubled) + 7 * POLL_SECONDS
+    pauses = np.diff(rig.stream.held)
+    assert pauses.max() <= 2 * POLL_SECONDS  # the group hears of us all the while
+
+
+def test_the_lag_grows_while_the_service_is_away_and_forgets_lost_partitions(rig: Rig) -> None:
+    rig.send(0, 200)
+    rig.service.away = 6
+    lags: list[float | None] = []
+    measure = lambda: lags.append(rig.metric("consumer_lag_records", partition="0"))  # noqa: E731
+    rig.clock.at = [(rig.clock() + 3.0, lambda: rig.send(200, 30)), (rig.clock() + 11.0, measure)]
+    rig.worker.run()
+    assert lags == [30.0]
+    rig.stream.owned.clear()
+    rig.clock.now += 60.0
+    rig.worker._measure_lag()
+    assert rig.metric("consumer_lag_records", partition="0") is None
+
+
+def test_a_stop_during_an_outage_publishes_nothing(rig: Rig) -> None:
+    rig.send(0, 250)
+    rig.service.away = 10**6
+    rig.clock.at = [(rig.clock() + 20.0, lambda: setattr(rig.limits, "stopped", True))]
+    with pytest.raises(Stopped):
+        rig.worker.run()
+    assert rig.predictions() == rig.kafka.log(STATE) == []
+    assert rig.kafka.positions[0].offset == 100  # the first poll held warm-up only
+    rig.service.away = 0
+    rig.restart()
+    rig.worker.run()
+    assert rig.worker.counts == Counts(rows_in=250, warmup=168, predictions=82)
+
+
+@pytest.mark.parametrize("away", ["checks_away", "away"])
+def test_the_time_limit_holds_while_the_service_is_away(rig: Rig, away: str) -> None:
+    rig.send(0, 200)
+    rig.restart(timeout_seconds=60.0)
+    setattr(rig.service, away, 10**6)
+    began = rig.clock()
+    with pytest.raises(Stopped):
+        rig.worker.run()
+    assert 60.0 <= rig.clock() - began < 62.0
+    assert rig.predictions() == []
+
+
+def test_rows_that_may_have_got_another_owner_are_let_go(rig: Rig) -> None:
+    rig.send(0, 200)
+    rig.service.away = 10**6
+    rig.clock.at = [(rig.clock() + 3.0, lambda: setattr(rig.stream, "assignment_stays", False))]
+    with pytest.raises(Unavailable, match="shared out anew"):
+        rig.worker.run()
+    assert rig.predictions() == []
+
+
+def test_partitions_that_come_before_the_service_does_cost_nothing(rig: Rig) -> None:
+    rig.send(0, 10)
+    rig.stream.assignment_stays = False  # the first assignment arrives while the worker waits for the service
+    rig.service.checks_away = 8
+    rig.worker.run()
+    assert rig.worker.counts.rows_in == 10
+
+
+def test_a_refusal_ends_the_worker(rig: Rig) -> None:
+    rig.send(0, 200)
+    rig.service.fault = ContractError("the features are not the model's")
+    with pytest.raises(ContractError, match="not the model's"):
+        rig.worker.run()
+    assert rig.predictions() == []
+
+
+# --- limits ---
+
+
+def test_a_run_takes_no_more_records_than_it_was_told_to(rig: Rig) -> None:
+    rig.send(0, 300)
+    rig.restart(max_records=230)
+    rig.worker.run()
+    assert rig.worker.counts.rows_in == rig.kafka.positions[0].offset == 230
+
+
+def test_limits_hold_for_a_run_however_many_workers_it_takes(rig: Rig) -> None:
+    rig.send(0, 300)
+    rig.restart(max_records=150)
+    limits = rig.limits
+    rig.stream.polls.append(Poll())
+    commit, calls = rig.stream.commit, []
+
+    def second_fails(messages: Iterable[Message], positions: Mapping[int, Position]) -> list[int]:
+        calls.append(1)
+        if len(calls) == 2:
+            raise Unavailable("the broker went away")
+        return commit(messages, positions)
+
+    rig.stream.commit = second_fails  # type: ignore[method-assign]
+    with pytest.raises(Unavailable):
+        rig.worker.run()
+    rig.restart()
+    rig.worker._limits = limits
+    rig.worker.run()
+    assert rig.worker.counts.rows_in == 150
+
+
+def test_a_run_ends_when_its_time_is_up(rig: Rig) -> None:
+    rig.restart(timeout_seconds=30.0, idle_exit_seconds=float("inf"))
+    began = rig.clock()
+    rig.worker.run()
+    assert 30.0 < rig.clock() - began < 31.0
+
+
+def test_idle_means_that_no_record_came_for_that_time(rig: Rig) -> None:
+    rig.clock.at = [(rig.clock() + at, lambda at=at: rig.send(int(at), 1)) for at in (4.0, 8.0, 12.0)]
+    began = rig.clock()
+    rig.worker.run()
+    assert rig.worker.counts.rows_in == 3
+    assert 17.0 <= rig.clock() - began < 18.0
+
+
+def test_waiting_for_reports_is_not_being_idle(rig: Rig) -> None:
+    rig.send(0, 30)
+    rig.monitors.saturated = True
+    rig.clock.at = [(rig.clock() + 60.0, lambda: setattr(rig.monitors, "saturated", False))]
+    rig.worker.run()
+    assert rig.worker.counts.rows_in == 30
+    assert rig.stream.held
+
+
+def test_a_worker_without_partitions_leaves_the_summary_alone(rig: Rig) -> None:
+    rig.stream.polls = []
+    rig.restart(timeout_seconds=20.0)
+    rig.stream.polls = []
+    rig.worker.run()
+    assert rig.monitors.summaries == []
+
+
+def test_a_stop_does_not_wait_for_reports_but_saves_what_is_saved_safely(rig: Rig) -> None:
+    rig.send(0, 200)
+    rig.send(0, 20, station=1)
+    rig.monitors.poll = lambda: []  # type: ignore[method-assign]
+    rig.clock.at = [(rig.clock() + 1.0, lambda: setattr(rig.limits, "stopped", True))]
+    rig.worker.run()
+    assert len(rig.monitors.waiting) == 1
+    assert [record.key for record in rig.kafka.log(STATE)] == [b"station_1"]
+    assert Note.decode(rig.kafka.positions[0].note).replay_offset == 0

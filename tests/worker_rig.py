@@ -1,0 +1,146 @@
+"""A worker among fakes: Kafka, the prediction service, monitoring and the clock are simulated."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+from prometheus_client import CollectorRegistry
+
+from airquality.ground.errors import Unavailable
+from airquality.ground.settings import Settings
+from airquality.metrics import ConsumerMetrics
+from airquality.records import Prediction
+from airquality.stream.console import Console
+from airquality.stream.transactions import Message, Poll, Position
+from airquality.stream.worker import Limits, Worker
+from tests.simulated_kafka import Monitors, SimulatedKafka, predicted, reading
+
+SETTINGS = Settings(max_poll_records=100, snapshot_offsets=10**6, snapshot_seconds=30.0)
+RAW, PRED, STATE, DLQ = SETTINGS.raw_topic, SETTINGS.pred_topic, SETTINGS.state_topic, SETTINGS.dlq_topic
+START = 307_668
+
+
+class Clock:
+    """A clock that only sleeping and waiting move; ``at`` holds what happens once a time has come."""
+
+    def __init__(self) -> None:
+        self.now = 1000.0
+        self.at: list[tuple[float, Callable[[], None]]] = []
+
+    def __call__(self) -> float:
+        return self.now
+
+    def sleep(self, seconds: float) -> None:
+        self.now += seconds
+        due, self.at = [a for a in self.at if a[0] <= self.now], [a for a in self.at if a[0] > self.now]
+        for _, happens in due:
+            happens()
+
+
+class Stream:
+    """What a worker sees of a :class:`SimulatedKafka`."""
+
+    def __init__(self, kafka: SimulatedKafka, clock: Clock, partitions: Iterable[int] = (0,)) -> None:
+        self.kafka = kafka
+        self.clock = clock
+        self.polls = [Poll(gained=set(partitions))]  # what the next polls bring besides records
+        self.owned: dict[int, int] = {}
+        self.assignment_stays = True
+        self.held: list[float] = []
+        self.fails: list[Exception] = []
+
+    def poll(self, timeout_seconds: float, max_records: int) -> Poll:
+        news = self.polls.pop(0) if self.polls else Poll()
+        for partition in news.lost:
+            self.owned.pop(partition)
+        self.owned.update({partition: self.position(partition).offset for partition in news.gained})
+        for partition, offset in self.owned.items():
+            taken = list(self.kafka.read(RAW, partition, offset))[:max_records]
+            max_records -= len(taken)
+            if taken:
+                news.records[partition] = taken
+                self.owned[partition] = taken[-1].offset + 1
+        if not news.records:
+            self.clock.sleep(timeout_seconds)
+        return news
+
+    def keep_membership(self) -> bool:
+        self.held.append(self.clock())
+        return self.assignment_stays
+
+    def position(self, partition: int) -> Position:
+        return self.kafka.positions.get(partition, Position(0, ""))
+
+    def commit(self, messages: Iterable[Message], positions: Mapping[int, Position]) -> list[int]:
+        if self.fails:
+            raise self.fails.pop()
+        return self.kafka.commit(messages, positions)
+
+    def lag(self) -> dict[int, int]:
+        return {partition: self.kafka.end(RAW, partition) - offset for partition, offset in self.owned.items()}
+
+
+@dataclass
+class Service:
+    """A prediction service that is away as often as it is told to be."""
+
+    away: int = 0
+    fault: Exception | None = None
+    checks_away: int = 0
+    asked: list[int] = field(default_factory=list)
+
+    def check(self) -> None:
+        if self.checks_away > 0:
+            self.checks_away -= 1
+            raise Unavailable("the prediction service does not answer")
+
+    def predict(self, matrix: NDArray[np.float64]) -> list[tuple[float, str]]:
+        self.asked.append(len(matrix))
+        if self.fault:
+            raise self.fault
+        if self.away > 0:
+            self.away -= 1
+            raise Unavailable("the prediction service does not answer")
+        return [(value, "1") for value, _ in predicted(matrix, range(len(matrix)))]
+
+
+class Rig:
+    """A worker among fakes; ``restart`` replaces it, and what it knew, but not Kafka."""
+
+    def __init__(self, clock: Clock) -> None:
+        self.clock = clock
+        self.kafka = SimulatedKafka()
+        self.service = Service()
+        self.lines: list[str] = []
+        self.restart()
+
+    def restart(self, **limits: float) -> None:
+        self.stream = Stream(self.kafka, self.clock)
+        self.monitors = Monitors()
+        self.registry = CollectorRegistry()
+        self.limits = Limits(**{"idle_exit_seconds": 5.0, "started": self.clock(), **limits})  # type: ignore[arg-type]
+        self.worker = Worker(
+            SETTINGS,
+            self.stream,  # type: ignore[arg-type]
+            self.service,  # type: ignore[arg-type]
+            self.monitors,  # type: ignore[arg-type]
+            self.monitors.open_station,  # type: ignore[arg-type]
+            ConsumerMetrics(self.registry),
+            Console(self.lines.append),
+            self.limits,
+            self.clock,
+        )
+
+    def send(self, first: int, n_hours: int, station: int = 0, partition: int = 0, variant: int = 0) -> None:
+        for hour in range(START + first, START + first + n_hours):
+            sent = reading(station, hour, variant)
+            self.kafka.append(RAW, partition, sent.station_id.encode(), sent.to_bytes())
+
+    def metric(self, name: str, **labels: str) -> float | None:
+        return self.registry.get_sample_value(name, labels)
+
+    def predictions(self, partition: int = 0) -> list[Prediction]:
+        return [Prediction.from_bytes(record.value or b"") for record in self.kafka.log(PRED, partition)]
