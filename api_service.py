@@ -25,7 +25,7 @@ from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, generate_l
 from airquality.ground import log
 from airquality.ground.errors import AirQualityError
 from airquality.ground.settings import Settings, read_settings
-from airquality.metrics import ApiMetrics
+from airquality.metrics import ApiMetrics, expose_process
 from airquality.model import features, registry
 from airquality.model.model import Model
 from airquality.model.registry import RegisteredModel
@@ -56,6 +56,7 @@ class Service:
         self.settings = settings
         self.registry = CollectorRegistry()
         self.metrics = ApiMetrics(self.registry)
+        expose_process(self.registry)
         self.why_not_ready = "the model is being loaded"
         self._served: RegisteredModel | None = None
 
@@ -114,7 +115,9 @@ class Service:
             matrix = matrix[:, [names.index(name) for name in expected]]
         predictions = _scored(served.model, matrix)
         self.metrics.value.set(predictions[-1])
-        self.metrics.missing.set(int(np.isnan(matrix[-1]).sum()))
+        missing = np.isnan(matrix).sum(axis=1)
+        self.metrics.missing.set(int(missing[-1]))
+        self.metrics.missing_total.inc(int(missing.sum()))
         self.metrics.predictions.inc(len(predictions))
         return predictions, served.version
 

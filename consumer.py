@@ -17,7 +17,7 @@ from prometheus_client import CollectorRegistry, start_http_server
 from airquality.ground import log
 from airquality.ground.errors import AirQualityError, Unavailable, UsageError
 from airquality.ground.settings import Settings, read_settings
-from airquality.metrics import ConsumerMetrics
+from airquality.metrics import ConsumerMetrics, expose_process
 from airquality.model.client import PredictionClient
 from airquality.stream import kafka_io
 from airquality.stream.console import Console, accounted
@@ -50,6 +50,7 @@ def run(settings: Settings, limits: Limits) -> Counts:
     """
     registry = CollectorRegistry()
     metrics = ConsumerMetrics(registry)
+    expose_process(registry)
     console = Console(lambda line: print(line, flush=True))
     with _exposed(settings.consumer_metrics_port, registry), MonitoringService.open(settings, metrics) as monitoring:
         kafka_io.ensure_topics(settings)

@@ -1,14 +1,15 @@
 """Every Prometheus metric, defined once. The registry is injected, and label children exist from the start, so zero shows.
 
-The five names the user fixed (``prediction_latency``, ``prediction_value``, ``missing_values_count``,
-``inference_errors_total``, ``kafka_messages_consumed_total``) stay as they are; HELP says the unit where the name does not.
+Six names are fixed (``prediction_latency``, ``prediction_value``, ``missing_values_count``, ``inference_errors_total``,
+``kafka_messages_consumed_total``, ``predictions_total``); every other name begins with ``air_quality_``, so that it
+cannot collide on a Prometheus that watches more than this system. HELP says the unit where the name does not.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+from prometheus_client import CollectorRegistry, Counter, Gauge, GCCollector, Histogram, PlatformCollector, ProcessCollector
 from prometheus_client.metrics import MetricWrapperBase
 
 from airquality.records import DEAD_LETTER_REASONS
@@ -40,11 +41,21 @@ class ApiMetrics:
         )
         self.value = Gauge("prediction_value", "Latest predicted CO(GT), in mg/m3.", registry=registry)
         self.missing = Gauge("missing_values_count", "Missing features of the latest predicted row.", registry=registry)
+        self.missing_total = Counter(
+            "air_quality_missing_features", "Missing features of all predicted rows together.", registry=registry
+        )
         self.errors = Counter(
             "inference_errors", "Prediction requests that failed, by reason.", ["reason"], registry=registry
         )
         self.predictions = Counter("predictions", "Rows predicted; one request may hold many.", registry=registry)
-        self.model = Gauge("model_info", "1 for the model version being served.", ["name", "version"], registry=registry)
+        self.registry_unreachable = Gauge(
+            "air_quality_registry_unreachable",
+            "1 while the model registry cannot be asked for its champion; the version loaded before is served.",
+            registry=registry,
+        )
+        self.model = Gauge(
+            "air_quality_model_info", "1 for the model version being served.", ["name", "version"], registry=registry
+        )
         _touch(self.errors, ((reason,) for reason in INFERENCE_ERRORS))
 
 
@@ -56,36 +67,64 @@ class ConsumerMetrics:
             "kafka_messages_consumed", "Records consumed from the raw topic and committed.", registry=registry
         )
         self.outcomes = Counter(
-            "rows",
+            "air_quality_rows",
             "Committed rows by what became of them; reason says why for dead letters.",
             ["outcome", "reason"],
             registry=registry,
         )
         self.lag = Gauge(
-            "consumer_lag_records", "Records of the raw topic not yet consumed.", ["partition"], registry=registry
+            "air_quality_consumer_lag_records",
+            "Records of the raw topic not yet consumed.",
+            ["partition"],
+            registry=registry,
         )
-        self.paused = Gauge("consumer_paused", "1 while the consumer waits for the prediction service.", registry=registry)
+        self.paused = Gauge(
+            "air_quality_consumer_paused", "1 while the consumer waits for the prediction service.", registry=registry
+        )
+        self.refused = Gauge(
+            "air_quality_consumer_refused",
+            "1 while the consumer takes no partitions because going on would lose or repeat rows; its log says which.",
+            registry=registry,
+        )
+        self.lost_rows = Counter(
+            "air_quality_lost_rows", "Rows given up on purpose: a loss that was accepted at a start.", registry=registry
+        )
         self.last_prediction = Gauge(
-            "last_prediction_timestamp_seconds", "Unix time of the latest committed prediction.", registry=registry
+            "air_quality_last_prediction_timestamp_seconds",
+            "Unix time of the latest committed prediction.",
+            registry=registry,
         )
         self.transactions = Histogram(
-            "transaction_duration_seconds",
+            "air_quality_transaction_duration_seconds",
             "Time of one poll batch, from records to commit.",
             buckets=LATENCY_BUCKETS,
             registry=registry,
         )
-        self.reports_total = Counter("reports", "Finished report windows.", ["kind", "result"], registry=registry)
-        self.drift_windows_total = Counter(
-            "drift_windows", "Windows whose drift verdict is true.", ["kind"], registry=registry
+        self.reports_total = Counter(
+            "air_quality_reports", "Finished report windows.", ["kind", "result"], registry=registry
         )
-        self.window_rmse = Gauge("window_rmse", "RMSE of the latest closed window, in mg/m3.", ["kind"], registry=registry)
-        self.baseline_rmse = Gauge("baseline_rmse", "RMSE on the reference, in mg/m3.", registry=registry)
-        self.open_alarms = Gauge("open_alarms", "Alarms open now.", ["alarm"], registry=registry)
-        self.report_backlog = Gauge("report_backlog", "Closed windows whose report is not written yet.", registry=registry)
+        self.drift_windows_total = Counter(
+            "air_quality_drift_windows", "Windows whose drift verdict is true.", ["kind"], registry=registry
+        )
+        self.window_rmse = Gauge(
+            "air_quality_window_rmse", "RMSE of the latest closed window, in mg/m3.", ["kind"], registry=registry
+        )
+        self.baseline_rmse = Gauge("air_quality_baseline_rmse", "RMSE on the reference, in mg/m3.", registry=registry)
+        self.open_alarms = Gauge("air_quality_open_alarms", "Alarms open now.", ["alarm"], registry=registry)
+        self.report_backlog = Gauge(
+            "air_quality_report_backlog", "Closed windows whose report is not written yet.", registry=registry
+        )
         _touch(self.outcomes, OUTCOMES)
         _touch(self.reports_total, ((kind, result) for kind in REPORT_KINDS for result in REPORT_RESULTS))
         _touch(self.drift_windows_total, ((kind,) for kind in REPORT_KINDS))
         _touch(self.open_alarms, ((alarm,) for alarm in ALARMS))
+
+
+def expose_process(registry: CollectorRegistry) -> None:
+    """Add what every program can say of itself: ``process_*`` (memory, CPU, descriptors, start time) and ``python_*``."""
+    ProcessCollector(registry=registry)
+    PlatformCollector(registry=registry)
+    GCCollector(registry=registry)
 
 
 def _touch(metric: MetricWrapperBase, children: Iterable[tuple[str, ...]]) -> None:

@@ -144,7 +144,7 @@ PANELS = [
         "timeseries",
         "Consumer lag",
         "Records that wait in Kafka. Flat at zero is live; falling is catching up; rising is too slow.",
-        {"partition {{partition}}": "sum by (partition) (consumer_lag_records)"},
+        {"partition {{partition}}": "sum by (partition) (air_quality_consumer_lag_records)"},
         unit="short",
     ),
     panel(
@@ -152,7 +152,7 @@ PANELS = [
         "bargauge",
         "Rows by outcome",
         "What became of every row since the consumer started: these add up to the rows consumed.",
-        {"{{outcome}} {{reason}}": "sum by (outcome, reason) (rows_total)"},
+        {"{{outcome}} {{reason}}": "sum by (outcome, reason) (air_quality_rows_total)"},
         unit="short",
     ),
     panel(
@@ -161,8 +161,8 @@ PANELS = [
         "Transaction time",
         "From polling a batch of records to the commit of all it caused.",
         {
-            "P50": "histogram_quantile(0.50, sum by (le) (rate(transaction_duration_seconds_bucket[1m])))",
-            "P95": "histogram_quantile(0.95, sum by (le) (rate(transaction_duration_seconds_bucket[1m])))",
+            "P50": "histogram_quantile(0.50, sum by (le) (rate(air_quality_transaction_duration_seconds_bucket[1m])))",
+            "P95": "histogram_quantile(0.95, sum by (le) (rate(air_quality_transaction_duration_seconds_bucket[1m])))",
         },
         unit="s",
     ),
@@ -171,7 +171,7 @@ PANELS = [
         "stat",
         "Model",
         "What the registry's champion alias points at, as the API serves it.",
-        {"{{name}} version {{version}}": "model_info == 1"},
+        {"{{name}} version {{version}}": "air_quality_model_info == 1"},
     )
     | {"options": OPTIONS["stat"] | {"textMode": "name"}},
     panel(
@@ -179,7 +179,7 @@ PANELS = [
         "timeseries",
         "Model quality",
         "RMSE of the latest closed window beside the reference's, in mg/m3.",
-        {"{{kind}}": "max by (kind) (window_rmse)", "baseline": "max(baseline_rmse)"},
+        {"{{kind}}": "max by (kind) (air_quality_window_rmse)", "baseline": "max(air_quality_baseline_rmse)"},
         unit="conmgm3",
     ),
     panel(
@@ -187,7 +187,7 @@ PANELS = [
         "stat",
         "Open alarms",
         "1 while the monitoring service holds the alarm open.",
-        {"{{alarm}}": "max by (alarm) (open_alarms)"},
+        {"{{alarm}}": "max by (alarm) (air_quality_open_alarms)"},
         thresholds=thresholds([(None, GREEN), (1, RED)]),
     ),
     panel(
@@ -196,8 +196,8 @@ PANELS = [
         "Consumer",
         "Paused means: waiting for the API, dropping nothing.",
         {
-            "paused": "max(consumer_paused)",
-            "seconds since the last prediction": "time() - max(last_prediction_timestamp_seconds > 0)",
+            "paused": "max(air_quality_consumer_paused)",
+            "seconds since the last prediction": "time() - max(air_quality_last_prediction_timestamp_seconds > 0)",
         },
     ),
     panel(
@@ -205,7 +205,10 @@ PANELS = [
         "bargauge",
         "Reports",
         "HTML reports since the consumer started, and closed windows whose report is not written yet.",
-        {"{{kind}} {{result}}": "sum by (kind, result) (reports_total)", "waiting": "sum(report_backlog)"},
+        {
+            "{{kind}} {{result}}": "sum by (kind, result) (air_quality_reports_total)",
+            "waiting": "sum(air_quality_report_backlog)",
+        },
         unit="short",
     ),
     panel(
@@ -213,7 +216,7 @@ PANELS = [
         "bargauge",
         "Windows with drift",
         "Windows whose verdict is drift, since the consumer started; the thresholds are calibrated on the reference.",
-        {"{{kind}}": "sum by (kind) (drift_windows_total)"},
+        {"{{kind}}": "sum by (kind) (air_quality_drift_windows_total)"},
         unit="short",
     ),
 ]

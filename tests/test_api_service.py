@@ -201,7 +201,7 @@ def test_metrics_are_a_plain_200_with_every_name_and_its_zeros(client: Client) -
         assert found["inference_errors_total", reason] == 0
     assert found["predictions_total",] == found["prediction_latency_count",] == 0
     assert {("prediction_value",), ("missing_values_count",), ("prediction_latency_bucket", "0.01")} <= set(found)
-    assert found["model_info", "air-quality-co", "1"] == 1
+    assert found["air_quality_model_info", "air-quality-co", "1"] == 1
 
 
 def test_the_gauges_tell_the_latest_row(service: Service, rows: np.ndarray) -> None:
@@ -209,6 +209,7 @@ def test_the_gauges_tell_the_latest_row(service: Service, rows: np.ndarray) -> N
     found = metrics_of(service)
     assert found["prediction_value",] == predictions[-1]
     assert found["missing_values_count",] == np.isnan(rows[159]).sum() > 0
+    assert found["air_quality_missing_features_total",] == np.isnan(rows[150:160]).sum() > found["missing_values_count",]
     assert (found["predictions_total",], found["prediction_latency_count",]) == (10, 1)
     one = service.predict(orjson.dumps({"features": ROW | {"t_over_mean_24h": None}}))["prediction"]
     found = metrics_of(service)
@@ -414,7 +415,7 @@ def test_the_alias_moves_while_requests_run(other_model: Callable[[str], Setting
             wait_until(lambda: "2" in seen, "the second version answers", 20)
             assert client.get("/version").json()["model_version"] == "2"
             described = samples(client.get("/metrics").text)
-            assert ("model_info", "moved", "1") not in described
+            assert ("air_quality_model_info", "moved", "1") not in described
         finally:
             stop.set()
         assert min(future.result() for future in asking) > 0

@@ -6,7 +6,16 @@ import pytest
 from prometheus_client import REGISTRY, CollectorRegistry, generate_latest
 from prometheus_client.parser import text_string_to_metric_families
 
-from airquality.metrics import ALARMS, INFERENCE_ERRORS, OUTCOMES, REPORT_KINDS, REPORT_RESULTS, ApiMetrics, ConsumerMetrics
+from airquality.metrics import (
+    ALARMS,
+    INFERENCE_ERRORS,
+    OUTCOMES,
+    REPORT_KINDS,
+    REPORT_RESULTS,
+    ApiMetrics,
+    ConsumerMetrics,
+    expose_process,
+)
 from airquality.records import DEAD_LETTER_REASONS
 
 #: What the user's dashboards and scrapes rely on, by where it is exposed: sample name and type.
@@ -52,10 +61,14 @@ def test_the_names_fixed_by_the_user_are_exposed_as_they_are(metrics: type[ApiMe
         (ApiMetrics, "inference_errors_total", [(reason,) for reason in INFERENCE_ERRORS]),
         (ApiMetrics, "predictions_total", [()]),
         (ConsumerMetrics, "kafka_messages_consumed_total", [()]),
-        (ConsumerMetrics, "rows_total", OUTCOMES),
-        (ConsumerMetrics, "reports_total", [(kind, result) for kind in REPORT_KINDS for result in REPORT_RESULTS]),
-        (ConsumerMetrics, "drift_windows_total", [(kind,) for kind in REPORT_KINDS]),
-        (ConsumerMetrics, "open_alarms", [(alarm,) for alarm in ALARMS]),
+        (ConsumerMetrics, "air_quality_rows_total", OUTCOMES),
+        (
+            ConsumerMetrics,
+            "air_quality_reports_total",
+            [(kind, result) for kind in REPORT_KINDS for result in REPORT_RESULTS],
+        ),
+        (ConsumerMetrics, "air_quality_drift_windows_total", [(kind,) for kind in REPORT_KINDS]),
+        (ConsumerMetrics, "air_quality_open_alarms", [(alarm,) for alarm in ALARMS]),
     ],
 )
 def test_zero_shows_for_every_child_of_a_closed_set(
@@ -97,3 +110,20 @@ def test_two_processes_in_one_share_nothing() -> None:
     ConsumerMetrics(second)  # one registry may hold both
     assert (first.get_sample_value("predictions_total"), second.get_sample_value("predictions_total")) == (1, 0)
     assert {family.name for family in REGISTRY.collect()} == before
+
+
+@pytest.mark.parametrize("metrics", FIXED_BY_THE_USER, ids=lambda metrics: metrics.__name__)
+def test_metric_name_that_is_not_fixed_has_the_prefix(metrics: type[ApiMetrics | ConsumerMetrics]) -> None:
+    registry = CollectorRegistry()
+    metrics(registry)
+    fixed = {name.removesuffix("_total").removesuffix("_bucket") for name in FIXED_BY_THE_USER[metrics]}
+    own = {family.name for family in registry.collect()} - fixed
+    assert own
+    assert {name for name in own if not name.startswith("air_quality_")} == set()
+
+
+def test_expose_process_on_a_fresh_registry_names_memory_and_interpreter() -> None:
+    registry = CollectorRegistry()
+    expose_process(registry)
+    names = {family.name for family in registry.collect()}
+    assert {"process_resident_memory_bytes", "process_open_fds", "python_info"} <= names

@@ -290,15 +290,15 @@ def test_reports_are_made_elsewhere_and_counted_by_poll(rig: Callable[..., Rig])
     made = rig()
     observer = made.run(168)
     assert made.service.backlog == observer.outstanding == 8
-    assert made.metric("report_backlog") == 8
+    assert made.metric("air_quality_report_backlog") == 8
     results: list[ReportResult] = []
     wait_until(lambda: not results.extend(made.service.poll()) and len(results) == 8, "eight reports")
     assert [result.result for result in results] == ["generated"] * 8
     assert all(result.path is not None and result.path.read_text() == "station_1" for result in results)
     assert observer.generated == {"daily": 7, "weekly": 1}
     assert made.service.backlog == observer.outstanding == 0
-    assert made.metric("reports_total", kind="daily", result="generated") == 7
-    assert made.metric("report_backlog") == 0
+    assert made.metric("air_quality_reports_total", kind="daily", result="generated") == 7
+    assert made.metric("air_quality_report_backlog") == 0
     assert observer.state()["generated"] == {"daily": 7, "weekly": 1}
 
 
@@ -322,7 +322,7 @@ def test_a_failed_report_is_counted_and_the_next_one_works(rig: Callable[..., Ri
     results = made.service.close(drain=True, deadline_seconds=120)
     assert observer.failed == {"daily": 7, "weekly": 0}
     assert observer.generated == {"daily": 0, "weekly": 1}
-    assert made.metric("reports_total", kind="daily", result="failed") == 7
+    assert made.metric("air_quality_reports_total", kind="daily", result="failed") == 7
     assert {"fail": "no report of", "fail beyond exceptions": "NoExceptionError", "die": "exit code 3"}[fault] in results[
         0
     ].error
@@ -443,17 +443,17 @@ def test_a_great_backlog_asks_the_consumer_to_wait(rig: Callable[..., Rig]) -> N
 
 def test_metrics_tell_drift_error_and_alarms(rig: Callable[..., Rig]) -> None:
     made = rig()
-    assert made.metric("baseline_rmse") == stations.judge().calibration.baseline.rmse
-    assert made.metric("drift_windows_total", kind="daily") == 0
+    assert made.metric("air_quality_baseline_rmse") == stations.judge().calibration.baseline.rmse
+    assert made.metric("air_quality_drift_windows_total", kind="daily") == 0
     made.run(168, "quiet")
-    assert made.metric("drift_windows_total", kind="daily") == 0
+    assert made.metric("air_quality_drift_windows_total", kind="daily") == 0
     made.run(24, "shifted", T=80.0)
-    assert made.metric("drift_windows_total", kind="daily") == 1
-    assert made.metric("open_alarms", alarm="data_drift") == 1
-    assert made.metric("open_alarms", alarm="missing") == 0
-    assert made.metric("window_rmse", kind="weekly") == pytest.approx(0.3, abs=0.05)
+    assert made.metric("air_quality_drift_windows_total", kind="daily") == 1
+    assert made.metric("air_quality_open_alarms", alarm="data_drift") == 1
+    assert made.metric("air_quality_open_alarms", alarm="missing") == 0
+    assert made.metric("air_quality_window_rmse", kind="weekly") == pytest.approx(0.3, abs=0.05)
     made.service.forget("shifted")
-    assert made.metric("open_alarms", alarm="data_drift") == 0
+    assert made.metric("air_quality_open_alarms", alarm="data_drift") == 0
 
 
 COUNTS = {"rows_in": 400, "warmup": 168, "predictions_total": 232, "dead_letters": {}, "duplicates": 0}

@@ -40,7 +40,7 @@ def test_every_row_is_accounted_for_and_published_once(rig: Rig) -> None:
         ("dead_letter", "malformed", 1),
         ("dead_letter", "late", 0),
     ):
-        assert rig.metric("rows_total", outcome=outcome, reason=reason) == count
+        assert rig.metric("air_quality_rows_total", outcome=outcome, reason=reason) == count
 
 
 def test_a_batch_is_one_transaction_and_one_request(rig: Rig) -> None:
@@ -109,7 +109,7 @@ def test_partitions_come_and_go(rig: Rig) -> None:
     assert set(rig.monitors.stations) == {"station_1"}
     assert rig.worker.counts == Counts(rows_in=50, warmup=50)
     assert rig.kafka.positions[0].offset == rig.kafka.positions[1].offset == 50
-    assert rig.metric("consumer_lag_records", partition="1") == 0
+    assert rig.metric("air_quality_consumer_lag_records", partition="1") == 0
 
 
 def test_a_partition_lost_and_regained_between_two_polls_is_restored(rig: Rig) -> None:
@@ -137,12 +137,12 @@ def test_rows_keep_their_place_while_the_service_is_away(rig: Rig) -> None:
     rig.send(0, 200)
     rig.service.away = 6
     paused: list[float | None] = []
-    rig.clock.at = [(rig.clock() + 1.0, lambda: paused.append(rig.metric("consumer_paused")))]
+    rig.clock.at = [(rig.clock() + 1.0, lambda: paused.append(rig.metric("air_quality_consumer_paused")))]
     began = rig.clock()
     rig.worker.run()
     assert rig.service.asked == [32] * 7
     assert len(rig.predictions()) == 32
-    assert (paused, rig.metric("consumer_paused")) == ([1.0], 0.0)
+    assert (paused, rig.metric("air_quality_consumer_paused")) == ([1.0], 0.0)
     waited = rig.clock() - began
     low, high = BACKOFF_SECONDS
     doubled = [min(low * 2**i, high) for i in range(6)]
@@ -155,14 +155,14 @@ def test_the_lag_grows_while_the_service_is_away_and_forgets_lost_partitions(rig
     rig.send(0, 200)
     rig.service.away = 6
     lags: list[float | None] = []
-    measure = lambda: lags.append(rig.metric("consumer_lag_records", partition="0"))  # noqa: E731
+    measure = lambda: lags.append(rig.metric("air_quality_consumer_lag_records", partition="0"))  # noqa: E731
     rig.clock.at = [(rig.clock() + 3.0, lambda: rig.send(200, 30)), (rig.clock() + 11.0, measure)]
     rig.worker.run()
     assert lags == [30.0]
     rig.stream.owned.clear()
     rig.clock.now += 60.0
     rig.worker._measure_lag()
-    assert rig.metric("consumer_lag_records", partition="0") is None
+    assert rig.metric("air_quality_consumer_lag_records", partition="0") is None
 
 
 def test_a_stop_during_an_outage_publishes_nothing(rig: Rig) -> None:

@@ -164,7 +164,7 @@ def api_away(stack: Stack) -> None:
     """Stop the API for a minute while rows keep arriving."""
     stack.compose("stop", "api")
     stopped = time.monotonic()
-    wait_for("the consumer pauses", lambda: monitoring.value("max(consumer_paused)") == 1, 45)
+    wait_for("the consumer pauses", lambda: monitoring.value("max(air_quality_consumer_paused)") == 1, 45)
     held = reader.count(PREDICTIONS)
     time.sleep(max(0.0, API_AWAY_SECONDS - (time.monotonic() - stopped)))
     check(
