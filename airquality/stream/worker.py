@@ -228,6 +228,7 @@ class Worker:
             rows = kafka_io.read(settings, settings.raw_topic, partition, note.replay_offset, position.offset)
             published = kafka_io.read(settings, settings.pred_topic, partition, note.pred_offset)
         windows = state.restore(note, saved, rows, published)
+        self._metrics.kafka_answered.set_to_current_time()
         self._partitions[partition] = state
         self._monitoring.submit(windows)
         self._console.resume(self.counts)
@@ -263,6 +264,7 @@ class Worker:
             return
         self._measured = self._clock()
         lags = self._stream.lag()
+        self._metrics.kafka_answered.set_to_current_time()
         self._metrics.lag.clear()
         for partition, lag in lags.items():
             self._metrics.lag.labels(partition).set(lag)
