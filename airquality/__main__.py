@@ -17,6 +17,7 @@ class Tool(NamedTuple):
 
 TOOLS = {
     "broker": Tool("lab.embedded_kafka", "start a single-node Apache Kafka on this machine"),
+    "dlq": Tool("airquality.stream.dlq", "dead letters: list, show, export, and send again what a fix has cured"),
     "topics": Tool("airquality.stream.kafka_io", "create the topics where they are missing"),
     "registry": Tool("airquality.model.registry", "seed the model registry; list, promote and roll back versions"),
 }

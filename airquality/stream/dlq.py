@@ -1,0 +1,295 @@
+"""Dead letters as a workflow: list, show, export, and send again what a fix has made sound. ``python -m airquality dlq``."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from base64 import b64encode
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import closing
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from airquality.ground import log
+from airquality.ground.errors import AirQualityError, UsageError
+from airquality.ground.settings import Settings, read_settings
+from airquality.records import DEAD_LETTER_REASONS
+from airquality.stream import kafka_io
+from airquality.stream.kafka_io import Record
+
+#: On a raw record that was sent again: the partition and offset of its dead letter.
+REPLAYED_FROM = "replayed_from"
+#: What another attempt cannot cure: the stream has gone past these hours, or holds other values for them.
+INCURABLE = ("conflict", "late")
+_SEND_SECONDS = 130.0
+
+
+@dataclass(frozen=True, slots=True)
+class Letter:
+    """One dead letter. ``at`` is when it was written (UTC); ``cut`` says that key and value are not the whole original."""
+
+    partition: int
+    offset: int
+    at: datetime
+    station: str
+    reason: str
+    message: str
+    source: tuple[str, int, int]
+    key: bytes | None
+    value: bytes | None
+    cut: bool
+
+    @property
+    def place(self) -> str:
+        """Where it is in the dead-letter topic, as the commands take it."""
+        return f"{self.partition}:{self.offset}"
+
+    @classmethod
+    def of(cls, record: Record) -> Letter | None:
+        """Return the letter a record of the dead-letter topic holds; None if it was not written by this system."""
+        headers = {name: (text or b"").decode(errors="replace") for name, text in record.headers}
+        try:
+            source = headers["source_topic"], int(headers["source_partition"]), int(headers["source_offset"])
+            reason, message = headers["reason"], headers["error_message"]
+        except (KeyError, ValueError):
+            return None
+        return cls(
+            partition=record.partition,
+            offset=record.offset,
+            at=datetime.fromtimestamp(max(record.timestamp_ms, 0) / 1000, UTC),
+            station=(record.key or b"").decode(errors="backslashreplace"),
+            reason=reason,
+            message=message,
+            source=source,
+            key=record.key,
+            value=None if headers.get("value_null") == "true" else record.value,
+            cut="value_sha256" in headers or "key_sha256" in headers,
+        )
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the letter with its bytes in base64."""
+        topic, partition, offset = self.source
+        return {
+            "letter": self.place,
+            "at": self.at.isoformat(timespec="seconds"),
+            "station": self.station,
+            "reason": self.reason,
+            "message": self.message,
+            "source": f"{topic}:{partition}:{offset}",
+            "cut": self.cut,
+            "key_base64": None if self.key is None else b64encode(self.key).decode(),
+            "value_base64": None if self.value is None else b64encode(self.value).decode(),
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class Filter:
+    """Which letters are meant: all that fit every given condition. ``since`` is inclusive, ``until`` exclusive."""
+
+    reason: str | None = None
+    station: str | None = None
+    since: datetime | None = None
+    until: datetime | None = None
+
+    def fits(self, letter: Letter) -> bool:
+        """Return whether the letter is meant."""
+        return (
+            self.reason in (None, letter.reason)
+            and self.station in (None, letter.station)
+            and (self.since is None or letter.at >= self.since)
+            and (self.until is None or letter.at < self.until)
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Resent:
+    """How a replay ended: letters sent again, and those left alone, by why."""
+
+    sent: int
+    left: Counter[str]
+
+
+def letters(settings: Settings, wanted: Filter) -> Iterator[Letter]:
+    """Yield the dead letters that are meant, by partition and offset; raises ``Unavailable`` if no broker answers."""
+    for record in _records(settings, settings.dlq_topic):
+        letter = Letter.of(record)
+        if letter is not None and wanted.fits(letter):
+            yield letter
+
+
+def replay(settings: Settings, wanted: Filter, *, dry_run: bool = False) -> Resent:
+    """Send the original bytes of the letters that are meant to the raw topic once more, each marked with where it came from.
+
+    A letter that was sent again before is left alone, so that this may be repeated; so is one that another attempt cannot
+    cure, and one whose original was cut and is gone from the raw topic.
+    """
+    chosen = list(letters(settings, wanted))
+    before = {value for record in _records(settings, settings.raw_topic) for value in _replayed_from(record)}
+    left: Counter[str] = Counter()
+    originals: list[tuple[Letter, bytes | None, bytes | None]] = []
+    for letter in chosen:
+        why = _left_alone(letter, before)
+        found = None if why else _original(settings, letter)
+        if found is None:
+            left[why or "cut, and the original is gone from the raw topic"] += 1
+        else:
+            originals.append((letter, *found))
+    if not dry_run:
+        _send(settings, originals)
+    return Resent(len(originals), left)
+
+
+def _records(settings: Settings, topic: str) -> Iterator[Record]:
+    for partition in kafka_io.partitions(settings, topic):
+        yield from kafka_io.read(settings, topic, partition)
+
+
+def _replayed_from(record: Record) -> list[str]:
+    return [value.decode(errors="replace") for name, value in record.headers if name == REPLAYED_FROM]
+
+
+def _left_alone(letter: Letter, before: set[str]) -> str:
+    if letter.reason in INCURABLE:
+        return f"{letter.reason}: sending it again cannot cure it"
+    if letter.place in before:
+        return "sent again before"
+    if letter.key is None and letter.value is None:
+        return "neither key nor value"
+    return ""
+
+
+def _original(settings: Settings, letter: Letter) -> tuple[bytes | None, bytes | None] | None:
+    if not letter.cut:
+        return letter.key, letter.value
+    topic, partition, offset = letter.source
+    for record in kafka_io.read(settings, topic, partition, offset, offset + 1):
+        return record.key, record.value
+    return None
+
+
+def _send(settings: Settings, originals: Iterable[tuple[Letter, bytes | None, bytes | None]]) -> None:
+    with kafka_io.kafka_errors_as_unavailable(settings), closing(kafka_io.idempotent_producer(settings)) as producer:
+        futures = [
+            producer.send(settings.raw_topic, key=key, value=value, headers=[(REPLAYED_FROM, letter.place.encode())])
+            for letter, key, value in originals
+        ]
+        for future in futures:
+            future.get(timeout=_SEND_SECONDS)
+
+
+# ---- the command ----
+
+_EXAMPLES = """\
+examples:
+  python -m airquality dlq list                                what was refused, and why
+  python -m airquality dlq list --reason out_of_range --json   one JSON object a line
+  python -m airquality dlq show 0:17                           one letter whole
+  python -m airquality dlq export letters.jsonl --station roof
+  python -m airquality dlq replay --reason malformed --dry-run what would be sent again
+
+exit status: 0 done, 1 failure, 2 wrong usage
+"""
+
+
+def _parser() -> argparse.ArgumentParser:
+    p = argparse.ArgumentParser(
+        prog="python -m airquality dlq",
+        description="Dead letters: records that could not become a reading or a prediction, kept as they came "
+        "(DLQ_TOPIC; KAFKA_BOOTSTRAP_SERVERS says where).",
+        epilog=_EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    verbs = p.add_subparsers(dest="verb", required=True)
+    listing = verbs.add_parser("list", help="one line a letter, and how many of each reason")
+    listing.add_argument("--json", action="store_true", help="one JSON object a line instead")
+    show = verbs.add_parser("show", help="one letter whole")
+    show.add_argument("letter", metavar="PARTITION:OFFSET", help="as list names it")
+    replaying = verbs.add_parser("replay", help="send the original bytes to the raw topic again, after a fix")
+    replaying.add_argument("--dry-run", action="store_true", help="only say what would be sent")
+    export = verbs.add_parser("export", help="write letters to a file, one JSON object a line, bytes in base64")
+    export.add_argument("file", type=Path)
+    for verb in (listing, replaying, export):
+        _add_filters(verb)
+    return p
+
+
+def _add_filters(verb: argparse.ArgumentParser) -> None:
+    verb.add_argument("--reason", choices=DEAD_LETTER_REASONS, help="only letters with this reason")
+    verb.add_argument("--station", help="only letters with this key")
+    verb.add_argument("--since", type=_moment, metavar="TIME", help="written at or after, UTC, e.g. 2026-11-26T08:00")
+    verb.add_argument("--until", type=_moment, metavar="TIME", help="written before")
+
+
+def _moment(text: str) -> datetime:
+    moment = datetime.fromisoformat(text)
+    return moment if moment.tzinfo else moment.replace(tzinfo=UTC)
+
+
+def _list(settings: Settings, args: argparse.Namespace) -> Iterator[str]:
+    reasons: Counter[str] = Counter()
+    for letter in letters(settings, _filter(args)):
+        reasons[letter.reason] += 1
+        line = f"{letter.place:>10}  {letter.at:%Y-%m-%d %H:%M:%S}Z  {letter.station}  {letter.reason}: {letter.message}"
+        yield json.dumps(letter.to_json()) if args.json else log.printable(line)
+    if not args.json:
+        counts = ", ".join(f"{count} {reason}" for reason, count in sorted(reasons.items()))
+        yield f"{reasons.total()} dead letters{f' ({counts})' if counts else ''}"
+
+
+def _show(settings: Settings, args: argparse.Namespace) -> Iterator[str]:
+    for letter in letters(settings, Filter()):
+        if letter.place == args.letter:
+            content = (letter.value or b"").decode(errors="backslashreplace")
+            yield from (f"{name}: {value}" for name, value in letter.to_json().items() if not name.endswith("base64"))
+            yield f"value: {'null' if letter.value is None else log.printable(content)}"
+            return
+    raise UsageError(f"there is no dead letter {args.letter}: python -m airquality dlq list names them")
+
+
+def _replay(settings: Settings, args: argparse.Namespace) -> Iterator[str]:
+    resent = replay(settings, _filter(args), dry_run=args.dry_run)
+    yield f"{resent.sent} dead letters {'would be ' if args.dry_run else ''}sent again to {settings.raw_topic}"
+    yield from (f"{count} left alone: {why}" for why, count in sorted(resent.left.items()))
+
+
+def _export(settings: Settings, args: argparse.Namespace) -> Iterator[str]:
+    count = 0
+    with args.file.open("w") as file:
+        for letter in letters(settings, _filter(args)):
+            file.write(json.dumps(letter.to_json()) + "\n")
+            count += 1
+    yield f"{count} dead letters written to {args.file}"
+
+
+def _filter(args: argparse.Namespace) -> Filter:
+    return Filter(args.reason, args.station, args.since, args.until)
+
+
+_VERBS: dict[str, Callable[[Settings, argparse.Namespace], Iterator[str]]] = {
+    "list": _list,
+    "show": _show,
+    "replay": _replay,
+    "export": _export,
+}
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run the command line; 0 done, 1 failure, 2 usage."""
+    args = _parser().parse_args(argv)
+    try:
+        settings = read_settings()
+        log.configure(settings.log_level, settings.log_format)
+        for line in _VERBS[args.verb](settings, args):
+            print(line)
+    except (AirQualityError, OSError) as error:
+        print(f"dlq: {error}", file=sys.stderr)
+        return 2 if isinstance(error, UsageError) else 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

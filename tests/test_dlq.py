@@ -1,0 +1,92 @@
+from __future__ import annotations
+
+import json
+from collections import Counter
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+
+from airquality.ground.errors import InvalidRecord
+from airquality.ground.settings import Settings
+from airquality.stream import dlq, kafka_io
+from airquality.stream.dead_letters import dead_letter
+from airquality.stream.dlq import Filter, Letter
+from airquality.stream.kafka_io import Record
+from airquality.stream.partition import DeadLetter
+
+MOMENT = datetime(2026, 11, 26, 8, 0, tzinfo=UTC)
+
+
+def letter(reason: str = "malformed", key: bytes | None = b"roof", value: bytes | None = b"{", offset: int = 0) -> Letter:
+    settings = Settings()
+    message = dead_letter(DeadLetter(Record(0, 7, key, value), InvalidRecord(reason, "why")), settings)
+    stamp = int(MOMENT.timestamp() * 1000)
+    found = Letter.of(Record(0, offset, message.key, message.value, stamp, message.headers))
+    assert found is not None
+    return found
+
+
+def raw_records(settings: Settings) -> list[Record]:
+    return [r for p in kafka_io.partitions(settings, settings.raw_topic) for r in kafka_io.read(settings, settings.raw_topic, p)]
+
+
+def test_letter_of_a_dead_letter_gives_its_reason_and_source() -> None:
+    found = letter()
+    assert (found.place, found.station, found.reason, found.message) == ("0:0", "roof", "malformed", "why")
+    assert found.source == ("air_quality.raw", 0, 7)
+    assert (found.key, found.value, found.cut, found.at) == (b"roof", b"{", False, MOMENT)
+
+
+def test_letter_of_a_null_value_is_null_again() -> None:
+    assert letter(value=None).value is None
+    assert letter(key=None, value=None).value is None
+
+
+def test_letter_of_a_foreign_record_is_none() -> None:
+    assert Letter.of(Record(0, 0, b"roof", b"hello")) is None
+    assert Letter.of(Record(0, 0, b"roof", b"hello", 0, (("source_partition", b"x"),))) is None
+
+
+@pytest.mark.parametrize(
+    ("wanted", "fits"),
+    [
+        (Filter(), True),
+        (Filter(reason="malformed"), True),
+        (Filter(reason="late"), False),
+        (Filter(station="cellar"), False),
+        (Filter(since=MOMENT), True),
+        (Filter(until=MOMENT), False),
+    ],
+)
+def test_filter_fits_only_what_every_condition_allows(wanted: Filter, fits: bool) -> None:
+    assert wanted.fits(letter()) is fits
+
+
+@pytest.mark.broker
+def test_replay_sends_each_curable_letter_once_and_says_why_others_stay(settings: Settings, tmp_path: Path) -> None:
+    refused = [
+        (b"roof", b'{"a": 1}', "malformed"),
+        (b"roof", b'{"b": 2}', "late"),
+        (b"cellar", b'{"c": 3}', "out_of_range"),
+    ]
+    with kafka_io.idempotent_producer(settings) as producer:
+        for offset, (key, value, reason) in enumerate(refused):
+            message = dead_letter(DeadLetter(Record(0, offset, key, value), InvalidRecord(reason, "why")), settings)
+            producer.send(message.topic, key=message.key, value=message.value, headers=list(message.headers), partition=0)
+        producer.flush()
+
+    assert dlq.replay(settings, Filter(), dry_run=True).sent == 2
+    assert raw_records(settings) == []
+    first = dlq.replay(settings, Filter())
+    assert (first.sent, first.left) == (2, Counter({"late: sending it again cannot cure it": 1}))
+    again = dlq.replay(settings, Filter())
+    assert (again.sent, again.left["sent again before"]) == (0, 2)
+    sent = {(record.key, record.value, record.headers) for record in raw_records(settings)}
+    assert sent == {
+        (b"roof", b'{"a": 1}', (("replayed_from", b"0:0"),)),
+        (b"cellar", b'{"c": 3}', (("replayed_from", b"0:2"),)),
+    }
+    path = tmp_path / "letters.jsonl"
+    assert list(dlq._export(settings, dlq._parser().parse_args(["export", str(path), "--station", "cellar"])))
+    assert [json.loads(line)["reason"] for line in path.read_text().splitlines()] == ["out_of_range"]
