@@ -11,22 +11,27 @@ from collections.abc import Iterator, Mapping
 from contextlib import closing, contextmanager
 from typing import Any
 
-import requests
-from prometheus_client import CollectorRegistry, start_http_server
+from prometheus_client import CollectorRegistry
 
 from airquality.ground import log
 from airquality.ground.errors import AirQualityError, Unavailable, UsageError
 from airquality.ground.settings import Settings, read_settings
 from airquality.metrics import ConsumerMetrics, expose_process
 from airquality.model.client import PredictionClient
+from airquality.model.transport import Transport
 from airquality.stream import kafka_io
 from airquality.stream.console import Console, accounted
+from airquality.stream.exposition import exposed, health_page, metrics_page
+from airquality.stream.health import Health
 from airquality.stream.partition import Counts
 from airquality.stream.station import OpenStation, StationParts
 from airquality.stream.transactions import TransactionalStream
 from airquality.stream.worker import BACKOFF_SECONDS, Limits, Stopped, Worker
 from feature_buffer import FeatureBuffer
 from monitoring_service import SUMMARY_NAME, MonitoringService
+
+#: A health check that waits longer than this for the prediction service calls it away.
+HEALTH_TIMEOUT_SECONDS = 2.0
 
 logger = logging.getLogger("consumer")
 
@@ -52,7 +57,7 @@ def run(settings: Settings, limits: Limits) -> Counts:
     metrics = ConsumerMetrics(registry)
     expose_process(registry)
     console = Console(lambda line: print(line, flush=True))
-    with _exposed(settings.consumer_metrics_port, registry), MonitoringService.open(settings, metrics) as monitoring:
+    with _exposed(settings, registry), MonitoringService.open(settings, metrics) as monitoring:
         kafka_io.ensure_topics(settings)
         pause = BACKOFF_SECONDS[0]
         while True:
@@ -69,8 +74,9 @@ def run(settings: Settings, limits: Limits) -> Counts:
 def _work(
     settings: Settings, monitoring: MonitoringService, metrics: ConsumerMetrics, console: Console, limits: Limits
 ) -> Counts:
-    with closing(TransactionalStream(settings)) as stream, requests.Session() as session:
-        client = PredictionClient(settings.api_url, settings.api_timeout_seconds, session)
+    transport = Transport(settings.api_url, settings.api_timeout_seconds)
+    with closing(transport), closing(TransactionalStream(settings)) as stream:
+        client = PredictionClient(transport)
         worker = Worker(settings, stream, client, monitoring, station_opener(monitoring), metrics, console, limits)
         try:
             worker.run()
@@ -82,21 +88,13 @@ def _work(
 
 
 @contextmanager
-def _exposed(port: int, registry: CollectorRegistry) -> Iterator[None]:
-    """Serve ``/metrics`` on ``port`` (0: any free one) while entered."""
-    try:
-        server, thread = start_http_server(port, registry=registry)
-    except OSError as error:
-        raise UsageError(
-            f"port {port} for metrics is taken ({error}): stop the other consumer or set CONSUMER_METRICS_PORT"
-        ) from error
-    logger.info("metrics on http://localhost:%d/metrics", server.server_port)
-    try:
-        yield
-    finally:
-        server.shutdown()
-        server.server_close()
-        thread.join(timeout=5)
+def _exposed(settings: Settings, registry: CollectorRegistry) -> Iterator[int]:
+    """Serve ``/metrics`` and ``/health`` while entered, and yield the port."""
+    with closing(Transport(settings.api_url, HEALTH_TIMEOUT_SECONDS)) as transport:  # its own: it has other threads
+        health = Health(registry, PredictionClient(transport).check)
+        pages = {"/metrics": lambda: metrics_page(registry), "/health": lambda: health_page(health.faults())}
+        with exposed(settings.consumer_metrics_host, settings.consumer_metrics_port, pages) as port:
+            yield port
 
 
 _DESCRIPTION = """\
@@ -104,7 +102,8 @@ Consume readings, predict CO(GT), publish the predictions, and make daily and we
 
 Every row of the raw topic becomes exactly one of: warm-up, prediction, duplicate, dead letter. Runs until stopped unless
 told otherwise. Settings are environment variables: KAFKA_BOOTSTRAP_SERVERS (localhost:9092), API_URL
-(http://localhost:8000), CONSUMER_GROUP, CONSUMER_METRICS_PORT (8001), REPORTS_DIR and more (airquality/ground/settings.py).
+(http://localhost:8000), CONSUMER_GROUP, CONSUMER_METRICS_PORT (8001), CONSUMER_METRICS_HOST
+(this machine and Docker's bridge), REPORTS_DIR and more (airquality/ground/settings.py).
 """
 _EXAMPLES = """\
 examples:

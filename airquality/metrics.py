@@ -81,6 +81,11 @@ class ConsumerMetrics:
         self.paused = Gauge(
             "air_quality_consumer_paused", "1 while the consumer waits for the prediction service.", registry=registry
         )
+        self.kafka_answered = Gauge(
+            "air_quality_kafka_answered_timestamp_seconds",
+            "Unix time when Kafka last answered this consumer, 0 before.",
+            registry=registry,
+        )
         self.refused = Gauge(
             "air_quality_consumer_refused",
             "1 while the consumer takes no partitions because going on would lose or repeat rows; its log says which.",

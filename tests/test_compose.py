@@ -104,7 +104,7 @@ def test_no_service_can_gain_privileges_or_fill_the_disk_with_logs(name: str) ->
     assert service["security_opt"] == ["no-new-privileges:true"]
     assert service["cap_drop"] == ["ALL"]
     assert service["logging"]["options"]["max-size"]
-    assert service.get("cap_add", []) == (["CHOWN", "SETUID", "SETGID"] if name == "consumer" else [])
+    assert service.get("cap_add", []) == (["CHOWN", "SETUID", "SETGID", "KILL"] if name == "consumer" else [])
 
 
 def test_root_file_systems_are_read_only_where_the_software_allows() -> None:
@@ -119,6 +119,30 @@ def test_every_dependency_is_waited_for_until_it_is_of_use() -> None:
         for needed, how in service.get("depends_on", {}).items():
             expected = "service_completed_successfully" if needed in ONE_SHOT else "service_healthy"
             assert how["condition"] == expected
+
+
+@pytest.mark.parametrize("name", OWN)
+def test_service_that_names_another_is_stopped_before_it(name: str) -> None:
+    """Compose stops in the reverse order of direct dependencies; one that is only implied by a job's does not count."""
+    addresses = " ".join(map(str, SERVICES[name].get("environment", {}).values()))
+    named = {other for other in LONG_RUNNING if re.search(rf"(^|[/ ]){other}:\d+", addresses)}
+    assert named
+    assert named <= set(SERVICES[name]["depends_on"])
+
+
+def test_consumer_health_check_asks_for_its_health_not_for_its_life() -> None:
+    check = SERVICES["consumer"]["healthcheck"]
+    assert "/health" in check["test"][-1]
+    assert check["retries"] * 5 + 5 <= 30, "an outage shows within half a minute"
+    assert check["start_period"] == "60s"
+
+
+def test_kafka_ui_can_change_nothing_and_answers_only_to_a_session() -> None:
+    environment = SERVICES["kafka-ui"]["environment"]
+    assert environment["KAFKA_CLUSTERS_0_READONLY"] == "true"
+    assert environment["DYNAMIC_CONFIG_ENABLED"] == "false"
+    assert environment["AUTH_TYPE"] == "${KAFKA_UI_AUTH:-LOGIN_FORM}"
+    assert environment["SERVER_REACTIVE_SESSION_COOKIE_SAMESITE"] == "strict"
 
 
 def test_images_are_pinned_by_tag() -> None:
@@ -250,8 +274,8 @@ def test_what_an_image_copies_enters_its_build_context(role: str) -> None:
 
 PACKAGES = {"kafka": "kafka-python", "prometheus_client": "prometheus-client", "pydantic_settings": "pydantic-settings"}
 PACKAGES |= {"xgboost": "xgboost-cpu", "mlflow": "mlflow-skinny"}
-#: Comes with a package that is listed (pydantic-settings, fastapi).
-INDIRECT = {"pydantic", "starlette"}
+#: Comes with a package that is listed (pydantic-settings, fastapi, requests).
+INDIRECT = {"pydantic", "starlette", "urllib3"}
 
 
 @pytest.mark.parametrize("role", sorted(DOORS))

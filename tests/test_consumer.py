@@ -11,10 +11,12 @@ import types
 from pathlib import Path
 
 import pytest
+import requests
 from prometheus_client import CollectorRegistry
 
 import consumer
 from airquality.ground.errors import Unavailable
+from airquality.metrics import ConsumerMetrics
 from airquality.stream import kafka_io
 from airquality.stream.partition import Counts
 from airquality.stream.worker import Limits
@@ -118,9 +120,22 @@ def test_without_a_broker_it_fails_with_a_hint() -> None:
 
 def test_the_metrics_port_is_given_back() -> None:
     registry = CollectorRegistry()
-    port = free_port()
+    settings = SETTINGS.model_copy(update={"consumer_metrics_port": free_port(), "consumer_metrics_host": "127.0.0.1"})
+    address = ("127.0.0.1", settings.consumer_metrics_port)
     for _ in range(2):
-        with consumer._exposed(port, registry), socket.create_connection(("127.0.0.1", port)):
+        with consumer._exposed(settings, registry), socket.create_connection(address):
             pass
     with pytest.raises(ConnectionRefusedError):
-        socket.create_connection(("127.0.0.1", port))
+        socket.create_connection(address)
+
+
+def test_health_without_kafka_and_api_names_both() -> None:
+    registry = CollectorRegistry()
+    ConsumerMetrics(registry)
+    away = {"api_url": f"http://127.0.0.1:{free_port()}", "consumer_metrics_port": 0, "consumer_metrics_host": "127.0.0.1"}
+    with consumer._exposed(SETTINGS.model_copy(update=away), registry) as port:
+        answer = requests.get(f"http://127.0.0.1:{port}/health", timeout=10)
+    assert answer.status_code == 503
+    kafka, api = answer.json()["faults"]
+    assert kafka == "Kafka has not answered yet"
+    assert "prediction service" in api

@@ -44,6 +44,11 @@ class Settings(BaseSettings):
     snapshot_seconds: float = Field(30.0, gt=0, description="... or this old")
     watchdog_seconds: float = Field(120.0, gt=0, description="a blocking broker call longer than this ends the process")
     consumer_metrics_port: int = Field(8001, ge=0, le=65535)
+    consumer_metrics_host: str = Field(
+        "auto",
+        description="addresses for the metrics port, separated by commas; auto: this machine, and Docker's bridge if there "
+        "is one, for the stack's Prometheus",
+    )
 
     # service
     api_url: str = "http://localhost:8000"

@@ -1,8 +1,9 @@
 """Run the unmodified stack on a container engine and check its promises: ``python -m lab.containers [host] [stream]``.
 
 ``host`` drives it with the scripts, as the user types them. ``stream`` drives it with the containers and disturbs them: the
-API stopped for a minute, Kafka restarted, everything taken down and up again. Both must end with the same predictions, to
-the bit. Exit status 0 if every promise was kept.
+consumer stopped and restarted, the API and Kafka stopped for a while, everything taken down and up again. Both must end
+with the same predictions, to the bit, and whenever containers are stopped, all of them must end by themselves. Exit status
+0 if every promise was kept.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from lab.containers import monitoring, reader
+from lab.containers.endings import left_the_group, stop_cleanly
 from lab.containers.stack import ROLES, SOURCE, Failed, Stack, check, copy_tree, fetch, in_image, wait_for
 
 RAW, PREDICTIONS = "air_quality.raw", "air_quality.pred"
@@ -64,7 +66,7 @@ def measured(name: str, flow: Callable[[Stack], Predictions], stack: Stack) -> P
     print(f"{name}:", flush=True)
     started = time.monotonic()
     outcome = flow(stack)
-    stack.down("-v")
+    stop_cleanly(stack, "down -v", lambda: stack.down("-v"))
     shutil.rmtree(stack.tree / "reports")
     (stack.tree / "reports").mkdir()
     check(True, "who runs the stack can delete the reports")
@@ -134,11 +136,12 @@ def stream_flow(stack: Stack) -> Predictions:
     scraped("prometheus localhost", "api api")
     wait_for("the consumer container is scraped", container_scraped, 40)
 
+    consumer_stops_and_goes_on(stack)
     api_away(stack)
     predicted(700)
-    stack.compose("restart", "kafka")
+    kafka_away(stack)
     predicted(1000)
-    stack.down()
+    stop_cleanly(stack, "down", stack.down)
     reports_belong_to(stack, 0)
     before = up_again(stack)
 
@@ -160,12 +163,39 @@ def healthy_in_time(up: Callable[[], float]) -> None:
         check(seconds <= HEALTHY_WITHIN_SECONDS, f"all healthy {seconds:.0f} s after up, at most {HEALTHY_WITHIN_SECONDS}")
 
 
+def consumer_stops_and_goes_on(stack: Stack) -> None:
+    """Stop and restart the consumer's container: it must end itself, not be killed."""
+    stop_cleanly(stack, "stop consumer", lambda: stack.compose("stop", "consumer"))
+    left_the_group()
+    stack.compose("start", "consumer")
+    wait_for("the consumer is healthy again", stack.all_healthy, 60)
+    stop_cleanly(stack, "restart consumer", lambda: stack.compose("restart", "consumer"))
+    wait_for("the consumer is healthy again", stack.all_healthy, 60)
+
+
+def consumer_says(stack: Stack, words: str) -> None:
+    """Wait until the consumer's container is unhealthy and says why; nothing may restart it for that."""
+    wait_for("the consumer is unhealthy", lambda: stack.states()["consumer"] == "unhealthy", 60)
+    told = stack.health_of("consumer")
+    check(words in told, f"the consumer's health check says so: {told.strip()}")
+    check(stack.restarts("consumer") == 0, "the consumer waits without being restarted")
+
+
+def kafka_away(stack: Stack) -> None:
+    """Stop Kafka until the consumer's health check has noticed, and start it again."""
+    stack.compose("stop", "kafka")
+    consumer_says(stack, "Kafka has not answered")
+    stack.compose("start", "kafka")
+    wait_for("all services are healthy again", stack.all_healthy, 120)
+
+
 def api_away(stack: Stack) -> None:
     """Stop the API for a minute while rows keep arriving."""
     stack.compose("stop", "api")
     stopped = time.monotonic()
     wait_for("the consumer pauses", lambda: monitoring.value("max(air_quality_consumer_paused)") == 1, 45)
     held = reader.count(PREDICTIONS)
+    consumer_says(stack, "prediction service")
     time.sleep(max(0.0, API_AWAY_SECONDS - (time.monotonic() - stopped)))
     check(
         reader.count(PREDICTIONS) == held, f"the API away for {API_AWAY_SECONDS} s: the consumer waits at {held} predictions"

@@ -11,7 +11,7 @@ import urllib.error
 import urllib.request
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import IO, Any, TypeVar
 
 ROLES = ("api", "producer", "consumer", "mlflow")
 SOURCE = Path(__file__).resolve().parent.parent.parent
@@ -121,6 +121,25 @@ class Stack:
             name = container["Config"]["Labels"]["com.docker.compose.service"]
             found[name] = health or (f"exited {state['ExitCode']}" if state["Status"] == "exited" else state["Status"])
         return found
+
+    def follow_log(self, service: str, log: IO[str]) -> subprocess.Popen[str] | None:
+        """Write what a service's container says from now on to ``log`` until it ends; None where it has no container."""
+        running = self._identities(service)
+        command = ["docker", "logs", "--follow", "--tail=0"]
+        return subprocess.Popen([*command, running[0]], stdout=log, stderr=log, text=True) if running else None
+
+    def health_of(self, service: str) -> str:
+        """Return what the last health check of a service's container printed."""
+        identity = self._identities(service)[0]
+        out = subprocess.run(["docker", "inspect", identity], check=True, capture_output=True, text=True).stdout
+        checks = json.loads(out)[0]["State"]["Health"]["Log"] or [{"Output": ""}]
+        return str(checks[-1]["Output"])
+
+    def restarts(self, service: str) -> int:
+        """Return how often the engine has restarted a service's container."""
+        identity = self._identities(service)[0]
+        out = subprocess.run(["docker", "inspect", identity], check=True, capture_output=True, text=True).stdout
+        return int(json.loads(out)[0]["RestartCount"])
 
     def image_sizes(self) -> dict[str, int]:
         """Return the uncompressed megabytes of each image this project builds."""
