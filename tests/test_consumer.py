@@ -18,7 +18,7 @@ import consumer
 from airquality.ground.errors import Unavailable
 from airquality.metrics import ConsumerMetrics
 from airquality.stream import kafka_io
-from airquality.stream.partition import Counts
+from airquality.stream.account import Counts
 from airquality.stream.worker import Limits
 from tests.system import PROJECT, free_port
 from tests.worker_rig import SETTINGS, Clock

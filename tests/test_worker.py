@@ -10,7 +10,7 @@ import pytest
 from airquality.ground.errors import ContractError, Unavailable
 from airquality.records import isoformat
 from airquality.stream import snapshots
-from airquality.stream.partition import Counts, Note
+from airquality.stream.account import Counts
 from airquality.stream.transactions import Message, Ownership, Poll, Position
 from airquality.stream.worker import BACKOFF_SECONDS, POLL_SECONDS, Stopped
 from tests.worker_rig import RAW, START, STATE, Rig
@@ -26,7 +26,7 @@ def test_every_row_is_accounted_for_and_published_once(rig: Rig) -> None:
     rig.worker.run()
     expected = Counts(rows_in=212, warmup=168, predictions=32, duplicates=10, dead_letters={"conflict": 1, "malformed": 1})
     assert rig.worker.counts == expected
-    assert Note.decode(rig.kafka.positions[0].note).counts == expected
+    assert rig.note().counts == expected
     assert rig.kafka.positions[0].offset == 212
     assert [p.source_offset for p in rig.predictions()] == list(range(168, 200))
     assert [isoformat(START + 168), isoformat(START + 199)] == [isoformat(rig.predictions()[i].hour) for i in (0, -1)]
@@ -67,7 +67,7 @@ def test_a_run_that_finished_leaves_a_snapshot_and_nothing_to_replay(rig: Rig) -
     assert not rig.monitors.waiting
     [snapshot] = rig.kafka.log(STATE)
     assert (snapshot.key, snapshots.decode(snapshot.value or b"")["offset"]) == (b"station_0", 199)
-    assert Note.decode(rig.kafka.positions[0].note).replay_offset is None
+    assert rig.note().replay_offset is None
 
 
 def test_stations_at_rest_are_snapshotted_while_the_consumer_idles(rig: Rig) -> None:
@@ -94,7 +94,7 @@ def test_rows_after_a_snapshot_find_their_predictions_again(rig: Rig) -> None:
     with pytest.raises(Stopped):
         rig.worker.run()
     assert len(rig.kafka.log(STATE)) == 1
-    assert Note.decode(rig.kafka.positions[0].note).replay_offset == 200
+    assert rig.note().replay_offset == 200
     rig.service.away = 0
     rig.restart()
     rig.worker.run()
@@ -324,4 +324,4 @@ def test_a_stop_does_not_wait_for_reports_but_saves_what_is_saved_safely(rig: Ri
     rig.worker.run()
     assert len(rig.monitors.waiting) == 1
     assert [record.key for record in rig.kafka.log(STATE)] == [b"station_1"]
-    assert Note.decode(rig.kafka.positions[0].note).replay_offset == 0
+    assert rig.note().replay_offset == 0

@@ -10,7 +10,7 @@ import argparse
 import logging
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from typing import Any, NamedTuple
 
@@ -21,6 +21,8 @@ from kafka.errors import KafkaError, TopicAlreadyExistsError
 from airquality.ground import log
 from airquality.ground.errors import AirQualityError, ContractError, Unavailable, UsageError
 from airquality.ground.settings import Settings, read_settings
+from airquality.stream.account import Topics
+from airquality.stream.identity import Refused
 
 DAY_MS = 24 * 3600 * 1000
 #: What each topic is for decides how long it keeps what. State is compacted: its last record a station is all it needs;
@@ -92,12 +94,16 @@ def ensure_topics(settings: Settings) -> None:
 
 def partitions(settings: Settings, topic: str) -> list[int]:
     """Return the topic's partitions; raises ``ContractError`` if there is no such topic, ``Unavailable`` if no broker."""
-    deadline = time.monotonic() + TOPIC_SECONDS
     with kafka_errors_as_unavailable(settings), closing(_reader(settings, "read_uncommitted")) as client:
-        while not (found := client.partitions_for_topic(topic)):  # a topic made a moment ago may not have spread yet
-            if time.monotonic() > deadline:
-                raise ContractError(f"there is no topic {topic}: run python -m airquality topics")
-            time.sleep(0.1)
+        return _partitions_of(client, topic)
+
+
+def _partitions_of(client: KafkaConsumer, topic: str) -> list[int]:
+    deadline = time.monotonic() + TOPIC_SECONDS
+    while not (found := client.partitions_for_topic(topic)):  # a topic made a moment ago may not have spread yet
+        if time.monotonic() > deadline:
+            raise ContractError(f"there is no topic {topic}: run python -m airquality topics")
+        time.sleep(0.1)
     return sorted(found)
 
 
@@ -166,6 +172,68 @@ def record_of(consumed: Any) -> Record:
     )
 
 
+def log_range(settings: Settings, topic: str, partition: int) -> tuple[int, int]:
+    """Return the oldest offset of the partition that is there, and the offset its next record gets."""
+    assigned = TopicPartition(topic, partition)
+    with kafka_errors_as_unavailable(settings), closing(_reader(settings, "read_uncommitted")) as client:
+        return int(client.beginning_offsets([assigned])[assigned]), int(client.end_offsets([assigned])[assigned])
+
+
+def newest(settings: Settings, topic: str, partition: int, floor: int, found_in: Callable[[Record], int | None]) -> int:
+    """Return what ``found_in`` finds in the newest committed record in which it finds anything, -1 if there is none.
+
+    Reads backwards in growing steps, so that the cost is that of the records after it; none before ``floor`` is looked at.
+    """
+    start, stop = log_range(settings, topic, partition)
+    start, step = max(start, floor), 16
+    while stop > start:
+        first = max(start, stop - step)
+        found = [found_in(record) for record in read(settings, topic, partition, first, stop)]
+        numbers = [number for number in found if number is not None]
+        if numbers:
+            return numbers[-1]
+        stop, step = first, 8 * step
+    return -1
+
+
+def topics_now(settings: Settings) -> Topics:
+    """Return the ids and the partition count of the topics.
+
+    Raises:
+        ContractError: a topic is absent.
+        Refused: their partition counts differ.
+    """
+    names = topic_names(settings)
+    with kafka_errors_as_unavailable(settings), closing(_reader(settings, "read_uncommitted")) as client:
+        counts = {name: len(_partitions_of(client, name)) for name in names.values()}
+        ids = {role: topic_id(client, name) for role, name in names.items()}
+    if len(set(counts.values())) != 1:
+        raise Refused(
+            f"the topics must have equal numbers of partitions, found {counts}: python -m airquality repartition "
+            f"raises the others, too, and moves the stations"
+        )
+    return Topics(**ids, partitions=counts[settings.raw_topic])
+
+
+def topic_id(client: KafkaConsumer, name: str) -> str | None:
+    """Return the topic's id (KIP-516), None where the broker gives none; the client has no public way to ask."""
+    found = client._cluster.topic_id(name)
+    return None if found is None or found.int == 0 else found.hex
+
+
+def group_notes(settings: Settings, n_partitions: int) -> list[str]:
+    """Return what is committed beside the offset of every raw partition that has one, whoever owns it; joins no group."""
+    if settings.kafka_api_version:  # librdkafka's mock keeps none
+        return []
+    every = [TopicPartition(settings.raw_topic, partition) for partition in range(n_partitions)]
+    with (
+        kafka_errors_as_unavailable(settings),
+        closing(_reader(settings, "read_uncommitted", group_id=settings.consumer_group)) as client,
+    ):
+        committed = [client.committed(partition, metadata=True, timeout_ms=CONNECT_TIMEOUT_MS) for partition in every]
+    return [found.metadata or "" for found in committed if found is not None and found.offset >= 0]
+
+
 def end_offset(settings: Settings, topic: str, partition: int) -> int:
     """Return the offset the next record of the partition gets."""
     assigned = TopicPartition(topic, partition)
@@ -173,12 +241,14 @@ def end_offset(settings: Settings, topic: str, partition: int) -> int:
         return int(client.end_offsets([assigned])[assigned])
 
 
-def _reader(settings: Settings, isolation_level: str) -> KafkaConsumer:
+def _reader(settings: Settings, isolation_level: str, group_id: str | None = None) -> KafkaConsumer:
     return KafkaConsumer(
         **connection(settings),
         isolation_level=isolation_level,
+        group_id=group_id,
         enable_auto_commit=False,
         auto_offset_reset="earliest",
+        allow_auto_create_topics=bool(settings.kafka_api_version),
         check_crcs=not settings.kafka_api_version,  # librdkafka's mock changes later batches without mending their checksums
         fetch_max_wait_ms=50,
         max_partition_fetch_bytes=8 * 1024 * 1024,
