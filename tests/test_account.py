@@ -14,7 +14,7 @@ def test_note_round_trips_and_fits_what_kafka_keeps() -> None:
     large, name = 10**15, "f" * 32
     counts = Counts(large, large, large, large, dict.fromkeys(DEAD_LETTER_REASONS, large), large)
     topics = Topics(name, name, name, name, large)
-    for note in (Note(large, counts, large, large, large, large, topics, large, large), Note()):
+    for note in (Note(large, counts, large, large, large, large, topics, large, large, large), Note()):
         assert Note.decode(note.encode()) == note
         assert len(note.encode().encode()) < 4096
 

@@ -47,7 +47,7 @@ def test_a_batch_is_one_transaction_and_one_request(rig: Rig) -> None:
     rig.send(0, 300)
     rig.worker.run()
     assert rig.service.asked == [32, 100]  # the third poll holds rows 200..299
-    assert rig.kafka.transactions == 4  # three polls, and the snapshot at the end
+    assert rig.kafka.transactions == 5  # where the group begins, three polls, and the snapshot at the end
 
 
 def test_a_restart_goes_on_where_the_group_stands(rig: Rig) -> None:

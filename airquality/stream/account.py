@@ -81,7 +81,8 @@ class Note:
         dlq_offset: Where in the dead-letter topic the dead letters of those rows begin.
         n_saved: The stations that have a snapshot.
         topics: The topics it is true of.
-        pred_floor: Predictions before it came of a raw topic that was recreated since.
+        era: How often an operator accepted to begin the raw log anew; offsets compare within one era only.
+        pred_floor: Predictions before it came of an earlier era.
         dlq_floor: The same of dead letters.
     """
 
@@ -91,13 +92,19 @@ class Note:
     pred_offset: int = 0
     dlq_offset: int = 0
     n_saved: int = 0
-    topics: Topics = Topics()
+    topics: Topics = field(default_factory=Topics)
+    era: int = 0
     pred_floor: int = 0
     dlq_floor: int = 0
 
+    @property
+    def age(self) -> tuple[int, int]:
+        """By which notes are ordered: the larger, the newer."""
+        return self.era, self.position
+
     def encode(self) -> str:
         """Return the note as Kafka keeps it; some hundred bytes of the 4,096 it allows."""
-        return orjson.dumps(self).decode()
+        return orjson.dumps(self, option=orjson.OPT_SORT_KEYS).decode()
 
     @classmethod
     def decode(cls, text: str | bytes) -> Self | None:

@@ -69,14 +69,12 @@ class Plan:
         resume: The first raw offset that is new. Rows from ``note.position`` to here have outcomes that are committed
             already: they are counted, but neither predicted nor published anew.
         strict: Whether every prediction of those rows must be there to be read back.
-        rebase: Whether the snapshots' offsets are those of a raw topic that is gone.
     """
 
     note: Note
     replay_from: int
     resume: int
     strict: bool = True
-    rebase: bool = False
 
 
 @dataclass(frozen=True)
@@ -164,8 +162,9 @@ def _raw_topic(facts: Facts) -> Verdict | None:
 
 
 def _first_of_a_new_topic(facts: Facts, notes: list[Note]) -> Plan:
-    counts = max(notes, key=lambda note: note.position).counts if notes else Counts()
-    return _from_the_start(facts, Note(counts=counts, n_saved=facts.n_saved))
+    counts = max(notes, key=lambda note: note.age).counts if notes else Counts()
+    era = max((note.era for note in notes), default=0)
+    return _from_the_start(facts, Note(counts=counts, n_saved=facts.n_saved, era=era))
 
 
 def _nothing_yet(facts: Facts) -> Verdict | None:
@@ -250,7 +249,7 @@ def _state(facts: Facts, base: Note, resume: int) -> Verdict | None:
 def _base(facts: Facts) -> Note | None:
     """Return the newest note that is true of the raw topic of now."""
     notes = [note for note in (facts.saved, facts.note) if note and not note.topics.is_other("raw", facts.topics)]
-    return max(reversed(notes), key=lambda note: note.position, default=None)
+    return max(reversed(notes), key=lambda note: note.age, default=None)
 
 
 def _first(base: Note) -> int:
@@ -277,7 +276,8 @@ def _from_the_start(facts: Facts, base: Note) -> Plan:
         replay_offset=None,
         pred_offset=facts.pred_end,
         dlq_offset=facts.dlq_end,
+        era=base.era + 1,
         pred_floor=facts.pred_end,
         dlq_floor=facts.dlq_end,
     )
-    return Plan(note, facts.log_start, facts.log_start, strict=False, rebase=True)
+    return Plan(note, facts.log_start, facts.log_start, strict=False)

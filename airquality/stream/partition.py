@@ -330,7 +330,7 @@ class PartitionState:
         parts = self._open_station(station_id, state)
         note = Note.decode(dict(record.headers)[NOTE_HEADER])
         station = Station(parts.buffer, parts.monitor, since_ms, state["offset"], saved=True)
-        if plan.rebase or (note and note.topics.is_other("raw", plan.note.topics)):
+        if note is None or note.era != plan.note.era:  # its offset is that of a raw log that is gone
             station.saved_offset = -1
             station.unsaved = Unsaved(plan.resume, self.pred_offset, self.dlq_offset, -math.inf)  # due at once
         self.stations[station_id] = station

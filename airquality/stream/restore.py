@@ -122,8 +122,7 @@ class Restorer:
         settings, committed = self._settings, self._position(partition)
         note = Note.decode(committed.note) if committed else None
         notes = [found for found in (note, saved.note) if found is not None and not found.topics.is_other("raw", topics)]
-        pred_floor = max((found.pred_floor for found in notes), default=0)
-        dlq_floor = max((found.dlq_floor for found in notes), default=0)
+        newest = max(notes, key=lambda found: found.age, default=Note())
         start, end = kafka_io.log_range(settings, settings.raw_topic, partition)
         others = (Note.decode(text) for text in kafka_io.group_notes(settings, topics.partitions))
         return Facts(
@@ -137,10 +136,10 @@ class Restorer:
             n_saved=len(saved.snapshots) + len(saved.forgotten),
             foreign_keys=tuple(sorted(saved.foreign)),
             newest_prediction=kafka_io.newest(
-                settings, settings.pred_topic, partition, pred_floor, self._source_of_prediction
+                settings, settings.pred_topic, partition, newest.pred_floor, self._source_of_prediction
             ),
             newest_dead_letter=kafka_io.newest(
-                settings, settings.dlq_topic, partition, dlq_floor, self._source_of_dead_letter
+                settings, settings.dlq_topic, partition, newest.dlq_floor, self._source_of_dead_letter
             ),
             topics=topics,
             group=frozenset({found.topics for found in others if found} or set().union(*self._carried.values())),

@@ -53,5 +53,5 @@ class SavedStations:
             self.forgotten.pop(key, None)
             self.snapshots[key] = record
             self.topics.add(note.topics)
-            if self.note is None or note.position >= self.note.position or note.topics.is_other("raw", self.note.topics):
+            if self.note is None or note.age >= self.note.age:
                 self.note = note

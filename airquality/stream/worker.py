@@ -143,9 +143,9 @@ class Worker:
         polled = self._stream.poll(POLL_SECONDS, int(max_records))
         self._take(polled)
         news = bool(polled.records or self._gained)
-        for partition in sorted(self._gained):
+        for partition in sorted(self._gained & self._ownership.partitions):  # not while the group still rebalances
+            self._gained.discard(partition)
             self._restore(partition)
-        self._gained.clear()
         if polled.records:
             started = self._clock()
             self._process(polled.records)
