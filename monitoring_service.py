@@ -18,7 +18,7 @@ import json
 import logging
 import math
 import time
-from collections import Counter, deque
+from collections import deque
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict
 from types import TracebackType
@@ -31,7 +31,6 @@ from airquality.ground.files import write_atomically
 from airquality.ground.settings import Settings
 from airquality.metrics import ConsumerMetrics
 from airquality.monitoring.drift import (
-    ALARM_FAMILIES,
     DAILY,
     KINDS,
     MIN_TRUTHS,
@@ -276,7 +275,8 @@ class MonitoringService:
         self.forget(station_id)
         monitor = StationMonitor(station_id, self._judge) if state is None else StationMonitor.from_state(state, self._judge)
         self._monitors[station_id] = monitor
-        self._show_alarms()
+        self._metrics.stations.open(station_id)
+        self._show_alarms(monitor)
         return monitor
 
     def forget(self, station_id: str) -> None:
@@ -286,16 +286,16 @@ class MonitoringService:
             return
         self._tickets = {ticket: owner for ticket, owner in self._tickets.items() if owner is not monitor}
         self._waiting = deque((ticket, window) for ticket, window in self._waiting if ticket in self._tickets)
-        self._show_alarms()
+        self._metrics.stations.forget(station_id)
 
     def submit(self, windows: Iterable[Window]) -> None:
         """Queue closed windows for their reports, after the rows that closed them are committed. Never blocks."""
         for window in windows:
             ticket = next(self._next_ticket)
-            self._tickets[ticket] = self._monitors[window.station_id]
+            monitor = self._tickets[ticket] = self._monitors[window.station_id]
             self._waiting.append((ticket, window))
             self._show(window)
-        self._show_alarms()
+            self._show_alarms(monitor)
         self._feed()
 
     def poll(self) -> list[ReportResult]:
@@ -339,10 +339,10 @@ class MonitoringService:
 
     def _show(self, window: Window) -> None:
         verdict, kind = window.verdict, window.kind.name
-        if verdict.drifted:
-            self._metrics.drift_windows_total.labels(kind).inc()
-        if verdict.performance.n >= MIN_TRUTHS:
-            self._metrics.window_rmse.labels(kind).set(verdict.performance.rmse)
+        enough = verdict.performance.n >= MIN_TRUTHS
+        self._metrics.stations.show_window(
+            window.station_id, kind, verdict.performance.rmse if enough else None, drifted=verdict.drifted
+        )
         columns = [column.column for column in (*verdict.columns, verdict.prediction) if column.drifted]
         logger.log(
             logging.INFO if columns or verdict.degraded or verdict.missing else logging.DEBUG,
@@ -356,10 +356,8 @@ class MonitoringService:
             verdict.performance.n,
         )
 
-    def _show_alarms(self) -> None:
-        counts = Counter(alarm.partition(":")[0] for monitor in self._monitors.values() for alarm in monitor.alarms)
-        for family in ALARM_FAMILIES:
-            self._metrics.open_alarms.labels(family).set(counts[family])
+    def _show_alarms(self, monitor: StationMonitor) -> None:
+        self._metrics.stations.show_alarms(monitor.station_id, (alarm.partition(":")[0] for alarm in monitor.alarms))
 
     def write_summary(self, counts: Mapping[str, Any]) -> None:
         """Write ``monitoring_summary.json`` atomically.

@@ -444,16 +444,18 @@ def test_a_great_backlog_asks_the_consumer_to_wait(rig: Callable[..., Rig]) -> N
 def test_metrics_tell_drift_error_and_alarms(rig: Callable[..., Rig]) -> None:
     made = rig()
     assert made.metric("air_quality_baseline_rmse") == stations.judge().calibration.baseline.rmse
-    assert made.metric("air_quality_drift_windows_total", kind="daily") == 0
     made.run(168, "quiet")
-    assert made.metric("air_quality_drift_windows_total", kind="daily") == 0
+    assert made.metric("air_quality_drift_windows_total", station="quiet", kind="daily") == 0
+    assert made.metric("air_quality_windows_total", station="quiet", kind="daily") == 7
     made.run(24, "shifted", T=80.0)
-    assert made.metric("air_quality_drift_windows_total", kind="daily") == 1
-    assert made.metric("air_quality_open_alarms", alarm="data_drift") == 1
-    assert made.metric("air_quality_open_alarms", alarm="missing") == 0
-    assert made.metric("air_quality_window_rmse", kind="weekly") == pytest.approx(0.3, abs=0.05)
+    assert made.metric("air_quality_drift_windows_total", station="shifted", kind="daily") == 1
+    assert made.metric("air_quality_open_alarms", station="shifted", alarm="data_drift") == 1
+    assert made.metric("air_quality_open_alarms", station="shifted", alarm="missing") == 0
+    assert made.metric("air_quality_open_alarms", station="quiet", alarm="data_drift") == 0
+    assert made.metric("air_quality_window_rmse", station="quiet", kind="weekly") == pytest.approx(0.3, abs=0.05)
     made.service.forget("shifted")
-    assert made.metric("air_quality_open_alarms", alarm="data_drift") == 0
+    assert made.metric("air_quality_open_alarms", station="shifted", alarm="data_drift") is None
+    assert made.metric("air_quality_open_alarms", station="quiet", alarm="data_drift") == 0
 
 
 COUNTS = {"rows_in": 400, "warmup": 168, "predictions_total": 232, "dead_letters": {}, "duplicates": 0}

@@ -246,6 +246,8 @@ class Worker:
             self._metrics.outcomes.labels(outcome, "").inc(count)
         for reason, count in batch.counts.dead_letters.items():
             self._metrics.outcomes.labels("dead_letter", reason).inc(count)
+        for prediction in batch.predictions:
+            self._metrics.stations.show_prediction(prediction.station_id, prediction.prediction)
         if batch.predictions:
             self._metrics.last_prediction.set_to_current_time()
         self._console.show(batch, state)
