@@ -33,6 +33,9 @@ from airquality.model.registry import RegisteredModel
 #: A batch of 2,000 rows with full-length numbers is about 6 MB.
 MAX_BODY_BYTES = 16 * 1024 * 1024
 
+#: A refusal names at most so many of the rows the model has no value for; the caller leaves them out and asks again.
+_NAMED_ROWS = 1_000
+
 _NUMBER_TYPES = {float, int, type(None)}
 _FLOAT32_MAX = float(np.finfo(np.float32).max)
 
@@ -187,7 +190,8 @@ def _scored(model: Model, matrix: NDArray[np.float64]) -> list[float]:
     with np.errstate(invalid="ignore"):
         predictions = model.predict(matrix)
     if not np.isfinite(predictions).all():
-        raise _invalid(f"row {int(np.argmin(np.isfinite(predictions)))} has no finite prediction")
+        rows = np.flatnonzero(~np.isfinite(predictions))[:_NAMED_ROWS].tolist()
+        raise _invalid(f"row {rows[0]} has no finite prediction", row=rows[0], rows=rows, reason="unpredictable")
     scored: list[float] = predictions.tolist()
     return scored
 

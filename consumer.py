@@ -11,7 +11,6 @@ from collections.abc import Iterator, Mapping
 from contextlib import closing, contextmanager
 from typing import Any
 
-import requests
 from prometheus_client import CollectorRegistry
 
 from airquality.ground import log
@@ -19,6 +18,7 @@ from airquality.ground.errors import AirQualityError, Unavailable, UsageError
 from airquality.ground.settings import Settings, read_settings
 from airquality.metrics import ConsumerMetrics, expose_process
 from airquality.model.client import PredictionClient
+from airquality.model.transport import Transport
 from airquality.stream import kafka_io
 from airquality.stream.console import Console, accounted
 from airquality.stream.exposition import exposed, health_page, metrics_page
@@ -74,8 +74,9 @@ def run(settings: Settings, limits: Limits) -> Counts:
 def _work(
     settings: Settings, monitoring: MonitoringService, metrics: ConsumerMetrics, console: Console, limits: Limits
 ) -> Counts:
-    with closing(TransactionalStream(settings)) as stream, requests.Session() as session:
-        client = PredictionClient(settings.api_url, settings.api_timeout_seconds, session)
+    transport = Transport(settings.api_url, settings.api_timeout_seconds)
+    with closing(transport), closing(TransactionalStream(settings)) as stream:
+        client = PredictionClient(transport)
         worker = Worker(settings, stream, client, monitoring, station_opener(monitoring), metrics, console, limits)
         try:
             worker.run()
@@ -89,9 +90,8 @@ def _work(
 @contextmanager
 def _exposed(settings: Settings, registry: CollectorRegistry) -> Iterator[int]:
     """Serve ``/metrics`` and ``/health`` while entered, and yield the port."""
-    with requests.Session() as session:  # its own: the health page is made on another thread
-        client = PredictionClient(settings.api_url, HEALTH_TIMEOUT_SECONDS, session)
-        health = Health(registry, client.check)
+    with closing(Transport(settings.api_url, HEALTH_TIMEOUT_SECONDS)) as transport:  # its own: it has other threads
+        health = Health(registry, PredictionClient(transport).check)
         pages = {"/metrics": lambda: metrics_page(registry), "/health": lambda: health_page(health.faults())}
         with exposed(settings.consumer_metrics_host, settings.consumer_metrics_port, pages) as port:
             yield port

@@ -89,6 +89,9 @@ ORDER_REASONS = ("conflict", "late", "future", "moved")
 #: The closed set of reasons a record is dead-lettered for; ``unpredictable``: the model has no usable value for the row.
 DEAD_LETTER_REASONS = (*PARSE_REASONS, *ORDER_REASONS, "unpredictable")
 
+#: What the model says of a row: its prediction in mg/m3 and the version that made it, or why there is none.
+RowAnswer = tuple[float, str] | InvalidRecord
+
 HISTORY_HOURS = 168
 DAILY_HOURS = 24
 WEEKLY_HOURS = 168

@@ -30,6 +30,7 @@ from airquality.ground.settings import Settings
 from airquality.metrics import ConsumerMetrics
 from airquality.model import features, registry
 from airquality.model.client import PredictionClient
+from airquality.model.transport import Transport
 from airquality.monitoring.drift import Window, load_judge
 from airquality.records import HISTORY_HOURS, RAW_COLUMNS, Reading
 from airquality.reports.process import Write
@@ -131,9 +132,9 @@ def pipeline(settings: Settings, n_rows: int, profile: cProfile.Profile | None =
     with (
         MonitoringService(settings, judge, metrics, _no_reports) as monitoring,
         closing(TimedStream(settings, n_rows)) as stream,
-        requests.Session() as session,
+        closing(Transport(settings.api_url, settings.api_timeout_seconds)) as transport,
     ):
-        client = PredictionClient(settings.api_url, settings.api_timeout_seconds, session)
+        client = PredictionClient(transport)
         limits = Limits(max_records=n_rows)
         opener, console = station_opener(monitoring), Console(lambda _: None)
         worker = Worker(settings, stream, client, monitoring, opener, metrics, console, limits)

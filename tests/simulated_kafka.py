@@ -40,10 +40,18 @@ class SimulatedKafka:
         """Return the committed records of a partition."""
         return self.logs.setdefault((topic, partition), [])
 
-    def append(self, topic: str, partition: int, key: bytes | None, value: bytes | None) -> int:
+    def append(
+        self,
+        topic: str,
+        partition: int,
+        key: bytes | None,
+        value: bytes | None,
+        timestamp_ms: int = -1,
+        headers: tuple[tuple[str, bytes], ...] = (),
+    ) -> int:
         """Write one record and return its offset."""
         offset = self.end(topic, partition)
-        self.log(topic, partition).append(Record(partition, offset, key, value))
+        self.log(topic, partition).append(Record(partition, offset, key, value, timestamp_ms, headers))
         self._ends[topic, partition] = offset + 1
         return offset
 
@@ -64,7 +72,9 @@ class SimulatedKafka:
         """Do one transaction and return the offsets of its messages."""
         offsets, touched = [], set()
         for message in messages:
-            offset = self.append(message.topic, message.partition, message.key, message.value)
+            if message.key is None and message.value is None:
+                raise ValueError("Need at least one: key or value")  # as the client does
+            offset = self.append(message.topic, message.partition, message.key, message.value, headers=message.headers)
             headers = {name: text.decode() for name, text in message.headers}
             self.headers[message.topic, message.partition, offset] = headers
             offsets.append(offset)

@@ -341,7 +341,9 @@ def test_rows_that_are_no_matrix_of_numbers_are_refused(service: Service, rows: 
 
 def test_a_row_without_a_finite_prediction_is_refused_rather_than_answered_with_null(service: Service) -> None:
     row = [-1.0 if name == features.BASE_FEATURE else 0.1 for name in features.NAMES]
-    assert "row 1" in refusal(service, {"features": features.NAMES, "rows": [list(ROW.values()), row]})["error"]
+    answer = refusal(service, {"features": features.NAMES, "rows": [list(ROW.values()), row, row]})
+    assert "row 1" in answer["error"]
+    assert (answer["reason"], answer["row"], answer["rows"]) == ("unpredictable", 1, [1, 2])
 
 
 @pytest.mark.parametrize(

@@ -274,8 +274,8 @@ def test_what_an_image_copies_enters_its_build_context(role: str) -> None:
 
 PACKAGES = {"kafka": "kafka-python", "prometheus_client": "prometheus-client", "pydantic_settings": "pydantic-settings"}
 PACKAGES |= {"xgboost": "xgboost-cpu", "mlflow": "mlflow-skinny"}
-#: Comes with a package that is listed (pydantic-settings, fastapi).
-INDIRECT = {"pydantic", "starlette"}
+#: Comes with a package that is listed (pydantic-settings, fastapi, requests).
+INDIRECT = {"pydantic", "starlette", "urllib3"}
 
 
 @pytest.mark.parametrize("role", sorted(DOORS))

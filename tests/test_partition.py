@@ -13,9 +13,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from airquality.ground.errors import ContractError
-from airquality.records import DEAD_LETTER_REASONS, HISTORY_HOURS
+from airquality.ground.errors import ContractError, InvalidRecord
+from airquality.ground.settings import Settings
+from airquality.records import DEAD_LETTER_REASONS, HISTORY_HOURS, MAX_HOURS_AHEAD, RowAnswer
 from airquality.stream import snapshots
+from airquality.stream.dead_letters import dead_letter, unpredictable_rows
 from airquality.stream.kafka_io import Record
 from airquality.stream.partition import Batch, Counts, Note, PartitionState, Predict
 from airquality.stream.transactions import Message, Position
@@ -23,13 +25,14 @@ from feature_buffer import REMEMBERED_HOURS
 from tests.simulated_kafka import Monitors, SimulatedKafka, predicted, reading
 
 START = 307_668
+TOPICS = Settings(raw_topic="raw", pred_topic="pred", state_topic="state", dlq_topic="dlq")
 GARBAGE = (b"{", None, b"[]", json.dumps({"station_id": "station_0"}).encode())
 STATIONS = range(3)
 
 # A segment of the stream: what it holds, of which station, how far its first hour is from that station's newest, how long.
 segments = st.lists(
     st.tuples(
-        st.sampled_from(["hours", "hours", "hours", "again", "conflict", "keyless", "garbage", "wrong key", "out of range"]),
+        st.sampled_from(["hours"] * 3 + ["again", "conflict", "keyless", "garbage", "wrong key", "out of range", "future"]),
         st.sampled_from(STATIONS),
         st.sampled_from([1, 1, 1, 2, 30, 169, 170]),
         st.sampled_from([1, 2, 5, 30, 80]),
@@ -66,6 +69,10 @@ class Stream:
             self.kafka.append("raw", 0, b"station_%d" % station, GARBAGE[length % len(GARBAGE)])
         elif kind == "wrong key":
             self.kafka.append("raw", 0, b"other", reading(station, self.newest[station] + 1).to_bytes())
+        elif kind == "future":
+            kafka_ms = (self.newest[station] + length) * 3_600_000
+            ahead = reading(station, self.newest[station] + length + MAX_HOURS_AHEAD + step)
+            self.kafka.append("raw", 0, b"station_%d" % station, ahead.to_bytes(), kafka_ms)
         else:
             odd = reading(station, self.newest[station] + 1).to_bytes().replace(b'"RH":', b'"RH":1e6,"was":')
             self.kafka.append("raw", 0, b"station_%d" % station, odd)
@@ -100,9 +107,11 @@ class Ticks:
         return self.now
 
 
-def fresh(next_offset: int = 0, pred_offset: int = 0, monitors: Monitors | None = None) -> PartitionState:
+def fresh(
+    next_offset: int = 0, pred_offset: int = 0, monitors: Monitors | None = None, dlq_offset: int = 0
+) -> PartitionState:
     monitors = monitors or Monitors()
-    return PartitionState(0, next_offset, pred_offset, monitors.open_station, monitors.forget, Ticks())
+    return PartitionState(0, next_offset, pred_offset, dlq_offset, monitors.open_station, monitors.forget, Ticks())
 
 
 def dealt(records: list[Record], sizes: list[int]) -> Iterator[list[Record]]:
@@ -136,12 +145,21 @@ class Outcomes:
         self.windows = sorted([*self.windows, *((w.station_id, w.kind.name, w.end_hour) for w in batch.windows)])
 
 
+def picky(matrix: NDArray[np.float64], offsets: Sequence[int]) -> list[RowAnswer]:
+    """Predict but every fifth row or so, which one depends on its bits only."""
+    answers: list[RowAnswer] = []
+    for value, version in predicted(matrix, offsets):
+        usable = int(value * 1e6) % 5
+        answers.append((value, version) if usable else InvalidRecord("unpredictable", f"{value} is no concentration"))
+    return answers
+
+
 def outcomes(records: list[Record], sizes: list[int]) -> tuple[Outcomes, dict[str, bytes]]:
     """Return what comes of the records cut into batches, and the snapshots at the end."""
     monitors, found = Monitors(), Outcomes()
     state = fresh(monitors=monitors)
     for records_of_batch in dealt(records, sizes):
-        batch = state.apply(records_of_batch, predicted)
+        batch = state.apply(records_of_batch, picky)
         found.take(batch)
         monitors.submit(batch.windows)
         monitors.poll()
@@ -166,11 +184,11 @@ def test_any_cutting_of_the_stream_gives_the_same_bytes(
 
 
 def test_the_streams_of_these_tests_hold_every_outcome() -> None:
-    kinds = ["hours", "again", "conflict", "keyless", "garbage", "wrong key", "out of range"]
+    kinds = ["hours", "again", "conflict", "keyless", "garbage", "wrong key", "out of range", "future"]
     described = [(kind, 0, step, 30) for step in (1, 30) for kind in kinds]
     counts = outcomes(stream_of(described).records, [50])[0].counts
     assert min(counts.warmup, counts.predictions, counts.duplicates) > 0
-    assert set(counts.dead_letters) == {"malformed", "out_of_range", "conflict", "late"}
+    assert set(counts.dead_letters) == {"malformed", "out_of_range", "conflict", "late", "future", "unpredictable"}
 
 
 def test_ready_rows_of_all_stations_are_predicted_in_one_call() -> None:
@@ -212,12 +230,13 @@ class Life:
         position = self.kafka.positions.get(0, Position(0, ""))
         note = Note.decode(position.note)
         self.monitors = Monitors()
-        self.state = fresh(position.offset, self.kafka.end("pred", 0), self.monitors)
+        self.state = fresh(position.offset, self.kafka.end("pred", 0), self.monitors, self.kafka.end("dlq", 0))
         rows = published = iter(())  # type: Iterator[Record]
         if note.replay_offset is not None:
             rows = self.kafka.read("raw", 0, note.replay_offset, position.offset)
             published = self.kafka.read("pred", 0, note.pred_offset)
-        self.monitors.submit(self.state.restore(note, self.kafka.read("state", 0), rows, published))
+        refused = unpredictable_rows(self.kafka.read("dlq", 0, note.dlq_offset), TOPICS)
+        self.monitors.submit(self.state.restore(note, self.kafka.read("state", 0), rows, published, refused))
 
     def step(self, size: int, dies: str = "") -> None:
         """Take in up to ``size`` records and commit; die before or after that where ``dies`` says so."""
@@ -233,7 +252,7 @@ class Life:
 
     def commit(self, batch: Batch, snapshot_offsets: int) -> None:
         messages = [Message("pred", 0, p.station_id.encode(), p.to_bytes()) for p in batch.predictions]
-        messages += [Message("dlq", 0, d.record.key, d.record.value) for d in batch.dead_letters]
+        messages += [dead_letter(letter, TOPICS) for letter in batch.dead_letters]
         due = self.state.due_snapshots(snapshot_offsets, 1e9 if snapshot_offsets else 0.0)
         messages += [Message("state", 0, name.encode(), snapshot) for name, snapshot in due.items()]
         position = Position(self.state.next_offset, self.state.note().encode())
@@ -241,6 +260,8 @@ class Life:
         for message, offset in zip(messages, offsets, strict=True):
             if message.topic == "pred":
                 self.state.pred_offset = offset + 1
+            elif message.topic == "dlq":
+                self.state.dlq_offset = offset + 1
 
     def finish(self) -> dict[str, bytes]:
         """Take in the rest, make every report, snapshot every station, and return what the broker then holds of each.
@@ -269,8 +290,8 @@ def test_a_crash_at_any_point_changes_nothing_that_is_committed(
     described: list[tuple[str, int, int, int]], steps: list[tuple[int, str]], snapshot_offsets: int, reports_a_commit: int
 ) -> None:
     unharmed, crashed = stream_of(described).kafka, stream_of(described).kafka
-    expected = Life(unharmed, 10**9, 100).finish()
-    life = Life(crashed, snapshot_offsets, reports_a_commit)
+    expected = Life(unharmed, 10**9, 100, picky).finish()
+    life = Life(crashed, snapshot_offsets, reports_a_commit, picky)
     for size, dies in steps:
         life.step(size, dies)
     found = life.finish()
@@ -405,10 +426,10 @@ def test_a_snapshot_after_10_000_hours_fits_its_limit() -> None:
 def test_a_note_comes_back_and_fits_what_kafka_keeps() -> None:
     large = 10**15
     counts = Counts(large, large, large, large, dict.fromkeys(DEAD_LETTER_REASONS, large))
-    for note in (Note(counts, large, large), Note(Counts(), None, None)):
+    for note in (Note(counts, large, large, large), Note(Counts(), None, None, None)):
         assert Note.decode(note.encode()) == note
         assert len(note.encode().encode()) < 4096
-    assert Note.decode("") == Note(Counts(), None, None)
+    assert Note.decode("") == Note(Counts(), None, None, None)
 
 
 def test_the_law_of_the_counts_is_checked() -> None:
@@ -442,3 +463,39 @@ def test_a_released_partition_lets_go_of_its_stations() -> None:
     assert set(monitors.stations) == {"station_0", "station_1", "station_2"}
     state.release()
     assert monitors.stations == {}
+
+
+# --- rows without a prediction ---
+
+
+def test_apply_unpredictable_row_is_a_dead_letter_and_stays_in_the_history() -> None:
+    stream = Stream(warm=[0])
+    stream.hours(0, 1, 4)
+    third = len(stream.records) - 1
+    refusal = InvalidRecord("unpredictable", "no value")
+    made = fresh().apply(
+        stream.records,
+        lambda m, o: [refusal if offset == third - 1 else a for offset, a in zip(o, predicted(m, o), strict=True)],
+    )
+    assert made.counts == Counts(rows_in=170, warmup=168, predictions=1, dead_letters={"unpredictable": 1})
+    assert [letter.record.offset for letter in made.dead_letters] == [third - 1]
+    unharmed = fresh().apply(stream.records, predicted)
+    assert made.predictions == unharmed.predictions[1:]  # the last row's features hold the refused row's hour
+
+
+def test_apply_row_of_2099_does_not_make_later_rows_late() -> None:
+    stream = Stream(warm=[])
+    now_ms = (START + 5) * 3_600_000
+    for hour in (START + 1, START + 800_000, START + 2):
+        stream.kafka.append("raw", 0, b"station_0", reading(0, hour).to_bytes(), now_ms)
+    batch = fresh().apply(stream.records, forbidden)
+    assert batch.counts == Counts(rows_in=3, warmup=2, dead_letters={"future": 1})
+
+
+def test_apply_refused_rows_open_no_station() -> None:
+    stream = Stream(warm=[])
+    stream.kafka.append("raw", 0, b"station_0", reading(0, START + 800_000).to_bytes(), START * 3_600_000)
+    monitors = Monitors()
+    state = fresh(monitors=monitors)
+    state.apply(stream.records, forbidden)
+    assert state.stations == monitors.stations == {}

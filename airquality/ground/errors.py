@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from airquality.ground.shown import printable
+
 #: A message may quote a record, and must fit the headers of its dead letter however large that record is.
 MAX_MESSAGE_CHARACTERS = 500
 
@@ -23,7 +25,7 @@ class InvalidRecord(AirQualityError):
     """
 
     def __init__(self, reason: str, message: str) -> None:
-        super().__init__(message[:MAX_MESSAGE_CHARACTERS])
+        super().__init__(printable(message[:MAX_MESSAGE_CHARACTERS])[:MAX_MESSAGE_CHARACTERS])
         self.reason = reason
 
 

@@ -1,23 +1,74 @@
-"""Make the record that goes to the dead-letter topic."""
+"""The record of the dead-letter topic: always one that can be published, whatever was refused."""
 
 from __future__ import annotations
 
+import hashlib
+from collections.abc import Iterable
+
+from airquality.ground.errors import InvalidRecord
 from airquality.ground.settings import Settings
+from airquality.records import MAX_RECORD_BYTES, ORDER_REASONS, PARSE_REASONS
+from airquality.stream.kafka_io import Record
 from airquality.stream.partition import DeadLetter
 from airquality.stream.transactions import Message
 
+#: How much of a key is kept where key and value together are too large.
+_KEPT_KEY_BYTES = 1024
+
 
 def dead_letter(letter: DeadLetter, settings: Settings) -> Message:
-    """Return the dead-letter record: the original bytes untouched, with headers that say what was wrong and where."""
+    """Return the dead-letter record: the original bytes, with headers that say what was wrong and where.
+
+    A null value is named by the header ``value_null``. Key and value of more than :data:`MAX_RECORD_BYTES` are cut: Kafka
+    takes larger records where they are compressed, and gives them back, but would not take them from us. Then
+    ``key_bytes``, ``key_sha256``, ``value_bytes`` and ``value_sha256`` are those of the original, which
+    ``source_partition`` and ``source_offset`` find.
+    """
     record, error = letter.record, letter.error
     headers = {
         "error_class": type(error).__name__,
         "error_message": str(error),
         "reason": error.reason,
-        "stage": "order" if error.reason in ("conflict", "late") else "parse",
+        "stage": _stage(error.reason),
         "source_topic": settings.raw_topic,
         "source_partition": str(record.partition),
         "source_offset": str(record.offset),
+        "source_timestamp_ms": str(record.timestamp_ms),
     }
+    key, value = record.key, record.value
+    if value is None:
+        headers["value_null"] = "true"
+        value = None if key is not None else b""  # the client refuses a record with neither
+    if len(key or b"") + len(value or b"") > MAX_RECORD_BYTES:
+        headers |= _identity("key", key) | _identity("value", value)
+        key = key and key[:_KEPT_KEY_BYTES]
+        value = value and value[: MAX_RECORD_BYTES - _KEPT_KEY_BYTES]
     encoded = tuple((name, text.encode(errors="backslashreplace")) for name, text in headers.items())
-    return Message(settings.dlq_topic, record.partition, record.key, record.value, encoded)
+    return Message(settings.dlq_topic, record.partition, key, value, encoded)
+
+
+def unpredictable_rows(dead_letters: Iterable[Record], settings: Settings) -> dict[int, InvalidRecord]:
+    """Return which rows the model had no value for, by raw offset, from the records of a dead-letter partition.
+
+    Whatever else is in the topic is passed over.
+    """
+    found = {}
+    for record in dead_letters:
+        headers = {name: (text or b"").decode(errors="replace") for name, text in record.headers}
+        if headers.get("reason") != "unpredictable" or headers.get("source_topic") != settings.raw_topic:
+            continue
+        if headers.get("source_partition") == str(record.partition) and headers.get("source_offset", "").isdecimal():
+            found[int(headers["source_offset"])] = InvalidRecord("unpredictable", headers.get("error_message", ""))
+    return found
+
+
+def _stage(reason: str) -> str:
+    if reason in PARSE_REASONS:
+        return "parse"
+    return "order" if reason in ORDER_REASONS else "predict"
+
+
+def _identity(part: str, content: bytes | None) -> dict[str, str]:
+    if content is None:
+        return {}
+    return {f"{part}_bytes": str(len(content)), f"{part}_sha256": hashlib.sha256(content).hexdigest()}

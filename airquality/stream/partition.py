@@ -17,14 +17,22 @@ from numpy.typing import NDArray
 
 from airquality.ground.errors import ContractError, InvalidRecord
 from airquality.monitoring.drift import Window
-from airquality.records import DEAD_LETTER_REASONS, Prediction, Reading, kafka_hour, parse_reading
+from airquality.records import (
+    DEAD_LETTER_REASONS,
+    Prediction,
+    Reading,
+    RowAnswer,
+    check_not_future,
+    kafka_hour,
+    parse_reading,
+)
 from airquality.stream import snapshots
 from airquality.stream.kafka_io import Record
 from airquality.stream.station import Buffer, Monitor, OpenStation, Outcome, take_features
 
-#: Predicts the rows of a matrix: for each row its value in mg/m3 and the model version that made it. The offsets say
-#: which raw records the rows came from.
-Predict = Callable[[NDArray[np.float64], Sequence[int]], list[tuple[float, str]]]
+#: Predicts the rows of a matrix: for each row its value in mg/m3 and the model version that made it, or why there is none.
+#: The offsets say which raw records the rows came from.
+Predict = Callable[[NDArray[np.float64], Sequence[int]], Sequence[RowAnswer]]
 
 
 @dataclass
@@ -69,6 +77,7 @@ class Unsaved:
 
     offset: int
     pred_offset: int
+    dlq_offset: int
     since: float
 
 
@@ -101,6 +110,11 @@ class Batch:
     duplicates: list[Reading] = field(default_factory=list)
     warming: Reading | None = None
 
+    def refuse(self, record: Record, error: InvalidRecord) -> None:
+        """Count a record as a dead letter."""
+        self.dead_letters.append(DeadLetter(record, error))
+        self.counts.dead_letters[error.reason] = self.counts.dead_letters.get(error.reason, 0) + 1
+
 
 @dataclass(frozen=True)
 class Note:
@@ -109,6 +123,7 @@ class Note:
     counts: Counts
     replay_offset: int | None
     pred_offset: int | None
+    dlq_offset: int | None
 
     def encode(self) -> str:
         """Return the note as Kafka keeps it; a few hundred bytes of the 4,096 it allows."""
@@ -118,9 +133,9 @@ class Note:
     def decode(cls, text: str) -> Self:
         """Return the note of :meth:`encode`; an empty text is the note of a partition never committed."""
         if not text:
-            return cls(Counts(), None, None)
+            return cls(Counts(), None, None, None)
         note = orjson.loads(text)
-        return cls(Counts(**note["counts"]), note["replay_offset"], note["pred_offset"])
+        return cls(Counts(**note["counts"]), note["replay_offset"], note["pred_offset"], note["dlq_offset"])
 
 
 class PartitionState:
@@ -133,6 +148,7 @@ class PartitionState:
         partition: The raw partition.
         next_offset: The first raw offset not yet applied.
         pred_offset: A lower bound for the offset the next prediction gets in the prediction topic.
+        dlq_offset: The same for the next dead letter in its topic.
         open_station: Opens the buffer and the monitor of a station.
         forget: Lets go of a station's monitor.
         clock: Monotonic seconds.
@@ -144,6 +160,7 @@ class PartitionState:
         partition: int,
         next_offset: int,
         pred_offset: int,
+        dlq_offset: int,
         open_station: OpenStation,
         forget: Callable[[str], None],
         clock: Callable[[], float],
@@ -152,6 +169,7 @@ class PartitionState:
         self.partition = partition
         self.next_offset = next_offset
         self.pred_offset = pred_offset
+        self.dlq_offset = dlq_offset
         self.counts = Counts()
         self.stations: dict[str, Station] = {}
         self._open_station = open_station
@@ -162,20 +180,16 @@ class PartitionState:
     def apply(self, records: Iterable[Record], predict: Predict) -> Batch:
         """Take in records in order and return what came of them; ``predict`` is called once, for all ready rows."""
         batch = Batch()
-        ready: dict[str, list[tuple[Reading, int]]] = {}
+        ready: dict[str, list[tuple[Reading, Record]]] = {}
         for record in records:
             self._admit(record, batch, ready)
             self.next_offset = record.offset + 1
-        made = self._predicted(ready, predict)
+        answers = self._predicted(ready, predict)
         for station_id, rows in ready.items():
-            monitor = self.stations[station_id].monitor
-            for reading, offset in rows:
-                value, version = made[offset]
-                batch.windows += monitor.observe(reading, value, version)
-                batch.predictions.append(
-                    Prediction(station_id, reading.hour, value, reading.actual, version, self.partition, offset)
-                )
+            for reading, record in rows:
+                self._observe(self.stations[station_id].monitor, reading, record, answers[record.offset], batch)
         batch.predictions.sort(key=lambda prediction: prediction.source_offset)
+        batch.dead_letters.sort(key=lambda letter: letter.record.offset)
         batch.counts.predictions = len(batch.predictions)
         batch.counts.check()
         self.counts.add(batch.counts)
@@ -203,10 +217,16 @@ class PartitionState:
             counts=self.counts,
             replay_offset=min((u.offset for u in unsaved), default=None),
             pred_offset=min((u.pred_offset for u in unsaved), default=None),
+            dlq_offset=min((u.dlq_offset for u in unsaved), default=None),
         )
 
     def restore(
-        self, note: Note, saved: Iterable[Record], rows: Iterable[Record], published: Iterable[Record]
+        self,
+        note: Note,
+        saved: Iterable[Record],
+        rows: Iterable[Record],
+        published: Iterable[Record],
+        unpredictable: Mapping[int, InvalidRecord],
     ) -> list[Window]:
         """Bring back the stations from their snapshots and the rows after them; nothing is published or predicted anew.
 
@@ -215,6 +235,7 @@ class PartitionState:
             saved: The records of the state topic's partition.
             rows: The raw records from ``note.replay_offset`` up to the committed offset.
             published: The records of the prediction topic's partition from ``note.pred_offset`` on.
+            unpredictable: The rows that became dead letters because the model had no value for them, by raw offset.
 
         Returns:
             The windows the replayed rows closed, whose reports may not have been written.
@@ -222,10 +243,12 @@ class PartitionState:
         for record in saved:
             self._load(record)
         stands = self.next_offset  # the last rows before it may be of stations whose snapshots hold them already
-        newest, self.pred_offset = self.pred_offset, note.pred_offset or 0  # where the replayed rows' predictions begin
-        made = {p.source_offset: (p.prediction, p.model_version) for p in _predictions(published, self.partition)}
-        batch = self.apply((row for row in rows if not self._is_saved(row)), lambda _, offsets: _look_up(made, offsets))
-        self.next_offset, self.counts, self.pred_offset = stands, note.counts, newest
+        newest = self.pred_offset, self.dlq_offset
+        self.pred_offset, self.dlq_offset = note.pred_offset or 0, note.dlq_offset or 0  # where the replayed rows' begin
+        answers: dict[int, RowAnswer] = dict(unpredictable)
+        answers |= {p.source_offset: (p.prediction, p.model_version) for p in _predictions(published, self.partition)}
+        batch = self.apply((row for row in rows if not self._is_saved(row)), lambda _, offsets: _look_up(answers, offsets))
+        self.next_offset, self.counts, (self.pred_offset, self.dlq_offset) = stands, note.counts, newest
         return batch.windows
 
     def release(self) -> None:
@@ -233,14 +256,16 @@ class PartitionState:
         for station_id in self.stations:
             self._forget(station_id)
 
-    def _admit(self, record: Record, batch: Batch, ready: dict[str, list[tuple[Reading, int]]]) -> None:
+    def _admit(self, record: Record, batch: Batch, ready: dict[str, list[tuple[Reading, Record]]]) -> None:
         batch.counts.rows_in += 1
         try:
             reading = parse_reading(record.key, record.value)
-            outcome = self._station(reading.station_id).buffer.push(reading, kafka_hour(record.timestamp_ms))
+            hour = kafka_hour(record.timestamp_ms)
+            if reading.station_id not in self.stations:
+                check_not_future(reading, None, hour)  # before the station is opened: a refused row leaves nothing behind
+            outcome = self._station(reading.station_id).buffer.push(reading, hour)
         except InvalidRecord as error:
-            batch.dead_letters.append(DeadLetter(record, error))
-            batch.counts.dead_letters[error.reason] = batch.counts.dead_letters.get(error.reason, 0) + 1
+            batch.refuse(record, error)
             return
         if outcome is Outcome.DUPLICATE:
             batch.counts.duplicates += 1
@@ -251,14 +276,25 @@ class PartitionState:
             batch.counts.warmup += 1
             batch.warming = reading
         else:
-            ready.setdefault(reading.station_id, []).append((reading, record.offset))
+            ready.setdefault(reading.station_id, []).append((reading, record))
 
-    def _predicted(self, ready: dict[str, list[tuple[Reading, int]]], predict: Predict) -> dict[int, tuple[float, str]]:
+    def _predicted(self, ready: dict[str, list[tuple[Reading, Record]]], predict: Predict) -> dict[int, RowAnswer]:
         if not ready:
             return {}
         matrix = take_features([self.stations[station_id].buffer for station_id in ready])
-        offsets = [offset for rows in ready.values() for _, offset in rows]
+        offsets = [record.offset for rows in ready.values() for _, record in rows]
         return dict(zip(offsets, predict(matrix, offsets), strict=True))
+
+    def _observe(self, monitor: Monitor, reading: Reading, record: Record, answer: RowAnswer, batch: Batch) -> None:
+        """Take in what the model said of a row; one it has no value for stays in the history all the same."""
+        if isinstance(answer, InvalidRecord):
+            batch.refuse(record, answer)
+            return
+        value, version = answer
+        batch.windows += monitor.observe(reading, value, version)
+        batch.predictions.append(
+            Prediction(reading.station_id, reading.hour, value, reading.actual, version, self.partition, record.offset)
+        )
 
     def _station(self, station_id: str) -> Station:
         if station_id not in self.stations:
@@ -269,7 +305,7 @@ class PartitionState:
     def _mark(self, station_id: str, offset: int) -> None:
         station = self.stations[station_id]
         if station.unsaved is None:
-            station.unsaved = Unsaved(offset, self.pred_offset, self._clock())
+            station.unsaved = Unsaved(offset, self.pred_offset, self.dlq_offset, self._clock())
 
     def _snapshot(self, station_id: str, station: Station) -> bytes:
         station.saved_offset, station.unsaved = self.next_offset - 1, None
@@ -316,7 +352,7 @@ def _predictions(records: Iterable[Record], partition: int) -> Iterable[Predicti
                 yield prediction
 
 
-def _look_up(made: Mapping[int, tuple[float, str]], offsets: Sequence[int]) -> list[tuple[float, str]]:
+def _look_up(made: Mapping[int, RowAnswer], offsets: Sequence[int]) -> list[RowAnswer]:
     absent = [offset for offset in offsets if offset not in made]
     if absent:
         raise ContractError(f"predictions of the raw offsets {absent[:5]} were committed but cannot be read back")

@@ -18,13 +18,14 @@ import numpy as np
 from numpy.typing import NDArray
 from tqdm import tqdm
 
-from airquality.ground.errors import Unavailable
+from airquality.ground.errors import InvalidRecord, Unavailable
 from airquality.ground.settings import Settings
 from airquality.metrics import ConsumerMetrics
 from airquality.model.client import PredictionClient
+from airquality.records import RowAnswer
 from airquality.stream import kafka_io
 from airquality.stream.console import Console
-from airquality.stream.dead_letters import dead_letter
+from airquality.stream.dead_letters import dead_letter, unpredictable_rows
 from airquality.stream.kafka_io import Record
 from airquality.stream.partition import Batch, Counts, Note, PartitionState
 from airquality.stream.station import Monitoring, OpenStation
@@ -166,6 +167,8 @@ class Worker:
         for message, offset in zip(messages, offsets, strict=True):
             if message.topic == self._settings.pred_topic:
                 self._partitions[message.partition].pred_offset = offset + 1
+            elif message.topic == self._settings.dlq_topic:
+                self._partitions[message.partition].dlq_offset = offset + 1
 
     def _published(self, batch: Batch, partition: int) -> list[Message]:
         predictions = [
@@ -174,7 +177,7 @@ class Worker:
         ]
         return predictions + [dead_letter(letter, self._settings) for letter in batch.dead_letters]
 
-    def _predict(self, matrix: NDArray[np.float64], _: Sequence[int]) -> list[tuple[float, str]]:
+    def _predict(self, matrix: NDArray[np.float64], _: Sequence[int]) -> list[RowAnswer]:
         return self._waiting_for_service(lambda: self._client.predict(matrix))
 
     def _waiting_for_service(self, ask: Callable[[], T]) -> T:
@@ -211,11 +214,11 @@ class Worker:
     def _restore(self, partition: int) -> None:
         settings, position = self._settings, self._stream.position(partition)
         note = Note.decode(position.note)
-        pred_end = kafka_io.end_offset(settings, settings.pred_topic, partition)
         state = PartitionState(
             partition,
             position.offset,
-            pred_end,
+            kafka_io.end_offset(settings, settings.pred_topic, partition),
+            kafka_io.end_offset(settings, settings.dlq_topic, partition),
             self._open_station,
             self._monitoring.forget,
             self._clock,
@@ -224,10 +227,14 @@ class Worker:
         saved = kafka_io.read(settings, settings.state_topic, partition)
         rows: Iterator[Record] = iter(())
         published: Iterator[Record] = iter(())
+        unpredictable: dict[int, InvalidRecord] = {}
         if note.replay_offset is not None:
             rows = kafka_io.read(settings, settings.raw_topic, partition, note.replay_offset, position.offset)
             published = kafka_io.read(settings, settings.pred_topic, partition, note.pred_offset)
-        windows = state.restore(note, saved, rows, published)
+            if note.counts.dead_letters.get("unpredictable"):
+                refused = kafka_io.read(settings, settings.dlq_topic, partition, note.dlq_offset)
+                unpredictable = unpredictable_rows(refused, settings)
+        windows = state.restore(note, saved, rows, published, unpredictable)
         self._metrics.kafka_answered.set_to_current_time()
         self._partitions[partition] = state
         self._monitoring.submit(windows)
