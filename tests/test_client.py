@@ -15,6 +15,7 @@ import requests
 from airquality.ground.errors import ContractError, Unavailable
 from airquality.model import features
 from airquality.model.client import PredictionClient
+from airquality.records import Served
 from tests.system import free_port
 
 ROWS = np.array([[np.nan, 0.1, 1 / 3, -0.0], [5e-324, 1.7976931348623157e308, 1.0, np.nan]])
@@ -133,12 +134,14 @@ def test_an_answer_of_another_kind_is_a_disagreement(peer: Peer, client: Predict
 
 
 def test_a_model_of_these_features_passes_the_check(peer: Peer, client: PredictionClient) -> None:
-    peer.says({"features_hash": features.manifest()["hash"], "model_version": "7"})
-    client.check()
+    says = {"data_source": "uci", "data_hash": "abc", "scores": {"validation": {"rmse": 0.3}}}
+    peer.says({"features_hash": features.manifest()["hash"], "model_version": "7", **says})
+    assert client.check() == Served("7", "uci", "abc", 0.3)
     assert peer.asked == [("GET", "/version", b"")]
 
 
 def test_a_model_of_other_features_is_a_disagreement(peer: Peer, client: PredictionClient) -> None:
-    peer.says({"features_hash": "0123456789abcdef", "model_version": "7"})
+    says = {"data_source": "uci", "data_hash": "abc", "scores": {}}
+    peer.says({"features_hash": "0123456789abcdef", "model_version": "7", **says})
     with pytest.raises(ContractError, match=r"version 7, fitted on features 0123456789ab.*run both from the same release"):
         client.check()

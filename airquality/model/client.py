@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from airquality.ground.errors import ContractError, Unavailable
 from airquality.model import features
+from airquality.records import Served
 
 
 class PredictionClient:
@@ -21,15 +22,24 @@ class PredictionClient:
         self._timeout_seconds = timeout_seconds
         self._session = session
 
-    def check(self) -> None:
-        """Raise ``ContractError`` unless the served model reads the features this process computes."""
-        served, version = self._answer("GET", "/version", "features_hash", "model_version")
+    def check(self) -> Served:
+        """Return what the served model says of itself.
+
+        Raises:
+            Unavailable: the service does not answer, or has no model yet.
+            ContractError: the model does not read the features this process computes.
+        """
+        served, version, source, data_hash, scores = self._answer(
+            "GET", "/version", "features_hash", "model_version", "data_source", "data_hash", "scores"
+        )
         declared = features.manifest()["hash"]
         if served != declared:
             raise ContractError(
                 f"{self._url} serves version {version}, fitted on features {served[:12]}, "
                 f"but this consumer computes {str(declared)[:12]}: run both from the same release"
             )
+        valid = scores.get("validation", {}).get("rmse") if isinstance(scores, dict) else None
+        return Served(str(version), str(source), str(data_hash), valid if isinstance(valid, float) else None)
 
     def predict(self, matrix: NDArray[np.float64]) -> list[tuple[float, str]]:
         """Return each row's prediction in mg/m3 and the version that made it.
