@@ -18,7 +18,7 @@ import logging
 import math
 import time
 from collections import Counter, deque
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict, dataclass
 from types import TracebackType
 from typing import Any, Self
@@ -42,7 +42,7 @@ from airquality.monitoring.drift import (
 )
 from airquality.records import RAW_COLUMNS, Reading, Served, isoformat
 from airquality.reports.process import OpenWriter, ReportProcess, ReportResult, evidently_writer
-from airquality.reports.summary import Part, SummaryFile, merge
+from airquality.reports.summary import Part, PartitionFigures, SummaryFile, merge
 
 #: Above this many unfinished windows the consumer should stop polling until reports have caught up.
 MAX_BACKLOG = 10_000
@@ -247,14 +247,6 @@ def _newest(windows: Iterable[Window], hours: int) -> list[Window]:
     spans = itertools.accumulate(window.kind.hours for window in reversed(oldest_first))
     n_windows = sum(span <= hours for span in spans)
     return oldest_first[len(oldest_first) - n_windows :]
-
-
-@dataclass(frozen=True, slots=True)
-class PartitionFigures:
-    """What the consumer knows of one raw partition it owns: its counts, as the summary names them, and its stations."""
-
-    counts: Mapping[str, Any]
-    station_ids: Collection[str]
 
 
 @dataclass(frozen=True, slots=True)

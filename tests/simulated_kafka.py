@@ -18,17 +18,12 @@ from airquality.ground.settings import Settings
 from airquality.monitoring.drift import Window
 from airquality.records import Reading, Served
 from airquality.reports.process import ReportResult
-<<<<<<< HEAD
+from airquality.reports.summary import PartitionFigures, added
 from airquality.stream.kafka_io import Record
 from airquality.stream.station import StationParts
 from airquality.stream.transactions import Message, Position
 from feature_buffer import FeatureBuffer
 from monitoring_service import StationMonitor
-=======
-from airquality.reports.summary import added
-from airquality.stream.kafka_io import Message, Position, Record
-from monitoring_service import PartitionFigures, StationMonitor
->>>>>>> b2a64b9 (Reports folder, summary and calibration each have one home: what is not ours is skipped, two consumers add up, another model's reference is refused)
 from tests import stations
 
 

@@ -28,14 +28,13 @@ from airquality.metrics import ConsumerMetrics
 from airquality.monitoring.drift import KINDS, Performance, Window
 from airquality.records import Reading, isoformat
 from airquality.reports.process import OpenWriter, ReportResult
-from airquality.reports.summary import SUMMARY_NAME
+from airquality.reports.summary import SUMMARY_NAME, PartitionFigures
 from airquality.stream import snapshots
 from monitoring_service import (
     MAX_BACKLOG,
     RETRY_SECONDS,
     SAVED_UNMADE_HOURS,
     MonitoringService,
-    PartitionFigures,
     StationMonitor,
 )
 from tests import report_writers, stations

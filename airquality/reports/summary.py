@@ -11,7 +11,7 @@ import hashlib
 import json
 import logging
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -25,6 +25,14 @@ SUMMARY_NAME = "monitoring_summary.json"
 _LOCK_SECONDS = 2.0
 
 logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class PartitionFigures:
+    """What the consumer knows of one raw partition it owns: its counts, as the summary names them, and its stations."""
+
+    counts: Mapping[str, Any]
+    station_ids: Collection[str]
 
 
 @dataclass(frozen=True, slots=True)
