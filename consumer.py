@@ -19,6 +19,7 @@ from airquality.ground.settings import Settings, read_settings
 from airquality.metrics import ConsumerMetrics, expose_process
 from airquality.model.client import PredictionClient
 from airquality.model.transport import Transport
+from airquality.reports.summary import SUMMARY_NAME
 from airquality.stream import kafka_io
 from airquality.stream.console import Console, accounted
 from airquality.stream.exposition import exposed, health_page, metrics_page
@@ -28,7 +29,7 @@ from airquality.stream.station import OpenStation, StationParts
 from airquality.stream.transactions import TransactionalStream
 from airquality.stream.worker import BACKOFF_SECONDS, Limits, Stopped, Worker
 from feature_buffer import FeatureBuffer
-from monitoring_service import SUMMARY_NAME, MonitoringService
+from monitoring_service import MonitoringService
 
 #: A health check that waits longer than this for the prediction service calls it away.
 HEALTH_TIMEOUT_SECONDS = 2.0

@@ -7,13 +7,11 @@ thresholds with their false-alarm budgets, the baseline error). Needs no running
 from __future__ import annotations
 
 import argparse
-import csv
 import json
 import math
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
-from datetime import datetime
 from pathlib import Path
 
 import numpy as np
@@ -24,8 +22,9 @@ from airquality.ground import log
 from airquality.ground.errors import AirQualityError, ContractError, UsageError
 from airquality.ground.files import write_atomically
 from airquality.ground.settings import Settings, read_settings
-from airquality.model import features
+from airquality.model import features, out_of_sample
 from airquality.model.model import TRAIN_ONLY_DIR, Model
+from airquality.model.out_of_sample import Origin
 from airquality.monitoring.drift import (
     CALIBRATION_NAME,
     JUDGED_COLUMNS,
@@ -43,10 +42,8 @@ from airquality.monitoring.drift import (
     WindowKind,
     calibrate,
 )
-from airquality.records import RAW_COLUMNS, TARGET, datetime_of, hour_of
+from airquality.records import RAW_COLUMNS, TARGET, datetime_of
 
-#: Out-of-sample predictions of the hours before the validation block, if a forward-chained training wrote them.
-EARLIER_PREDICTIONS_NAME = "calibration.csv"
 #: Share of windows without known faults that may raise each of the three verdicts: one day a month, one week in twenty.
 BUDGETS = {"daily": 1 / 30, "weekly": 1 / 20}
 
@@ -88,7 +85,7 @@ def generate(settings: Settings) -> list[str]:
     model = Model.load(settings.artifacts_dir / TRAIN_ONLY_DIR)
     _require_same_data(model, frame)
     reference = score(frame, model)
-    calibration = calibrate_on(frame, model, reference, settings.dataset_dir / EARLIER_PREDICTIONS_NAME)
+    calibration = calibrate_on(frame, model, reference, settings.dataset_dir / out_of_sample.FILE_NAME)
     _require_valid(model, calibration.baseline)
     table = np.column_stack((reference.values, reference.predictions))
     path = settings.dataset_dir / REFERENCE_NAME
@@ -149,10 +146,14 @@ def calibrate_on(frame: Frame, model: Model, reference: Reference, earlier: Path
         model: The fit that predicted the reference.
         reference: The validation rows.
         earlier: ``calibration.csv``, which need not exist.
+
+    Raises:
+        UsageError: ``earlier`` was made of other data, or by another champion.
     """
     n_train, n_reference = len(dataset.split(frame).train), len(reference.hours)
     known = frame.rows(0, n_train + n_reference)
-    predictions = _earlier_predictions(earlier, known.hours)
+    origin = Origin(frame.source, known.sha256, model.card.features_hash, model.card.parameters)
+    predictions = out_of_sample.read(earlier, known, origin)
     predictions[n_train:] = reference.predictions
     history = History(known.hours, known.values, predictions, n_reference)
     return Calibration(
@@ -161,19 +162,8 @@ def calibrate_on(frame: Frame, model: Model, reference: Reference, earlier: Path
         data_source=frame.source,
         data_hash=known.sha256,
         model_hash=model.hash,
+        reference_hash=reference.digest(),
     )
-
-
-def _earlier_predictions(path: Path, hours: Hours) -> Floats:
-    """Return the predictions ``path`` holds for ``hours``, NaN elsewhere."""
-    predictions = np.full(len(hours), np.nan)
-    if path.exists():
-        with path.open(newline="") as file:
-            for row in csv.DictReader(file):
-                position = hour_of(datetime.fromisoformat(row["DateTime"])) - int(hours[0])
-                if 0 <= position < len(hours) and row["prediction"]:
-                    predictions[position] = float(row["prediction"])
-    return predictions
 
 
 def calibrate_history(history: History, kind: WindowKind) -> KindCalibration:

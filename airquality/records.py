@@ -200,6 +200,19 @@ class Prediction:
         )
 
 
+@dataclass(frozen=True, slots=True)
+class Served:
+    """What ``GET /version`` says of the model that answers: its data and the error of its twin on the validation rows.
+
+    ``valid_rmse`` is in mg/m3, None where the model carries no such figure.
+    """
+
+    version: str
+    data_source: str
+    data_hash: str
+    valid_rmse: float | None
+
+
 def parse_reading(key: bytes | None, value: bytes | None) -> Reading:
     """Parse one raw record at the edge of the system.
 

@@ -55,6 +55,7 @@ def judge(data_source: str = "uci") -> Judge:
             data_source=data_source,
             data_hash="data",
             model_hash="model",
+            reference_hash=reference.digest(),
         ),
     )
 

@@ -9,6 +9,7 @@ import shutil
 from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -18,12 +19,14 @@ from numpy.testing import assert_array_equal
 import generate_reference_dataset as program
 from airquality.data import dataset
 from airquality.data.dataset import Frame
+from airquality.ground.errors import ContractError
 from airquality.ground.settings import Settings
-from airquality.model import features
+from airquality.model import features, out_of_sample
 from airquality.model.model import TRAIN_ONLY_DIR, Card, Model, TargetTransform
+from airquality.model.out_of_sample import Origin
 from airquality.monitoring import drift
 from airquality.monitoring.drift import DAILY, WEEKLY, Distribution, Performance, load_judge
-from airquality.records import RAW_COLUMNS, hour_of, isoformat
+from airquality.records import RAW_COLUMNS, Served, hour_of
 from tests import stations
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -190,10 +193,8 @@ def test_no_model_is_an_error_that_names_the_folder(made: Path, tmp_path: Path, 
 def test_earlier_out_of_sample_predictions_are_used_once_there_are_enough(
     made: Path, frame: Frame, model: Model, tmp_path: Path
 ) -> None:
-    path = tmp_path / program.EARLIER_PREDICTIONS_NAME
-    rows = slice(6549 - 150 * 24, 6549)
-    truths = frame.values[rows, 0]
-    write_earlier(path, frame.hours[rows], truths, np.nan_to_num(truths, nan=2.0) + 1.0)
+    path = tmp_path / out_of_sample.FILE_NAME
+    write_earlier(path, frame, model)
     found = program.calibrate_on(frame, model, program.score(frame, model), path)
     before = load_judge(made).calibration
     daily = found.kinds["daily"]
@@ -204,12 +205,98 @@ def test_earlier_out_of_sample_predictions_are_used_once_there_are_enough(
     assert daily.performance.of("rmse") == pytest.approx(1.0)
 
 
-def write_earlier(path: Path, hours: np.ndarray, truths: np.ndarray, predictions: np.ndarray) -> None:
-    with path.open("w", newline="") as file:
-        rows = csv.writer(file)
-        rows.writerow(("DateTime", "CO(GT)", "prediction"))
-        for hour, truth, prediction in zip(hours.tolist(), truths.tolist(), predictions.tolist(), strict=True):
-            rows.writerow((isoformat(hour), "" if math.isnan(truth) else truth, prediction))
+def write_earlier(path: Path, frame: Frame, model: Model, **other: Any) -> None:
+    """Write predictions of 150 days that miss the truth by 1 mg/m3, of the model's origin or an ``other``."""
+    known = frame.rows(0, 7953)
+    predicted = np.full(len(known), np.nan)
+    rows = slice(6549 - 150 * 24, 6549)
+    predicted[rows] = np.nan_to_num(known.values[rows, 0], nan=2.0) + 1.0
+    origin = Origin(frame.source, known.sha256, model.card.features_hash, model.card.parameters)
+    out_of_sample.write(path, known, predicted, replace(origin, **other))
+
+
+@pytest.mark.parametrize(
+    ("other", "words"),
+    [
+        ({"data_source": "uci"}, "another data source than the model's: uci, not simulated"),
+        ({"data_hash": "0123456789abcdef"}, "another data hash than the model's: 0123456789ab, not "),
+        ({"features_hash": "0123456789abcdef"}, "another features hash than the model's: 0123456789ab, not "),
+        ({"parameters": {"rounds": 3}}, 'another parameters than the model\'s: {"rounds": 3}, not {}'),
+    ],
+)
+def test_generate_earlier_predictions_of_another_origin_are_refused(
+    made: Path,
+    tmp_path: Path,
+    frame: Frame,
+    model: Model,
+    other: dict[str, Any],
+    words: str,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    folder = copy_of(made, tmp_path)
+    write_earlier(folder / out_of_sample.FILE_NAME, frame, model, **other)
+    assert run(folder) == 2
+    error = capsys.readouterr().err
+    assert words in error
+    assert error.count("\n") == 1
+    assert "python -m training.calibration" in error
+
+
+@pytest.mark.parametrize("change", ["no origin", "another file", "not JSON"])
+def test_generate_earlier_predictions_without_their_origin_are_refused(
+    made: Path, tmp_path: Path, frame: Frame, model: Model, change: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = copy_of(made, tmp_path)
+    path = folder / out_of_sample.FILE_NAME
+    write_earlier(path, frame, model)
+    if change == "no origin":
+        path.with_suffix(".json").unlink()
+    elif change == "another file":
+        path.write_text(path.read_text().replace("2004", "2005"))
+    else:
+        path.with_suffix(".json").write_text("{")
+    assert run(folder) == 2
+    assert str(path) in capsys.readouterr().err
+
+
+def test_judge_calibration_beside_another_reference_is_refused(made: Path, tmp_path: Path) -> None:
+    folder = copy_of(made, tmp_path)
+    path = folder / drift.REFERENCE_NAME
+    path.write_text(path.read_text().rpartition("\n2")[0] + "\n")
+    with pytest.raises(ContractError, match=r"calibrated for another reference\.csv.*generate_reference_dataset"):
+        load_judge(folder)
+
+
+@pytest.mark.parametrize("content", ["", "{}", "[]", "{", '{"kinds": 3}'])
+def test_judge_unreadable_calibration_is_refused_with_the_remedy(made: Path, tmp_path: Path, content: str) -> None:
+    folder = copy_of(made, tmp_path)
+    (folder / drift.CALIBRATION_NAME).write_text(content)
+    with pytest.raises(ContractError, match=r"Make it with: python generate_reference_dataset\.py"):
+        load_judge(folder)
+
+
+def served_by(folder: Path) -> Served:
+    """What an API says whose champion was fitted on the same rows as the reference's model knew."""
+    calibration = load_judge(folder).calibration
+    return Served("3", calibration.data_source, calibration.data_hash, calibration.baseline.rmse)
+
+
+def test_calibration_of_the_served_models_twin_is_accepted(made: Path) -> None:
+    load_judge(made).calibration.require_made_for(served_by(made))
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"data_source": "uci"}, "was made of simulated data, the model of uci data"),
+        ({"data_hash": "0123456789abcdef"}, "the model of data 0123456789ab"),
+        ({"valid_rmse": 0.29135}, "the model's validation 0.291350"),
+    ],
+)
+def test_calibration_of_another_model_is_refused(made: Path, change: dict[str, Any], words: str) -> None:
+    with pytest.raises(ContractError, match=r"not calibrated for the served model \(version 3\)") as refused:
+        load_judge(made).calibration.require_made_for(replace(served_by(made), **change))
+    assert words in str(refused.value)
 
 
 def test_distances_of_the_past_are_between_a_stretch_and_the_windows_after_it() -> None:
@@ -240,5 +327,8 @@ def test_the_shipped_twin_and_the_real_data_make_the_reference(tmp_path: Path) -
     assert judge.calibration.data_source == "uci"
     assert judge.calibration.baseline.n == 1234
     assert judge.calibration.baseline.rmse <= 0.33
+    champion = Model.load(ROOT / "artifacts").card
+    valid = champion.scores["validation"]["rmse"]
+    judge.calibration.require_made_for(Served("1", champion.data_source, champion.data_hash, valid))
     assert hour_of(datetime(2004, 12, 8, 15)) == judge.reference.hours[0]
     assert not any("SIMULATED" in line for line in lines)

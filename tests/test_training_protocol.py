@@ -11,7 +11,7 @@ from sklearn.model_selection import KFold
 from airquality.data import dataset
 from airquality.data.dataset import Frame
 from airquality.ground.errors import ContractError
-from airquality.model import features
+from airquality.model import features, out_of_sample
 from airquality.model.model import Model
 from airquality.records import DEVICE_COLUMNS, RAW_COLUMNS, TARGET
 from training import artifacts, calibration, champion, ensembles, inputs, methods, protocol
@@ -343,7 +343,9 @@ def test_calibrations_last_stretch_is_what_the_reference_holds(study):
 def test_calibration_is_written_with_empty_cells_for_missing_truths(study, tmp_path):
     predicted = np.full(study.bounds[1], np.nan)
     predicted[-300:] = 1.25
-    assert calibration.write(study, predicted, tmp_path / "calibration.csv") == 300
+    frame = study.before_test().frame
+    origin = calibration.origin_of(study.before_test(), SMALL)
+    assert out_of_sample.write(tmp_path / "calibration.csv", frame, predicted, origin) == 300
     lines = (tmp_path / "calibration.csv").read_text().splitlines()
     assert lines[0] == "DateTime,CO(GT),prediction"
     truths = [line.split(",")[1] for line in lines[1:]]

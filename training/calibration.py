@@ -25,11 +25,12 @@ from airquality.data import dataset
 from airquality.ground import log
 from airquality.ground.errors import AirQualityError, UsageError
 from airquality.ground.settings import read_settings
-from airquality.records import TARGET, isoformat
+from airquality.model import features, out_of_sample
+from airquality.model.out_of_sample import Origin
+from airquality.records import isoformat
 from training import champion, frozen
 from training.protocol import Floats, Study
 
-FILE_NAME = "calibration.csv"
 REFIT_HOURS = 28 * 24
 #: History before the first fit: sixteen weeks, the least that holds every hour of the week often enough.
 _FIRST_FIT_HOURS = 16 * 168
@@ -72,12 +73,10 @@ def _stretch(study: Study, parameters: Mapping[str, Any], start: int, stop: int)
     return model.predict(study.matrix[start:stop])
 
 
-def write(study: Study, predicted: Floats, path: Path) -> int:
-    """Write hours with a prediction as ``DateTime,CO(GT),prediction``, missing truth empty; return how many."""
-    rows = np.flatnonzero(~np.isnan(predicted))
-    table = np.column_stack((study.target[rows], predicted[rows]))
-    dataset.write_table(path, (TARGET, "prediction"), study.frame.hours[rows], table)
-    return len(rows)
+def origin_of(study: Study, parameters: Mapping[str, Any]) -> Origin:
+    """Return what the predictions of a study before its test block are made of."""
+    frame = study.frame
+    return Origin(frame.source, frame.sha256, str(features.manifest()["hash"]), {**champion.FIXED, **parameters})
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -91,9 +90,10 @@ def main(argv: list[str] | None = None) -> int:
         started = time.perf_counter()
         frame = dataset.current(settings.dataset_dir, settings.air_quality_data_source)
         study = Study.of(frame).before_test()
-        predicted = forward_chain(study, frozen.read().champion_parameters, workers=os.cpu_count() or 1)
-        path = settings.dataset_dir / FILE_NAME
-        n_hours = write(study, predicted, path)
+        parameters = frozen.read().champion_parameters
+        predicted = forward_chain(study, parameters, workers=os.cpu_count() or 1)
+        path = settings.dataset_dir / out_of_sample.FILE_NAME
+        n_hours = out_of_sample.write(path, study.frame, predicted, origin_of(study, parameters))
     except AirQualityError as error:
         print(f"training.calibration: {error}", file=sys.stderr)
         return 2 if isinstance(error, UsageError) else 1

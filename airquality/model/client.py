@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from airquality.ground.errors import ContractError, InvalidRecord, Unavailable
 from airquality.model import features
 from airquality.model.transport import Answer, Transport
-from airquality.records import MAX_MODEL_VERSION_CHARACTERS, PREDICTION_LIMITS, RowAnswer
+from airquality.records import MAX_MODEL_VERSION_CHARACTERS, PREDICTION_LIMITS, RowAnswer, Served
 
 #: Rows of one request; with full-length numbers some 6 MB, of the 16 MB the service takes.
 MAX_ROWS = 2_000
@@ -37,8 +37,8 @@ class PredictionClient:
     def __init__(self, transport: Transport) -> None:
         self._transport = transport
 
-    def check(self) -> None:
-        """Compare what the served model reads with the features this process computes.
+    def check(self) -> Served:
+        """Return what the served model says of itself, once it is seen to read the features this process computes.
 
         Raises:
             ContractError: they differ.
@@ -47,7 +47,8 @@ class PredictionClient:
         answer = self._transport.ask("GET", "/version")
         if answer.status != 200:
             raise self._refused(answer)
-        served, version = self._fields(answer, "features_hash", "model_version")
+        names = ("features_hash", "model_version", "data_source", "data_hash", "scores")
+        served, version, source, data_hash, scores = self._fields(answer, *names)
         declared = features.manifest()["hash"]
         if not isinstance(served, str) or not _is_version(version):
             raise self._malformed(answer)
@@ -56,6 +57,9 @@ class PredictionClient:
                 f"{self._transport.shown_url} serves version {version}, fitted on features {served[:12]!r}, "
                 f"but this consumer computes {str(declared)[:12]!r}: run both from the same release"
             )
+        validation = scores.get("validation", {}) if isinstance(scores, dict) else {}
+        rmse = validation.get("rmse") if isinstance(validation, dict) else None
+        return Served(version, str(source), str(data_hash), rmse if isinstance(rmse, float) else None)
 
     def predict(self, matrix: NDArray[np.float64]) -> list[RowAnswer]:
         """Return what the model says of each row.

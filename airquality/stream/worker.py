@@ -23,6 +23,7 @@ from airquality.ground.settings import Settings
 from airquality.metrics import ConsumerMetrics
 from airquality.model.client import PredictionClient
 from airquality.records import RowAnswer
+from airquality.reports.summary import PartitionFigures
 from airquality.stream import kafka_io
 from airquality.stream.console import Console
 from airquality.stream.dead_letters import dead_letter, unpredictable_rows
@@ -98,7 +99,7 @@ class Worker:
     def run(self) -> None:
         """Consume until a limit is reached or a stop is asked for; leave a summary and, if there is time, no backlog."""
         limits = self._limits
-        self._waiting_for_service(self._client.check)
+        self._monitoring.require_calibrated_for(self._waiting_for_service(self._client.check))
         self._active = self._clock()
         while limits.taken < limits.max_records and not limits.out_of_time(self._clock()):
             if self._clock() - self._active > limits.idle_exit_seconds:
@@ -280,7 +281,12 @@ class Worker:
 
     def _summarise(self) -> None:
         if self._partitions:  # without any there is nothing to tell, and what an owner wrote before stays
-            self._monitoring.write_summary(self.counts.summary())
+            self._monitoring.write_summary(
+                {
+                    partition: PartitionFigures(state.counts.summary(), state.stations)
+                    for partition, state in self._partitions.items()
+                }
+            )
 
     def _finish(self) -> None:
         """Leave nothing half done: unless a stop was asked for, wait for the reports and snapshot every station."""
