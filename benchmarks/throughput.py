@@ -36,7 +36,7 @@ from airquality.records import HISTORY_HOURS, RAW_COLUMNS, Reading
 from airquality.reports.process import Write
 from airquality.stream import kafka_io
 from airquality.stream.console import Console
-from airquality.stream.transactions import Message, Poll, Position, TransactionalStream
+from airquality.stream.transactions import Message, Ownership, Poll, Position, TransactionalStream
 from airquality.stream.worker import Limits, Worker
 from consumer import station_opener
 from lab import embedded_kafka
@@ -89,8 +89,8 @@ class TimedStream(TransactionalStream):
         self._polled += sum(map(len, polled.records.values()))
         return polled
 
-    def commit(self, messages: Iterable[Message], positions: Mapping[int, Position]) -> list[int]:
-        offsets = super().commit(messages, positions)
+    def commit(self, messages: Iterable[Message], positions: Mapping[int, Position], ownership: Ownership) -> list[int]:
+        offsets = super().commit(messages, positions, ownership)
         if self._began and self._polled >= self._n_rows and not self.spent.seconds:
             self.spent = Spent(time.perf_counter() - self._began[0], time.process_time() - self._began[1])
         return offsets
@@ -116,11 +116,14 @@ def bare_loop(settings: Settings, n_rows: int) -> Spent:
     with closing(TimedStream(settings, n_rows)) as stream:
         while not stream.spent.seconds:
             polled = stream.poll(0.25, settings.max_poll_records)
+            for partition in polled.gained:
+                stream.start(partition, 0)
             batches = polled.records.items()
             if polled.records:
                 stream.commit(
                     [Message(settings.pred_topic, p, r.key, r.value) for p, records in batches for r in records],
                     {p: Position(records[-1].offset + 1, "") for p, records in batches},
+                    polled.ownership,
                 )
     return stream.spent
 

@@ -11,7 +11,7 @@ from airquality.ground.errors import ContractError, Unavailable
 from airquality.records import isoformat
 from airquality.stream import snapshots
 from airquality.stream.partition import Counts, Note
-from airquality.stream.transactions import Message, Poll, Position
+from airquality.stream.transactions import Message, Ownership, Poll, Position
 from airquality.stream.worker import BACKOFF_SECONDS, POLL_SECONDS, Stopped
 from tests.worker_rig import RAW, START, STATE, Rig
 
@@ -191,21 +191,57 @@ def test_the_time_limit_holds_while_the_service_is_away(rig: Rig, away: str) -> 
     assert rig.predictions() == []
 
 
-def test_rows_that_may_have_got_another_owner_are_let_go(rig: Rig) -> None:
+def test_hold_partition_lost_while_its_rows_wait_leaves_them_to_the_new_owner(rig: Rig) -> None:
     rig.send(0, 200)
-    rig.service.away = 10**6
-    rig.clock.at = [(rig.clock() + 3.0, lambda: setattr(rig.stream, "assignment_stays", False))]
-    with pytest.raises(Unavailable, match="shared out anew"):
-        rig.worker.run()
-    assert rig.predictions() == []
-
-
-def test_partitions_that_come_before_the_service_does_cost_nothing(rig: Rig) -> None:
-    rig.send(0, 10)
-    rig.stream.assignment_stays = False  # the first assignment arrives while the worker waits for the service
-    rig.service.checks_away = 8
+    rig.send(0, 200, station=1, partition=1)
+    rig.stream.polls = [Poll(gained={0, 1})]
+    rig.service.away = 3
+    lost = Poll(lost={0}, gained={0})
+    rig.clock.at = [(rig.clock() + 1.0, lambda: rig.stream.news.append(lost))]
     rig.worker.run()
-    assert rig.worker.counts.rows_in == 10
+    assert rig.worker.counts == Counts(rows_in=400, warmup=336, predictions=64)
+    for partition in (0, 1):
+        assert [p.source_offset for p in rig.predictions(partition)] == list(range(168, 200))
+
+
+def test_hold_other_partition_lost_publishes_nothing_of_it(rig: Rig) -> None:
+    rig.send(0, 200)
+    rig.send(0, 200, station=1, partition=1)
+    rig.stream.polls = [Poll(gained={0, 1})]
+    rig.service.away = 3
+    rig.clock.at = [(rig.clock() + 1.0, lambda: rig.stream.news.append(Poll(lost={1})))]
+    rig.worker.run()
+    assert rig.worker.counts == Counts(rows_in=200, warmup=168, predictions=32)
+    assert rig.predictions(1) == []
+
+
+def test_finish_partition_lost_while_reports_wait_writes_nothing_of_it(rig: Rig) -> None:
+    rig.send(0, 200)
+    rig.send(0, 20, station=1, partition=1)
+    rig.stream.polls = [Poll(gained={0, 1})]
+    finish = rig.monitors.poll
+    rig.monitors.poll = lambda: []  # type: ignore[method-assign]
+    rig.clock.at = [
+        (rig.clock() + 10.0, lambda: rig.stream.news.append(Poll(lost={1}))),
+        (rig.clock() + 12.0, lambda: setattr(rig.monitors, "poll", finish)),
+    ]
+    rig.worker.run()
+    assert [record.key for record in rig.kafka.log(STATE, 0)] == [b"station_0"]
+    assert rig.kafka.log(STATE, 1) == []
+    assert set(rig.monitors.stations) == {"station_0"}
+
+
+def test_saturated_partition_lost_while_reports_catch_up_writes_nothing_of_it(rig: Rig) -> None:
+    rig.restart(timeout_seconds=100.0)  # a worker without partitions waits for some
+    rig.send(0, 20)
+    rig.clock.at = [
+        (rig.clock() + 2.0, lambda: setattr(rig.monitors, "saturated", True)),
+        (rig.clock() + 4.0, lambda: rig.stream.news.append(Poll(lost={0}))),
+        (rig.clock() + 60.0, lambda: setattr(rig.monitors, "saturated", False)),
+    ]
+    rig.worker.run()
+    assert rig.kafka.log(STATE) == []
+    assert rig.monitors.stations == {}
 
 
 def test_a_refusal_ends_the_worker(rig: Rig) -> None:
@@ -233,11 +269,11 @@ def test_limits_hold_for_a_run_however_many_workers_it_takes(rig: Rig) -> None:
     rig.stream.polls.append(Poll())
     commit, calls = rig.stream.commit, []
 
-    def second_fails(messages: Iterable[Message], positions: Mapping[int, Position]) -> list[int]:
+    def second_fails(messages: Iterable[Message], positions: Mapping[int, Position], ownership: Ownership) -> list[int]:
         calls.append(1)
         if len(calls) == 2:
             raise Unavailable("the broker went away")
-        return commit(messages, positions)
+        return commit(messages, positions, ownership)
 
     rig.stream.commit = second_fails  # type: ignore[method-assign]
     with pytest.raises(Unavailable):

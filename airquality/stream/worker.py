@@ -11,7 +11,9 @@ import math
 import random
 import time
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
+from functools import partial
 from typing import TypeVar
 
 import numpy as np
@@ -30,7 +32,7 @@ from airquality.stream.dead_letters import dead_letter, unpredictable_rows
 from airquality.stream.kafka_io import Record
 from airquality.stream.partition import Batch, Counts, Note, PartitionState
 from airquality.stream.station import Monitoring, OpenStation
-from airquality.stream.transactions import Message, Position, TransactionalStream
+from airquality.stream.transactions import Message, Ownership, Poll, Position, TransactionalStream
 
 POLL_SECONDS = 0.25
 SUMMARY_SECONDS = 5.0
@@ -44,6 +46,10 @@ logger = logging.getLogger("consumer")
 
 class Stopped(Exception):
     """The run had to end while it waited; nothing of the batch at hand has been published."""
+
+
+class PartitionLost(Exception):
+    """The group took a partition away while its rows waited for the prediction service; its new owner reads them again."""
 
 
 @dataclass
@@ -93,6 +99,8 @@ class Worker:
         self._limits = limits
         self._clock = clock
         self._partitions: dict[int, PartitionState] = {}
+        self._gained: set[int] = set()  # assigned, not restored yet
+        self._ownership = Ownership()
         self._summarised = self._measured = -math.inf
         self._active = self._clock()  # when rows or partitions last came
 
@@ -123,27 +131,42 @@ class Worker:
 
     def _step(self, max_records: float) -> int:
         if self._monitoring.saturated:  # reports are far behind: wait for them rather than drop one
-            self._stream.keep_membership()
-            time.sleep(POLL_SECONDS)
+            self._keep_membership()
             self._active = self._clock()  # rows may wait: nobody looked
             return 0
         polled = self._stream.poll(POLL_SECONDS, int(max_records))
-        for partition in polled.lost & set(self._partitions):
-            self._partitions.pop(partition).release()
-        for partition in sorted(polled.gained - set(self._partitions)):
+        self._take(polled)
+        news = bool(polled.records or self._gained)
+        for partition in sorted(self._gained):
             self._restore(partition)
+        self._gained.clear()
         if polled.records:
             started = self._clock()
             self._process(polled.records)
             self._metrics.transactions.observe(self._clock() - started)
         else:
             self._commit({}, self._settings.snapshot_offsets, self._settings.snapshot_seconds)
-        if polled.records or polled.gained or not self._partitions:
+        if news or not self._partitions:
             self._active = self._clock()  # after the work: waiting for a service is not idling
         return sum(map(len, polled.records.values()))
 
+    def _keep_membership(self) -> None:
+        self._take(self._stream.keep_membership(POLL_SECONDS))
+
+    def _take(self, polled: Poll) -> None:
+        """Let go of the partitions that were lost, before anything else is written; those gained are restored later."""
+        self._ownership = polled.ownership
+        for partition in polled.lost & set(self._partitions):
+            self._partitions.pop(partition).release()
+        self._gained = (self._gained - polled.lost) | polled.gained
+
     def _process(self, records: dict[int, list[Record]]) -> None:
-        batches = {partition: self._partitions[partition].apply(rows, self._predict) for partition, rows in records.items()}
+        batches = {}
+        for partition, rows in records.items():
+            if partition in self._partitions:  # not lost while an earlier one waited for the service
+                with suppress(PartitionLost):
+                    batches[partition] = self._partitions[partition].apply(rows, partial(self._predict, partition))
+        batches = {partition: batch for partition, batch in batches.items() if partition in self._partitions}
         self._commit(batches, self._settings.snapshot_offsets, self._settings.snapshot_seconds)
         for partition, batch in batches.items():
             self._observe(batch, self._partitions[partition])
@@ -164,7 +187,7 @@ class Worker:
             positions[partition] = Position(state.next_offset, state.note().encode())
         if not positions:
             return
-        offsets = self._stream.commit(messages, positions)
+        offsets = self._stream.commit(messages, positions, self._ownership)
         for message, offset in zip(messages, offsets, strict=True):
             if message.topic == self._settings.pred_topic:
                 self._partitions[message.partition].pred_offset = offset + 1
@@ -178,15 +201,15 @@ class Worker:
         ]
         return predictions + [dead_letter(letter, self._settings) for letter in batch.dead_letters]
 
-    def _predict(self, matrix: NDArray[np.float64], _: Sequence[int]) -> list[RowAnswer]:
-        return self._waiting_for_service(lambda: self._client.predict(matrix))
+    def _predict(self, partition: int, matrix: NDArray[np.float64], _: Sequence[int]) -> list[RowAnswer]:
+        return self._waiting_for_service(lambda: self._client.predict(matrix), partition)
 
-    def _waiting_for_service(self, ask: Callable[[], T]) -> T:
-        """Return what the prediction service answers, however long it is away; its rows wait with their place kept.
+    def _waiting_for_service(self, ask: Callable[[], T], partition: int | None = None) -> T:
+        """Return what the prediction service answers, however long it is away; offsets are not advanced meanwhile.
 
         Raises:
             Stopped: a stop was asked for meanwhile, or the time was up.
-            Unavailable: the group gave this worker's partitions to another meanwhile.
+            PartitionLost: the group took ``partition``, whose rows wait, away meanwhile.
         """
         pause = BACKOFF_SECONDS[0]
         while True:
@@ -195,22 +218,23 @@ class Worker:
             except Unavailable as error:
                 logger.warning("%s; no row is lost, trying again in about %.1f s", error, pause)
                 self._metrics.paused.set(1)
-                self._hold(pause * random.uniform(0.5, 1.5))
+                self._hold(pause * random.uniform(0.5, 1.5), partition)
                 pause = min(2 * pause, BACKOFF_SECONDS[1])
             else:
                 self._metrics.paused.set(0)
                 return answer
 
-    def _hold(self, seconds: float) -> None:
+    def _hold(self, seconds: float, partition: int | None) -> None:
         """Wait in the group without taking records."""
         until = self._clock() + seconds
         while self._clock() < until:
             if self._limits.out_of_time(self._clock()):
                 raise Stopped
-            if not self._stream.keep_membership() and self._partitions:
-                raise Unavailable("the group's partitions were shared out anew while rows waited")
+            self._keep_membership()
+            if partition is not None and partition not in self._partitions:
+                logger.info("partition %d went to another consumer while its rows waited", partition)
+                raise PartitionLost
             self._measure_lag()
-            time.sleep(POLL_SECONDS)
 
     def _restore(self, partition: int) -> None:
         settings, position = self._settings, self._stream.position(partition)
@@ -238,6 +262,7 @@ class Worker:
         windows = state.restore(note, saved, rows, published, unpredictable)
         self._metrics.kafka_answered.set_to_current_time()
         self._partitions[partition] = state
+        self._stream.start(partition, position.offset)
         self._monitoring.submit(windows)
         self._console.resume(self.counts)
         logger.info("partition %d: restored %d stations at offset %d", partition, len(state.stations), position.offset)
@@ -292,10 +317,9 @@ class Worker:
         """Leave nothing half done: unless a stop was asked for, wait for the reports and snapshot every station."""
         with tqdm(total=self._monitoring.backlog, desc="writing reports", unit="report", disable=None) as bar:
             while self._monitoring.backlog and not self._limits.stopped:
-                self._stream.keep_membership()
+                self._keep_membership()
                 self._housekeeping()
                 bar.update(bar.total - self._monitoring.backlog - bar.n)
-                time.sleep(0.05)
         self._commit({}, snapshot_offsets=0, snapshot_seconds=0.0)
         self._monitoring.poll()
         self.counts.check()
