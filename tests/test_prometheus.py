@@ -43,7 +43,9 @@ def pages() -> dict[str, str]:
 
 def exposed() -> set[str]:
     """Return every series name on either page, and what Prometheus and the recording rules add."""
-    return {name for page in pages().values() for name in re.findall(r"^([a-z_]+)", page, re.M)} | RECORDED | {"up"}
+    return (
+        {name for page in pages().values() for name in re.findall(r"^([a-z_]\w*)", page, re.M)} | RECORDED | {"up", "ALERTS"}
+    )
 
 
 def promtool(*arguments: str, stdin: str = "") -> subprocess.CompletedProcess[str]:

@@ -17,6 +17,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +32,7 @@ HEALTHY_WITHIN_SECONDS = 60
 BUSY_LOAD_PER_CORE = 1.5
 API_IMAGE_MAX_MB = 600
 API_AWAY_SECONDS = 60
+RED_WITHIN_SECONDS = 60
 NOT_IN_THE_API = ["evidently", "sklearn", "lightgbm", "catboost", "skopt", "matplotlib", "plotly", "kafka"]
 #: promlint's one complaint, and why it stands: the user fixed the name.
 WAIVED_LINT = {'missing_values_count non-histogram and non-summary metrics should not have "_count" suffix'}
@@ -140,6 +142,7 @@ def stream_flow(stack: Stack) -> Predictions:
     api_away(stack)
     predicted(700)
     kafka_away(stack)
+    consumer_killed(stack)
     predicted(1000)
     stop_cleanly(stack, "down", stack.down)
     reports_belong_to(stack, 0)
@@ -181,9 +184,36 @@ def consumer_says(stack: Stack, words: str) -> None:
     check(stack.restarts("consumer") == 0, "the consumer waits without being restarted")
 
 
+def consumer_killed(stack: Stack) -> None:
+    """Kill the consumer's container, and start it again."""
+    killed = time.monotonic()
+    stack.compose("kill", "consumer")
+    red_in_time(stack, killed, "ConsumerGone", Consumer="DOWN")
+    stack.compose("start", "consumer")
+    wait_for("all services are healthy again", stack.all_healthy, 60)
+
+
+def red_in_time(stack: Stack, since: float, alert: str, **panels: str) -> None:
+    """Check that within a minute each panel shows its word and the alert fires."""
+    for title, word in panels.items():
+        shows = partial(panel_shows, stack, title, word)
+        wait_for(f"panel {title} shows {word}", shows, RED_WITHIN_SECONDS - (time.monotonic() - since))
+        check(True, f"panel {title} shows {word} after {time.monotonic() - since:.0f} s, at most {RED_WITHIN_SECONDS}")
+    left = RED_WITHIN_SECONDS - (time.monotonic() - since)
+    wait_for(f"alert {alert}", lambda: alert in monitoring.firing(), left)
+    check(True, f"alert {alert} fires after {time.monotonic() - since:.0f} s, at most {RED_WITHIN_SECONDS}")
+
+
+def panel_shows(stack: Stack, title: str, word: str) -> bool:
+    """Return whether a panel of states shows the word now."""
+    return monitoring.shown(stack.tree, title) == word
+
+
 def kafka_away(stack: Stack) -> None:
     """Stop Kafka until the consumer's health check has noticed, and start it again."""
+    stopped = time.monotonic()
     stack.compose("stop", "kafka")
+    red_in_time(stack, stopped, "KafkaGone", Consumer="NO KAFKA")
     consumer_says(stack, "Kafka has not answered")
     stack.compose("start", "kafka")
     wait_for("all services are healthy again", stack.all_healthy, 120)
@@ -191,9 +221,9 @@ def kafka_away(stack: Stack) -> None:
 
 def api_away(stack: Stack) -> None:
     """Stop the API for a minute while rows keep arriving."""
-    stack.compose("stop", "api")
     stopped = time.monotonic()
-    wait_for("the consumer pauses", lambda: monitoring.value("max(air_quality_consumer_paused)") == 1, 45)
+    stack.compose("stop", "api")
+    red_in_time(stack, stopped, "ApiDown", API="DOWN", Consumer="WAITING")
     held = reader.count(PREDICTIONS)
     consumer_says(stack, "prediction service")
     time.sleep(max(0.0, API_AWAY_SECONDS - (time.monotonic() - stopped)))
@@ -216,6 +246,8 @@ def panels_fill(stack: Stack, until: Callable[[], bool]) -> None:
     """Wait until each expression of each panel has returned data, at the latest when ``until`` says so."""
     missing = monitoring.panel_expressions(stack.tree)
     panels = len(set(missing.values()))
+    wait_for("panel Consumer shows RUNNING", lambda: panel_shows(stack, "Consumer", "RUNNING"), 60)
+    check(panel_shows(stack, "API", "UP"), "panels API and Consumer show UP and RUNNING")
     while missing and not until():
         missing = {expression: panel for expression, panel in missing.items() if not monitoring.query(expression)}
         time.sleep(5)
