@@ -142,7 +142,6 @@ def _environment(settings: Settings, broker: Broker, source: str, folder: Path, 
     simulated = source == "simulated"
     environment = {
         **os.environ,
-        **_without_proxy(os.environ),
         "KAFKA_BOOTSTRAP_SERVERS": broker.bootstrap_servers,
         "API_URL": f"http://127.0.0.1:{_free_port()}",
         "CONSUMER_METRICS_PORT": "0",
@@ -166,13 +165,6 @@ def _registry_uri(folder: Path) -> str:
     return (
         f"sqlite:///{os.path.relpath(folder, PROJECT)}/mlflow.db"  # relative: a "#" of the checkout's path stays out of it
     )
-
-
-def _without_proxy(environment: Mapping[str, str]) -> dict[str, str]:
-    """Return the variables that keep every HTTP client from looking for this machine behind a proxy."""
-    exempt = environment.get("no_proxy") or environment.get("NO_PROXY") or ""
-    hosts = ",".join(filter(None, (exempt, "127.0.0.1,localhost")))
-    return {"no_proxy": hosts, "NO_PROXY": hosts}
 
 
 def _station_id(source: DataSource, broker: Broker) -> str:

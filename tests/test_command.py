@@ -84,6 +84,13 @@ sys.exit(command.run("it", lambda: print(getpass.getuser(), Path.home())))
     assert (done.returncode, done.stdout, done.stderr) == (0, "uid-54321 /nonexistent\n", "")
 
 
+def test_run_proxy_in_the_environment_is_kept_from_this_machine(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("http_proxy", "http://127.0.0.1:9")
+    monkeypatch.setenv("no_proxy", "example.org")
+    command.run("it", lambda: None)
+    assert {"example.org", "127.0.0.1", "localhost"} <= set(os.environ["no_proxy"].split(","))
+
+
 @pytest.mark.parametrize("module", PROGRAMS)
 def test_program_wrong_setting_is_one_line_and_wrong_usage(
     module: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]

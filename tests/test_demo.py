@@ -174,12 +174,6 @@ def test_demo_clean_removes_what_runs_left_and_keeps_the_rest(
     assert f"kept {tmp_path / 'reports'}" in capsys.readouterr().out
 
 
-@pytest.mark.parametrize("exempt", [{}, {"no_proxy": "example.org"}, {"NO_PROXY": "example.org"}])
-def test_demo_programs_never_look_for_this_machine_behind_a_proxy(exempt: dict[str, str]) -> None:
-    hosts = demo._without_proxy({"http_proxy": "http://127.0.0.1:9", **exempt})
-    assert hosts["no_proxy"] == hosts["NO_PROXY"] == ",".join([*exempt.values(), "127.0.0.1,localhost"])
-
-
 def test_demo_registry_is_beside_its_logs_and_a_percent_sign_is_refused() -> None:
     assert demo._registry_uri(PROJECT / "run" / "mine") == "sqlite:///run/mine/mlflow.db"
     with pytest.raises(UsageError, match="MLflow cannot work where a path contains %"):

@@ -10,6 +10,7 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
+from airquality.ground.addresses import exempt_loopback
 from airquality.ground.errors import AirQualityError, UsageError
 
 VERSION = "0.1.0"
@@ -39,9 +40,11 @@ def run(prog: str, work: Callable[[], int | None]) -> int:
     """Run ``work`` and return the exit code of the program ``prog``; None from ``work`` counts as 0.
 
     A foreseen failure (:class:`~airquality.ground.errors.AirQualityError`) becomes one message on standard error. An error
-    nobody foresaw is raised, with its traceback. A reader that closes the output early (``| head``) is no failure.
+    nobody foresaw is raised, with its traceback. A reader that closes the output early (``| head``) is no failure. The
+    environment is completed first: this machine is never looked for behind a proxy, and everybody has a name and a home.
     """
     _name_the_nameless()
+    exempt_loopback()
     try:
         code = work() or DONE
         sys.stdout.flush()
