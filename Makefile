@@ -35,7 +35,8 @@ lock: ## write requirements.lock from what is installed now
 	@{ echo "# Everything below requirements.txt and requirements-dev.txt, as tested. Written by make lock."; \
 	   $(PYTHON) -m pip freeze --exclude pip --exclude setuptools; } > requirements.lock
 
-clean: ## remove what runs leave behind (not the environment, not the data)
-	rm -rf run reports/daily reports/weekly reports/index.html reports/monitoring_summary.json .pytest_cache .mypy_cache .ruff_cache .hypothesis
+clean: ## remove what make run leaves behind, and caches (not the environment, not the data, nothing of anybody else)
+	@test ! -x $(PYTHON) || $(PYTHON) -m lab.demo --clean
+	rm -rf .pytest_cache .mypy_cache .ruff_cache .hypothesis
 
 .PHONY: help setup run test lint bench lock clean

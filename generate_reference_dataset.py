@@ -18,8 +18,8 @@ import numpy as np
 
 from airquality.data import dataset
 from airquality.data.dataset import Frame
-from airquality.ground import log
-from airquality.ground.errors import AirQualityError, ContractError, UsageError
+from airquality.ground import command, log
+from airquality.ground.errors import ContractError, UsageError
 from airquality.ground.files import write_atomically
 from airquality.ground.settings import Settings, read_settings
 from airquality.model import features, out_of_sample
@@ -47,6 +47,14 @@ from airquality.records import RAW_COLUMNS, TARGET, datetime_of
 #: Share of windows without known faults that may raise each of the three verdicts: one day a month, one week in twenty.
 BUDGETS = {"daily": 1 / 30, "weekly": 1 / 20}
 
+_EXAMPLES = """\
+examples:
+  python generate_reference_dataset.py                      from dataset/ and artifacts/
+  python generate_reference_dataset.py --dataset-dir data   from another folder
+
+exit status: 0 done, 1 failure, 2 wrong usage, or a model that was fitted on other data
+"""
+_ELSEWHERE = ", then pass --artifacts-dir run/training-simulated/artifacts"
 _STRIDE_HOURS = 24
 _REFERENCE_STRIDE_HOURS = 168
 #: Eight weeks of predictions are too few to learn from how far predictions wander; five months are enough.
@@ -57,18 +65,17 @@ _INDEX = {name: index for index, name in enumerate(RAW_COLUMNS)}
 def main(argv: list[str] | None = None) -> int:
     """Run the program and return its exit code."""
     args = _parser().parse_args(argv)
-    try:
-        settings = read_settings(dataset_dir=args.dataset_dir, artifacts_dir=args.artifacts_dir)
-        log.configure(settings.log_level, settings.log_format)
-        print("\n".join(generate(settings)))
-    except AirQualityError as error:
-        print(f"generate_reference_dataset.py: {error}", file=sys.stderr)
-        return 2 if isinstance(error, UsageError) else 1
-    return 0
+    return command.run("generate_reference_dataset.py", lambda: _run(args))
+
+
+def _run(args: argparse.Namespace) -> None:
+    settings = read_settings(dataset_dir=args.dataset_dir, artifacts_dir=args.artifacts_dir)
+    log.configure(settings.log_level, settings.log_format)
+    print("\n".join(generate(settings)))
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = command.parser("python generate_reference_dataset.py", __doc__ or "", _EXAMPLES)
     parser.add_argument("--dataset-dir", type=Path, help="where the data is and the files go (DATASET_DIR; default dataset)")
     parser.add_argument("--artifacts-dir", type=Path, help="where the fitted models are (ARTIFACTS_DIR; default artifacts)")
     return parser
@@ -100,6 +107,7 @@ def _require_same_data(model: Model, frame: Frame) -> None:
         raise UsageError(
             f"The model was fitted on {model.card.data_source} data with hash {model.card.data_hash[:12]}, not on the "
             f"training rows of the {frame.source} data set at hand. Train again: python training/train.py --quick"
+            f"{_ELSEWHERE if frame.source == 'simulated' else ''}"
         )
 
 

@@ -7,6 +7,8 @@ import importlib.util
 import sys
 from typing import NamedTuple
 
+from airquality.ground import command
+
 
 class Tool(NamedTuple):
     """A tool: the module whose ``main(argv)`` runs it, and what it does in one line."""
@@ -33,7 +35,7 @@ def main(argv: list[str] | None = None) -> int:
     if tool is None:
         print(f"python -m airquality: there is no tool {name!r}\n\n{usage()}", file=sys.stderr)
         return 2
-    return int(importlib.import_module(tool.module).main(rest))
+    return command.run(f"airquality {name}", lambda: int(importlib.import_module(tool.module).main(rest)))
 
 
 def installed() -> dict[str, Tool]:

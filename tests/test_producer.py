@@ -357,6 +357,28 @@ def test_wrong_files_are_usage_errors(
     assert message in err
 
 
+@pytest.mark.parametrize(("hours", "found"), [(24, "9 of 9 steps are 24 h"), (3, "9 of 9 steps are 3 h")])
+def test_a_file_that_is_not_hourly_is_refused_before_anything_is_sent(
+    tmp_path: Path, hours: int, found: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(kafka_io, "idempotent_producer", lambda settings: pytest.fail("it connected"))
+    dataset.write_stream_csv(frame_of([FIRST + hours * k for k in range(10)]), tmp_path / "rows.csv")
+    assert producer.main(["--csv", str(tmp_path / "rows.csv")]) == 2
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert found in err
+    assert "--any-step" in err
+
+
+def test_a_file_that_is_not_hourly_is_sent_with_a_warning_if_it_is_meant(tmp_path: Path) -> None:
+    dataset.write_stream_csv(frame_of([FIRST + 24 * k for k in range(3)]), tmp_path / "rows.csv")
+    with on_mock("--csv", str(tmp_path / "rows.csv"), "--any-step") as process:
+        out, err = process.communicate(timeout=30)
+    assert process.returncode == 0, err
+    assert "2 of 2 steps are 24 h" in err
+    assert out.endswith("3 rows acknowledged by air_quality.raw\n")
+
+
 def test_the_program_starts_from_any_directory_and_explains_itself(tmp_path: Path) -> None:
     done = subprocess.run(
         [sys.executable, str(ROOT / "producer.py"), "--help"], cwd=tmp_path, capture_output=True, text=True, check=True

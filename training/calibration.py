@@ -22,8 +22,7 @@ import numpy as np
 from sklearn.utils.parallel import Parallel, delayed
 
 from airquality.data import dataset
-from airquality.ground import log
-from airquality.ground.errors import AirQualityError, UsageError
+from airquality.ground import command, log
 from airquality.ground.settings import read_settings
 from airquality.model import features, out_of_sample
 from airquality.model.out_of_sample import Origin
@@ -34,6 +33,13 @@ from training.protocol import Floats, Study
 REFIT_HOURS = 28 * 24
 #: History before the first fit: sixteen weeks, the least that holds every hour of the week often enough.
 _FIRST_FIT_HOURS = 16 * 168
+_EXAMPLES = """\
+examples:
+  python -m training.calibration                      of the data set in dataset/
+  python -m training.calibration --dataset-dir data   of another folder's
+
+exit status: 0 done, 1 failure, 2 wrong usage
+"""
 
 
 def forward_chain(
@@ -81,25 +87,24 @@ def origin_of(study: Study, parameters: Mapping[str, Any]) -> Origin:
 
 def main(argv: list[str] | None = None) -> int:
     """Run the command line; 0 done, 1 failure, 2 usage."""
-    parser = argparse.ArgumentParser(prog="python -m training.calibration", description=__doc__, allow_abbrev=False)
+    parser = command.parser("python -m training.calibration", __doc__ or "", _EXAMPLES)
     parser.add_argument("--dataset-dir", type=Path, help="where the data is and the file goes (DATASET_DIR)")
     args = parser.parse_args(argv)
-    try:
-        settings = read_settings(dataset_dir=args.dataset_dir)
-        log.configure(settings.log_level, settings.log_format)
-        started = time.perf_counter()
-        frame = dataset.current(settings.dataset_dir, settings.air_quality_data_source)
-        study = Study.of(frame).before_test()
-        parameters = frozen.read().champion_parameters
-        predicted = forward_chain(study, parameters, workers=os.cpu_count() or 1)
-        path = settings.dataset_dir / out_of_sample.FILE_NAME
-        n_hours = out_of_sample.write(path, study.frame, predicted, origin_of(study, parameters))
-    except AirQualityError as error:
-        print(f"training.calibration: {error}", file=sys.stderr)
-        return 2 if isinstance(error, UsageError) else 1
+    return command.run("training.calibration", lambda: _run(args))
+
+
+def _run(args: argparse.Namespace) -> None:
+    settings = read_settings(dataset_dir=args.dataset_dir)
+    log.configure(settings.log_level, settings.log_format)
+    started = time.perf_counter()
+    frame = dataset.current(settings.dataset_dir, settings.air_quality_data_source)
+    study = Study.of(frame).before_test()
+    parameters = frozen.read().champion_parameters
+    predicted = forward_chain(study, parameters, workers=os.cpu_count() or 1)
+    path = settings.dataset_dir / out_of_sample.FILE_NAME
+    n_hours = out_of_sample.write(path, study.frame, predicted, origin_of(study, parameters))
     first = isoformat(int(frame.hours[np.flatnonzero(~np.isnan(predicted))[0]]))
     print(f"{path} ({frame.source}): {n_hours:,} hours from {first} in {time.perf_counter() - started:.1f} s")
-    return 0
 
 
 if __name__ == "__main__":

@@ -20,7 +20,6 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from urllib.parse import urlparse
 
 import mlflow
 from mlflow import MlflowClient
@@ -276,7 +275,7 @@ def _artifact_location(tracking_uri: str) -> str | None:
     """Keep a sqlite registry's files beside its database; a server decides for itself."""
     if not tracking_uri.startswith("sqlite:///"):
         return None
-    database = Path(urlparse(tracking_uri).path[1:])
+    database = Path(tracking_uri.removeprefix("sqlite:///").partition("?")[0])  # a "#" is part of the path
     return (database.resolve().parent / "mlartifacts").as_uri()
 
 
