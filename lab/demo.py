@@ -177,7 +177,7 @@ def _prepare(source: str, environment: Mapping[str, str]) -> None:
     _step("making the stream's file", "dataset/create_dataset.py", env=environment)
     if source == "simulated":
         _step("training a quick model on the simulated history", "training/train.py", "--quick", env=environment)
-    _step("predicting the earlier months out of sample", "-m", "training.calibration", env=environment)
+    _step("predicting the earlier months out of sample", "-m", "training.backtest", env=environment)
     _step("scoring the reference, calibrating the monitoring", "generate_reference_dataset.py", env=environment)
     _step("registering the model", "-m", "airquality", "registry", "seed", env=environment)
 

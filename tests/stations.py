@@ -9,8 +9,8 @@ from collections.abc import Sequence
 import numpy as np
 
 from airquality.monitoring.drift import KINDS, Calibration, Floats, Judge, Performance, Reference, Window
+from airquality.monitoring.window_calibration import History, calibrate_history
 from airquality.records import RAW_COLUMNS, TARGET, Reading
-from generate_reference_dataset import History, calibrate_history
 from monitoring_service import StationMonitor
 
 FIRST_HOUR = 300_003

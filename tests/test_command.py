@@ -20,7 +20,7 @@ PROGRAMS: dict[str, list[str]] = {
     "producer": ["--csv", "none.csv"],
     "dataset.create_dataset": [],
     "generate_reference_dataset": [],
-    "training.calibration": [],
+    "training.backtest": [],
     "training.train": ["--quick"],
     "lab.demo": [],
 }

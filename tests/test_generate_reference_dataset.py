@@ -21,10 +21,10 @@ from airquality.data import dataset
 from airquality.data.dataset import Frame
 from airquality.ground.errors import ContractError
 from airquality.ground.settings import Settings
-from airquality.model import features, out_of_sample
+from airquality.model import backtest, features
+from airquality.model.backtest import Origin
 from airquality.model.model import TRAIN_ONLY_DIR, Card, Model, TargetTransform
-from airquality.model.out_of_sample import Origin
-from airquality.monitoring import drift
+from airquality.monitoring import drift, window_calibration
 from airquality.monitoring.drift import DAILY, WEEKLY, Distribution, Performance, load_judge
 from airquality.records import RAW_COLUMNS, Served, hour_of
 from tests import stations
@@ -124,7 +124,7 @@ def test_what_the_files_were_made_of_is_written_down(made: Path, frame: Frame, m
 
 def test_every_threshold_states_its_budget_and_what_it_was_worth(made: Path) -> None:
     calibration = load_judge(made).calibration
-    for kind, budget in program.BUDGETS.items():
+    for kind, budget in window_calibration.BUDGETS.items():
         limits = calibration.kinds[kind]
         assert set(limits.data.scales) == set(drift.JUDGED_COLUMNS)
         for threshold in (limits.data, limits.prediction, limits.performance):
@@ -190,10 +190,10 @@ def test_no_model_is_an_error_that_names_the_folder(made: Path, tmp_path: Path, 
     assert str(folder / TRAIN_ONLY_DIR) in capsys.readouterr().err
 
 
-def test_earlier_out_of_sample_predictions_are_used_once_there_are_enough(
+def test_earlier_backtest_predictions_are_used_once_there_are_enough(
     made: Path, frame: Frame, model: Model, tmp_path: Path
 ) -> None:
-    path = tmp_path / out_of_sample.FILE_NAME
+    path = tmp_path / backtest.FILE_NAME
     write_earlier(path, frame, model)
     found = program.calibrate_on(frame, model, program.score(frame, model), path)
     before = load_judge(made).calibration
@@ -212,7 +212,7 @@ def write_earlier(path: Path, frame: Frame, model: Model, **other: Any) -> None:
     rows = slice(6549 - 150 * 24, 6549)
     predicted[rows] = np.nan_to_num(known.values[rows, 0], nan=2.0) + 1.0
     origin = Origin(frame.source, known.sha256, model.card.features_hash, model.card.parameters)
-    out_of_sample.write(path, known, predicted, replace(origin, **other))
+    backtest.write(path, known, predicted, replace(origin, **other))
 
 
 @pytest.mark.parametrize(
@@ -234,12 +234,12 @@ def test_generate_earlier_predictions_of_another_origin_are_refused(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     folder = copy_of(made, tmp_path)
-    write_earlier(folder / out_of_sample.FILE_NAME, frame, model, **other)
+    write_earlier(folder / backtest.FILE_NAME, frame, model, **other)
     assert run(folder) == 2
     error = capsys.readouterr().err
     assert words in error
     assert error.count("\n") == 1
-    assert "python -m training.calibration" in error
+    assert "python -m training.backtest" in error
 
 
 @pytest.mark.parametrize("change", ["no origin", "another file", "not JSON"])
@@ -247,7 +247,7 @@ def test_generate_earlier_predictions_without_their_origin_are_refused(
     made: Path, tmp_path: Path, frame: Frame, model: Model, change: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     folder = copy_of(made, tmp_path)
-    path = folder / out_of_sample.FILE_NAME
+    path = folder / backtest.FILE_NAME
     write_earlier(path, frame, model)
     if change == "no origin":
         path.with_suffix(".json").unlink()
@@ -301,7 +301,7 @@ def test_calibration_of_another_model_is_refused(made: Path, change: dict[str, A
 
 def test_distances_of_the_past_are_between_a_stretch_and_the_windows_after_it() -> None:
     series, hours = stations.values_of(300)[:, 3:5], np.arange(1000, 1300)
-    distances, starts = program.past_distances(series, hours, DAILY, 100)
+    distances, starts = window_calibration.past_distances(series, hours, DAILY, 100)
     assert starts.tolist() == [1100, 1124, 1148, 1172]
     expected = Distribution(series[:100, 1]).distance(series[124:148, 1])
     assert distances[1, 1] == expected
@@ -310,11 +310,11 @@ def test_distances_of_the_past_are_between_a_stretch_and_the_windows_after_it() 
 def test_errors_of_the_past_are_those_of_its_windows() -> None:
     predictions, truths, hours = np.full(200, 2.0), np.full(200, 1.5), np.arange(500, 700)
     truths[24:37] = np.nan
-    errors, starts = program.past_errors(predictions, truths, hours, DAILY)
+    errors, starts = window_calibration.past_errors(predictions, truths, hours, DAILY)
     assert starts.tolist() == [500 + 24 * day for day in range(8)]
     assert errors[0, 0] == pytest.approx(0.5)
     assert math.isnan(errors[1, 0])
-    weeks, starts = program.past_errors(predictions, truths, hours, WEEKLY)
+    weeks, starts = window_calibration.past_errors(predictions, truths, hours, WEEKLY)
     assert (len(weeks), starts.tolist()) == (2, [500, 524])
 
 

@@ -7,7 +7,7 @@ import pytest
 
 from airquality.data import dataset
 from airquality.model.model import TRAIN_ONLY_DIR, Model
-from training import calibration, frozen, train
+from training import backtest, frozen, train
 
 
 @pytest.fixture(scope="module")
@@ -95,15 +95,15 @@ def test_quick_and_open_test_exclude_each_other(capsys):
     assert found.value.code == 2
 
 
-def test_calibration_is_one_command(history, tmp_path, monkeypatch, capsys):
+def test_backtest_is_one_command(history, tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(dataset, "current", lambda *a: history)
-    monkeypatch.setattr(calibration, "forward_chain", lambda study, parameters, workers: np.full(study.bounds[1], 1.5))
-    assert calibration.main(["--dataset-dir", str(tmp_path)]) == 0
+    monkeypatch.setattr(backtest, "forward_chain", lambda study, parameters, **options: np.full(study.bounds[1], 1.5))
+    assert backtest.main(["--dataset-dir", str(tmp_path)]) == 0
     assert "(simulated)" in capsys.readouterr().out
-    assert len((tmp_path / "calibration.csv").read_text().splitlines()) == 766
+    assert len((tmp_path / "backtest.csv").read_text().splitlines()) == 766
 
 
-def test_calibration_without_data_is_a_usage_error(tmp_path, capsys):
+def test_backtest_without_data_is_a_usage_error(tmp_path, capsys):
     (tmp_path / dataset.LABEL_NAME).write_text("{}")
-    assert calibration.main(["--dataset-dir", str(tmp_path)]) == 2
+    assert backtest.main(["--dataset-dir", str(tmp_path)]) == 2
     assert "create_dataset.py" in capsys.readouterr().err

@@ -1,6 +1,6 @@
-"""``calibration.csv``: out-of-sample predictions of the hours before the test block, and what made them.
+"""``backtest.csv``: out-of-sample predictions of the hours before the test block, and what made them.
 
-The file beside it, ``calibration.json``, says which data and which configuration that was, so that predictions of another
+The file beside it, ``backtest.json``, says which data and which configuration that was, so that predictions of another
 data set, or of an earlier champion, are never taken for this one's.
 """
 
@@ -27,8 +27,8 @@ from airquality.records import TARGET, hour_of
 
 Floats = NDArray[np.float64]
 
-FILE_NAME = "calibration.csv"
-_COMMAND = "python -m training.calibration"
+FILE_NAME = "backtest.csv"
+_COMMAND = "python -m training.backtest"
 
 
 @dataclass(frozen=True)
