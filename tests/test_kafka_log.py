@@ -21,6 +21,11 @@ OUTAGE = (
     "<KafkaTCPTransport [127.0.0.1:54309<-50740]>: socket disconnected",
     "<KafkaTCPTransport [127.0.0.1:54309<-50740]>: Abort (KafkaConnectionError: socket disconnected)",
 )
+#: What it wrote where no broker was there from the start, before its error was told by ours.
+ABSENT_FROM_THE_START = (
+    "Bootstrap bootstrap-0 not ready; waiting 0.10 secs",
+    "Bootstrap failed: KafkaTimeoutError: Unable to bootstrap from ['127.0.0.1:39441']",
+)
 OPEN_TRANSACTION = (
     "Unknown error fetching offsets for TopicPartition(topic='raw', partition=0): <class 'UnstableOffsetCommitError'>",
 )
@@ -70,9 +75,10 @@ def test_filter_an_outage_that_lasts_is_said_again_now_and_then(lines: KafkaLine
     assert during(lines, clock, OUTAGE, n_minutes * int(AGAIN_SECONDS)) == [ABSENT] * n_minutes
 
 
-def test_filter_a_renewed_connection_is_no_news(lines: KafkaLines, clock: Clock) -> None:
+@pytest.mark.parametrize("burst", [OUTAGE, ABSENT_FROM_THE_START])
+def test_filter_a_burst_that_is_soon_over_is_no_news(lines: KafkaLines, clock: Clock, burst: tuple[str, ...]) -> None:
     for _ in range(3):
-        assert during(lines, clock, OUTAGE, int(OUTAGE_SECONDS)) == []
+        assert during(lines, clock, burst, int(OUTAGE_SECONDS)) == []
         clock.now += 600.0
 
 

@@ -8,6 +8,17 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
+_NO_ANSWER = (
+    "[Cc]onnect",
+    "[Bb]ootstrap",
+    "[Mm]etadata",
+    "coordinator",
+    "No node available",
+    "Error sending",
+    "Abort",
+    "timed out",
+    "E[A-Z]{4,}",  # the operating system's: ECONNREFUSED, EHOSTUNREACH, ...
+)
 #: A burst of lines that is over before this is a connection that was renewed, and no news.
 OUTAGE_SECONDS = 5.0
 #: Lines that come after a silence of this long are of another outage.
@@ -52,7 +63,7 @@ class KafkaLines(logging.Filter):
                 0.0,
             ),
             _Episode(
-                re.compile(r"[Cc]onnect|E[A-Z]{4,}|No node available|[Mm]etadata|coordinator|Error sending|Abort|timed out"),
+                re.compile("|".join(_NO_ANSWER)),
                 "Kafka does not answer; no row is lost",
                 OUTAGE_SECONDS,
             ),
