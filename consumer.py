@@ -11,9 +11,9 @@ from typing import Any
 
 from prometheus_client import CollectorRegistry
 
-from airquality.ground import log
-from airquality.ground.errors import AirQualityError, Unavailable
-from airquality.ground.program import Closing, failed, leave, parser, stop_on_signals
+from airquality.ground import command, log
+from airquality.ground.errors import Unavailable
+from airquality.ground.program import Closing, leave, stop_on_signals
 from airquality.ground.settings import Settings, read_settings
 from airquality.metrics import ConsumerMetrics, expose_process
 from airquality.model.client import PredictionClient
@@ -129,7 +129,7 @@ exit status: 0 done or stopped on request, 1 failure, 2 wrong usage
 
 
 def _parser() -> argparse.ArgumentParser:
-    p = parser(_DESCRIPTION, _EXAMPLES)
+    p = command.parser("consumer.py", _DESCRIPTION, _EXAMPLES)
     p.add_argument("--max-records", type=int, metavar="N", help="stop after N records")
     p.add_argument("--timeout-seconds", type=float, metavar="S", help="stop after that time")
     p.add_argument("--idle-exit-seconds", type=float, metavar="S", help="stop once no record has come for that time")
@@ -139,16 +139,16 @@ def _parser() -> argparse.ArgumentParser:
 def main(argv: list[str] | None = None) -> int:
     """Run the command line; 0 done, 1 failure, 2 usage."""
     args = _parser().parse_args(argv)
+    return command.run("consumer.py", lambda: _consume(args))
+
+
+def _consume(args: argparse.Namespace) -> None:
     limits = Limits(**{name: value for name, value in vars(args).items() if value is not None})
     stop_on_signals(lambda: setattr(limits, "stopped", True))
-    try:
-        settings = read_settings()
-        log.configure(settings.log_level, settings.log_format)
-        counts = run(settings, limits)
-    except AirQualityError as error:
-        return failed("consumer.py", error)
+    settings = read_settings()
+    log.configure(settings.log_level, settings.log_format)
+    counts = run(settings, limits)
     print(f"{counts.rows_in} rows in = {accounted(counts)}; summary in {settings.reports_dir / SUMMARY_NAME}", flush=True)
-    return 0
 
 
 if __name__ == "__main__":

@@ -2,8 +2,6 @@
 
 import sys
 
-__version__ = "0.1.0"
-
 if sys.flags.optimize:  # said here because every program passes here first
     sys.stderr.write(
         "python -O (or PYTHONOPTIMIZE) removes the assertions that kafka-python needs to connect: start without it\n"

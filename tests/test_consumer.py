@@ -109,7 +109,7 @@ def test_main_address_that_can_never_work_is_one_line(name: str, value: str) -> 
 
 def test_main_version_is_that_of_the_project() -> None:
     stated = tomllib.loads((PROJECT / "pyproject.toml").read_text())["project"]["version"]
-    assert program("--version").stdout == f"consumer.py {stated}\n"
+    assert program("--version").stdout == f"air-quality-monitoring {stated}\n"
 
 
 _DEFECT = """

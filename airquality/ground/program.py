@@ -1,8 +1,7 @@
-"""How a program begins and ends: its options, its signals, its last line and its exit code."""
+"""The end of a program that has threads and connections: on a signal, and whatever hangs."""
 
 from __future__ import annotations
 
-import argparse
 import logging
 import os
 import signal
@@ -10,31 +9,12 @@ import sys
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any, NoReturn, Self
-
-import airquality
-from airquality.ground.errors import UsageError
-from airquality.ground.shown import shown
+from typing import NoReturn, Self
 
 #: Threads that are still running when a program has done its work are left behind after this.
 LEAVE_SECONDS = 10.0
 
 logger = logging.getLogger("program")
-
-
-def parser(description: str, examples: str, **options: Any) -> argparse.ArgumentParser:
-    """Return a parser that knows ``--help``, with examples, and ``--version``."""
-    made = argparse.ArgumentParser(
-        description=description, epilog=examples, formatter_class=argparse.RawDescriptionHelpFormatter, **options
-    )
-    made.add_argument("--version", action="version", version=f"%(prog)s {airquality.__version__}")
-    return made
-
-
-def failed(program: str, error: Exception) -> int:
-    """Print why ``program`` ends, in one line, and return its exit code: 2 for wrong usage, else 1."""
-    print(f"{program}: {shown(str(error))}", file=sys.stderr, flush=True)
-    return 2 if isinstance(error, UsageError) else 1
 
 
 def stop_on_signals(stop: Callable[[], None]) -> None:
