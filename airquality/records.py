@@ -204,12 +204,12 @@ class Prediction:
 class Served:
     """What ``GET /version`` says of the model that answers: its data and the error of its twin on the validation rows.
 
-    ``valid_rmse`` is in mg/m3, None where the model carries no such figure.
+    ``valid_rmse`` is in mg/m3. None stands for what the service does not say.
     """
 
     version: str
-    data_source: str
-    data_hash: str
+    data_source: str | None
+    data_hash: str | None
     valid_rmse: float | None
 
 

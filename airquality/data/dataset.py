@@ -27,9 +27,9 @@ from numpy.typing import NDArray
 from tqdm import tqdm
 
 from airquality.data import simulator
-from airquality.ground.addresses import proxy_hint
 from airquality.ground.errors import Unavailable, UsageError
 from airquality.ground.files import write_atomically
+from airquality.ground.proxies import proxy_hint
 from airquality.records import MISSING_MARKER, RAW_COLUMNS, datetime_of, hour_of, isoformat
 
 #: ``unlabelled`` is a CSV that ``create_dataset.py`` did not write: only its owner knows what is in it.

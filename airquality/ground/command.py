@@ -10,8 +10,9 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
-from airquality.ground.addresses import exempt_loopback
 from airquality.ground.errors import AirQualityError, UsageError
+from airquality.ground.proxies import exempt_loopback
+from airquality.ground.shown import shown
 
 VERSION = "0.1.0"
 
@@ -77,7 +78,8 @@ def _name_the_nameless() -> None:
 
 def _say(prog: str, message: object, code: int) -> int:
     with contextlib.suppress(OSError):  # standard error may be a terminal that is gone
-        print(f"{prog}: {message}", file=sys.stderr, flush=True)
+        lines = [shown(line) for line in str(message).splitlines()]
+        print(f"{prog}: ", "\n".join(lines), sep="", file=sys.stderr, flush=True)
     with contextlib.suppress(OSError):
         sys.stdout.flush()
         return code

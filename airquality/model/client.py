@@ -47,8 +47,7 @@ class PredictionClient:
         answer = self._transport.ask("GET", "/version")
         if answer.status != 200:
             raise self._refused(answer)
-        names = ("features_hash", "model_version", "data_source", "data_hash", "scores")
-        served, version, source, data_hash, scores = self._fields(answer, *names)
+        served, version = self._fields(answer, "features_hash", "model_version")
         declared = features.manifest()["hash"]
         if not isinstance(served, str) or not _is_version(version):
             raise self._malformed(answer)
@@ -57,9 +56,7 @@ class PredictionClient:
                 f"{self._transport.shown_url} serves version {version}, fitted on features {served[:12]!r}, "
                 f"but this consumer computes {str(declared)[:12]!r}: run both from the same release"
             )
-        validation = scores.get("validation", {}) if isinstance(scores, dict) else {}
-        rmse = validation.get("rmse") if isinstance(validation, dict) else None
-        return Served(version, str(source), str(data_hash), rmse if isinstance(rmse, float) else None)
+        return _described(orjson.loads(answer.content), version)
 
     def predict(self, matrix: NDArray[np.float64]) -> list[RowAnswer]:
         """Return what the model says of each row.
@@ -140,6 +137,19 @@ def _unusable_rows(answer: Answer, n_rows: int) -> set[int]:
     named = content.get("rows")
     listed = [*(named if isinstance(named, list) else []), content.get("row")]
     return {row for row in listed if type(row) is int and 0 <= row < n_rows}
+
+
+def _described(content: dict[str, Any], version: str) -> Served:
+    """Return what a service says of its model; None for what it leaves out, or says in another way."""
+
+    def text(name: str) -> str | None:
+        value = content.get(name)
+        return value if isinstance(value, str) else None
+
+    scores = content.get("scores")
+    validation = scores.get("validation") if isinstance(scores, dict) else None
+    rmse = validation.get("rmse") if isinstance(validation, dict) else None
+    return Served(version, text("data_source"), text("data_hash"), rmse if isinstance(rmse, float) else None)
 
 
 def _is_version(version: object) -> bool:

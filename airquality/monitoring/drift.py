@@ -315,12 +315,13 @@ class Calibration:
         """Raise ``ContractError`` unless the reference was predicted by the train-only twin of the ``served`` model.
 
         The twin's own hash is in no model's card. But both were fitted on the same data, of which the served model's card
-        has the hash, and the card states the twin's validation error, which is the error of the reference.
+        has the hash, and the card states the twin's validation error, which is the error of the reference. What a
+        service of another make does not say cannot differ.
         """
         differences = []
-        if self.data_source != served.data_source:
+        if served.data_source not in (None, self.data_source):
             differences.append(f"was made of {self.data_source} data, the model of {served.data_source} data")
-        elif self.data_hash != served.data_hash:
+        elif served.data_hash is not None and self.data_hash != served.data_hash:
             differences.append(f"was made of data {self.data_hash[:12]}, the model of data {served.data_hash[:12]}")
         elif served.valid_rmse is not None and not math.isclose(served.valid_rmse, self.baseline.rmse, rel_tol=1e-9):
             differences.append(f"has an RMSE of {self.baseline.rmse:.6f}, the model's validation {served.valid_rmse:.6f}")

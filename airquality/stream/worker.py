@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import logging
 import math
-import random
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
@@ -20,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 from tqdm import tqdm
 
-from airquality.ground.errors import InvalidRecord, Unavailable
+from airquality.ground.errors import AirQualityError, InvalidRecord
 from airquality.ground.settings import Settings
 from airquality.metrics import ConsumerMetrics
 from airquality.model.client import PredictionClient
@@ -31,21 +30,21 @@ from airquality.stream.console import Console
 from airquality.stream.dead_letters import dead_letter, unpredictable_rows
 from airquality.stream.kafka_io import Record
 from airquality.stream.partition import Batch, Counts, Note, PartitionState
+from airquality.stream.patience import Patience
 from airquality.stream.station import Monitoring, OpenStation
 from airquality.stream.transactions import Message, Ownership, Poll, Position, TransactionalStream
 
 POLL_SECONDS = 0.25
 SUMMARY_SECONDS = 5.0
 LAG_SECONDS = 5.0
-BACKOFF_SECONDS = (0.5, 10.0)
 
 T = TypeVar("T")
 
 logger = logging.getLogger("consumer")
 
 
-class Stopped(Exception):
-    """The run had to end while it waited; nothing of the batch at hand has been published."""
+class Stopped(AirQualityError):
+    """The run had to end while it waited; nothing of the batch at hand has been published, and no summary written."""
 
 
 class PartitionLost(Exception):
@@ -99,6 +98,7 @@ class Worker:
         self._limits = limits
         self._clock = clock
         self._partitions: dict[int, PartitionState] = {}
+        self._patience = Patience(limits.taken > 0, clock)
         self._gained: set[int] = set()  # assigned, not restored yet
         self._ownership = Ownership()
         self._summarised = self._measured = -math.inf
@@ -209,19 +209,20 @@ class Worker:
 
         Raises:
             Stopped: a stop was asked for meanwhile, or the time was up.
+            AirQualityError: no waiting mends it.
             PartitionLost: the group took ``partition``, whose rows wait, away meanwhile.
         """
-        pause = BACKOFF_SECONDS[0]
         while True:
             try:
                 answer = ask()
-            except Unavailable as error:
-                logger.warning("%s; no row is lost, trying again in about %.1f s", error, pause)
+            except AirQualityError as error:
+                pause = self._patience.pause_seconds(error)
+                logger.warning("%s; no row is lost, trying again in %.1f s", error, pause)
                 self._metrics.paused.set(1)
-                self._hold(pause * random.uniform(0.5, 1.5), partition)
-                pause = min(2 * pause, BACKOFF_SECONDS[1])
+                self._hold(pause, partition)
             else:
                 self._metrics.paused.set(0)
+                self._patience.has_worked = True
                 return answer
 
     def _hold(self, seconds: float, partition: int | None) -> None:
@@ -229,7 +230,10 @@ class Worker:
         until = self._clock() + seconds
         while self._clock() < until:
             if self._limits.out_of_time(self._clock()):
-                raise Stopped
+                raise Stopped(
+                    "stopped while the prediction service did not answer: what was published stays published, "
+                    "the other rows wait in Kafka for the next start"
+                )
             self._keep_membership()
             if partition is not None and partition not in self._partitions:
                 logger.info("partition %d went to another consumer while its rows waited", partition)
@@ -315,6 +319,8 @@ class Worker:
 
     def _finish(self) -> None:
         """Leave nothing half done: unless a stop was asked for, wait for the reports and snapshot every station."""
+        if self._limits.stopped:
+            logger.info("stopping: the last snapshots are written; a second signal ends the process at once")
         with tqdm(total=self._monitoring.backlog, desc="writing reports", unit="report", disable=None) as bar:
             while self._monitoring.backlog and not self._limits.stopped:
                 self._keep_membership()
