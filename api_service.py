@@ -247,6 +247,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         chosen = settings or read_settings()
         log.configure(chosen.log_level, chosen.log_format)
+        registry.configure()
         app.state.service = Service(chosen)
         refreshing = asyncio.create_task(_keep_fresh(app.state.service))
         yield

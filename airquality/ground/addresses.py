@@ -1,14 +1,20 @@
-"""Addresses of other programs: which are of this machine, and what a proxy in the environment does to the others."""
+"""Addresses of other programs: which are of this machine, what a proxy does to the others, and how they are shown."""
 
 from __future__ import annotations
 
 import ipaddress
 import os
-from urllib.parse import urlsplit
+import re
+from pathlib import Path
+from urllib.parse import quote, unquote, urlsplit
 from urllib.request import getproxies_environment, proxy_bypass
 
 #: What every client of this process reaches without a proxy. Some know networks, some only names and addresses.
 _LOOPBACK = ("localhost", "127.0.0.1", "127.0.0.0/8", "::1")
+_SQLITE = "sqlite:///"
+
+#: ``user:password@`` of an address, also where a careless password holds a slash; a port is none.
+_CREDENTIALS = re.compile(r"(?<=://)(?:[^\s/?#'\"]*|[^\s/@:]*:(?!\d*/)[^\s'\"]*)@")
 
 
 def is_loopback(url: str) -> bool:
@@ -46,3 +52,30 @@ def proxy_hint(url: str) -> str:
     names = (f"{scheme}_proxy", f"{scheme}_proxy".upper())
     variable = next((name for name in names if os.environ.get(name)), names[0])
     return f" (asked by way of the proxy in {variable}; NO_PROXY={host} goes around it)"
+
+
+def without_credentials(text: str) -> str:
+    """Return the text with user names and passwords cut out of every address in it.
+
+    >>> without_credentials("GET http://me:secret@registry:5000/x failed; sqlite:////home/me@work/mlflow.db")
+    'GET http://registry:5000/x failed; sqlite:////home/me@work/mlflow.db'
+    """
+    return _CREDENTIALS.sub("", text)
+
+
+def sqlite_uri(database: Path) -> str:
+    """Return the tracking URI of a database file.
+
+    Only what SQLAlchemy would misread is escaped: MLflow makes an empty folder of the name as it is written here.
+
+    >>> sqlite_uri(Path("/data/50% #2/a%20b?/mlflow.db"))
+    'sqlite:////data/50% #2/a%2520b%3F/mlflow.db'
+    """
+    return _SQLITE + re.sub(r"%(?=[0-9A-Fa-f]{2})|\?", lambda found: quote(found[0]), str(database))
+
+
+def sqlite_path(uri: str) -> Path | None:
+    """Return the database file of a sqlite URI, read as SQLAlchemy reads it; None for any other URI."""
+    if not uri.startswith(_SQLITE):
+        return None
+    return Path(unquote(uri.removeprefix(_SQLITE).partition("?")[0]))
