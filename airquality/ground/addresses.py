@@ -14,7 +14,7 @@ _LOOPBACK = ("localhost", "127.0.0.1", "127.0.0.0/8", "::1")
 _SQLITE = "sqlite:///"
 
 #: ``user:password@`` of an address, also where a careless password holds a slash; a port is none.
-_CREDENTIALS = re.compile(r"(?<=://)(?:[^\s/?#'\"]*|[^\s/@:]*:(?!\d*/)[^\s'\"]*)@")
+_CREDENTIALS = re.compile(r"(?<=://)(?:[^\s/?#'\"]*|[^\s/@:]*:(?!\d+/)[^\s'\"]*)@")
 
 
 def is_loopback(url: str) -> bool:
