@@ -53,6 +53,10 @@ class Settings(BaseSettings):
     # service
     api_url: str = "http://localhost:8000"
     api_timeout_seconds: float = Field(10.0, gt=0)
+    api_allowed_hosts: str = Field(
+        "",
+        description="more host names, comma separated, to call the API by and whose pages may call it; * allows any",
+    )
     mlflow_tracking_uri: str = "sqlite:///mlflow.db"
     model_name: str = "air-quality-co"
     model_alias: str = "champion"
