@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, generate_latest
 
 from airquality.ground import log
-from airquality.ground.addresses import without_credentials
+from airquality.ground.addresses import exempt_loopback, without_credentials
 from airquality.ground.errors import AirQualityError
 from airquality.ground.settings import Settings, read_settings
 from airquality.metrics import ApiMetrics, expose_process
@@ -249,6 +249,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     def prepare(server: uvicorn.Config | None) -> Hosts:
         chosen = settings or read_settings()
         log.configure(chosen.log_level, chosen.log_format)
+        exempt_loopback()
         registry.configure()
         if server:
             refuse_several_workers(server)

@@ -103,6 +103,24 @@ def test_service_with_a_wrong_setting_ends_with_one_sentence() -> None:
     assert "Traceback" not in done.stderr
 
 
+_NAMELESS = """
+import pwd
+
+def nameless(uid):
+    raise KeyError(f"getpwuid(): uid not found: {uid}")
+
+pwd.getpwuid = nameless
+import api_service
+"""
+
+
+def test_service_can_be_imported_by_a_uid_without_a_name_and_home() -> None:
+    environment = {"PATH": os.environ["PATH"]}
+    command = [sys.executable, "-c", _NAMELESS]
+    done = subprocess.run(command, cwd=PROJECT, env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr[-2000:]
+
+
 def test_service_never_shows_the_credentials_of_its_registry() -> None:
     settings = Settings(mlflow_tracking_uri="http://me:hunter2@127.0.0.1:9/registry")
     with running(settings, ready=False) as client:

@@ -6,7 +6,7 @@ import ipaddress
 import os
 import re
 from pathlib import Path
-from urllib.parse import quote, unquote, urlsplit
+from urllib.parse import unquote, urlsplit
 from urllib.request import getproxies_environment, proxy_bypass
 
 #: What every client of this process reaches without a proxy. Some know networks, some only names and addresses.
@@ -61,17 +61,6 @@ def without_credentials(text: str) -> str:
     'GET http://registry:5000/x failed; sqlite:////home/me@work/mlflow.db'
     """
     return _CREDENTIALS.sub("", text)
-
-
-def sqlite_uri(database: Path) -> str:
-    """Return the tracking URI of a database file.
-
-    Only what SQLAlchemy would misread is escaped: MLflow makes an empty folder of the name as it is written here.
-
-    >>> sqlite_uri(Path("/data/50% #2/a%20b?/mlflow.db"))
-    'sqlite:////data/50% #2/a%2520b%3F/mlflow.db'
-    """
-    return _SQLITE + re.sub(r"%(?=[0-9A-Fa-f]{2})|\?", lambda found: quote(found[0]), str(database))
 
 
 def sqlite_path(uri: str) -> Path | None:

@@ -292,7 +292,7 @@ def _check_signature(settings: Settings, version: str, model: Model) -> None:
 def _point(client: MlflowClient, settings: Settings, version: str, why: str, undone: str | None = None) -> None:
     """Move the serving alias. The log entry is written first: a move nobody knows of cannot happen."""
     previous = champion_version(settings)
-    tags = {"model": settings.model_name, "version": version, "by": _user(), "why": why}
+    tags = {"model": settings.model_name, "version": version, "by": getpass.getuser(), "why": why}
     if previous:
         tags["previous"] = previous
     if undone:
@@ -305,14 +305,6 @@ def _point(client: MlflowClient, settings: Settings, version: str, why: str, und
         raise
     client.set_terminated(run.info.run_id)
     logger.info("%s: version %s is now %s (%s)", settings.model_name, version, settings.model_alias, why)
-
-
-def _user() -> str:
-    """Return who runs this process; a container's uid may have no name."""
-    try:
-        return getpass.getuser()
-    except (KeyError, OSError):
-        return f"uid {os.getuid()}"
 
 
 def _signature(model: Model) -> ModelSignature:

@@ -3,22 +3,23 @@
 from __future__ import annotations
 
 import argparse
-import logging
 import sys
 
-from airquality.ground import log
-from airquality.ground.errors import AirQualityError, UsageError
+from airquality.ground import command, log
 from airquality.ground.settings import Settings, read_settings
 from airquality.model import registry
 
-logger = logging.getLogger(__name__)
+_DESCRIPTION = "Say which version of the model serves, and change it after checks (registry: MLFLOW_TRACKING_URI)."
+_EXAMPLES = """examples:
+  python -m airquality registry seed                   artifacts/ become the champion where none serves yet
+  python -m airquality registry list                   who serves, who served when
+  python -m airquality registry promote challenger     let the newest trained model serve, after checks
+  python -m airquality registry rollback               back to the version that served before
+"""
 
 
 def _parser() -> argparse.ArgumentParser:
-    p = argparse.ArgumentParser(
-        prog="python -m airquality registry",
-        description="Say which version of the model serves, and change it after checks (registry: MLFLOW_TRACKING_URI).",
-    )
+    p = command.parser("python -m airquality registry", _DESCRIPTION, _EXAMPLES)
     verbs = p.add_subparsers(dest="verb", required=True)
     seed_verb = verbs.add_parser("seed", help="register ARTIFACTS_DIR as champion if no version serves yet")
     seed_verb.add_argument("--replace", action="store_true", help="... also where one does: for one that cannot be loaded")
@@ -52,17 +53,16 @@ def _listing(settings: Settings) -> str:
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Run the command line; 0 done, 1 failure, 2 usage."""
+    """Run the command line and return its exit code."""
     args = _parser().parse_args(argv)
+    return command.run("registry", lambda: _main(args))
+
+
+def _main(args: argparse.Namespace) -> None:
     settings = read_settings()
     log.configure(settings.log_level, settings.log_format)
     registry.configure()
-    try:
-        print(_run(args, settings))
-    except AirQualityError as error:
-        logger.error("%s", error)
-        return 2 if isinstance(error, UsageError) else 1
-    return 0
+    print(_run(args, settings))
 
 
 if __name__ == "__main__":
