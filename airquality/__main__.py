@@ -20,7 +20,7 @@ class Tool(NamedTuple):
 TOOLS = {
     "broker": Tool("lab.embedded_kafka", "start a single-node Apache Kafka on this machine"),
     "topics": Tool("airquality.stream.kafka_io", "create the topics where they are missing"),
-    "registry": Tool("airquality.model.registry", "seed the model registry; list, promote and roll back versions"),
+    "registry": Tool("airquality.model.registry_command", "seed the model registry; list, promote and roll back versions"),
 }
 
 

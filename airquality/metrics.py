@@ -17,7 +17,7 @@ from airquality.records import DEAD_LETTER_REASONS
 
 #: Seconds. A cached one-row call takes 1-3 ms, a batch of 500 about 20 ms; the rest is what must be noticed.
 LATENCY_BUCKETS = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0)
-INFERENCE_ERRORS = ("invalid_request", "model_not_loaded", "internal")
+INFERENCE_ERRORS = ("invalid_request", "model_not_loaded", "upload", "internal")
 REPORT_KINDS = ("daily", "weekly")
 REPORT_RESULTS = ("generated", "failed")
 ALARMS = ("data_drift", "prediction_drift", "performance", "missing")

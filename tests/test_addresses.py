@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from sqlalchemy.engine import make_url
 
 from airquality.ground.addresses import sqlite_path, sqlite_uri, without_credentials
 
@@ -45,6 +46,19 @@ def test_without_credentials_text_without_any_is_unchanged(text: str) -> None:
 @pytest.mark.parametrize("path", ["/data/mlflow.db", "run/mlflow.db", "/a b/50%/#2/%20?/ü/m.db"])
 def test_sqlite_uri_is_read_back_as_the_same_path(path: str) -> None:
     assert sqlite_path(sqlite_uri(Path(path))) == Path(path)
+
+
+@pytest.mark.parametrize(
+    ("uri", "path"),
+    [
+        ("sqlite:///run/mlflow.db", "run/mlflow.db"),
+        ("sqlite:////data/50% #2/mlflow.db?timeout=3", "/data/50% #2/mlflow.db"),
+        ("sqlite:////data/a%2520b%3F/mlflow.db", "/data/a%20b?/mlflow.db"),
+    ],
+)
+def test_sqlite_path_is_what_sqlalchemy_opens(uri: str, path: str) -> None:
+    assert sqlite_path(uri) == Path(path)
+    assert make_url(uri).database == path
 
 
 def test_sqlite_path_of_a_server_is_none() -> None:

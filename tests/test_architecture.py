@@ -17,7 +17,15 @@ ROOT = Path(__file__).resolve().parent.parent
 FLOORS = {
     name: floor
     for floor, names in enumerate(
-        [["ground"], ["records"], ["data", "metrics"], ["model", "monitoring"], ["reports"], ["stream"], ["__main__"]]
+        [
+            ["ground"],
+            ["records"],
+            ["data", "metrics"],
+            ["model", "monitoring"],
+            ["reports"],
+            ["serving", "stream"],
+            ["__main__"],
+        ]
     )
     for name in names
 }

@@ -146,8 +146,10 @@ def _quick(frame: Frame, artifacts_dir: Path) -> str:
 
 
 def _study(args: argparse.Namespace, settings: Settings, frame: Frame, out: Path, artifacts_dir: Path) -> str:
-    from training import study  # the study's libraries take seconds to import, and --quick needs none of them
+    from airquality.model import registry  # these take seconds to import, and --quick needs none of them
+    from training import study
 
+    registry.configure()
     plan = study.Plan(out, artifacts_dir, args.workers, args.candidates, register=not args.no_register)
     return study.run(frame, plan, settings, explore=not args.open_test)
 

@@ -104,6 +104,10 @@ class Settings(BaseSettings):
     # service
     api_url: Annotated[str, AfterValidator(_checked_http)] = "http://localhost:8000"
     api_timeout_seconds: Seconds = 10.0
+    api_allowed_hosts: str = Field(
+        "",
+        description="more host names, comma separated, to call the API by and whose pages may call it; * allows any",
+    )
     mlflow_tracking_uri: Annotated[str, AfterValidator(_checked_registry)] = "sqlite:///mlflow.db"
     model_name: str = "air-quality-co"
     model_alias: str = "champion"
