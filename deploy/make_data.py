@@ -68,7 +68,7 @@ def make(own: Path, host: Path) -> None:
     environment = {"DATASET_DIR": str(own)}
     run("dataset/create_dataset.py", **environment)
     if source(own) == SIMULATED:
-        environment["ARTIFACTS_DIR"] = str(own / "artifacts")
+        environment |= {"AIR_QUALITY_DATA_SOURCE": SIMULATED, "ARTIFACTS_DIR": str(own / "artifacts")}
         run("training/train.py", "--quick", **environment)
     run("generate_reference_dataset.py", **environment)
 

@@ -69,6 +69,7 @@ def measured(name: str, flow: Callable[[Stack], Predictions], stack: Stack) -> P
     started = time.monotonic()
     outcome = flow(stack)
     stop_cleanly(stack, "down -v", lambda: stack.down("-v"))
+    check(not stack.states(), "down leaves no container, whatever profiles were started")
     shutil.rmtree(stack.tree / "reports")
     (stack.tree / "reports").mkdir()
     check(True, "who runs the stack can delete the reports")
@@ -165,12 +166,17 @@ def fresh_flow(stack: Stack) -> Predictions:
     try:
         stack.up("stream", within_seconds=400, STREAM_RATE="100")
         predicted(50)
-        told = wait_for("a summary", lambda: summary(stack), 60)
+        made = wait_for("a summary", lambda: summary(stack), 60)
         served = json.loads(fetch(f"{API}/version") or "{}")
-        check(told["data_source"] in ("uci", "simulated"), f"a fresh clone streams, data source: {told['data_source']}")
-        check(served["data_source"] == told["data_source"], "what is served was fitted on the data that are streamed")
+        check(made["data_source"] in ("uci", "simulated"), f"a fresh clone streams, data source: {made['data_source']}")
+        check(served["data_source"] == made["data_source"], "what is served was fitted on the data that are streamed")
         refused = stack.refused("--profile=alerting", "up", "-d", ALERT_WEBHOOK_URL="")
-        check("alert-webhook-init" in refused, f"up without a webhook says so: {refused.splitlines()[-1]}")
+        told = next(
+            (line for line in refused.splitlines() if "exited with code 2" in line or "successfully: exit 2" in line), ""
+        )
+        check(told, f"up without a webhook fails and says what failed: {told.strip()}")
+        log = stack.compose("--profile=alerting", "logs", "--no-color", "alert-webhook-init")
+        check("set ALERT_WEBHOOK_URL in .env" in log, "its log says what to do")
         return unique_predictions()
     finally:
         for path in held:
