@@ -24,8 +24,9 @@ from numpy.typing import NDArray
 from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, generate_latest
 
 from airquality.ground import log
-from airquality.ground.addresses import exempt_loopback, without_credentials
+from airquality.ground.addresses import without_credentials
 from airquality.ground.errors import AirQualityError
+from airquality.ground.proxies import exempt_loopback
 from airquality.ground.settings import Settings, read_settings
 from airquality.metrics import ApiMetrics, expose_process
 from airquality.model import features, registry
