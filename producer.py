@@ -25,7 +25,7 @@ from airquality.data.dataset import DataSource, Frame
 from airquality.data.steps import why_not_hourly
 from airquality.ground import command, log
 from airquality.ground.errors import Unavailable, UsageError
-from airquality.ground.settings import read_settings
+from airquality.ground.settings import Settings, read_settings
 from airquality.records import Reading, hour_of, isoformat
 from airquality.stream import kafka_io
 
@@ -126,7 +126,7 @@ def run(args: argparse.Namespace) -> int:
         raise UsageError(f"{args.csv} has a header but no rows.")
     _require_hourly(args.csv, frame, args.any_step)
     station_id = args.station_id or STATION_IDS[frame.source]
-    print(announcement(args.csv, frame, station_id), flush=True)
+    print(announcement(args.csv, frame, station_id), destination(settings), sep="\n", flush=True)
     rows = itertools.islice(readings(frame, station_id, args.loop), args.max_records)
     pace = Pace(args.delay or (1 / args.rate if args.rate else 0.0))
     total = args.max_records if args.loop else min(len(frame), args.max_records or len(frame))
@@ -155,6 +155,11 @@ def _require_hourly(path: Path, frame: Frame, any_step: bool) -> None:
 def announcement(path: Path, frame: Frame, station_id: str) -> str:
     """Return the line that says what is about to be sent."""
     return f"{path}: {len(frame):,} rows of station {station_id}, data source: {frame.source}{_caveat(frame)}"
+
+
+def destination(settings: Settings) -> str:
+    """Return the line that says where the rows go, and how to stop."""
+    return f"to {settings.raw_topic} at {settings.kafka_bootstrap_servers}; Ctrl-C stops it, and what was sent stays"
 
 
 def _caveat(frame: Frame) -> str:

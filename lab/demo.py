@@ -34,9 +34,9 @@ from lab import embedded_kafka, ownership
 from lab.child import Child
 from lab.embedded_kafka import Broker
 from lab.interruption import Interruption
+from lab.prepare import PROJECT, SIMULATED_NOTICE, prepare, run_step
 from producer import STATION_IDS
 
-PROJECT = Path(__file__).resolve().parent.parent
 READY_SECONDS = 120.0
 #: The consumer's last word waits this long for another row: the producer has finished before it starts.
 IDLE_EXIT_SECONDS = 3.0
@@ -53,7 +53,6 @@ examples:
 
 exit status: 0 done, 1 a part failed, 2 wrong usage, 130 ended early by a signal, 141 its output was closed (| head)
 """
-_SIMULATED = "*** SIMULATED DATA: the real data set could not be had; nothing below is a measurement. ***"
 
 
 @dataclass(frozen=True)
@@ -108,12 +107,12 @@ def run(settings: Settings) -> None:
         found = dataset.find(settings.dataset_dir, settings.air_quality_data_source)
         environment = _environment(settings, broker, found.source, folder, reports_dir)
         if found.source == "simulated":
-            print(_SIMULATED, flush=True)
-        _prepare(found.source, environment)
+            print(SIMULATED_NOTICE, flush=True)
+        prepare(found.source, environment)
         stack.enter_context(_api(environment, folder / "api.log"))
         station_id = _station_id(found.source, broker)
         csv = Path(environment["DATASET_DIR"]) / dataset.STREAM_NAME
-        _step(
+        run_step(
             "replaying the test period into Kafka",
             "producer.py",
             "--csv",
@@ -122,7 +121,7 @@ def run(settings: Settings) -> None:
             station_id,
             env=environment,
         )
-        _step("consuming it", "consumer.py", "--idle-exit-seconds", str(IDLE_EXIT_SECONDS), env=environment)
+        run_step("consuming it", "consumer.py", "--idle-exit-seconds", str(IDLE_EXIT_SECONDS), env=environment)
         conclude(read_settings(**_overrides(environment)), station_id, found.source, folder)
 
 
@@ -171,26 +170,6 @@ def _station_id(source: DataSource, broker: Broker) -> str:
     """Return the station to replay as: on a broker that others use, one of its own for each run."""
     usual = STATION_IDS[source]
     return f"{usual}-{time.strftime('%Y%m%d%H%M%S')}" if broker.kind == "external" else usual
-
-
-def _prepare(source: str, environment: Mapping[str, str]) -> None:
-    _step("making the stream's file", "dataset/create_dataset.py", env=environment)
-    if source == "simulated":
-        _step("training a quick model on the simulated history", "training/train.py", "--quick", env=environment)
-    _step("predicting the earlier months out of sample", "-m", "training.backtest", env=environment)
-    _step("scoring the reference, calibrating the monitoring", "generate_reference_dataset.py", env=environment)
-    _step("registering the model", "-m", "airquality", "registry", "seed", env=environment)
-
-
-def _step(title: str, *program: str, env: Mapping[str, str]) -> None:
-    """Run one program to its end, its output on this terminal."""
-    print(f"\n=== {title}: python {' '.join(program)}", flush=True)
-    with Child([sys.executable, *program], PROJECT, env) as process:
-        code = process.wait()
-    if code == command.OUTPUT_CLOSED:
-        raise BrokenPipeError
-    if code:
-        raise ContractError(f"python {' '.join(program)} ended with exit code {code}; its message is above")
 
 
 @contextmanager
