@@ -23,7 +23,7 @@ FLOORS = {
             ["data", "metrics"],
             ["model", "monitoring"],
             ["reports"],
-            ["serving", "stream"],
+            ["serving", "stream", "check"],
             ["__main__"],
         ]
     )
