@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from airquality.monitoring.detector import Cell
 from airquality.monitoring.network import GROUPS, NODE_COLUMNS, UNITS
-from airquality.records import isoformat
+from airquality.records import RAW_COLUMNS, isoformat
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
@@ -121,14 +121,14 @@ class Places:
         )
 
     def node_excess(self, excess: Floats) -> Floats:
-        """Return the largest statistical excess of each node, ``(..., nodes)``, of ``(..., cells)`` without NaN."""
-        return np.asarray(np.maximum.reduceat(excess[..., self.by_node], self.node_starts, axis=-1))
+        """Return the largest statistical excess of each node, ``(..., nodes)``, 0 where none is known."""
+        return np.asarray(np.maximum.reduceat(np.nan_to_num(excess[..., self.by_node]), self.node_starts, axis=-1))
 
 
 class Book:
     """The open alarms of one station, judged row by row.
 
-    ``excess`` is a row's statistics over their thresholds, ``(cells,)``, 0 where a cell cannot be judged.
+    ``excess`` is a row's statistics over their thresholds, ``(cells,)``, NaN where a cell cannot be judged.
     """
 
     def __init__(self, places: Places) -> None:
@@ -140,16 +140,17 @@ class Book:
         """Columns that an open alarm names, alone or in a group."""
         return frozenset(column for alarm in self.open.values() for column in alarm.columns)
 
-    def update(self, hour: int, excess: Floats, rising: Ints, sizes: Any) -> list[Event]:
+    def update(self, hour: int, excess: Floats, known: NDArray[np.bool_], rising: Ints, sizes: Any) -> list[Event]:
         """Judge one row; return what happened.
 
         Args:
             hour: Its hour.
             excess: See the class.
+            known: Which columns have a value in this row, ``(13,)``.
             rising: For each cell the hour since which it has been above half of its threshold, ``(cells,)``.
             sizes: Returns the size of the fault in this row by a cell.
         """
-        events = self._follow(hour, excess, sizes)
+        events = self._follow(hour, excess, known, sizes)
         found = self._exact(excess)
         if not found:
             found = self._statistical(excess)
@@ -184,7 +185,7 @@ class Book:
             return []
         cells = self._places.by_column[NODE_COLUMNS[node]]
         cells = cells[~self._places.exact[cells]]
-        return [int(cells[np.argmax(excess[cells])])]
+        return [int(cells[np.nanargmax(excess[cells])])]
 
     def _name(self, hour: int, cell: int, since: int, sizes: Any) -> list[Event]:
         kind = self._places.cells[cell]
@@ -207,10 +208,12 @@ class Book:
     def _cells(self, alarm: Alarm) -> list[int]:
         return [int(cell) for cell in self._places.by_column.get(alarm.column, ())]
 
-    def _follow(self, hour: int, excess: Floats, sizes: Any) -> list[Event]:
+    def _follow(self, hour: int, excess: Floats, known: NDArray[np.bool_], sizes: Any) -> list[Event]:
         events = []
         for alarm in list(self.open.values()):
-            alarm.calm_hours = alarm.calm_hours + 1 if self._calm(alarm, excess) else 0
+            calm = self._calm(alarm, excess, known)
+            if calm is not None:
+                alarm.calm_hours = alarm.calm_hours + 1 if calm else 0
             if alarm.calm_hours >= CALM_HOURS:
                 del self.open[alarm.column]
                 events.append(alarm.event("closed", hour))
@@ -218,19 +221,32 @@ class Book:
                 events += self._resize(alarm, hour, excess, sizes)
         return events
 
-    def _calm(self, alarm: Alarm, excess: Floats) -> bool:
-        """Whether the evidence that opened and kept the alarm is gone in this row."""
+    def _calm(self, alarm: Alarm, excess: Floats, known: NDArray[np.bool_]) -> bool | None:
+        """Whether the evidence that opened and kept the alarm is gone in this row; None if the row cannot tell."""
+        limits = self._calm_limits(alarm)
+        if any(excess[cell] >= limit for cell, limit in limits.items()):
+            return False
+        unknown = any(math.isnan(excess[cell]) for cell in limits)
+        reporting = all(known[RAW_COLUMNS.index(column)] for column in alarm.columns)
+        return True if reporting and not unknown else None
+
+    def _calm_limits(self, alarm: Alarm) -> dict[int, float]:
+        """Return the cells that kept the alarm open, and below which excess their evidence is gone.
+
+        Cells of a day or less answer for longer ones, which remember the fault for days after its end.
+        """
         places = self._places
-        peaked = [cell for cell in alarm.peaks if places.exact[cell] or places.hours[cell] <= _QUICK_HOURS]
-        limits = {cell: 1.0 if places.exact[cell] else _CALM_QUICK for cell in peaked}
-        if not limits or (all(places.exact[cell] for cell in limits) and len(alarm.peaks) > len(limits)):
-            limits |= {cell: _CALM_SLOW for cell in self._cells(alarm) if not places.exact[cell]}
-        return all(excess[cell] < limit for cell, limit in limits.items())
+        quick = [cell for cell in alarm.peaks if not places.exact[cell] and places.hours[cell] <= _QUICK_HOURS]
+        limits = {cell: 1.0 for cell in alarm.peaks if places.exact[cell]} | dict.fromkeys(quick, _CALM_QUICK)
+        if not quick and len(alarm.peaks) > len(limits):
+            slow = [cell for cell in alarm.peaks if cell not in limits]
+            limits |= dict.fromkeys(slow, _CALM_SLOW)
+        return limits
 
     def _resize(self, alarm: Alarm, hour: int, excess: Floats, sizes: Any) -> list[Event]:
         same = [cell for cell in self._cells(alarm) if self._places.cells[cell].detector == alarm.detector]
-        best = max(same, key=lambda cell: float(excess[cell]), default=alarm.cell)
-        if excess[best] < 1.0:
+        best = max(same, key=lambda cell: float(np.nan_to_num(excess[cell])), default=alarm.cell)
+        if not excess[best] >= 1.0:
             return []
         size = sizes(best)
         before, now = abs(alarm.size), abs(size)

@@ -7,14 +7,14 @@ same, bit for bit, for a row alone and in a batch, for one station and among a t
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from airquality.monitoring.detector import Detector, Memory
-from airquality.monitoring.network import N_NODES, VIEWS, Bools
+from airquality.monitoring.network import N_NODES, Bools
 from airquality.monitoring.registry import Suite
 from airquality.monitoring.relations import BASELINE_DAYS, BASELINE_LAG_DAYS, BASELINE_VALUES
 from airquality.monitoring.rows import CARRIED_ROWS, MISSING, Floats, Ints, Rows
@@ -32,7 +32,8 @@ class _Store:
     recent: NDArray[Any]
     days: NDArray[Any]
     counts: NDArray[np.int8]
-    carried: Floats
+    baseline: Floats  # of the day of the last row
+    carried: Floats  # the last baseline that enough good days had
 
     @classmethod
     def empty(cls, detector: Detector, n_slots: int) -> _Store:
@@ -43,11 +44,12 @@ class _Store:
             recent=np.full((n_slots, detector.hours, detector.channels), nothing, dtype=kind),
             days=np.zeros((n_slots, detector.days, detector.day_channels), dtype=detector.day_dtype),
             counts=np.zeros((n_slots, detector.days, detector.day_channels), dtype=np.int8),
+            baseline=np.full((n_slots, *(own if detector.baseline else (0,))), np.nan),
             carried=np.full((n_slots, *(own if detector.baseline else (0,))), np.nan),
         )
 
     def tables(self) -> dict[str, NDArray[Any]]:
-        return {"recent": self.recent, "days": self.days, "counts": self.counts, "carried": self.carried}
+        return {field.name: getattr(self, field.name) for field in fields(self)}
 
 
 @dataclass(frozen=True, eq=False)
@@ -99,38 +101,44 @@ class Bank:
 
     # ---- judging ----
 
-    def look(self, slots: Sequence[int], first_hour: int, values: Floats, views: Bools) -> Step:
+    def look(self, slots: Sequence[int], first_hour: int, values: Floats, wrong: frozenset[str] = frozenset()) -> Step:
         """Return the statistics of new rows; nothing is remembered yet.
 
         Args:
             slots: Stations, each at most once, whose next hour is ``first_hour`` (or that are empty).
             first_hour: The hour of the first row.
             values: ``(stations, n, 13)``, n at most ``STEP_HOURS``.
-            views: ``(stations, nodes, views)``: which views may judge.
+            wrong: Columns of these stations that are known to be wrong, and judge no others.
         """
         at = np.asarray(slots, dtype=np.intp)
         rows = Rows(np.concatenate([self._last_rows[at], values], axis=1), first_hour, self.suite.relations)
         memories = tuple(
-            self._memory(store, detector, at, rows, views)
+            self._memory(store, detector, at, rows, wrong)
             for store, detector in zip(self._stores, self.suite.detectors, strict=True)
         )
         pairs = zip(self.suite.detectors, memories, strict=True)
         statistics = np.concatenate([detector.statistics(rows, memory) for detector, memory in pairs], axis=-1)
         return Step(at, rows, memories, statistics)
 
-    def _memory(self, store: _Store, detector: Detector, at: NDArray[np.intp], rows: Rows, views: Bools) -> Memory:
+    def _memory(self, store: _Store, detector: Detector, at: NDArray[np.intp], rows: Rows, wrong: frozenset[str]) -> Memory:
         recent = store.recent[at]
         recent = np.concatenate([recent, detector.observe(rows, recent)], axis=1)
         if not detector.days:
             nothing = np.zeros((len(at), rows.n_new, 0), dtype=np.int64)
-            return Memory(recent, nothing, nothing, nothing, nothing, nothing[:, :0], views)
+            return Memory(recent, nothing, nothing, nothing, nothing, nothing[:, :0], wrong)
         sums, present = detector.daily(rows, recent)
+        if not rows.day_of_row[-1]:  # the day goes on: its baseline is known, and whole days are as they were
+            kept = slice(detector.days - detector.recent_days, None)
+            days, counts = store.days[at, kept], store.counts[at, kept]
+            today = days[:, -1:] + np.cumsum(sums, axis=1)
+            today_counts = counts[:, -1:] + np.cumsum(present, axis=1, dtype=np.int64)
+            return Memory(recent, days, counts, today, today_counts, store.baseline[at, np.newaxis], wrong)
         days, today = _by_day(store.days[at].astype(np.int64), sums, rows.day_of_row)
         counts, today_counts = _by_day(store.counts[at].astype(np.int64), present.astype(np.int64), rows.day_of_row)
         baseline = np.empty((len(at), 0))
         if detector.baseline:
             baseline = self._baseline(store, detector, at, days, counts, int(rows.day_of_row[-1]) + 1)
-        return Memory(recent, days, counts, today, today_counts, baseline, views)
+        return Memory(recent, days, counts, today, today_counts, baseline, wrong)
 
     def _baseline(
         self, store: _Store, detector: Detector, at: NDArray[np.intp], days: Ints, counts: Ints, n_days: int
@@ -174,13 +182,15 @@ class Bank:
         midnights = int(step.rows.day_of_row[n_rows - 1])
         for store, detector, memory in zip(self._stores, self.suite.detectors, step.memories, strict=True):
             store.recent[at] = memory.recent[chosen, n_rows : n_rows + detector.hours]
-            if detector.days:
+            if detector.days and step.rows.day_of_row[-1]:
                 store.days[at] = memory.days[chosen, midnights : midnights + detector.days]
-                store.days[at, -1] = memory.today[chosen, n_rows - 1]
                 store.counts[at] = memory.day_counts[chosen, midnights : midnights + detector.days]
+            if detector.days:
+                store.days[at, -1] = memory.today[chosen, n_rows - 1]
                 store.counts[at, -1] = memory.today_counts[chosen, n_rows - 1]
-            if detector.baseline:
+            if detector.baseline and step.rows.day_of_row[-1]:
                 now = memory.baseline[chosen, midnights]
+                store.baseline[at] = now
                 lacking = np.isnan(_own(now[:, np.newaxis], detector)[:, 0])
                 store.carried[at] = np.where(lacking, store.carried[at], now)
         self._last_rows[at] = step.rows.values[chosen, n_rows : n_rows + CARRIED_ROWS]
@@ -198,9 +208,10 @@ class Bank:
         self._bad[slot, :, node] = True
         for store, detector in zip(self._stores, self.suite.detectors, strict=True):
             if detector.baseline and detector.day_nodes is None and node < N_NODES:
-                store.carried[slot, node] = np.nan
+                store.carried[slot, node] = store.baseline[slot, node] = np.nan
             elif detector.baseline and detector.day_nodes is not None:
                 store.carried[slot, detector.day_nodes == node] = np.nan
+                store.baseline[slot, detector.day_nodes == node] = np.nan
         self.forget_recent(slot, node, 0)
 
     def forget_recent(self, slot: int, node: int, hours: int) -> None:
@@ -228,11 +239,6 @@ class Bank:
             for name, table in store.tables().items():
                 if table[slot].size:
                     table[slot] = state[f"{detector.name}.{name}"]
-
-
-def all_views(n_stations: int) -> Bools:
-    """Return views none of which is barred."""
-    return np.ones((n_stations, N_NODES, VIEWS), dtype=bool)
 
 
 def _days(suite: Suite) -> int:

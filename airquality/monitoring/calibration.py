@@ -21,7 +21,7 @@ from airquality.ground.errors import ContractError, UsageError
 from airquality.ground.files import write_atomically
 from airquality.monitoring import forward, relations, tails
 from airquality.monitoring.alarms import Places
-from airquality.monitoring.bank import STEP_HOURS, Bank, all_views
+from airquality.monitoring.bank import STEP_HOURS, Bank
 from airquality.monitoring.detector import Cell
 from airquality.monitoring.network import NODE_COLUMNS, NODES
 from airquality.monitoring.registry import Suite, build
@@ -158,7 +158,7 @@ def _seed(suite: Suite, hours: Ints, values: Floats) -> dict[str, Any]:
     """Return what a station remembers at the end of the history."""
     bank, begin = Bank(suite), max(len(hours) - 60 * 24, 0)
     for start in range(begin, len(hours), STEP_HOURS):
-        step = bank.look([0], int(hours[start]), values[np.newaxis, start : start + STEP_HOURS], all_views(1))
+        step = bank.look([0], int(hours[start]), values[np.newaxis, start : start + STEP_HOURS])
         bank.keep(step, [0], step.rows.n_new)
     return bank.state(0)
 
@@ -295,7 +295,7 @@ def _golden(suite: Suite, seed: Mapping[str, Any]) -> Floats:
     growth = 1.0 + 0.003 * np.arange(_GOLDEN_HOURS)
     usual = np.nan_to_num(np.asarray(seed["rows"]), nan=100.0)
     rows = np.tile(usual, (_GOLDEN_HOURS // len(usual), 1)) * growth[:, np.newaxis]
-    return bank.look([0], bank.hour(0) + 1, rows[np.newaxis], all_views(1)).statistics[0]
+    return bank.look([0], bank.hour(0) + 1, rows[np.newaxis]).statistics[0]
 
 
 def _thresholds(calibration: Calibration) -> dict[str, dict[str, float]]:

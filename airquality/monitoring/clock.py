@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from airquality.monitoring.detector import Cell, Memory
-from airquality.monitoring.network import N_NODES, NODES, Bools
+from airquality.monitoring.network import N_NODES, NODES, VIEWS, Bools
 from airquality.monitoring.relations import Relations
 from airquality.monitoring.rows import CARRIED_ROWS, CHANNEL_SCALE, MISSING, Floats, Ints, Rows, predicted, to_fixed
 
@@ -32,7 +32,7 @@ class Clock:
     channels = 2 * N_NODES
     day_channels = 2 * _N_LAGS * N_NODES
     dtype: type = np.int32
-    days = 7
+    days = recent_days = max(_WINDOW_DAYS)
     day_dtype: type = np.int32
     baseline = False
     day_nodes: Ints | None = None
@@ -49,8 +49,9 @@ class Clock:
     def observe(self, rows: Rows, recent: NDArray[Any]) -> NDArray[Any]:
         """Return each node and its prediction, both missing in an hour without all device channels."""
         channels = rows.channels[:, CARRIED_ROWS:]
-        predictions = predicted(channels, rows.relations.plain) + _spread(rows.relations.plain_intercept)
-        middle = np.sort(predictions, axis=0)[predictions.shape[0] // 2]
+        predictions = predicted(channels, rows.relations.plain) + rows.relations.plain_intercept.T.ravel()
+        by_view = predictions.reshape(*predictions.shape[:-1], VIEWS, N_NODES)
+        middle = np.sort(by_view, axis=-2)[..., VIEWS // 2, :]
         both = np.concatenate([channels[..., :N_NODES], middle], axis=-1)
         both[np.isnan(channels).any(axis=-1)] = np.nan
         return to_fixed(both, CHANNEL_SCALE)
@@ -97,6 +98,3 @@ class Clock:
         variance = np.maximum(square - mean * mean / _ERROR_SCALE, 1.0)
         return np.where(n >= 12 * days, variance, np.nan)
 
-
-def _spread(intercept: Floats) -> Floats:
-    return intercept.T[:, np.newaxis, np.newaxis, :]

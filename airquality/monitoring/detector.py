@@ -6,6 +6,7 @@ all stations at once. Its statistics are a pure function of what is remembered, 
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from typing import Any, Protocol
@@ -53,14 +54,14 @@ class Cell:
         return NODE_COLUMNS.index(self.column) if self.column in NODE_COLUMNS else -1
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(frozen=True, eq=False)
 class Memory:
     """What the bank remembers for one detector and several stations, with the new rows at the end.
 
     ``recent`` is ``(stations, hours + n, channels)``. ``today`` and ``today_counts``, ``(stations, n, day channels)``, are the
     sums since midnight as of each new row; ``days`` and ``day_counts``, ``(stations, days + midnights, day channels)``, those of
     each day, the day of the last judged row at ``days - 1``. ``baseline`` is ``(stations, midnights + 1, ...)``, by
-    ``Rows.day_of_row``; empty for a detector without one. ``views`` ``(stations, nodes, views)`` may judge.
+    ``Rows.day_of_row``; empty for a detector without one. ``wrong`` columns are known to be and judge nothing.
     """
 
     recent: NDArray[Any]
@@ -69,25 +70,28 @@ class Memory:
     today: Ints
     today_counts: Ints
     baseline: Floats
-    views: Bools
+    wrong: frozenset[str]
 
     def of(self, station: int) -> Memory:
         """Return one station's part."""
         part = slice(station, station + 1)
-        return Memory(*(getattr(self, field.name)[part] for field in fields(self)))
+        tables = (getattr(self, field.name)[part] for field in fields(self) if field.name != "wrong")
+        return Memory(*tables, self.wrong)
 
-    def window_sums(self, hours: int, values: Ints | None = None) -> tuple[Ints, Ints]:
+    @functools.cached_property
+    def _totals(self) -> tuple[Ints, Ints]:
+        return running_totals(self.recent)
+
+    def window_sums(self, hours: int) -> tuple[Ints, Ints]:
         """Return sums and counts over the last ``hours`` as of each new row, ``(stations, n, channels)``."""
-        table = self.recent if values is None else values
-        n_new = self.today.shape[1]
-        table = table[:, table.shape[1] - n_new - hours :]
-        present = table != MISSING
-        sums = np.cumsum(np.where(present, table, 0), axis=1, dtype=np.int64)
-        counts = np.cumsum(present, axis=1, dtype=np.int64)
-        return sums[:, hours:] - sums[:, :n_new], counts[:, hours:] - counts[:, :n_new]
+        return window_sums(self._totals, hours, self.today.shape[1])
 
     def last_days(self, days: int, rows: Rows) -> tuple[Ints, Ints]:
         """Return sums and counts over the day so far and the ``days - 1`` before it, ``(stations, n, day channels)``."""
+        if not rows.day_of_row[-1]:
+            whole = slice(self.days.shape[1] - days, -1)
+            sums = self.today + self.days[:, whole].sum(axis=1, dtype=np.int64)[:, np.newaxis]
+            return sums, self.today_counts + self.day_counts[:, whole].sum(axis=1, dtype=np.int64)[:, np.newaxis]
         sums, counts = self.today.copy(), self.today_counts.copy()
         today = self.days.shape[1] - int(rows.day_of_row[-1]) - 1
         for midnight in range(int(rows.day_of_row[0]), int(rows.day_of_row[-1]) + 1):
@@ -97,12 +101,26 @@ class Memory:
         return sums, counts
 
 
+def running_totals(table: NDArray[Any]) -> tuple[Ints, Ints]:
+    """Return running sums and counts of fixed-point values along the hours, from which any window's follow exactly."""
+    present = table != MISSING
+    counts = np.cumsum(present, axis=1, dtype=np.int64)
+    return np.cumsum(np.where(present, table, 0), axis=1, dtype=np.int64), counts
+
+
+def window_sums(totals: tuple[Ints, Ints], hours: int, n_new: int) -> tuple[Ints, Ints]:
+    """Return sums and counts over the last ``hours`` as of each of the last ``n_new`` rows."""
+    sums, counts = totals
+    end, begin = sums.shape[1] - n_new, sums.shape[1] - n_new - hours
+    return sums[:, end:] - sums[:, begin : begin + n_new], counts[:, end:] - counts[:, begin : begin + n_new]
+
+
 class Detector(Protocol):
     """One kind of evidence.
 
     ``hours`` rows of ``channels`` numbers are remembered, and ``days`` daily sums of ``day_channels``. Where there is a baseline,
     ``day_nodes`` says for each day channel whose good days it is made of; None: each node has a baseline of all channels.
-    ``baseline`` says whether there is one.
+    ``baseline`` says whether there is one. Statistics look back ``recent_days``, the current one included.
     """
 
     name: str
@@ -111,6 +129,7 @@ class Detector(Protocol):
     channels: int
     dtype: type
     days: int
+    recent_days: int
     day_channels: int
     day_dtype: type
     day_nodes: Ints | None

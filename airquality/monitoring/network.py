@@ -100,13 +100,17 @@ ANALYSER_PREDICTS: Bools = np.array(
 ANALYSER_VIEWS = len(ANALYSER_PREDICTS)
 
 
-def excluding(columns: frozenset[str]) -> Bools:
-    """Return ``(node, view)``: which views may judge each node while ``columns`` are known to be wrong.
-
-    A node is never excluded from judging itself. Where no view avoids every wrong column, those that avoid one of them.
-    """
-    wrong = np.array([channel.column in columns for channel in CHANNELS])
-    used = PREDICTS & wrong
+def avoiding(wrong: frozenset[str]) -> Bools:
+    """Return ``(nodes, views)``: which views do without the columns ``wrong``, the node itself aside."""
+    used = PREDICTS & _channels_of(wrong)
     used[np.arange(N_NODES), :, np.arange(N_NODES)] = False
-    n_used = used.sum(axis=2)
-    return np.asarray(n_used == n_used.min(axis=1, keepdims=True))
+    return np.asarray(~used.any(axis=2))
+
+
+def predicts_without(wrong: frozenset[str]) -> Bools:
+    """Return what each view predicts from, ``(nodes, views, channels)``, while the columns ``wrong`` are known to be."""
+    return np.asarray(PREDICTS & ~_channels_of(wrong))
+
+
+def _channels_of(columns: frozenset[str]) -> Bools:
+    return np.array([channel.column in columns for channel in CHANNELS])

@@ -12,10 +12,9 @@ from airquality.monitoring.network import (
     ANALYSER_PREDICTS,
     CHANNELS,
     COMPANIONS,
-    N_CHANNELS,
     N_NODES,
     PREDICTS,
-    VIEWS,
+    Bools,
     Channel,
 )
 from airquality.records import RAW_COLUMNS
@@ -30,7 +29,8 @@ BASELINE_DAYS, BASELINE_LAG_DAYS = 28, 8
 #: Values a baseline needs: a third of its hours.
 BASELINE_VALUES = 224
 
-_HOURLY_PENALTY, _SCALED_PENALTY = 1e-4, 1e-3
+#: Ridge penalties, in units of a standardised column's moment.
+HOURLY_PENALTY, SCALED_PENALTY = 1e-4, 1e-3
 _C6H6, _S2 = RAW_COLUMNS.index("C6H6(GT)"), RAW_COLUMNS.index("PT08.S2(NMHC)")
 _T, _RH, _AH = (RAW_COLUMNS.index(name) for name in ("T", "RH", "AH"))
 
@@ -39,9 +39,10 @@ _T, _RH, _AH = (RAW_COLUMNS.index(name) for name in ("T", "RH", "AH"))
 class Relations:
     """Coefficients, float64. Nodes, views and channels are those of :mod:`airquality.monitoring.network`.
 
-    ``rhythm`` ``(24, channels)``: the usual channel by hour of the day. ``hourly`` ``(nodes, views, channels)``: a node's
-    departure from it from the other channels', hour by hour. ``scaled`` ``(windows, nodes, views, channels)``: the same for
-    means over each of ``LEVEL_WINDOWS`` minus their baselines. ``plain`` and ``plain_intercept``: a node from the other
+    ``rhythm`` ``(24, channels)``: the usual channel by hour of the day. ``hourly_moments`` ``(channels, channels)``: second
+    moments of the departures from it, hour by hour; ``scaled_moments`` ``(windows, channels, channels)``: the same of means over
+    each of ``LEVEL_WINDOWS`` minus their baselines. ``hourly`` ``(nodes, views, channels)``: a node's departure from the other
+    channels'. ``plain`` and ``plain_intercept``: a node from the other
     channels without a rhythm. ``difference_sd`` ``(nodes,)``: sd of the hourly residual's hourly change. ``analyser``
     ``(views, 10)``, ``analyser_rhythm`` ``(views, 168)``: log CO from channels and companions, and its rhythm by hour of the week.
     ``c6h6`` ``(6,)``: C6H6 as a polynomial of PT08.S2 / 1000, seen in ``c6h6_range`` ``(2,)``. ``ah`` ``(5,)``: AH/RH as a
@@ -49,8 +50,9 @@ class Relations:
     """
 
     rhythm: Floats
+    hourly_moments: Floats
+    scaled_moments: Floats
     hourly: Floats
-    scaled: Floats
     plain: Floats
     plain_intercept: Floats
     difference_sd: Floats
@@ -72,16 +74,18 @@ def fit(hours: Ints, values: Floats) -> Relations:
     known = ~np.isnan(channels).any(axis=1)
     by_wave = np.linalg.lstsq(waves[known], channels[known], rcond=None)[0]
     levels = channels - waves @ by_wave
-    hourly = _ridge(levels[known], _HOURLY_PENALTY)
+    hourly_moments = _moments(levels[known])
+    hourly = ridge(hourly_moments, HOURLY_PENALTY, PREDICTS)
     steps = np.diff(levels, axis=0)
     residuals = steps[:, :N_NODES] - steps @ hourly[:, 0].T
-    plain = _ridge(channels[known] - channels[known].mean(axis=0), _HOURLY_PENALTY)
+    plain = ridge(_moments(channels[known] - channels[known].mean(axis=0)), HOURLY_PENALTY, PREDICTS)
     analyser, analyser_rhythm = _fit_analyser(hours, values, channels)
     c6h6, c6h6_range = _fit_c6h6(values[:, _S2], values[:, _C6H6])
     return Relations(
         rhythm=_waves(np.arange(24), 24) @ by_wave,
+        hourly_moments=hourly_moments,
         hourly=hourly,
-        scaled=np.array([_ridge(shifts, _SCALED_PENALTY) for shifts in level_shifts(hours, levels)]),
+        scaled_moments=np.array([_moments(shifts) for shifts in level_shifts(hours, levels)]),
         plain=plain,
         plain_intercept=channels[known].mean(axis=0)[:N_NODES, np.newaxis] - plain @ channels[known].mean(axis=0),
         difference_sd=np.nanstd(residuals, axis=0),
@@ -104,17 +108,25 @@ def _waves(hours: Ints, period: int) -> Floats:
     return np.column_stack([np.ones(len(hours)), np.sin(angles), np.cos(angles)])
 
 
-def _ridge(table: Floats, penalty: float) -> Floats:
-    """Return every view's coefficients, ``(nodes, views, channels)``, from one matrix of second moments about 0."""
-    moments = table.T @ table / len(table)
+def _moments(table: Floats) -> Floats:
+    return np.asarray(table.T @ table / len(table))
+
+
+def ridge(moments: Floats, penalty: float, predicts: Bools) -> Floats:
+    """Return every view's coefficients, ``(nodes, views, channels)``, from second moments about 0.
+
+    Args:
+        moments: ``(channels, channels)``.
+        penalty: Of standardised columns.
+        predicts: ``(nodes, views, channels)``: which channels each view uses.
+    """
     sd = np.sqrt(np.diag(moments))
     scaled = moments / np.outer(sd, sd)
-    coefficients = np.zeros((N_NODES, VIEWS, N_CHANNELS))
-    for node in range(N_NODES):
-        for view in range(VIEWS):
-            used = np.flatnonzero(PREDICTS[node, view])
-            gram = scaled[np.ix_(used, used)] + penalty * np.eye(len(used))
-            coefficients[node, view, used] = np.linalg.solve(gram, scaled[used, node]) * sd[node] / sd[used]
+    coefficients = np.zeros(predicts.shape)
+    for node, view in np.ndindex(*predicts.shape[:2]):
+        used = np.flatnonzero(predicts[node, view])
+        gram = scaled[np.ix_(used, used)] + penalty * np.eye(len(used))
+        coefficients[node, view, used] = np.linalg.solve(gram, scaled[used, node]) * sd[node] / sd[used]
     return coefficients
 
 

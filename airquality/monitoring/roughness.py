@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from airquality.monitoring.detector import SUMMED_DAYS, Cell, Memory
 from airquality.monitoring.level import own_values
-from airquality.monitoring.network import N_NODES, NODES, VIEWS, Bools
+from airquality.monitoring.network import N_NODES, NODES, VIEWS, Bools, avoiding
 from airquality.monitoring.relations import Relations
 from airquality.monitoring.rows import Floats, Ints, Rows, to_fixed
 
@@ -20,7 +20,6 @@ _SPIKE_HOURS = 72
 #: Squared differences are kept in units of 1/4096 of their usual mean; beyond 512 times that, more is not needed.
 _SQUARE_SCALE, _LARGEST_SQUARE = 4096.0, 512.0
 _SPIKE_SCALE = 65536.0
-_VIEW_OF_CHANNEL = np.tile(np.arange(VIEWS)[:, np.newaxis], N_NODES).ravel()
 _NODE_OF_CHANNEL = np.tile(np.arange(N_NODES), VIEWS)
 
 
@@ -32,6 +31,7 @@ class Noise:
     channels = day_channels = VIEWS * N_NODES
     dtype: type = np.int32
     days = SUMMED_DAYS
+    recent_days = 1
     day_dtype: type = np.int32
     baseline = True
     day_nodes: Ints | None = _NODE_OF_CHANNEL
@@ -45,8 +45,7 @@ class Noise:
 
     def observe(self, rows: Rows, recent: NDArray[Any]) -> NDArray[Any]:
         """Return the squared differences, ``(stations, n, views and nodes)``."""
-        squares = np.minimum(rows.differences[:, :, 1:] ** 2, _LARGEST_SQUARE)
-        return to_fixed(squares.transpose(1, 2, 0, 3).reshape(*squares.shape[1:3], self.channels), _SQUARE_SCALE)
+        return to_fixed(np.minimum(rows.differences[:, 1:] ** 2, _LARGEST_SQUARE), _SQUARE_SCALE)
 
     def daily(self, rows: Rows, recent: NDArray[Any]) -> tuple[Ints, Bools]:
         """Return the same, to be summed."""
@@ -57,13 +56,13 @@ class Noise:
         out = np.empty((*memory.today.shape[:2], len(self.cells)))
         for index, hours in enumerate(_NOISE_WINDOWS):
             ratio = self._ratios(rows, memory, hours)
-            out[..., index * N_NODES : (index + 1) * N_NODES] = 0.5 * np.log(_least(ratio, memory.views))
+            out[..., index * N_NODES : (index + 1) * N_NODES] = 0.5 * np.log(_least(ratio, avoiding(memory.wrong)))
         return out
 
     def size(self, rows: Rows, memory: Memory, cell: int) -> Floats:
         """Return the sd of the noise that was added, in the column's unit."""
         index, node = divmod(cell, N_NODES)
-        ratio = _least(self._ratios(rows, memory, _NOISE_WINDOWS[index]), memory.views)[..., node]
+        ratio = _least(self._ratios(rows, memory, _NOISE_WINDOWS[index]), avoiding(memory.wrong))[..., node]
         excess = np.sqrt(np.maximum(ratio - 1.0, 0.0) / 2.0) * rows.relations.difference_sd[node]
         usual = np.exp(rows.relations.rhythm[:, node].mean()) if NODES[node].log else 1.0
         return np.asarray(excess * usual)
@@ -83,7 +82,7 @@ class Spike:
     hours = _SPIKE_HOURS
     channels = N_NODES
     dtype: type = np.int32
-    days = day_channels = 0
+    days = day_channels = recent_days = 0
     day_dtype: type = np.int64
     baseline = False
     day_nodes: Ints | None = None
@@ -97,10 +96,10 @@ class Spike:
 
     def observe(self, rows: Rows, recent: NDArray[Any]) -> NDArray[Any]:
         """Return the size of the spike an hour ago, 0 for none, ``(stations, n, nodes)``."""
-        before, after = rows.differences[:, :, :-1], rows.differences[:, :, 1:]
+        before, after = rows.differences[:, :-1], rows.differences[:, 1:]
         returned = np.where(before * after < 0, np.minimum(np.abs(before), np.abs(after)), 0.0)
         returned[np.isnan(before) | np.isnan(after)] = np.inf
-        least = returned.min(axis=0)
+        least = returned.reshape(*returned.shape[:2], VIEWS, N_NODES).min(axis=2)
         least[np.isinf(least)] = np.nan
         return to_fixed(np.minimum(least, 1000.0), _SPIKE_SCALE)
 
@@ -127,7 +126,6 @@ class Spike:
 
 def _least(by_view: Floats, views: Bools) -> Floats:
     """Return the smallest ``(stations, n, nodes)`` of ``(stations, n, views, nodes)`` over the views that know and may."""
-    allowed = views.transpose(0, 2, 1)[:, np.newaxis]
-    usable = ~np.isnan(by_view) & allowed
+    usable = ~np.isnan(by_view) & views.T
     least = np.where(usable, by_view, np.inf).min(axis=2)
     return np.where(np.isinf(least), np.nan, least)

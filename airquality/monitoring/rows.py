@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from airquality.monitoring.network import ANALYSER, CHANNELS, COMPANIONS, N_NODES, NODES, PREDICTS, Channel
+from airquality.monitoring.network import ANALYSER, CHANNELS, COMPANIONS, N_NODES, PREDICTS, VIEWS, Channel
 from airquality.monitoring.relations import Relations
 
 Floats = NDArray[np.float64]
@@ -100,16 +100,17 @@ class Rows:
 
     @functools.cached_property
     def differences(self) -> Floats:
-        """How each view's residual changed within the hour, in sd of the node: ``(views, stations, 1 + n, nodes)``.
+        """How each view's residual changed within the hour, in sd of the node: ``(stations, 1 + n, views and nodes)``.
 
         The first row is the one before the first new one. NaN where a channel of the view lacks either hour.
         """
         steps = np.diff(self.levels, axis=1)
-        return (steps[..., :N_NODES] - predicted(steps, self.relations.hourly)) / self.relations.difference_sd
+        own = np.concatenate([steps[..., :N_NODES]] * VIEWS, axis=-1)
+        return (own - predicted(steps, self.relations.hourly)) * np.tile(1.0 / self.relations.difference_sd, VIEWS)
 
 
 def predicted(channels: Floats, coefficients: Floats) -> Floats:
-    """Return every view's prediction of every node, ``(views, ..., nodes)``, NaN where a channel it uses is missing.
+    """Return every view's prediction of every node, ``(..., views and nodes)``, NaN where a channel it uses is missing.
 
     Adds channel after channel instead of multiplying matrices: a matrix product's rounding depends on how many rows it has.
 
@@ -119,20 +120,13 @@ def predicted(channels: Floats, coefficients: Floats) -> Floats:
     """
     missing = np.isnan(channels)
     filled = np.where(missing, 0.0, channels)
-    by_view = np.ascontiguousarray(coefficients.transpose(2, 1, 0))  # (channel, view, node)
-    spread = (by_view.shape[1], *(1,) * (channels.ndim - 1), len(NODES))
-    total = np.zeros((by_view.shape[1], *channels.shape[:-1], len(NODES)))
-    for index in range(channels.shape[-1]):
-        total += by_view[index].reshape(spread) * filled[..., index, np.newaxis]
+    by_channel = coefficients.transpose(2, 1, 0).reshape(channels.shape[-1], -1)
+    total = filled[..., :1] * by_channel[0]
+    for index in range(1, channels.shape[-1]):
+        total += filled[..., index, np.newaxis] * by_channel[index]
     if missing.any():
-        total[_lacks(missing)] = np.nan
+        total[(bits_of(missing)[..., np.newaxis] & bits_of(PREDICTS).T.ravel()) != 0] = np.nan
     return total
-
-
-def _lacks(missing: NDArray[np.bool_]) -> NDArray[np.bool_]:
-    """Return ``(views, ..., nodes)``: whether a view lacks a channel it uses."""
-    needed = bits_of(PREDICTS).T.reshape(PREDICTS.shape[1], *(1,) * (missing.ndim - 1), len(NODES))
-    return np.asarray(bits_of(missing)[np.newaxis, ..., np.newaxis] & needed != 0)
 
 
 def bits_of(flags: NDArray[np.bool_]) -> Ints:

@@ -53,7 +53,7 @@ class _Rule:
     """What all rules share: no daily sums, no baseline."""
 
     name: str
-    days = day_channels = 0
+    days = day_channels = recent_days = 0
     day_dtype: type = np.int64
     baseline = False
     day_nodes: Ints | None = None
@@ -229,6 +229,8 @@ class Coarse(_Rule):
 def _windows(table: NDArray[Any], hours: int, n_new: int) -> NDArray[Any]:
     """Return the last ``hours`` as of each new row, ``(stations, columns, n, hours)``."""
     by_column = np.ascontiguousarray(table[:, table.shape[1] - n_new - hours + 1 :].transpose(0, 2, 1))
+    if n_new == 1:
+        return by_column[:, :, np.newaxis]
     return sliding_window_view(by_column, hours, axis=-1)
 
 

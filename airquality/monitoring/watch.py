@@ -13,12 +13,11 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from airquality.ground.errors import ContractError
 from airquality.monitoring.alarms import CALM_HOURS, RISING, SILENCE, STATION, Alarm, Book, Event, Floats, Ints, Places
-from airquality.monitoring.bank import STEP_HOURS, Bank, Step, all_views
-from airquality.monitoring.network import GROUPS, NODE_COLUMNS, excluding
+from airquality.monitoring.bank import STEP_HOURS, Bank, Step
+from airquality.monitoring.network import GROUPS, NODE_COLUMNS
 from airquality.monitoring.registry import Suite
 from airquality.records import RAW_COLUMNS, isoformat
 
@@ -180,43 +179,41 @@ class Watch:
         return [opened, Event("closed", SILENCE, STATION, first, last + 1, float(gap), "h")]
 
     def _round(self, waiting: dict[str, list[tuple[int, Floats]]], events: dict[str, list[Event]]) -> None:
-        """Judge the next run of every station, stations with the same hours together."""
-        groups: dict[tuple[int, int], list[str]] = defaultdict(list)
+        """Judge the next run of every station, stations with the same hours and wrong columns together."""
+        groups: dict[tuple[int, int, frozenset[str]], list[str]] = defaultdict(list)
         for station_id, runs in waiting.items():
-            first, table = runs.pop(0)
-            runs.insert(0, (first, table))
-            groups[first, len(table)].append(station_id)
-        for (first, n_rows), station_ids in groups.items():
+            first, table = runs[0]
+            station = self._stations[station_id]
+            self._begin(station, first)
+            groups[first, len(table), station.book.wrong].append(station_id)
+        for (first, n_rows, wrong), station_ids in groups.items():
             tables = np.stack([waiting[station_id].pop(0)[1] for station_id in station_ids])
-            kept = self._judge(station_ids, first, tables, events)
+            kept = self._judge(station_ids, first, tables, wrong, events)
             for station_id, n_kept, table in zip(station_ids, kept, tables, strict=True):
                 if n_kept < n_rows:
                     waiting[station_id].insert(0, (first + n_kept, table[n_kept:]))
 
-    def _judge(self, station_ids: list[str], first: int, tables: Floats, events: dict[str, list[Event]]) -> list[int]:
-        """Judge rows up to the first after which other views must judge; return how many that were, per station."""
+    def _judge(
+        self,
+        station_ids: list[str],
+        first: int,
+        tables: Floats,
+        wrong: frozenset[str],
+        events: dict[str, list[Event]],
+    ) -> list[int]:
+        """Judge rows up to the first after which other columns are wrong; return how many that were, per station."""
         stations = [self._stations[station_id] for station_id in station_ids]
-        for station in stations:
-            self._begin(station, first)
-        wrong = [station.book.wrong for station in stations]
-        views = all_views(len(stations))
-        for index in [index for index, columns in enumerate(wrong) if columns]:
-            views[index] = excluding(wrong[index])
-        step = self._bank.look([station.slot for station in stations], first, tables, views)
-        excess = step.statistics / self._thresholds.alone
-        for index in [index for index, columns in enumerate(wrong) if columns]:
-            excess[index] = step.statistics[index] / self._thresholds.given(wrong[index])
-        np.nan_to_num(excess, copy=False, nan=0.0)
+        step = self._bank.look([station.slot for station in stations], first, tables, wrong)
+        excess = step.statistics / self._thresholds.given(wrong)
         rising = self._rising(stations, first, excess)
         loud = (excess >= 1.0).any(axis=(1, 2))
-        n_rows = tables.shape[1]
-        kept = [n_rows] * len(stations)
+        kept = [tables.shape[1]] * len(stations)
         closed: dict[int, set[str]] = {}
-        for index in [index for index, station in enumerate(stations) if loud[index] or station.book.open]:
-            kept[index], happened, closed[index] = self._read(stations[index], step, index, excess[index], rising[index])
-            events[station_ids[index]] += happened
-            if not events[station_ids[index]]:
-                del events[station_ids[index]]
+        for index, station in enumerate(stations):
+            if loud[index] or station.book.open:
+                kept[index], happened, closed[index] = self._read(station, step, index, excess[index], rising[index])
+                if happened:
+                    events[station_ids[index]] += happened
         self._keep(stations, step, kept, rising, closed)
         return kept
 
@@ -234,7 +231,7 @@ class Watch:
         """Return, per station, row and cell, the hour since which the cell has been above half of its threshold, else 0."""
         n_rows = excess.shape[1]
         hours = first + np.arange(n_rows, dtype=np.int64)
-        below = excess < RISING
+        below = ~(excess >= RISING)
         before = np.stack([station.rising for station in stations])
         if below.all():
             return np.zeros((len(stations), n_rows, excess.shape[2]), dtype=np.int64)
@@ -253,7 +250,8 @@ class Watch:
         for row in busy.tolist():
             size = functools.partial(self._size, step, index, sizes, row)
             hour = step.rows.first_hour + row
-            events += station.book.update(hour, excess[row], rising[row], size)
+            known = ~np.isnan(step.rows.new[index, row])
+            events += station.book.update(hour, excess[row], known, rising[row], size)
             if station.book.wrong != wrong or set(station.book.open) != before:
                 closed = {event.column for event in events if event.kind == "closed"}
                 return row + 1, events, closed
@@ -292,13 +290,18 @@ def _nodes_of(columns: Iterable[str]) -> list[int]:
     return [NODE_COLUMNS.index(column) for column in columns if column in NODE_COLUMNS]
 
 
-def statistics_of(suite: Suite, hours: NDArray[np.int64], values: Floats, wrong: frozenset[str] = frozenset()) -> Floats:
-    """Return all statistics of consecutive rows of one station that starts cold, ``(n, cells)``, while ``wrong`` are known."""
-    bank = Bank(suite)
-    views = excluding(wrong)[np.newaxis]
-    parts = []
+def statistics_of(suite: Suite, hours: Ints, values: Floats, wrong: frozenset[str] = frozenset()) -> Floats:
+    """Return all statistics of consecutive rows of one station that starts cold, ``(n, cells)``.
+
+    Args:
+        suite: The detectors.
+        hours: ``(n,)``.
+        values: ``(n, 13)``.
+        wrong: Columns that are known to be wrong.
+    """
+    bank, parts = Bank(suite), []
     for start in range(0, len(hours), STEP_HOURS):
-        step = bank.look([0], int(hours[start]), values[np.newaxis, start : start + STEP_HOURS], views)
+        step = bank.look([0], int(hours[start]), values[np.newaxis, start : start + STEP_HOURS], wrong)
         bank.keep(step, [0], step.rows.n_new)
         parts.append(step.statistics[0])
     return np.concatenate(parts)
