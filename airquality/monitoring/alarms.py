@@ -151,33 +151,32 @@ class Book:
             sizes: Returns the size of the fault in this row by a cell.
         """
         events = self._follow(hour, excess, known, sizes)
-        found = self._exact(excess)
-        if not found:
-            found = self._statistical(excess)
+        closed = {event.column for event in events if event.kind == "closed"}
+        found = self._exact(excess, closed) or self._statistical(excess, closed)
         for cell in found:
             events += self._name(hour, cell, int(min(rising[cell], hour)), sizes)
         for alarm in self.open.values():
             self._keep_peaks(alarm, excess)
         return events
 
-    def _exact(self, excess: Floats) -> list[int]:
+    def _exact(self, excess: Floats, closed: set[str]) -> list[int]:
         """Return the exact cells that say something new, one per column."""
         named: dict[str, int] = {}
         for cell in np.flatnonzero(self._places.exact & (excess >= 1.0)).tolist():
             column = self._places.cells[cell].column
-            if column not in self.open and not self._explained(column):
+            if column not in self.open and column not in closed and not self._explained(column, closed):
                 named.setdefault(column, cell)
         columns = {part for column in named if column not in GROUPS for part in (column,)}
         return [cell for column, cell in named.items() if not columns & set(GROUPS.get(column, ()))]
 
-    def _explained(self, column: str) -> bool:
-        """Whether a group's break is explained by an open alarm on one of its columns."""
-        return any(part in self.open for part in GROUPS.get(column, ()))
+    def _explained(self, column: str, closed: set[str]) -> bool:
+        """Whether a group's break is explained by an alarm on one of its columns, open or just closed."""
+        return any(part in self.open or part in closed for part in GROUPS.get(column, ()))
 
-    def _statistical(self, excess: Floats) -> list[int]:
+    def _statistical(self, excess: Floats, closed: set[str]) -> list[int]:
         """Return the cell with the largest excess of the node that exceeds most, if any that is not named yet does."""
         by_node = self._places.node_excess(excess)
-        for column in self.open:
+        for column in (*self.open, *closed):
             if column in NODE_COLUMNS:
                 by_node[NODE_COLUMNS.index(column)] = 0.0
         node = int(np.argmax(by_node))
@@ -236,12 +235,9 @@ class Book:
         Cells of a day or less answer for longer ones, which remember the fault for days after its end.
         """
         places = self._places
-        quick = [cell for cell in alarm.peaks if not places.exact[cell] and places.hours[cell] <= _QUICK_HOURS]
-        limits = {cell: 1.0 for cell in alarm.peaks if places.exact[cell]} | dict.fromkeys(quick, _CALM_QUICK)
-        if not quick and len(alarm.peaks) > len(limits):
-            slow = [cell for cell in alarm.peaks if cell not in limits]
-            limits |= dict.fromkeys(slow, _CALM_SLOW)
-        return limits
+        quick = [cell for cell in alarm.peaks if places.hours[cell] <= _QUICK_HOURS]
+        share = _CALM_QUICK if quick else _CALM_SLOW
+        return {cell: 1.0 if places.exact[cell] else share for cell in quick or alarm.peaks}
 
     def _resize(self, alarm: Alarm, hour: int, excess: Floats, sizes: Any) -> list[Event]:
         same = [cell for cell in self._cells(alarm) if self._places.cells[cell].detector == alarm.detector]

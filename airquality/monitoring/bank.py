@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from airquality.monitoring.detector import Detector, Memory
-from airquality.monitoring.network import N_NODES, Bools
+from airquality.monitoring.network import N_NODES, NODE_COLUMNS, Bools
 from airquality.monitoring.registry import Suite
 from airquality.monitoring.relations import BASELINE_DAYS, BASELINE_LAG_DAYS, BASELINE_VALUES
 from airquality.monitoring.rows import CARRIED_ROWS, MISSING, Floats, Ints, Rows
@@ -203,6 +203,19 @@ class Bank:
         n_days = min(max(today - since_hour // 24, 0) + 1, BASELINE_LAG_DAYS)
         self._bad[slot, self._bad.shape[1] - n_days :, node] = True
 
+    def healing(self, slot: int, first_hour: int) -> frozenset[int]:
+        """Return the nodes that were wrong on a day that the baselines of the day of ``first_hour`` reach back to.
+
+        They are judged again, by their good days, but those days make them no witness against others.
+        """
+        midnights = first_hour // 24 - self.hour(slot) // 24
+        bad = self._bad[slot, max(midnights, 0) : self._bad.shape[1] - BASELINE_LAG_DAYS + midnights]
+        return frozenset(np.flatnonzero(bad.any(axis=0)).tolist())
+
+    def has_bad_days(self, slot: int) -> bool:
+        """Whether any remembered day is left out of a baseline."""
+        return bool(self._bad[slot].any())
+
     def learn_anew(self, slot: int, node: int) -> None:
         """Leave all days so far out of the node's baseline and forget its recent hours: its level is a new one."""
         self._bad[slot, :, node] = True
@@ -212,13 +225,14 @@ class Bank:
             elif detector.baseline and detector.day_nodes is not None:
                 store.carried[slot, detector.day_nodes == node] = np.nan
                 store.baseline[slot, detector.day_nodes == node] = np.nan
-        self.forget_recent(slot, node, 0)
+        self.forget_recent(slot, NODE_COLUMNS[node], 0)
 
-    def forget_recent(self, slot: int, node: int, hours: int) -> None:
-        """Forget all but the last ``hours`` of a node: they were wrong, and the sensor is right again."""
+    def forget_recent(self, slot: int, column: str, hours: int) -> None:
+        """Forget all but the last ``hours`` of a column: they were wrong, and the sensor is right again."""
         for store, detector in zip(self._stores, self.suite.detectors, strict=True):
-            for column in detector.columns_of(node):
-                store.recent[slot, : max(detector.hours - hours, 0), column] = MISSING
+            nothing = MISSING if store.recent.dtype.kind == "i" else np.nan
+            for index in detector.columns_of(column):
+                store.recent[slot, : max(detector.hours - hours, 0), index] = nothing
 
     # ---- state ----
 

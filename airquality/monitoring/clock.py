@@ -42,9 +42,10 @@ class Clock:
             Cell("clock", node.column, 24 * days, floor=0.1, weight=0.1) for days in _WINDOW_DAYS for node in NODES
         )
 
-    def columns_of(self, node: int) -> Sequence[int]:
+    def columns_of(self, column: str) -> Sequence[int]:
         """Return the node and its prediction."""
-        return (node, N_NODES + node) if node < N_NODES else ()
+        node = [index for index, node in enumerate(NODES) if node.column == column]
+        return [*node, *(N_NODES + index for index in node)]
 
     def observe(self, rows: Rows, recent: NDArray[Any]) -> NDArray[Any]:
         """Return each node and its prediction, both missing in an hour without all device channels."""

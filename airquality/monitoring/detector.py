@@ -79,12 +79,26 @@ class Memory:
         return Memory(*tables, self.wrong)
 
     @functools.cached_property
+    def _filled(self) -> tuple[NDArray[Any], Bools]:
+        present = np.asarray(self.recent != MISSING)
+        return np.where(present, self.recent, 0), present
+
+    @functools.cached_property
     def _totals(self) -> tuple[Ints, Ints]:
-        return running_totals(self.recent)
+        """Running sums and counts along the hours, from which any window's follow exactly."""
+        values, present = self._filled
+        return np.cumsum(values, axis=1, dtype=np.int64), np.cumsum(present, axis=1, dtype=np.int64)
 
     def window_sums(self, hours: int) -> tuple[Ints, Ints]:
         """Return sums and counts over the last ``hours`` as of each new row, ``(stations, n, channels)``."""
-        return window_sums(self._totals, hours, self.today.shape[1])
+        n_new = self.today.shape[1]
+        if n_new == 1:  # whole numbers: adding them up directly gives the same, and sooner
+            values, present = self._filled
+            sums = values[:, -hours:].sum(axis=1, keepdims=True, dtype=np.int64)
+            return sums, present[:, -hours:].sum(axis=1, keepdims=True, dtype=np.int64)
+        (sums, counts), begin = self._totals, self.recent.shape[1] - n_new - hours
+        end = begin + hours
+        return sums[:, end:] - sums[:, begin : begin + n_new], counts[:, end:] - counts[:, begin : begin + n_new]
 
     def last_days(self, days: int, rows: Rows) -> tuple[Ints, Ints]:
         """Return sums and counts over the day so far and the ``days - 1`` before it, ``(stations, n, day channels)``."""
@@ -99,20 +113,6 @@ class Memory:
             sums[:, at] += self.days[:, whole].sum(axis=1)[:, np.newaxis]
             counts[:, at] += self.day_counts[:, whole].sum(axis=1)[:, np.newaxis]
         return sums, counts
-
-
-def running_totals(table: NDArray[Any]) -> tuple[Ints, Ints]:
-    """Return running sums and counts of fixed-point values along the hours, from which any window's follow exactly."""
-    present = table != MISSING
-    counts = np.cumsum(present, axis=1, dtype=np.int64)
-    return np.cumsum(np.where(present, table, 0), axis=1, dtype=np.int64), counts
-
-
-def window_sums(totals: tuple[Ints, Ints], hours: int, n_new: int) -> tuple[Ints, Ints]:
-    """Return sums and counts over the last ``hours`` as of each of the last ``n_new`` rows."""
-    sums, counts = totals
-    end, begin = sums.shape[1] - n_new, sums.shape[1] - n_new - hours
-    return sums[:, end:] - sums[:, begin : begin + n_new], counts[:, end:] - counts[:, begin : begin + n_new]
 
 
 class Detector(Protocol):
@@ -135,8 +135,8 @@ class Detector(Protocol):
     day_nodes: Ints | None
     baseline: bool
 
-    def columns_of(self, node: int) -> Sequence[int]:
-        """Return which of the remembered channels tell of a node's level."""
+    def columns_of(self, column: str) -> Sequence[int]:
+        """Return which of the remembered channels are forgotten once a column is right again."""
 
     def observe(self, rows: Rows, recent: NDArray[Any]) -> NDArray[Any]:
         """Return what is to be remembered of each new row, ``(stations, n, channels)``; ``recent`` holds the hours before."""

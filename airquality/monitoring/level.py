@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from airquality.monitoring.detector import SUMMED_DAYS, Cell, Memory
-from airquality.monitoring.network import N_CHANNELS, N_NODES, NODES, VIEWS, Bools, predicts_without
+from airquality.monitoring.network import CHANNELS, N_CHANNELS, N_NODES, NODES, VIEWS, Bools, predicts_without
 from airquality.monitoring.relations import HOURLY_PENALTY, LEVEL_WINDOWS, SCALED_PENALTY, Relations, ridge
 from airquality.monitoring.rows import CARRIED_ROWS, CHANNEL_SCALE, MISSING, Floats, Ints, Rows, bits_of, to_fixed
 
@@ -68,9 +68,9 @@ class Level:
         self._relations = relations
         self._views: dict[frozenset[str], _Views] = {}
 
-    def columns_of(self, node: int) -> Sequence[int]:
-        """Return the node's own channel."""
-        return (node,) if node < N_NODES else ()
+    def columns_of(self, column: str) -> Sequence[int]:
+        """Return the column's channel."""
+        return [index for index, channel in enumerate(CHANNELS) if channel.column == column]
 
     def observe(self, rows: Rows, recent: NDArray[Any]) -> NDArray[Any]:
         """Return the channels without their rhythm, in fixed point."""

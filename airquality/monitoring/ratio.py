@@ -40,8 +40,8 @@ class Ratio:
             Cell("ratio", ANALYSER.column, 24 * days, sign, weight=3.0) for sign in (1, -1) for days in _WINDOW_DAYS
         )
 
-    def columns_of(self, node: int) -> Sequence[int]:
-        """Return nothing: whole days are left out instead."""
+    def columns_of(self, column: str) -> Sequence[int]:
+        """Return nothing: whole days are left out of the baseline instead."""
         return ()
 
     def observe(self, rows: Rows, recent: NDArray[Any]) -> NDArray[Any]:

@@ -39,9 +39,9 @@ class Noise:
     def __init__(self, relations: Relations) -> None:
         self.cells = tuple(Cell("noise", node.column, hours) for hours in _NOISE_WINDOWS for node in NODES)
 
-    def columns_of(self, node: int) -> Sequence[int]:
+    def columns_of(self, column: str) -> Sequence[int]:
         """Return the node's views."""
-        return range(node, self.channels, N_NODES) if node < N_NODES else ()
+        return [at for at, node in enumerate(_NODE_OF_CHANNEL) if NODES[node].column == column]
 
     def observe(self, rows: Rows, recent: NDArray[Any]) -> NDArray[Any]:
         """Return the squared differences, ``(stations, n, views and nodes)``."""
@@ -90,9 +90,9 @@ class Spike:
     def __init__(self, relations: Relations) -> None:
         self.cells = tuple(Cell("spike", node.column, _SPIKE_HOURS, weight=0.1) for node in NODES)
 
-    def columns_of(self, node: int) -> Sequence[int]:
+    def columns_of(self, column: str) -> Sequence[int]:
         """Return the node's spikes."""
-        return (node,) if node < N_NODES else ()
+        return [index for index, node in enumerate(NODES) if node.column == column]
 
     def observe(self, rows: Rows, recent: NDArray[Any]) -> NDArray[Any]:
         """Return the size of the spike an hour ago, 0 for none, ``(stations, n, nodes)``."""

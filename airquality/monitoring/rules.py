@@ -11,7 +11,7 @@ from numpy.lib.stride_tricks import sliding_window_view
 from numpy.typing import NDArray
 
 from airquality.monitoring.detector import Cell, Memory
-from airquality.monitoring.network import IDENTITIES, IDENTITY_GROUPS, RULE_COLUMNS, Bools
+from airquality.monitoring.network import GROUPS, IDENTITIES, IDENTITY_GROUPS, RULE_COLUMNS, Bools
 from airquality.monitoring.relations import Relations, ah_of, c6h6_of
 from airquality.monitoring.rows import MISSING, Floats, Ints, Rows
 from airquality.records import DEVICE_COLUMNS, RAW_COLUMNS
@@ -53,6 +53,8 @@ class _Rule:
     """What all rules share: no daily sums, no baseline."""
 
     name: str
+    channels: int
+    cells: tuple[Cell, ...]
     days = day_channels = recent_days = 0
     day_dtype: type = np.int64
     baseline = False
@@ -62,9 +64,9 @@ class _Rule:
     def __init__(self, relations: Relations, limits: Limits) -> None:
         self._limits = limits
 
-    def columns_of(self, node: int) -> Sequence[int]:
-        """Return nothing: rules keep what they saw."""
-        return ()
+    def columns_of(self, column: str) -> Sequence[int]:
+        """Return the column's own, where the rule remembers one number a column."""
+        return [index for index, cell in enumerate(self.cells[: self.channels]) if column in GROUPS.get(cell.column, (cell.column,))]
 
     def daily(self, rows: Rows, recent: NDArray[Any]) -> tuple[Ints, Bools]:
         """Return nothing."""

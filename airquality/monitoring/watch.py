@@ -185,13 +185,28 @@ class Watch:
             first, table = runs[0]
             station = self._stations[station_id]
             self._begin(station, first)
-            groups[first, len(table), station.book.wrong].append(station_id)
+            if self._bank.has_bad_days(station.slot):
+                table = self._until_midnight(runs)
+            groups[first, len(table), self._wrong(station, first)].append(station_id)
         for (first, n_rows, wrong), station_ids in groups.items():
             tables = np.stack([waiting[station_id].pop(0)[1] for station_id in station_ids])
             kept = self._judge(station_ids, first, tables, wrong, events)
             for station_id, n_kept, table in zip(station_ids, kept, tables, strict=True):
                 if n_kept < n_rows:
                     waiting[station_id].insert(0, (first + n_kept, table[n_kept:]))
+
+    def _until_midnight(self, runs: list[tuple[int, Floats]]) -> Floats:
+        """Cut the next run at midnight, when a repaired sensor may become a witness again; return what comes before."""
+        first, table = runs[0]
+        n_rows = 24 - first % 24
+        if len(table) > n_rows:
+            runs[0:1] = [(first, table[:n_rows]), (first + n_rows, table[n_rows:])]
+        return runs[0][1]
+
+    def _wrong(self, station: _Station, first: int) -> frozenset[str]:
+        """Return the columns that are no witnesses: those that alarms name, and those repaired a short while ago."""
+        healing = self._bank.healing(station.slot, first)
+        return station.book.wrong | {NODE_COLUMNS[node] for node in healing}
 
     def _judge(
         self,
@@ -279,8 +294,8 @@ class Watch:
                 stations[index].rising = rising[index, n_rows - 1].copy()
         for index, station in enumerate(stations):
             for column in closed.get(index, ()):
-                for node in _nodes_of(GROUPS.get(column, (column,))):
-                    self._bank.forget_recent(station.slot, node, CALM_HOURS)
+                for part in GROUPS.get(column, (column,)):
+                    self._bank.forget_recent(station.slot, part, CALM_HOURS)
             for alarm in station.book.open.values():
                 for node in _nodes_of(alarm.columns):
                     self._bank.leave_out(station.slot, node, alarm.since)
