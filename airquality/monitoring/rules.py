@@ -201,6 +201,11 @@ class Coarse(_Rule):
     dtype: type = np.float32
     cells = tuple(Cell("coarse", column, _COARSE_HOURS, exact=True) for column in DEVICE_COLUMNS)
 
+    def columns_of(self, column: str) -> Sequence[int]:
+        """Return the column's value and its age."""
+        own = [index for index, cell in enumerate(self.cells) if cell.column == column]
+        return [*own, *(_N_DEVICE + index for index in own)]
+
     def observe(self, rows: Rows, recent: NDArray[Any]) -> NDArray[Any]:
         """Return the values, and for each how many hours ago it was last seen (48: not since)."""
         values = rows.new[..., _DEVICE].astype(np.float32)
