@@ -1,8 +1,8 @@
 """Score the validation rows with the fit that never saw them, and calibrate the monitoring on history.
 
 Writes ``reference.csv`` (every validation hour with its prediction) and ``reference_calibration.json`` (column scales,
-thresholds with their false-alarm budgets, the baseline error), and ``detectors.json`` with ``detectors.npz``, the hour-by-hour
-detectors (off, and saying so, where the history is too short for them). Needs no running service.
+thresholds with their false-alarm budgets, the baseline error), and ``detectors.json`` with ``detectors.npz``, the
+hour-by-hour detectors (off, and saying so, where the history is too short for them). Needs no running service.
 """
 
 from __future__ import annotations

@@ -199,6 +199,6 @@ def page(checked: Checked, fitted: Calibration) -> str:
         + "".join(f"<tr>{''.join(f'<td>{escape(cell)}</td>' for cell in row)}</tr>" for row in rows)
         + f"</table><ul>{''.join(f'<li>{escape(note)}</li>' for note in notes)}</ul>"
         f"<p>False pages a month of these detectors on months they had not seen: "
-        f"{sum(purchase.held_out) / fitted.tail.months:.2f} held out, {sum(purchase.nested) / fitted.tail.months:.2f} nested "
-        f"(budget {purchase.budget:g}).</p></html>"
+        f"{sum(purchase.held_out) / fitted.tail.months:.2f} held out, "
+        f"{sum(purchase.nested) / fitted.tail.months:.2f} nested (budget {purchase.budget:g}).</p></html>"
     )

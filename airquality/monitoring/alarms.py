@@ -1,4 +1,4 @@
-"""The life of an alarm: opened by a statistic above its threshold, kept while it lasts, closed when the sensor is right again."""
+"""The life of an alarm: opened by a statistic above its threshold, closed when the sensor is right again."""
 
 from __future__ import annotations
 

@@ -125,11 +125,11 @@ class Bank:
         recent = np.concatenate([recent, detector.observe(rows, recent)], axis=1)
         if not detector.days:
             nothing = np.zeros((len(at), rows.n_new, 0), dtype=np.int64)
-            return Memory(recent, nothing, nothing, nothing, nothing, nothing[:, :0], wrong)
+            return Memory(recent, nothing, nothing, nothing, nothing, np.empty((len(at), 0)), wrong)
         sums, present = detector.daily(rows, recent)
         if not rows.day_of_row[-1]:  # the day goes on: its baseline is known, and whole days are as they were
             kept = slice(detector.days - detector.recent_days, None)
-            days, counts = store.days[at, kept], store.counts[at, kept]
+            days, counts = store.days[at, kept].astype(np.int64), store.counts[at, kept].astype(np.int64)
             today = days[:, -1:] + np.cumsum(sums, axis=1)
             today_counts = counts[:, -1:] + np.cumsum(present, axis=1, dtype=np.int64)
             return Memory(recent, days, counts, today, today_counts, store.baseline[at, np.newaxis], wrong)
@@ -198,7 +198,7 @@ class Bank:
         self._hour[at] = step.rows.first_hour + n_rows - 1
 
     def leave_out(self, slot: int, node: int, since_hour: int) -> None:
-        """Leave the days from ``since_hour`` to today out of the node's baseline; those before the last eight are part of it."""
+        """Leave the days from ``since_hour`` to today out of the node's baseline; only the last eight are not yet in it."""
         today = self.hour(slot) // 24
         n_days = min(max(today - since_hour // 24, 0) + 1, BASELINE_LAG_DAYS)
         self._bad[slot, self._bad.shape[1] - n_days :, node] = True

@@ -53,7 +53,8 @@ class Calibration:
     """Fitted detectors, the tails their thresholds come from, what budgets buy, and the end of the history as a seed.
 
     ``tail`` is that of all statistical cells, ``tails_beside`` while each node in turn is known to be wrong. ``usual`` holds
-    each statistical cell's median. ``first_hour`` and ``last_hour`` bound the history, inclusive; ``ranges`` ``(2, 13)`` its values.
+    each statistical cell's median. ``first_hour`` and ``last_hour`` bound the history, inclusive;
+    ``ranges`` ``(2, 13)`` its values.
     """
 
     suite: Suite
@@ -181,7 +182,7 @@ def write(calibration: Calibration, folder: Path) -> None:
     """Write ``detectors.npz`` and, last, ``detectors.json``."""
     numbers = _numbers(calibration)
     content = io.BytesIO()
-    np.savez_compressed(content, **numbers)
+    np.savez_compressed(content, allow_pickle=False, **numbers)
     document = {
         "version": _VERSION,
         "calibrated": True,
@@ -295,7 +296,7 @@ def _golden(suite: Suite, seed: Mapping[str, Any]) -> Floats:
     growth = 1.0 + 0.003 * np.arange(_GOLDEN_HOURS)
     usual = np.nan_to_num(np.asarray(seed["rows"]), nan=100.0)
     rows = np.tile(usual, (_GOLDEN_HOURS // len(usual), 1)) * growth[:, np.newaxis]
-    return bank.look([0], bank.hour(0) + 1, rows[np.newaxis]).statistics[0]
+    return np.asarray(bank.look([0], bank.hour(0) + 1, rows[np.newaxis]).statistics[0])
 
 
 def _thresholds(calibration: Calibration) -> dict[str, dict[str, float]]:

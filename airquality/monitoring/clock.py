@@ -98,4 +98,3 @@ class Clock:
         square = sums[..., n_sums:].reshape(n.shape) / np.maximum(n, 1)
         variance = np.maximum(square - mean * mean / _ERROR_SCALE, 1.0)
         return np.where(n >= 12 * days, variance, np.nan)
-

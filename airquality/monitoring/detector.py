@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from typing import Any, Protocol
 
 import numpy as np
@@ -58,9 +58,9 @@ class Cell:
 class Memory:
     """What the bank remembers for one detector and several stations, with the new rows at the end.
 
-    ``recent`` is ``(stations, hours + n, channels)``. ``today`` and ``today_counts``, ``(stations, n, day channels)``, are the
-    sums since midnight as of each new row; ``days`` and ``day_counts``, ``(stations, days + midnights, day channels)``, those of
-    each day, the day of the last judged row at ``days - 1``. ``baseline`` is ``(stations, midnights + 1, ...)``, by
+    ``recent`` is ``(stations, hours + n, channels)``. ``today`` and ``today_counts``, ``(stations, n, day channels)``, are
+    the sums since midnight as of each new row. ``days`` and ``day_counts``, ``(stations, days, day channels)``, are those of
+    each day, the last of them that of the last new row. ``baseline`` is ``(stations, midnights + 1, ...)``, by
     ``Rows.day_of_row``; empty for a detector without one. ``wrong`` columns are known to be and judge nothing.
     """
 
@@ -75,8 +75,8 @@ class Memory:
     def of(self, station: int) -> Memory:
         """Return one station's part."""
         part = slice(station, station + 1)
-        tables = (getattr(self, field.name)[part] for field in fields(self) if field.name != "wrong")
-        return Memory(*tables, self.wrong)
+        tables = {field.name: getattr(self, field.name)[part] for field in fields(self) if field.name != "wrong"}
+        return replace(self, **tables)
 
     @functools.cached_property
     def _filled(self) -> tuple[NDArray[Any], Bools]:
@@ -118,9 +118,9 @@ class Memory:
 class Detector(Protocol):
     """One kind of evidence.
 
-    ``hours`` rows of ``channels`` numbers are remembered, and ``days`` daily sums of ``day_channels``. Where there is a baseline,
-    ``day_nodes`` says for each day channel whose good days it is made of; None: each node has a baseline of all channels.
-    ``baseline`` says whether there is one. Statistics look back ``recent_days``, the current one included.
+    ``hours`` rows of ``channels`` numbers are remembered, and ``days`` daily sums of ``day_channels``. ``baseline`` says whether
+    there is one; ``day_nodes`` for each day channel whose good days it is made of, None where each node has a baseline of all
+    channels. Statistics look back ``recent_days``, the current one included.
     """
 
     name: str
@@ -139,7 +139,7 @@ class Detector(Protocol):
         """Return which of the remembered channels are forgotten once a column is right again."""
 
     def observe(self, rows: Rows, recent: NDArray[Any]) -> NDArray[Any]:
-        """Return what is to be remembered of each new row, ``(stations, n, channels)``; ``recent`` holds the hours before."""
+        """Return what is to be remembered of each new row, ``(stations, n, channels)``; ``recent`` holds those before."""
 
     def daily(self, rows: Rows, recent: NDArray[Any]) -> tuple[Ints, Bools]:
         """Return what is to be summed by day, and whether there is a value: both ``(stations, n, day channels)``."""

@@ -1,4 +1,4 @@
-"""Forward out-of-sample statistics: what the detectors would have said of the history, had they been fitted as they will be."""
+"""Forward out-of-sample statistics: the history as detectors that were fitted before it would have seen it."""
 
 from __future__ import annotations
 

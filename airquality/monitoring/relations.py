@@ -40,11 +40,11 @@ class Relations:
     """Coefficients, float64. Nodes, views and channels are those of :mod:`airquality.monitoring.network`.
 
     ``rhythm`` ``(24, channels)``: the usual channel by hour of the day. ``hourly_moments`` ``(channels, channels)``: second
-    moments of the departures from it, hour by hour; ``scaled_moments`` ``(windows, channels, channels)``: the same of means over
-    each of ``LEVEL_WINDOWS`` minus their baselines. ``hourly`` ``(nodes, views, channels)``: a node's departure from the other
-    channels'. ``plain`` and ``plain_intercept``: a node from the other
-    channels without a rhythm. ``difference_sd`` ``(nodes,)``: sd of the hourly residual's hourly change. ``analyser``
-    ``(views, 10)``, ``analyser_rhythm`` ``(views, 168)``: log CO from channels and companions, and its rhythm by hour of the week.
+    moments of the departures from it, hour by hour; ``scaled_moments`` ``(windows, channels, channels)``: the same of means
+    over each of ``LEVEL_WINDOWS`` minus their baselines. ``hourly`` ``(nodes, views, channels)``: a node's departure from
+    the other channels'. ``plain`` and ``plain_intercept``: a node from the other channels without a rhythm.
+    ``difference_sd`` ``(nodes,)``: sd of the hourly residual's hourly change. ``analyser`` ``(views, 10)`` and
+    ``analyser_rhythm`` ``(views, 168)``: log CO from channels and companions, and its rhythm by hour of the week.
     ``c6h6`` ``(6,)``: C6H6 as a polynomial of PT08.S2 / 1000, seen in ``c6h6_range`` ``(2,)``. ``ah`` ``(5,)``: AH/RH as a
     polynomial of T/20.
     """

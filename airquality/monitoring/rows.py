@@ -65,7 +65,7 @@ class Rows:
     @property
     def n_new(self) -> int:
         """Hours to be judged."""
-        return self.values.shape[1] - CARRIED_ROWS
+        return int(self.values.shape[1]) - CARRIED_ROWS
 
     @property
     def new(self) -> Floats:
@@ -126,7 +126,7 @@ def predicted(channels: Floats, coefficients: Floats) -> Floats:
         total += filled[..., index, np.newaxis] * by_channel[index]
     if missing.any():
         total[(bits_of(missing)[..., np.newaxis] & bits_of(PREDICTS).T.ravel()) != 0] = np.nan
-    return total
+    return np.asarray(total)
 
 
 def bits_of(flags: NDArray[np.bool_]) -> Ints:

@@ -31,8 +31,10 @@ _LONGEST_RUN = 8
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Limits:
-    """What history never did. ``stuck`` ``(10,)`` hours of one value; ``clipped`` ``(2 windows, top and bottom, 9)`` times the
-    window's extreme occurs; ``distinct`` ``(9,)`` least share of different values in 48 h. A statistic of 1 is at the limit.
+    """What history never did; a statistic of 1 is at the limit.
+
+    ``stuck`` ``(10,)``: hours of one value. ``clipped`` ``(2 windows, top and bottom, 9)``: times the window's extreme
+    occurs. ``distinct`` ``(9,)``: the least share of different values in 48 h.
     """
 
     stuck: Floats
@@ -66,7 +68,8 @@ class _Rule:
 
     def columns_of(self, column: str) -> Sequence[int]:
         """Return the column's own, where the rule remembers one number a column."""
-        return [index for index, cell in enumerate(self.cells[: self.channels]) if column in GROUPS.get(cell.column, (cell.column,))]
+        named = (GROUPS.get(cell.column, (cell.column,)) for cell in self.cells[: self.channels])
+        return [index for index, columns in enumerate(named) if column in columns]
 
     def daily(self, rows: Rows, recent: NDArray[Any]) -> tuple[Ints, Bools]:
         """Return nothing."""
@@ -89,7 +92,7 @@ class Identity(_Rule):
 
     def statistics(self, rows: Rows, memory: Memory) -> Floats:
         """Return breaks in 48 h, over two."""
-        return memory.window_sums(_BREAK_HOURS)[0] / _BREAKS
+        return np.asarray(memory.window_sums(_BREAK_HOURS)[0] / _BREAKS)
 
     def size(self, rows: Rows, memory: Memory, cell: int) -> Floats:
         """Return the computed column minus what it should be, in its unit; 0 in an hour without a break."""
@@ -107,7 +110,7 @@ class Stuck(_Rule):
 
     def observe(self, rows: Rows, recent: NDArray[Any]) -> NDArray[Any]:
         """Return the values themselves."""
-        return rows.new[..., _WATCHED]
+        return np.asarray(rows.new[..., _WATCHED])
 
     def statistics(self, rows: Rows, memory: Memory) -> Floats:
         """Return the length of the run that ends with each row, over its limit."""
@@ -118,7 +121,7 @@ class Stuck(_Rule):
             begin = table.shape[1] - n_new - back
             unbroken = unbroken & (table[:, begin : begin + n_new] == now)
             run += unbroken
-        return run / self._limits.stuck
+        return np.asarray(run / self._limits.stuck)
 
     def size(self, rows: Rows, memory: Memory, cell: int) -> Floats:
         """Return the value the column is stuck at."""
@@ -137,11 +140,11 @@ class Missing(_Rule):
         """Return 1 for an hour lost, else 0."""
         missing = np.isnan(rows.new[..., _DEVICE])
         reporting = (~missing).sum(axis=-1, keepdims=True) >= _REPORTING
-        return (missing & reporting).astype(np.int32)
+        return np.asarray(missing & reporting, dtype=np.int32)
 
     def statistics(self, rows: Rows, memory: Memory) -> Floats:
         """Return hours lost of the last 24, over two."""
-        return memory.window_sums(_LOST_HOURS)[0] / _LOST
+        return np.asarray(memory.window_sums(_LOST_HOURS)[0] / _LOST)
 
     def size(self, rows: Rows, memory: Memory, cell: int) -> Floats:
         """Return hours lost of the last 24."""

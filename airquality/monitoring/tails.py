@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -25,7 +26,10 @@ _RATES = np.geomspace(1e-5, 1.0, 76)
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Tails:
-    """The tails of all cells over ``months``: ``peaks`` ``(7, cells)``, the largest first, at least 72 h apart; ``sd`` ``(cells,)``."""
+    """The tails of all cells over ``months``.
+
+    ``peaks`` ``(7, cells)``: the largest first, at least 72 h apart. ``sd`` ``(cells,)``.
+    """
 
     peaks: Floats
     sd: Floats
@@ -77,7 +81,7 @@ def limits(cells: Sequence[Cell], tail: Tails, rate: float) -> Floats:
         mean = scaled[same][usable].mean() if usable.any() else np.nan
         shrunk = np.maximum((scaled[same] + mean) / 2, _LEAST_SHARE * scaled[same]) * tail.sd[same]
         out[same] = np.where(usable, shrunk, np.inf)
-    return np.maximum(out, np.array([cell.floor for cell in cells]))
+    return np.asarray(np.maximum(out, np.array([cell.floor for cell in cells])))
 
 
 def pages(places: Places, statistics: Floats, thresholds: Floats) -> int:
@@ -121,7 +125,7 @@ def _largest(counts: NDArray[np.int64], allowed: float) -> int:
 
 def _blocks(n_rows: int, n_blocks: int) -> list[slice]:
     edges = np.linspace(0, n_rows, n_blocks + 1).astype(int)
-    return [slice(int(a), int(b)) for a, b in zip(edges[:-1], edges[1:], strict=True)]
+    return [slice(int(a), int(b)) for a, b in itertools.pairwise(edges)]
 
 
 def _without(statistics: Floats, block: slice) -> Floats:

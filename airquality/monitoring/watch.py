@@ -221,7 +221,7 @@ class Watch:
         step = self._bank.look([station.slot for station in stations], first, tables, wrong)
         excess = step.statistics / self._thresholds.given(wrong)
         rising = self._rising(stations, first, excess)
-        loud = (excess >= 1.0).any(axis=(1, 2))
+        loud: list[bool] = np.asarray(excess >= 1.0).any(axis=(1, 2)).tolist()  # type: ignore[assignment]
         kept = [tables.shape[1]] * len(stations)
         closed: dict[int, set[str]] = {}
         for index, station in enumerate(stations):
@@ -265,7 +265,7 @@ class Watch:
         for row in busy.tolist():
             size = functools.partial(self._size, step, index, sizes, row)
             hour = step.rows.first_hour + row
-            known = ~np.isnan(step.rows.new[index, row])
+            known = np.asarray(~np.isnan(step.rows.new[index, row]))
             events += station.book.update(hour, excess[row], known, rising[row], size)
             if station.book.wrong != wrong or set(station.book.open) != before:
                 closed = {event.column for event in events if event.kind == "closed"}

@@ -46,10 +46,10 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -m lab.faultlab", description=_DESCRIPTION, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--history", action="store_true", help="score the validation rows instead of the test stream")
+    parser.add_argument("--history", action="store_true", help="score the validation rows, not the test")
     parser.add_argument("--quick", action="store_true", help="three onsets instead of twelve")
-    parser.add_argument("--rival", action="append", default=[], metavar="MODULE:FUNCTION", help="score a method of your own, too")
-    parser.add_argument("--out", type=Path, help="where the scoreboard goes (default docs/faultlab; run/faultlab if not in full)")
+    parser.add_argument("--rival", action="append", default=[], metavar="MODULE:FUNCTION", help="score your own method, too")
+    parser.add_argument("--out", type=Path, help="folder of the scoreboard (docs/faultlab; run/faultlab if not in full)")
     parser.add_argument("--dataset-dir", type=Path, help="where the data is (DATASET_DIR)")
     return parser
 
@@ -112,16 +112,15 @@ def _facts(
 ) -> list[str]:
     purchase, months = fitted.purchase(budget), fitted.tail.months
     held_out, nested = sum(purchase.held_out) / months, sum(purchase.nested) / months
-    command = "make faultlab" if not (args.history or args.quick) else "python -m lab.faultlab" + " --quick" * args.quick + (
-        " --history" * args.history
-    )
+    options = " --quick" * args.quick + " --history" * args.history
+    command = f"python -m lab.faultlab{options}" if options else "make faultlab"
     return [
         f"Made by `{command}` in {seconds:.0f} s on {frame.source} data; settings and detectors of commit {commit[:12]}.",
         f"Budget {budget:g} false pages a month. On {months:.2f} months of history: {held_out:.2f} a month held out "
         f"{purchase.held_out}, {nested:.2f} nested, the rate itself chosen without the judged block {purchase.nested}.",
-        "Named: an alarm that names the column, or a group it belongs to, within 14 days. By chance: so does the stream without "
-        "the fault in the same 14 days. First name: the first alarm the fault causes; T, RH, AH and S2, C6H6 are kin.",
-        "Figures of methods side by side are of the seven nodes (S1 to S5, T, RH), C6H6 and AH computed from the faulty value.",
+        "Named: an alarm names the column, or a group it belongs to, within 14 days. By chance: the stream without the "
+        "fault has such an alarm then, too. First name: the first alarm the fault causes; T, RH, AH and S2, C6H6 are kin.",
+        "Methods side by side: the seven nodes (S1 to S5, T, RH), C6H6 and AH computed from the faulty value.",
         *_agreement(args),
     ]
 

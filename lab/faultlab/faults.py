@@ -38,7 +38,7 @@ _MONTH_HOURS = 28 * 24
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Healthy:
-    """Healthy rows ``(n, 13)`` before and after an onset, and what faults are measured by: each column's sd and hourly sd."""
+    """Healthy rows ``(n, 13)``, and what faults in them are measured by: each column's sd, and that of its hourly change."""
 
     values: Floats
     sd: Floats
@@ -163,7 +163,7 @@ def inject(healthy: Healthy, fault: Fault, relations: Relations) -> Floats:
 def _as_reported(column: Floats, name: str) -> Floats:
     low, high = HARD_LIMITS[name]
     least = 1.0 if name.startswith("PT08") else 0.1 if name in (TARGET, "C6H6(GT)") else low
-    return np.round(np.clip(column, least, 100.0 if name == "RH" else high), _PLACES[name])
+    return np.asarray(np.round(np.clip(column, least, 100.0 if name == "RH" else high), _PLACES[name]), dtype=np.float64)
 
 
 def _recompute(values: Floats, fault: Fault, relations: Relations) -> None:

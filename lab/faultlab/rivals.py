@@ -68,7 +68,7 @@ def _ks(reference: Floats, window: Floats) -> bool:
 def _adwin(reference: Floats, before: Floats, after: Floats) -> list[int]:
     from river.drift import ADWIN
 
-    return _sequential(ADWIN(), before, after)
+    return _sequential(ADWIN(), before, after)  # type: ignore[no-untyped-call]
 
 
 def _page_hinkley(reference: Floats, before: Floats, after: Floats) -> list[int]:
@@ -138,8 +138,6 @@ def outcomes(
 def _touched(fault: Fault) -> set[str]:
     columns = {fault.column, NEXT[fault.column]} if fault.kind == "swap" else {fault.column}
     return columns | ({SOURCES[column] for column in columns if column in SOURCES} if fault.follows else set())
-
-
 
 
 def report_distance(reference: Floats, window: Floats) -> float:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from html import escape
 from pathlib import Path
@@ -53,15 +53,17 @@ def summary(score: Score) -> dict[str, str]:
     delays = sorted(outcome.named for outcome in nodes)
     gas = [outcome for outcome in nodes if outcome.fault.column in _GAS]
     pages = score.clean_pages
+    right, exact = share(known, lambda o: o.first_right), share(known, lambda o: o.first_exact)
+    days = score.n_hours / 24
     return {
         "method": score.method,
         "false pages a month, clean test": f"{pages / months:.2f} ({pages})",
-        "mean time between false alarms": f"{score.n_hours / 24 / pages:.0f} d" if pages else f"> {score.n_hours / 24:.0f} d",
+        "mean time between false alarms": f"{days / pages:.0f} d" if pages else f"> {days:.0f} d",
         "named within 14 d": f"{share(nodes, _named):.1%} of {len(nodes)}",
         "missed detection rate": f"{1 - share(nodes, _named):.1%}",
         "named, not by chance": f"{share(nodes, lambda o: _named(o) and not o.chance):.1%}",
         "S1, S2, S4, S5": f"{share(gas, _named):.1%} of {len(gas)}",
-        "first name right": f"{share(known, lambda o: o.first_right):.1%} ({share(known, lambda o: o.first_exact):.1%} to the column)",
+        "first name right": f"{right:.1%} ({exact:.1%} to the column)",
         "detection delay, median": _hours(delays[len(delays) // 2]) if delays else "-",
     }
 
@@ -81,9 +83,15 @@ def grid(outcomes: Sequence[Outcome], follows: bool) -> list[list[str]]:
         chosen = [o for o in chosen if o.fault.column in _NODES]
     cells = table(chosen, lambda o: (o.fault.kind, o.fault.column))
     columns = [column for column in COLUMNS if any(place[1] == column for place in cells)]
-    chance = {column: sum(o.chance for o in chosen if o.fault.column == column and o.fault.kind == "stuck") for column in columns}
+    chance = {
+        column: sum(o.chance for o in chosen if o.fault.column == column and o.fault.kind == "stuck") for column in columns
+    }
     rows = [["", *columns]]
-    rows += [[kind, *(_cell(cells.get((kind, column))) for column in columns)] for kind in KINDS if any(k == kind for k, _ in cells)]
+    rows += [
+        [kind, *(_cell(cells.get((kind, column))) for column in columns)]
+        for kind in KINDS
+        if any(k == kind for k, _ in cells)
+    ]
     return [*rows, ["named without a fault", *(str(chance[column]) for column in columns)]]
 
 
@@ -124,9 +132,9 @@ def write(scores: Sequence[Score], facts: Sequence[str], folder: Path, title: st
     text, html = [f"# {title}", ""], [f"<h1>{escape(title)}</h1>"]
     for name, rows in parts:
         is_table = isinstance(rows[0], list)
-        text += [f"## {name}", "", markdown(rows) if is_table else "\n".join(f"- {row}" for row in rows), ""]  # type: ignore[arg-type]
+        text += [f"## {name}", "", markdown(rows) if is_table else "\n".join(f"- {row}" for row in rows), ""]
         items = "".join(f"<li>{escape(str(row))}</li>" for row in rows)
-        html += [f"<h2>{escape(name)}</h2>", _html(rows) if is_table else f"<ul>{items}</ul>"]  # type: ignore[arg-type]
+        html += [f"<h2>{escape(name)}</h2>", _html(rows) if is_table else f"<ul>{items}</ul>"]
     text += ["![share named by detection delay](delays.png)", ""]
     html.append('<h2>Share named by detection delay</h2><img src="delays.png" alt="share of faults named by delay">')
     files = {
@@ -145,13 +153,16 @@ def _page(title: str, body: Sequence[str]) -> str:
         "body{font:15px system-ui;margin:2em}table{border-collapse:collapse;display:block;overflow-x:auto}"
         "td,th{padding:.3em .7em;border-bottom:1px solid #ccc;text-align:left;white-space:nowrap}img{max-width:100%}"
     )
-    return f"<!doctype html><html lang=en><meta charset=utf-8><title>{escape(title)}</title><style>{style}</style>{''.join(body)}</html>\n"
+    head = f"<meta charset=utf-8><title>{escape(title)}</title><style>{style}</style>"
+    return f"<!doctype html><html lang=en>{head}{''.join(body)}</html>\n"
 
 
 def _csv(scores: Sequence[Score]) -> str:
     out = io.StringIO()
     lines = csv.writer(out, lineterminator="\n")
-    lines.writerow(("method", "kind", "column", "computed_follows", "onset_row", "named_h", "any_h", "first", "first_right", "chance"))
+    lines.writerow(
+        ("method", "kind", "column", "computed_follows", "onset_row", "named_h", "any_h", "first", "first_right", "chance")
+    )
     for score in scores:
         for o in score.outcomes:
             row = (o.fault.kind, o.fault.column, int(o.fault.follows), o.fault.onset, _hours(o.named), _hours(o.any_alarm))
@@ -171,11 +182,11 @@ def _plot(scores: Sequence[Score]) -> bytes:
         if known:
             pages = score.clean_pages / score.n_hours * _MONTH_HOURS
             axes.step(*zip(*known, strict=True), where="post", label=f"{score.method} ({pages:.1f} false pages a month)")
-    axes.set(xscale="log", xlabel="hours since the fault began", ylabel="share of faults whose column was named", ylim=(0, 1))
+    axes.set(
+        xscale="log", xlabel="hours since the fault began", ylabel="share of faults whose column was named", ylim=(0, 1)
+    )
     axes.grid(alpha=0.3)
     axes.legend(loc="lower right", fontsize=8)
     content = io.BytesIO()
     figure.savefig(content, format="png", dpi=110, metadata={"Software": None})
     return content.getvalue()
-
-

@@ -19,6 +19,10 @@ Ints = NDArray[np.int64]
 
 WITHIN_HOURS = 14 * 24
 N_ONSETS = 12
+#: A name so close to one of the clean stream's is the same page.
+USUAL_HOURS = 72
+#: A name so close to one of the clean stream's is the same page.
+USUAL_HOURS = 72
 #: Confusions within these are not held against the name.
 KIN = ({"T", "RH", "AH"}, {"PT08.S2(NMHC)", "C6H6(GT)"})
 
@@ -62,12 +66,16 @@ def onsets_of(n_rows: int) -> list[int]:
 def judge(fault: Fault, onset_hour: int, names: Sequence[Name], clean: Sequence[Name]) -> Outcome:
     """Compare the names a method gave within 14 days of the onset with those it gives the clean stream then.
 
-    A name that the clean stream gets within a day of the same hour is not the fault's.
+    A name that the clean stream gets within three days of the same hour is not the fault's.
     """
     window = range(onset_hour, onset_hour + WITHIN_HOURS)
     given = sorted((name for name in names if name.at in window), key=lambda name: name.at)
     usual = [name for name in clean if name.at in window]
-    caused = [name for name in given if not any(name.column == other.column and abs(name.at - other.at) <= 24 for other in usual)]
+    caused = [
+        name
+        for name in given
+        if not any(name.column == other.column and abs(name.at - other.at) <= USUAL_HOURS for other in usual)
+    ]
     named = [name.at - onset_hour for name in given if name.columns & fault.culprits]
     kin = fault.culprits.union(*(group for group in KIN if group & fault.culprits))
     return Outcome(
