@@ -118,9 +118,9 @@ class Memory:
 class Detector(Protocol):
     """One kind of evidence.
 
-    ``hours`` rows of ``channels`` numbers are remembered, and ``days`` daily sums of ``day_channels``. ``baseline`` says whether
-    there is one; ``day_nodes`` for each day channel whose good days it is made of, None where each node has a baseline of all
-    channels. Statistics look back ``recent_days``, the current one included.
+    ``hours`` rows of ``channels`` numbers are remembered, and ``days`` daily sums of ``day_channels``. ``baseline`` says
+    whether there is one; ``day_nodes`` for each day channel whose good days it is made of, None where each node has a
+    baseline of all channels. Statistics look back ``recent_days``, the current one included.
     """
 
     name: str

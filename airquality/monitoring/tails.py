@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -69,19 +70,26 @@ def limits(cells: Sequence[Cell], tail: Tails, rate: float) -> Floats:
     The tail beyond the seventh peak is taken as exponential. In units of their sd, cells of one family lie close together:
     each threshold moves half-way to its family's mean, for a cell's own seven peaks say little.
     """
-    weights = np.array([cell.weight for cell in cells])
+    weights, floors, families = _traits(tuple(cells))
     with np.errstate(invalid="ignore"):
         excess = np.mean(tail.peaks[:-1] - tail.peaks[-1], axis=0)
         own = tail.peaks[-1] + excess * np.log((_N_PEAKS - 1) / (rate * weights * tail.months))
     scaled = own / tail.sd
     out = np.ones(len(cells))
-    for family in {cell.family for cell in cells if not cell.exact}:
-        same = np.flatnonzero([cell.family == family and not cell.exact for cell in cells])
+    for same in families:
         usable = np.isfinite(scaled[same])
         mean = scaled[same][usable].mean() if usable.any() else np.nan
         shrunk = np.maximum((scaled[same] + mean) / 2, _LEAST_SHARE * scaled[same]) * tail.sd[same]
         out[same] = np.where(usable, shrunk, np.inf)
-    return np.asarray(np.maximum(out, np.array([cell.floor for cell in cells])))
+    return np.asarray(np.maximum(out, floors))
+
+
+@functools.lru_cache(maxsize=8)
+def _traits(cells: tuple[Cell, ...]) -> tuple[Floats, Floats, list[NDArray[np.intp]]]:
+    """Return the cells' weights and floors, and for each family which are its cells; exact cells have none."""
+    names = list(dict.fromkeys(cell.family for cell in cells if not cell.exact))
+    families = [np.flatnonzero([cell.family == name and not cell.exact for cell in cells]) for name in names]
+    return np.array([cell.weight for cell in cells]), np.array([cell.floor for cell in cells]), families
 
 
 def pages(places: Places, statistics: Floats, thresholds: Floats) -> int:

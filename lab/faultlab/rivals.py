@@ -68,7 +68,7 @@ def _ks(reference: Floats, window: Floats) -> bool:
 def _adwin(reference: Floats, before: Floats, after: Floats) -> list[int]:
     from river.drift import ADWIN
 
-    return _sequential(ADWIN(), before, after)  # type: ignore[no-untyped-call]
+    return _sequential(ADWIN(), before, after)
 
 
 def _page_hinkley(reference: Floats, before: Floats, after: Floats) -> list[int]:
