@@ -53,6 +53,9 @@ lint: $(READY) ## check style and types
 bench: $(READY) ## measure throughput and latency beside the bare limit and the naive way
 	@$(PYTHON) -m benchmarks.throughput
 
+faultlab: $(READY) ## score the detectors on injected faults (QUICK=1: three onsets); settings must be committed
+	@$(PYTHON) -m lab.faultlab $(if $(QUICK),--quick)
+
 lock: ## write requirements.lock from what is installed now
 	@{ echo "# Everything below requirements.txt and requirements-dev.txt, as tested. Written by make lock."; \
 	   $(PYTHON) -m pip freeze --exclude pip --exclude setuptools; } > requirements.lock
@@ -61,4 +64,4 @@ clean: ## remove what make run leaves behind, and caches (not the environment, n
 	@test ! -x $(PYTHON) || $(PYTHON) -m lab.demo --clean
 	rm -rf .pytest_cache .mypy_cache .ruff_cache .hypothesis
 
-.PHONY: help setup run prepare broker topics api produce consume test-fast test lint bench lock clean
+.PHONY: help setup run prepare broker topics api produce consume test-fast test lint bench faultlab lock clean

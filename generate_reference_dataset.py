@@ -1,7 +1,8 @@
 """Score the validation rows with the fit that never saw them, and calibrate the monitoring on history.
 
 Writes ``reference.csv`` (every validation hour with its prediction) and ``reference_calibration.json`` (column scales,
-thresholds with their false-alarm budgets, the baseline error). Needs no running service.
+thresholds with their false-alarm budgets, the baseline error), and ``detectors.json`` with ``detectors.npz``, the
+hour-by-hour detectors (off, and saying so, where the history is too short for them). Needs no running service.
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ from airquality.ground.settings import Settings, read_settings
 from airquality.model import backtest, features
 from airquality.model.backtest import Origin
 from airquality.model.model import TRAIN_ONLY_DIR, Model
+from airquality.monitoring import calibration as detectors
 from airquality.monitoring.drift import (
     CALIBRATION_NAME,
     KINDS,
@@ -66,7 +68,7 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def generate(settings: Settings) -> list[str]:
-    """Write both files and return the lines that say what they hold.
+    """Write the files and return the lines that say what they hold.
 
     Raises:
         UsageError: the model was fitted on other data than the data set at hand, or that is too short.
@@ -83,7 +85,9 @@ def generate(settings: Settings) -> list[str]:
     dataset.write_table(path, (*RAW_COLUMNS, "prediction"), reference.hours, table)
     text = json.dumps(calibration.to_json(), indent=1) + "\n"
     write_atomically(settings.dataset_dir / CALIBRATION_NAME, text.encode())
-    return _summary(path, reference, calibration)
+    known = frame.rows(0, len(dataset.split(frame).train) + len(reference.hours))
+    lines = detectors.make(known.hours, known.values, known.source, known.sha256, settings.dataset_dir)
+    return [*_summary(path, reference, calibration), "", *lines]
 
 
 def _require_same_data(model: Model, frame: Frame) -> None:

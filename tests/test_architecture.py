@@ -23,7 +23,7 @@ FLOORS = {
             ["data", "metrics"],
             ["model", "monitoring"],
             ["reports"],
-            ["serving", "stream"],
+            ["serving", "stream", "check"],
             ["__main__"],
         ]
     )
@@ -38,7 +38,8 @@ FENCES = {
     "kafka": {"airquality/stream/kafka_io.py", "airquality/stream/transactions.py", "lab"},
     "confluent_kafka": {"lab"},
     "mlflow": {"airquality/model/registry.py", "training"},
-    "evidently": {"airquality/reports/writer.py"},
+    "evidently": {"airquality/reports/writer.py", "lab/faultlab/rivals.py"},
+    "river": {"lab/faultlab/rivals.py"},
     "xgboost": {"airquality/model/model.py", "training"},
     "pickle": set[str](),
     "cPickle": set[str](),
