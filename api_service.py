@@ -10,46 +10,41 @@ import asyncio
 import logging
 import time
 from collections import Counter
-from collections.abc import AsyncIterator, Iterable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from itertools import chain
 from typing import Any
 
 import numpy as np
 import orjson
+import uvicorn
 from fastapi import FastAPI, Request
 from fastapi.responses import Response
 from numpy.typing import NDArray
 from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, generate_latest
 
 from airquality.ground import log
+from airquality.ground.addresses import without_credentials
 from airquality.ground.errors import AirQualityError
+from airquality.ground.proxies import exempt_loopback
 from airquality.ground.settings import Settings, read_settings
 from airquality.metrics import ApiMetrics, expose_process
 from airquality.model import features, registry
 from airquality.model.model import Model
 from airquality.model.registry import RegisteredModel
-
-#: A batch of 2,000 rows with full-length numbers is about 6 MB.
-MAX_BODY_BYTES = 16 * 1024 * 1024
+from airquality.serving import connections
+from airquality.serving.guard import Guard, Hosts, Receive, Scope, Send, refuse_several_workers
+from airquality.serving.refusals import RequestError
+from airquality.serving.uploads import Uploads
 
 #: A refusal names at most so many of the rows the model has no value for; the caller leaves them out and asks again.
 _NAMED_ROWS = 1_000
 
+TITLE = "Air quality: CO(GT) prediction"
 _NUMBER_TYPES = {float, int, type(None)}
 _FLOAT32_MAX = float(np.finfo(np.float32).max)
 
 logger = logging.getLogger(__name__)
-
-
-class RequestError(Exception):
-    """A request that cannot be answered: HTTP ``status``, a ``reason`` for the metric, and ``detail`` for the caller."""
-
-    def __init__(self, status: int, reason: str, detail: dict[str, Any]) -> None:
-        super().__init__(detail["error"])
-        self.status = status
-        self.reason = reason
-        self.detail = detail
 
 
 class Service:
@@ -60,6 +55,7 @@ class Service:
         self.registry = CollectorRegistry()
         self.metrics = ApiMetrics(self.registry)
         expose_process(self.registry)
+        self.uploads = Uploads()
         self.why_not_ready = "the model is being loaded"
         self._served: RegisteredModel | None = None
 
@@ -90,6 +86,7 @@ class Service:
             logger.debug("", exc_info=True)
 
     def _stay(self, why: str) -> None:
+        why = without_credentials(why)
         self.why_not_ready = why
         logger.warning("%s; %s", why, "still serving the version before" if self._served else "not ready")
 
@@ -204,17 +201,6 @@ def _invalid(message: str, **detail: object) -> RequestError:
     return RequestError(422, "invalid_request", {"error": message, **detail})
 
 
-async def _body(request: Request) -> bytes:
-    """Read the body, at most :data:`MAX_BODY_BYTES` of it."""
-    chunks, size = [], 0
-    async for chunk in request.stream():
-        size += len(chunk)
-        if size > MAX_BODY_BYTES:
-            raise RequestError(413, "invalid_request", {"error": f"the body is larger than {MAX_BODY_BYTES} bytes"})
-        chunks.append(chunk)
-    return b"".join(chunks)
-
-
 def _answer(content: dict[str, Any], status: int = 200) -> Response:
     return Response(orjson.dumps(content), status, media_type="application/json")
 
@@ -240,19 +226,41 @@ async def _keep_fresh(service: Service) -> None:
         await asyncio.sleep(service.settings.model_poll_seconds if service.served else 1.0)
 
 
+class Application(FastAPI):
+    """FastAPI behind its guard, which must be outermost: only there can uvicorn's own configuration be seen."""
+
+    def __init__(self, prepare: Callable[[uvicorn.Config | None], Hosts], **options: Any) -> None:
+        super().__init__(**options)
+        self._guard = Guard(super().__call__, prepare)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer one connection."""
+        await self._guard(scope, receive, send)
+
+
 def create_app(settings: Settings | None = None) -> FastAPI:
     """Return the application; settings are read and the model is loaded when it starts, not when it is made."""
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
-        chosen = settings or read_settings()
-        log.configure(chosen.log_level, chosen.log_format)
-        app.state.service = Service(chosen)
         refreshing = asyncio.create_task(_keep_fresh(app.state.service))
         yield
         refreshing.cancel()
 
-    app = FastAPI(title="Air quality: CO(GT) prediction", version="1", lifespan=lifespan, description=__doc__ or "")
+    def prepare(server: uvicorn.Config | None) -> Hosts:
+        chosen = settings or read_settings()
+        log.configure(chosen.log_level, chosen.log_format)
+        exempt_loopback()
+        registry.configure()
+        if server:
+            refuse_several_workers(server)
+            connections.bound(server)
+        app.state.service = Service(chosen)
+        return Hosts(chosen.api_allowed_hosts)
+
+    app = Application(
+        prepare, title="Air quality: CO(GT) prediction", version="1", lifespan=lifespan, description=__doc__ or ""
+    )
     _add_routes(app)
     return app
 
@@ -264,7 +272,9 @@ def _add_routes(app: FastAPI) -> None:
     async def refuse(request: Request, error: RequestError) -> Response:
         request.app.state.service.metrics.errors.labels(error.reason).inc()
         answer = _answer(error.detail, error.status)
-        if error.status == 413:
+        if error.reason == "upload":
+            logger.info("%s %s: %s", request.method, request.url.path, error)
+        if error.status in (408, 413):
             answer.headers["connection"] = "close"  # or a caller who goes on sending is listened to for ever
         return answer
 
@@ -272,13 +282,13 @@ def _add_routes(app: FastAPI) -> None:
     async def predict(request: Request) -> Response:
         """Predict CO(GT) in mg/m3 for one feature row. Null is a missing value; an absent or unknown name is an error."""
         service: Service = request.app.state.service
-        return _answer(service.predict(await _body(request)))
+        return _answer(service.predict(await service.uploads.read(request.receive)))
 
     @app.post("/predict/batch", openapi_extra=_documented({"features": list(row), "rows": [list(row.values())] * 2}))
     async def predict_batch(request: Request) -> Response:
         """Predict many rows at once: the names once, then one array of values a row, in that order."""
         service: Service = request.app.state.service
-        return _answer(service.predict_batch(await _body(request)))
+        return _answer(service.predict_batch(await service.uploads.read(request.receive)))
 
     @app.get("/health")
     async def health() -> Response:

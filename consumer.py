@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import logging
 import math
-import signal
 import sys
 import time
 from collections.abc import Iterator, Mapping
@@ -14,28 +13,33 @@ from typing import Any
 
 from prometheus_client import CollectorRegistry
 
-from airquality.ground import log
-from airquality.ground.errors import AirQualityError, Unavailable, UsageError
+from airquality.ground import command, log
+from airquality.ground.errors import Unavailable
+from airquality.ground.program import Closing, leave, stop_on_signals
 from airquality.ground.settings import Settings, read_settings
 from airquality.metrics import ConsumerMetrics, expose_process
 from airquality.model.client import PredictionClient
 from airquality.model.transport import Transport
+from airquality.reports.summary import SUMMARY_NAME
 from airquality.stream import kafka_io
 from airquality.stream.account import Counts
 from airquality.stream.console import Console, accounted
 from airquality.stream.exposition import exposed, health_page, metrics_page
 from airquality.stream.health import Health
 from airquality.stream.identity import Refused
+from airquality.stream.patience import Patience
 from airquality.stream.station import OpenStation, StationParts
 from airquality.stream.transactions import TransactionalStream
-from airquality.stream.worker import BACKOFF_SECONDS, Limits, Stopped, Worker
+from airquality.stream.worker import Limits, Stopped, Worker
 from feature_buffer import FeatureBuffer
-from monitoring_service import SUMMARY_NAME, MonitoringService
+from monitoring_service import MonitoringService
 
 #: A health check that waits longer than this for the prediction service calls it away.
 HEALTH_TIMEOUT_SECONDS = 2.0
 
 REFUSAL_LINE_SECONDS = 60.0
+#: After a failure, closing the connections and the report process may take this long.
+CLOSE_SECONDS = 30.0
 
 logger = logging.getLogger("consumer")
 
@@ -61,22 +65,33 @@ def run(settings: Settings, limits: Limits) -> Counts:
     metrics = ConsumerMetrics(registry)
     expose_process(registry)
     console = Console(lambda line: print(line, flush=True))
-    with _exposed(settings, registry), MonitoringService.open(settings, metrics) as monitoring:
-        kafka_io.ensure_topics(settings)
-        pause = BACKOFF_SECONDS[0]
-        while True:
-            try:
-                return _work(settings, monitoring, metrics, console, limits)
-            except Refused as error:
-                if not limits.bounded and not sys.stderr.isatty():  # a supervisor would only start it again, for ever
-                    _stay_refused(error, metrics, limits)
-                raise
-            except Unavailable as error:
-                if limits.out_of_time(time.monotonic()):
-                    return Counts()
-                logger.warning("%s; starting over from Kafka in %.1f s", error, pause)
-                time.sleep(pause)
-                pause = min(2 * pause, BACKOFF_SECONDS[1])
+    closed = Closing(CLOSE_SECONDS)
+    with closed, _exposed(settings, registry), MonitoringService.open(settings, metrics) as monitoring:
+        patience = Patience(clock=time.monotonic)
+        with closed.watched():
+            kafka_io.ensure_topics(settings)
+            while True:
+                try:
+                    return _work(settings, monitoring, metrics, console, limits)
+                except Refused as error:
+                    if not limits.bounded and not sys.stderr.isatty():  # a supervisor would only start it again, for ever
+                        _stay_refused(error, metrics, limits)
+                    raise
+                except Unavailable as error:
+                    _await_kafka(patience.pause_seconds(error), error, limits)
+
+
+def _await_kafka(seconds: float, error: Unavailable, limits: Limits) -> None:
+    """Pause before the next worker; raises ``Stopped`` where the run has to end before Kafka is back."""
+    logger.warning("%s; no row is lost, starting over from Kafka in %.1f s", error, seconds)
+    until = time.monotonic() + seconds
+    while (now := time.monotonic()) < until or limits.out_of_time(now):
+        if limits.out_of_time(now):
+            raise Stopped(
+                f"stopped while Kafka could not be used ({error}): what was committed stays committed, "
+                "the other rows wait in Kafka for the next start"
+            )
+        time.sleep(min(0.1, until - now))
 
 
 def _stay_refused(error: Refused, metrics: ConsumerMetrics, limits: Limits) -> None:
@@ -99,8 +114,6 @@ def _work(
         worker = Worker(settings, stream, client, monitoring, station_opener(monitoring), metrics, console, limits)
         try:
             worker.run()
-            return worker.counts
-        except Stopped:
             return worker.counts
         finally:
             worker.release()
@@ -139,9 +152,7 @@ exit status: 0 done or stopped on request, 1 failure or refusal, 2 wrong usage
 
 
 def _parser() -> argparse.ArgumentParser:
-    p = argparse.ArgumentParser(
-        description=_DESCRIPTION, epilog=_EXAMPLES, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    p = command.parser("consumer.py", _DESCRIPTION, _EXAMPLES)
     p.add_argument("--max-records", type=int, metavar="N", help="stop after N records")
     p.add_argument("--timeout-seconds", type=float, metavar="S", help="stop after that time")
     p.add_argument("--idle-exit-seconds", type=float, metavar="S", help="stop once no record has come for that time")
@@ -156,19 +167,17 @@ def _parser() -> argparse.ArgumentParser:
 def main(argv: list[str] | None = None) -> int:
     """Run the command line; 0 done, 1 failure, 2 usage."""
     args = _parser().parse_args(argv)
+    return command.run("consumer.py", lambda: _consume(args))
+
+
+def _consume(args: argparse.Namespace) -> None:
     limits = Limits(**{name: value for name, value in vars(args).items() if value is not None})
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, lambda *_: setattr(limits, "stopped", True))
-    try:
-        settings = read_settings()
-        log.configure(settings.log_level, settings.log_format)
-        counts = run(settings, limits)
-    except AirQualityError as error:
-        print(f"consumer.py: {error}", file=sys.stderr)
-        return 2 if isinstance(error, UsageError) else 1
+    stop_on_signals(lambda: setattr(limits, "stopped", True))
+    settings = read_settings()
+    log.configure(settings.log_level, settings.log_format)
+    counts = run(settings, limits)
     print(f"{counts.rows_in} rows in = {accounted(counts)}; summary in {settings.reports_dir / SUMMARY_NAME}", flush=True)
-    return 0
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    leave(main)

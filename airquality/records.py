@@ -200,6 +200,19 @@ class Prediction:
         )
 
 
+@dataclass(frozen=True, slots=True)
+class Served:
+    """What ``GET /version`` says of the model that answers: its data and the error of its twin on the validation rows.
+
+    ``valid_rmse`` is in mg/m3. None stands for what the service does not say.
+    """
+
+    version: str
+    data_source: str | None
+    data_hash: str | None
+    valid_rmse: float | None
+
+
 def parse_reading(key: bytes | None, value: bytes | None) -> Reading:
     """Parse one raw record at the edge of the system.
 

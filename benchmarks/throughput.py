@@ -25,8 +25,9 @@ import requests
 from fastapi import FastAPI, Response
 from prometheus_client import CollectorRegistry
 
-from airquality.ground.errors import AirQualityError, UsageError
-from airquality.ground.settings import Settings
+from airquality.ground import command
+from airquality.ground.errors import AirQualityError
+from airquality.ground.settings import Settings, read_settings
 from airquality.metrics import ConsumerMetrics
 from airquality.model import features, registry
 from airquality.model.client import PredictionClient
@@ -40,6 +41,7 @@ from airquality.stream.transactions import Message, Ownership, Poll, Position, T
 from airquality.stream.worker import Limits, Worker
 from consumer import station_opener
 from lab import embedded_kafka
+from lab.child import Child
 from monitoring_service import MonitoringService
 from tests.system import free_port, wait_until
 
@@ -270,22 +272,20 @@ async def _load(url: str, body: bytes, n_connections: int, seconds: float) -> li
 def _server(*application: str, path: str, **environment: str) -> Iterator[str]:
     """Run uvicorn in a process of its own, and yield its URL once ``path`` answers 200."""
     port = free_port()
-    command = [sys.executable, "-m", "uvicorn", *application, "--port", str(port), "--no-access-log", "--log-level", "error"]
-    process = subprocess.Popen(command, cwd=ROOT, env={**os.environ, "LOG_LEVEL": "WARNING", **environment})
+    program = [sys.executable, "-m", "uvicorn", *application, "--port", str(port), "--no-access-log", "--log-level", "error"]
     url = f"http://127.0.0.1:{port}"
+    session = requests.Session()
+    session.trust_env = False  # a proxy in the environment cannot reach this machine's loopback
 
     def answers() -> bool:
         try:
-            return requests.get(url + path, timeout=2).status_code == 200
+            return session.get(url + path, timeout=2).status_code == 200
         except requests.RequestException:
             return False
 
-    try:
+    with session, Child(program, ROOT, {**os.environ, "LOG_LEVEL": "WARNING", **environment}):
         wait_until(answers, f"{application[0]} answers", 90)
         yield url
-    finally:
-        process.terminate()
-        process.wait()
 
 
 # --- the run ---
@@ -297,7 +297,7 @@ def run(args: argparse.Namespace) -> None:
         folder = stack.enter_context(tempfile.TemporaryDirectory())
         broker = stack.enter_context(embedded_kafka.start("real"))
         print(broker.description, flush=True)
-        base = Settings(
+        base = read_settings(
             kafka_bootstrap_servers=broker.bootstrap_servers,
             kafka_api_version=broker.api_version,
             topic_partitions=1,
@@ -381,12 +381,7 @@ examples:
 
 
 def _parser() -> argparse.ArgumentParser:
-    p = argparse.ArgumentParser(
-        prog="python -m benchmarks.throughput",
-        description=__doc__,
-        epilog=_EPILOG,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    p = command.parser("python -m benchmarks.throughput", __doc__ or "", _EPILOG)
     p.add_argument("--rows", type=int, default=6_000, metavar="N", help="rows of the one station (%(default)s)")
     p.add_argument("--stations", type=int, default=200, metavar="N", help="stations of the run with many (%(default)s)")
     p.add_argument("--hours", type=int, default=200, metavar="N", help="rows of each of them (%(default)s)")
@@ -400,12 +395,8 @@ def _parser() -> argparse.ArgumentParser:
 
 def main(argv: list[str] | None = None) -> int:
     """Run the command line; 0 done, 1 failure, 2 usage."""
-    try:
-        run(_parser().parse_args(argv))
-    except AirQualityError as error:
-        print(f"throughput: {error}", file=sys.stderr)
-        return 2 if isinstance(error, UsageError) else 1
-    return 0
+    args = _parser().parse_args(argv)
+    return command.run("benchmarks.throughput", lambda: run(args))
 
 
 if __name__ == "__main__":

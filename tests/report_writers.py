@@ -21,7 +21,11 @@ def plain(folder: Path) -> OpenWriter:
 
 
 def faulty(folder: Path, fault: str, when: str) -> OpenWriter:
-    """Return an opener whose writer has ``fault`` on its first window, ``"once"``, or on every daily one, ``"daily"``."""
+    """Return an opener whose writer has ``fault`` on some windows.
+
+    ``when`` is ``"once"``, the first window; ``"daily"``, every daily one; or ``"broken"``, every daily one while a file of
+    that name is there.
+    """
     return functools.partial(_open, folder, fault, when)
 
 
@@ -50,6 +54,8 @@ def _is_due(folder: Path, when: str, window: Window) -> bool:
         except FileExistsError:
             return False
         return True
+    if when == "broken":
+        return window.kind.name == "daily" and (folder / "broken").exists()
     return window.kind.name == when
 
 

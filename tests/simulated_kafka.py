@@ -16,8 +16,9 @@ from numpy.typing import NDArray
 
 from airquality.ground.settings import Settings
 from airquality.monitoring.drift import Window
-from airquality.records import Reading
+from airquality.records import Reading, Served
 from airquality.reports.process import ReportResult
+from airquality.reports.summary import PartitionFigures, added
 from airquality.stream.account import Topics
 from airquality.stream.kafka_io import Record
 from airquality.stream.station import StationParts
@@ -152,8 +153,11 @@ class Monitors:
         self.finish(len(self.waiting))
         return []
 
-    def write_summary(self, counts: Mapping[str, Any]) -> None:
-        self.summaries.append(dict(counts))
+    def require_calibrated_for(self, served: Served) -> None:
+        pass
+
+    def write_summary(self, owned: Mapping[int, PartitionFigures]) -> None:
+        self.summaries.append(added(figures.counts for figures in owned.values()))
 
 
 _VALUES = stations.values_of(2_000, seed=11)

@@ -9,8 +9,8 @@ from collections.abc import Sequence
 import numpy as np
 
 from airquality.monitoring.drift import KINDS, Calibration, Floats, Judge, Performance, Reference, Window
+from airquality.monitoring.window_calibration import History, calibrate_history
 from airquality.records import RAW_COLUMNS, TARGET, Reading
-from generate_reference_dataset import History, calibrate_history
 from monitoring_service import StationMonitor
 
 FIRST_HOUR = 300_003
@@ -55,6 +55,7 @@ def judge(data_source: str = "uci") -> Judge:
             data_source=data_source,
             data_hash="data",
             model_hash="model",
+            reference_hash=reference.digest(),
         ),
     )
 

@@ -8,7 +8,6 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -16,18 +15,21 @@ import numpy as np
 import orjson
 import pytest
 import requests
-import uvicorn
 from prometheus_client.parser import text_string_to_metric_families
 
 import api_service
 from airquality.ground import log
 from airquality.ground.errors import Unavailable
 from airquality.ground.settings import Settings
+from airquality.metrics import INFERENCE_ERRORS
 from airquality.model import features, registry
 from airquality.model.model import CARD_FILE, MODEL_FILE, Model
-from api_service import RequestError, Service, create_app
+from airquality.serving import uploads
+from airquality.serving.refusals import RequestError
+from api_service import Service
 from tests import stations
-from tests.system import free_port, wait_until
+from tests.api_server import Client, running
+from tests.system import wait_until
 
 ARTIFACTS = Path(__file__).resolve().parent.parent / "artifacts"
 # mlflow says this of its own types, at its first import of pyfunc
@@ -72,37 +74,6 @@ def service(settings: Settings) -> Service:
     made = Service(settings)
     made.refresh()
     return made
-
-
-class Client:
-    """A caller of a running service; every request is a connection of its own."""
-
-    def __init__(self, port: int) -> None:
-        self.url = f"http://127.0.0.1:{port}"
-
-    def get(self, path: str) -> requests.Response:
-        return requests.get(self.url + path, timeout=20, allow_redirects=False)
-
-    def post(self, path: str, body: Any) -> requests.Response:
-        data = orjson.dumps(body) if isinstance(body, dict) else body
-        return requests.post(self.url + path, data=data, timeout=20, allow_redirects=False)
-
-
-@contextmanager
-def running(settings: Settings, *, ready: bool = True) -> Iterator[Client]:
-    """Run the service as uvicorn does, and yield a caller of it once it is ready, or at least there."""
-    port = free_port()
-    server = uvicorn.Server(uvicorn.Config(create_app(settings), port=port, log_config=None, access_log=False))
-    thread = threading.Thread(target=server.run)
-    thread.start()
-    try:
-        client = Client(port)
-        wait_until(lambda: server.started, "started")
-        wait_until(lambda: not ready or client.get("/ready").status_code == 200, "ready")
-        yield client
-    finally:
-        server.should_exit = True
-        thread.join()
 
 
 @pytest.fixture
@@ -197,7 +168,7 @@ def test_metrics_are_a_plain_200_with_every_name_and_its_zeros(client: Client) -
     assert answer.status_code == 200
     assert answer.headers["content-type"].startswith("text/plain")
     found = samples(answer.text)
-    for reason in ("invalid_request", "model_not_loaded", "internal"):
+    for reason in INFERENCE_ERRORS:
         assert found["inference_errors_total", reason] == 0
     assert found["predictions_total",] == found["prediction_latency_count",] == 0
     assert {("prediction_value",), ("missing_values_count",), ("prediction_latency_bucket", "0.01")} <= set(found)
@@ -220,7 +191,7 @@ def test_the_gauges_tell_the_latest_row(service: Service, rows: np.ndarray) -> N
 def test_errors_are_counted_by_reason(client: Client, monkeypatch: pytest.MonkeyPatch) -> None:
     client.post("/predict", b"{")
     client.post("/predict/batch", b"[]")
-    client.post("/predict", b" " * (api_service.MAX_BODY_BYTES + 1))
+    client.post("/predict", b" " * (uploads.MAX_BODY_BYTES + 1))
 
     def broken(*_: object) -> None:
         raise RuntimeError("a bug")
@@ -370,7 +341,7 @@ def test_a_body_of_another_shape_is_refused_with_what_is_wrong(client: Client, p
 
 @pytest.mark.timeout(60)
 def test_a_body_is_read_up_to_its_limit_and_no_further(client: Client) -> None:
-    limit = api_service.MAX_BODY_BYTES
+    limit = uploads.MAX_BODY_BYTES
     asked = orjson.dumps({"features": ROW})
     assert client.post("/predict", asked.ljust(limit)).status_code == 200
     answer = client.post("/predict", asked.ljust(limit + 1))

@@ -17,7 +17,15 @@ ROOT = Path(__file__).resolve().parent.parent
 FLOORS = {
     name: floor
     for floor, names in enumerate(
-        [["ground"], ["records"], ["data", "metrics"], ["model", "monitoring"], ["reports"], ["stream"], ["__main__"]]
+        [
+            ["ground"],
+            ["records"],
+            ["data", "metrics"],
+            ["model", "monitoring"],
+            ["reports"],
+            ["serving", "stream", "check"],
+            ["__main__"],
+        ]
     )
     for name in names
 }
@@ -30,7 +38,8 @@ FENCES = {
     "kafka": {"airquality/stream/kafka_io.py", "airquality/stream/transactions.py", "lab"},
     "confluent_kafka": {"lab"},
     "mlflow": {"airquality/model/registry.py", "training"},
-    "evidently": {"airquality/reports/writer.py"},
+    "evidently": {"airquality/reports/writer.py", "lab/faultlab/rivals.py"},
+    "river": {"lab/faultlab/rivals.py"},
     "xgboost": {"airquality/model/model.py", "training"},
     "pickle": set[str](),
     "cPickle": set[str](),

@@ -19,9 +19,11 @@ from airquality.ground.errors import ContractError, InvalidRecord, Unavailable
 from airquality.model import features
 from airquality.model.client import MAX_ROWS, PredictionClient
 from airquality.model.transport import MAX_ANSWER_BYTES, Transport
-from airquality.records import MAX_MODEL_VERSION_CHARACTERS, PREDICTION_LIMITS
+from airquality.records import MAX_MODEL_VERSION_CHARACTERS, PREDICTION_LIMITS, Served
 from tests.system import free_port
 
+#: What a served model says of where it comes from.
+ORIGIN = {"data_source": "uci", "data_hash": "abc", "scores": {}}
 ROWS = np.array([[np.nan, 0.1, 1 / 3, -0.0], [5e-324, 1.7976931348623157e308, 1.0, np.nan]])
 
 
@@ -192,7 +194,7 @@ def test_ask_loopback_is_never_proxied(peer: Peer, client: PredictionClient, mon
         monkeypatch.setenv(name, f"http://127.0.0.1:{free_port()}")
     for name in ("no_proxy", "NO_PROXY"):
         monkeypatch.delenv(name, raising=False)
-    peer.says({"features_hash": features.manifest()["hash"], "model_version": "7"})
+    peer.says({"features_hash": features.manifest()["hash"], "model_version": "7", **ORIGIN})
     client.check()
 
 
@@ -217,14 +219,14 @@ def test_ask_credentials_are_sent_and_never_shown(peer: Peer) -> None:
 
 def test_predict_a_refusal_that_features_explain_is_a_disagreement(peer: Peer, client: PredictionClient) -> None:
     peer.says({"error": "the features are not the model's"}, 422)
-    peer.pages["/version"] = orjson.dumps({"features_hash": "0123456789abcdef", "model_version": "8"})
+    peer.pages["/version"] = orjson.dumps({"features_hash": "0123456789abcdef", "model_version": "8", **ORIGIN})
     with pytest.raises(ContractError, match=r"version 8, fitted on features '0123456789ab'.*from the same release"):
         client.predict(ROWS)
 
 
 def test_predict_a_refusal_that_features_do_not_explain_is_waited_for(peer: Peer, client: PredictionClient) -> None:
     peer.says({"error": "something else"}, 422)
-    peer.pages["/version"] = orjson.dumps({"features_hash": features.manifest()["hash"], "model_version": "8"})
+    peer.pages["/version"] = orjson.dumps({"features_hash": features.manifest()["hash"], "model_version": "8", **ORIGIN})
     with pytest.raises(Unavailable, match=r"answers 422: .*something else"):
         client.predict(ROWS)
 
@@ -331,7 +333,7 @@ def test_predict_a_refusal_that_names_no_row_of_the_request_is_waited_for(
     peer: Peer, client: PredictionClient, row: Any
 ) -> None:
     peer.says({"error": "odd", "row": row, "reason": "unpredictable"}, 422)
-    peer.pages["/version"] = orjson.dumps({"features_hash": features.manifest()["hash"], "model_version": "8"})
+    peer.pages["/version"] = orjson.dumps({"features_hash": features.manifest()["hash"], "model_version": "8", **ORIGIN})
     with pytest.raises(Unavailable, match="answers 422"):
         client.predict(ROWS)
 
@@ -361,12 +363,14 @@ def test_predict_more_rows_than_a_request_takes_are_several(peer: Peer, client: 
 
 
 def test_a_model_of_these_features_passes_the_check(peer: Peer, client: PredictionClient) -> None:
-    peer.says({"features_hash": features.manifest()["hash"], "model_version": "7"})
-    client.check()
+    says = {"data_source": "uci", "data_hash": "abc", "scores": {"validation": {"rmse": 0.3}}}
+    peer.says({"features_hash": features.manifest()["hash"], "model_version": "7", **says})
+    assert client.check() == Served("7", "uci", "abc", 0.3)
     assert peer.asked == [("GET", "/version", b"")]
 
 
 def test_a_model_of_other_features_is_a_disagreement(peer: Peer, client: PredictionClient) -> None:
-    peer.says({"features_hash": "0123456789abcdef", "model_version": "7"})
+    says = {"data_source": "uci", "data_hash": "abc", "scores": {}}
+    peer.says({"features_hash": "0123456789abcdef", "model_version": "7", **says})
     with pytest.raises(ContractError, match=r"version 7, fitted on features '0123456789ab'.*run both from the same release"):
         client.check()

@@ -5,8 +5,10 @@ from __future__ import annotations
 import json
 import re
 import subprocess
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -27,6 +29,8 @@ from monitoring_service import MonitoringService
 from tests import stations
 
 ROOT = Path(__file__).resolve().parent.parent
+#: What a reports folder holds beside its pages.
+OWN = [".monitoring/folder.json", ".monitoring/lock"]
 QUIET = stations.values_of(168, seed=6)
 
 
@@ -66,7 +70,7 @@ def test_a_report_is_named_by_the_event_time_of_its_windows_last_hour(writer: Re
     window = daily()
     stem = f"daily/daily_{datetime_of(window.end_hour):%Y%m%d_%H%M%S}"
     assert writer.write(window) == tmp_path / f"{stem}.html"
-    assert names(tmp_path) == [".lock", f"{stem}.html", f"{stem}.json", "index.html"]
+    assert names(tmp_path) == [*OWN, f"{stem}.html", f"{stem}.json", "index.html"]
 
 
 def test_a_report_says_what_it_is_about_and_what_was_found(shifted: Path) -> None:
@@ -194,16 +198,40 @@ def test_a_report_of_anything_else_is_made_anew(tmp_path: Path, change: str) -> 
     assert "Daily report" in page.read_text()
 
 
-def test_a_second_station_parts_the_folders_and_the_index_follows(writer: ReportWriter, tmp_path: Path) -> None:
+def test_writer_second_station_gets_a_folder_and_the_first_stays(writer: ReportWriter, tmp_path: Path) -> None:
     for window in (*stations.windows_of(QUIET[:24]), daily(station_id="b/../c")):
         writer.write(window)
     writer.write(stations.windows_of(QUIET)[-1])
     stem = f"daily_{datetime_of(stations.FIRST_HOUR + 23):%Y%m%d_%H%M%S}"
     week = f"weekly_{datetime_of(stations.FIRST_HOUR + 167):%Y%m%d_%H%M%S}"
-    files = [f"daily/station_1/{stem}", f"daily/b%2F..%2Fc/{stem}", f"weekly/station_1/{week}"]
-    assert names(tmp_path) == sorted([".lock", "index.html", *(f"{f}{end}" for f in files for end in (".html", ".json"))])
+    files = [f"daily/{stem}", f"daily/b%2F..%2Fc/{stem}", f"weekly/{week}"]
+    assert names(tmp_path) == sorted([*OWN, "index.html", *(f"{f}{end}" for f in files for end in (".html", ".json"))])
     links = set(re.findall(r"href='([^']+)'", (tmp_path / "index.html").read_text()))
-    assert links == {f"daily/station_1/{stem}.html", f"daily/b%252F..%252Fc/{stem}.html", f"weekly/station_1/{week}.html"}
+    assert links == {f"daily/{stem}.html", f"daily/b%252F..%252Fc/{stem}.html", f"weekly/{week}.html"}
+
+
+def test_writer_truths_of_zero_throughout_still_get_a_report(writer: ReportWriter) -> None:
+    page = writer.write(daily(stations.changed(QUIET[:24] * np.where(np.arange(13) == 0, 0.0, 1.0), {})))
+    document = sidecar_of(page)
+    assert document["performance"]["n"] == 24
+    assert document["performance"]["rmse"] > 0
+    assert document["left_out"] == [["RMSE, MAE and R²", "Evidently cannot draw this (IndexError)"]]
+
+
+def test_writer_column_that_evidently_cannot_draw_is_left_out_alone(
+    writer: ReportWriter, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    draw = report_writer._draw
+
+    def refusing(reference: Any, current: Any, columns: Sequence[str], **rest: Any) -> Any:
+        if "RH" in columns:
+            raise report_writer.ReferenceMetricNotFound("no RH today")
+        return draw(reference, current, columns, **rest)
+
+    monkeypatch.setattr(report_writer, "_draw", refusing)
+    left_out = dict(sidecar_of(writer.write(daily()))["left_out"])
+    assert set(left_out) == {"RH", "RMSE, MAE and R²"}
+    assert "ReferenceMetricNotFound" in left_out["RH"]
 
 
 def test_the_index_knows_what_another_process_wrote(writer: ReportWriter, tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -11,9 +12,10 @@ from airquality.ground.errors import ContractError, Unavailable
 from airquality.records import isoformat
 from airquality.stream import snapshots
 from airquality.stream.account import Counts
+from airquality.stream.patience import BACKOFF_SECONDS, RELEASE_SECONDS
 from airquality.stream.transactions import Message, Ownership, Poll, Position
-from airquality.stream.worker import BACKOFF_SECONDS, POLL_SECONDS, Stopped
-from tests.worker_rig import RAW, START, STATE, Rig
+from airquality.stream.worker import POLL_SECONDS, Stopped
+from tests.worker_rig import DLQ, RAW, START, STATE, Rig
 
 # --- one row in, one accounted outcome out ---
 
@@ -244,12 +246,48 @@ def test_saturated_partition_lost_while_reports_catch_up_writes_nothing_of_it(ri
     assert rig.monitors.stations == {}
 
 
-def test_a_refusal_ends_the_worker(rig: Rig) -> None:
-    rig.send(0, 200)
-    rig.service.fault = ContractError("the features are not the model's")
-    with pytest.raises(ContractError, match="not the model's"):
+def test_run_service_of_another_release_ends_a_start_at_once(rig: Rig) -> None:
+    rig.service.check_fault = ContractError("run both from the same release")
+    began = rig.clock()
+    with pytest.raises(ContractError, match="the same release"):
         rig.worker.run()
+    assert rig.clock() == began
+
+
+def test_run_service_of_another_release_for_a_moment_is_waited_for(rig: Rig) -> None:
+    rig.send(0, 200)
+    rig.service.fault = ContractError("run both from the same release")
+    rig.clock.at = [(rig.clock() + RELEASE_SECONDS / 2, lambda: setattr(rig.service, "fault", None))]
+    rig.worker.run()
+    assert len(rig.predictions()) == 32
+
+
+def test_run_service_of_another_release_for_good_ends_a_running_worker(rig: Rig) -> None:
+    rig.send(0, 200)
+    rig.service.fault = ContractError("run both from the same release")
+    began = rig.clock()
+    with pytest.raises(ContractError, match="the same release"):
+        rig.worker.run()
+    assert rig.clock() - began >= RELEASE_SECONDS
     assert rig.predictions() == []
+
+
+def test_run_row_the_model_has_no_value_for_is_a_dead_letter_and_stays_one(rig: Rig) -> None:
+    rig.send(0, 170)
+    rig.service.refuses = 1
+    rig.worker.run()
+    expected = Counts(rows_in=170, warmup=168, predictions=1, dead_letters={"unpredictable": 1})
+    assert rig.worker.counts == expected
+    assert rig.metric("air_quality_rows_total", outcome="dead_letter", reason="unpredictable") == 1
+    [letter] = rig.kafka.log(DLQ)
+    assert rig.kafka.headers[DLQ, 0, letter.offset]["stage"] == "predict"
+    rig.kafka.logs[STATE, 0].clear()  # as after a crash before the snapshot
+    unsaved = replace(rig.note(), replay_offset=0, n_saved=0)
+    rig.kafka.positions[0] = Position(rig.kafka.positions[0].offset, unsaved.encode())
+    rig.restart()
+    rig.worker.run()
+    assert rig.worker.counts == expected
+    assert len(rig.kafka.log(DLQ)) == len(rig.predictions()) == 1
 
 
 # --- limits ---

@@ -10,10 +10,10 @@ from kafka.structs import ConsumerGroupMetadata
 from numpy.typing import NDArray
 from prometheus_client import CollectorRegistry
 
-from airquality.ground.errors import Unavailable
+from airquality.ground.errors import InvalidRecord, Unavailable
 from airquality.ground.settings import Settings
 from airquality.metrics import ConsumerMetrics
-from airquality.records import Prediction
+from airquality.records import Prediction, RowAnswer
 from airquality.stream.account import Note
 from airquality.stream.console import Console
 from airquality.stream.transactions import Message, Ownership, Poll, Position
@@ -104,22 +104,28 @@ class Service:
 
     away: int = 0
     fault: Exception | None = None
+    check_fault: Exception | None = None
     checks_away: int = 0
+    refuses: int = 0  # so many of the first rows have no value
     asked: list[int] = field(default_factory=list)
 
     def check(self) -> None:
+        if self.check_fault:
+            raise self.check_fault
         if self.checks_away > 0:
             self.checks_away -= 1
             raise Unavailable("the prediction service does not answer")
 
-    def predict(self, matrix: NDArray[np.float64]) -> list[tuple[float, str]]:
+    def predict(self, matrix: NDArray[np.float64]) -> list[RowAnswer]:
         self.asked.append(len(matrix))
         if self.fault:
             raise self.fault
         if self.away > 0:
             self.away -= 1
             raise Unavailable("the prediction service does not answer")
-        return [(value, "1") for value, _ in predicted(matrix, range(len(matrix)))]
+        refused: list[RowAnswer] = [InvalidRecord("unpredictable", "no value")] * min(self.refuses, len(matrix))
+        self.refuses -= len(refused)
+        return refused + [(value, "1") for value, _ in predicted(matrix, range(len(matrix)))][len(refused) :]
 
 
 class Rig:

@@ -1,48 +1,39 @@
-"""Addresses of other programs: which are of this machine, and what a proxy in the environment does to the others."""
+"""Addresses: as a library reads them, and as they may be shown."""
 
 from __future__ import annotations
 
-import ipaddress
-import os
-from urllib.parse import urlsplit
-from urllib.request import getproxies_environment, proxy_bypass
+import re
+from pathlib import Path
+from urllib.parse import quote, unquote
 
-#: What every client of this process reaches without a proxy. Some know networks, some only names and addresses.
-_LOOPBACK = ("localhost", "127.0.0.1", "127.0.0.0/8", "::1")
+_SQLITE = "sqlite:///"
+
+#: ``user:password@`` of an address, also where a careless password holds a slash; a port is none.
+_CREDENTIALS = re.compile(r"(?<=://)(?:[^\s/?#'\"]*|[^\s/@:]*:(?!\d+/)[^\s'\"]*)@")
 
 
-def is_loopback(url: str) -> bool:
-    """Return whether ``url`` names this machine.
+def without_credentials(text: str) -> str:
+    """Return the text with user names and passwords cut out of every address in it.
 
-    >>> is_loopback("http://127.0.0.1:8000"), is_loopback("http://api:8000")
-    (True, False)
+    >>> without_credentials("GET http://me:secret@registry:5000/x failed; sqlite:////home/me@work/mlflow.db")
+    'GET http://registry:5000/x failed; sqlite:////home/me@work/mlflow.db'
     """
-    host = urlsplit(url).hostname or ""
-    try:
-        address = ipaddress.ip_address(host)
-    except ValueError:
-        return host == "localhost" or host.endswith(".localhost")
-    return address.is_loopback or address.is_unspecified
+    return _CREDENTIALS.sub("", text)
 
 
-def exempt_loopback() -> None:
-    """Keep proxies in the environment from this machine's own addresses, for every HTTP client of this process."""
-    if not getproxies_environment():
-        return
-    listed = os.environ.get("no_proxy") or os.environ.get("NO_PROXY") or ""
-    if listed.strip() != "*":
-        exempt = [name for name in (part.strip() for part in listed.split(",")) if name]
-        os.environ["no_proxy"] = ",".join([*exempt, *(name for name in _LOOPBACK if name not in exempt)])
+def sqlite_uri(database: Path) -> str:
+    """Return the tracking URI of a database file.
+
+    Only what SQLAlchemy would misread is escaped: MLflow makes an empty folder of the name as it is written here.
+
+    >>> sqlite_uri(Path("/data/50% #2/a%20b?/mlflow.db"))
+    'sqlite:////data/50% #2/a%2520b%3F/mlflow.db'
+    """
+    return _SQLITE + re.sub(r"%(?=[0-9A-Fa-f]{2})|\?", lambda found: quote(found[0]), str(database))
 
 
-def proxy_hint(url: str) -> str:
-    """Return the half sentence that names the proxy variable which stands between this process and ``url``, if one does."""
-    parts = urlsplit(url)
-    host = parts.hostname or ""
-    proxies = getproxies_environment()
-    scheme = next((scheme for scheme in (parts.scheme, "all") if scheme in proxies), None)
-    if scheme is None or is_loopback(url) or proxy_bypass(host):
-        return ""
-    names = (f"{scheme}_proxy", f"{scheme}_proxy".upper())
-    variable = next((name for name in names if os.environ.get(name)), names[0])
-    return f" (asked by way of the proxy in {variable}; NO_PROXY={host} goes around it)"
+def sqlite_path(uri: str) -> Path | None:
+    """Return the database file of a sqlite URI, read as SQLAlchemy reads it; None for any other URI."""
+    if not uri.startswith(_SQLITE):
+        return None
+    return Path(unquote(uri.removeprefix(_SQLITE).partition("?")[0]))

@@ -9,13 +9,7 @@ MAX_MESSAGE_CHARACTERS = 500
 
 
 class AirQualityError(Exception):
-    """A failure this system knows by name.
-
-    ``retriable`` says whether waiting can help: the consumer backs off and keeps its place on a retriable
-    error, dead-letters an :class:`InvalidRecord`, and lets anything else end the process.
-    """
-
-    retriable = False
+    """A failure this system knows by name; what is done about which is decided in ``airquality.stream.patience``."""
 
 
 class InvalidRecord(AirQualityError):
@@ -31,8 +25,6 @@ class InvalidRecord(AirQualityError):
 
 class Unavailable(AirQualityError):
     """A service this process needs does not answer now; the same call may succeed later."""
-
-    retriable = True
 
 
 class UsageError(AirQualityError):

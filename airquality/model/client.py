@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from airquality.ground.errors import ContractError, InvalidRecord, Unavailable
 from airquality.model import features
 from airquality.model.transport import Answer, Transport
-from airquality.records import MAX_MODEL_VERSION_CHARACTERS, PREDICTION_LIMITS, RowAnswer
+from airquality.records import MAX_MODEL_VERSION_CHARACTERS, PREDICTION_LIMITS, RowAnswer, Served
 
 #: Rows of one request; with full-length numbers some 6 MB, of the 16 MB the service takes.
 MAX_ROWS = 2_000
@@ -37,8 +37,8 @@ class PredictionClient:
     def __init__(self, transport: Transport) -> None:
         self._transport = transport
 
-    def check(self) -> None:
-        """Compare what the served model reads with the features this process computes.
+    def check(self) -> Served:
+        """Return what the served model says of itself, once it is seen to read the features this process computes.
 
         Raises:
             ContractError: they differ.
@@ -56,6 +56,7 @@ class PredictionClient:
                 f"{self._transport.shown_url} serves version {version}, fitted on features {served[:12]!r}, "
                 f"but this consumer computes {str(declared)[:12]!r}: run both from the same release"
             )
+        return _described(orjson.loads(answer.content), version)
 
     def predict(self, matrix: NDArray[np.float64]) -> list[RowAnswer]:
         """Return what the model says of each row.
@@ -136,6 +137,19 @@ def _unusable_rows(answer: Answer, n_rows: int) -> set[int]:
     named = content.get("rows")
     listed = [*(named if isinstance(named, list) else []), content.get("row")]
     return {row for row in listed if type(row) is int and 0 <= row < n_rows}
+
+
+def _described(content: dict[str, Any], version: str) -> Served:
+    """Return what a service says of its model; None for what it leaves out, or says in another way."""
+
+    def text(name: str) -> str | None:
+        value = content.get(name)
+        return value if isinstance(value, str) else None
+
+    scores = content.get("scores")
+    validation = scores.get("validation") if isinstance(scores, dict) else None
+    rmse = validation.get("rmse") if isinstance(validation, dict) else None
+    return Served(version, text("data_source"), text("data_hash"), rmse if isinstance(rmse, float) else None)
 
 
 def _is_version(version: object) -> bool:

@@ -14,9 +14,10 @@ import requests
 from requests.adapters import HTTPAdapter
 from urllib3.exceptions import HTTPError
 
-from airquality.ground.addresses import is_loopback, proxy_hint
+from airquality.ground.addresses import without_credentials
 from airquality.ground.errors import Unavailable
-from airquality.ground.shown import shown, without_credentials
+from airquality.ground.proxies import is_loopback, proxy_hint
+from airquality.ground.shown import shown
 
 #: The predictions of 2,000 rows are some 50 KB.
 MAX_ANSWER_BYTES = 1024 * 1024

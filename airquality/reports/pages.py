@@ -8,21 +8,22 @@ from __future__ import annotations
 
 import functools
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from datetime import datetime
 from html import escape
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 from airquality.monitoring.drift import KINDS, Calibration, Distance, Performance, Threshold, Window
 from airquality.records import isoformat
+from airquality.reports.folder import LAYOUT, Entry
 
 Sidecar = Mapping[str, Any]
-#: (path of the report relative to the index, its sidecar)
-Entry = tuple[str, Sidecar]
 
-_INDEX_ROWS = 2_000
+#: The index lists this many windows.
+INDEX_ROWS = 400
 _CHART_WINDOWS = 120
 _CHART_WIDTH, _CHART_HEIGHT = 1130.0, 130.0
 
@@ -48,6 +49,7 @@ def sidecar(
     """
     verdict, limits = window.verdict, calibration.kinds[window.kind.name]
     return {
+        "layout": LAYOUT,
         "digest": digest,
         "station_id": window.station_id,
         "kind": window.kind.name,
@@ -65,6 +67,7 @@ def sidecar(
             "missing": list(verdict.missing),
             "all_silent": verdict.all_silent,
         },
+        "drifted": [column.column for column in verdict.columns if column.drifted],
         "columns": [_distance(column, ks_p_values) for column in verdict.columns],
         "prediction": _distance(verdict.prediction, ks_p_values),
         "performance": _figures(verdict.performance),
@@ -268,29 +271,24 @@ def _unbroken(text: str) -> str:
 # ---- the index ----
 
 
-def index(entries: Iterable[Entry]) -> str:
-    """Return the page that lists every window, newest first; ``entries`` may come in any order."""
-    newest_first = sorted(entries, key=_recency, reverse=True)
-    simulated = any(document["data_source"] == "simulated" for _, document in newest_first)
+def index(newest_first: Sequence[Entry], n_entries: int) -> str:
+    """Return the page that lists the newest of ``n_entries`` windows, newest first."""
+    simulated = any(entry.document["data_source"] == "simulated" for entry in newest_first)
     return (
         "<!DOCTYPE html><html lang='en'><head><meta charset='utf-8'>"
         "<meta name='viewport' content='width=device-width,initial-scale=1'><title>Monitoring reports</title>"
         f"<style>body{{margin:0}}{_style()}</style></head><body><div class='aq'>"
         f"{_banner('simulated' if simulated else '')}<h1>Monitoring reports</h1>{_index_facts(newest_first)}"
-        f"{_charts(newest_first)}{_index_table(newest_first[:_INDEX_ROWS])}{_older(len(newest_first))}</div></body></html>\n"
+        f"{_charts(newest_first)}{_index_table(newest_first)}{_older(n_entries - len(newest_first))}</div></body></html>\n"
     )
-
-
-def _recency(entry: Entry) -> tuple[str, str, str]:
-    document = entry[1]
-    return document["end"], document["kind"], document["station_id"]
 
 
 def _index_facts(entries: Sequence[Entry]) -> str:
     if not entries:
         return "<p class='sub'>No window has closed yet.</p>"
-    stations = ", ".join(sorted({document["station_id"] for _, document in entries}))
-    counts = "".join(_kind_facts(kind.name, [d for _, d in entries if d["kind"] == kind.name]) for kind in KINDS)
+    documents = [entry.document for entry in entries]
+    stations = ", ".join(sorted({document["station_id"] for document in documents}))
+    counts = "".join(_kind_facts(kind.name, [d for d in documents if d["kind"] == kind.name]) for kind in KINDS)
     return f"<ul class='facts'><li><span>Station</span>{escape(stations)}</li>{counts}</ul>"
 
 
@@ -306,22 +304,22 @@ def _is_drifted(document: Sidecar) -> bool:
 
 
 def _drifted_columns(document: Sidecar) -> list[str]:
-    return [column["column"] for column in document["columns"] if column["drifted"]]
+    return list(document["drifted"])
 
 
 def _charts(entries: Sequence[Entry]) -> str:
     groups: dict[tuple[str, str], list[Entry]] = {}
-    for path, document in reversed(entries):
-        groups.setdefault((document["station_id"], document["kind"]), []).append((path, document))
+    for entry in reversed(entries):
+        groups.setdefault((entry.document["station_id"], entry.document["kind"]), []).append(entry)
     return "".join(_chart(*key, group[-_CHART_WINDOWS:]) for key, group in sorted(groups.items()))
 
 
 def _chart(station_id: str, kind: str, group: Sequence[Entry]) -> str:
     """Return one bar of RMSE per window, oldest left, with the latest baseline and threshold as lines."""
-    latest = group[-1][1]
-    top = 1.12 * max(latest["rmse_threshold"], *(document["performance"]["rmse"] or 0.0 for _, document in group))
+    latest = group[-1].document
+    top = 1.12 * max(latest["rmse_threshold"], *(entry.document["performance"]["rmse"] or 0.0 for entry in group))
     step = _CHART_WIDTH / max(len(group), 14)
-    bars = "".join(_bar(path, document, number * step, step, top) for number, (path, document) in enumerate(group))
+    bars = "".join(_bar(quote(e.path), e.document, number * step, step, top) for number, e in enumerate(group))
     return (
         f"<h2>RMSE per {kind} window · {escape(station_id)} <small>mg/m³, oldest left; a dot marks drift</small></h2>"
         f"<svg viewBox='0 -8 {_CHART_WIDTH:.0f} {_CHART_HEIGHT + 10:.0f}' width='100%' role='img'>{bars}"
@@ -351,7 +349,7 @@ def _bar(path: str, document: Sidecar, x: float, step: float, top: float) -> str
 
 
 def _index_table(entries: Sequence[Entry]) -> str:
-    rows = "".join(_index_row(path, document) for path, document in entries)
+    rows = "".join(_index_row(quote(entry.path), entry.document) for entry in entries)
     return (
         "<h2>Windows, newest first</h2><div class='scroll'><table><tr><th>Window<th class='l'>Up to and including"
         "<th class='l'>Station<th class='l'>Verdict<th>RMSE<th>Baseline<th>Measured truths<th class='l'>Model</tr>"
@@ -386,9 +384,9 @@ def _verdict_pills(document: Sidecar) -> str:
 
 
 def _older(n_entries: int) -> str:
-    if n_entries <= _INDEX_ROWS:
+    if n_entries <= 0:
         return ""
-    return f"<p class='sub'>{n_entries - _INDEX_ROWS} older reports are in the folders beside this page.</p>"
+    return f"<p class='sub'>{n_entries} older reports are in the folders beside this page.</p>"
 
 
 # ---- figures ----

@@ -8,32 +8,32 @@ data, so they are not shown: its p-values are evidence, the verdict is :mod:`air
 from __future__ import annotations
 
 import contextlib
-import fcntl
+import functools
 import hashlib
 import json
 import re
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
-from urllib.parse import quote
 
 import numpy as np
 import pandas as pd
 
 from airquality.ground.errors import ContractError
 from airquality.ground.files import write_atomically
-from airquality.monitoring.drift import JUDGED_COLUMNS, KINDS, MIN_TRUTHS, Floats, Judge, Window
+from airquality.monitoring.drift import JUDGED_COLUMNS, MIN_TRUTHS, Floats, Judge, Window
 from airquality.records import RAW_COLUMNS, TARGET, datetime_of
 from airquality.reports import pages
+from airquality.reports.folder import LAYOUT, ReportsFolder
 
 with warnings.catch_warnings():
     warnings.simplefilter("ignore")  # deprecations among its own dependencies
     from evidently import DataDefinition, Dataset, Regression, Report
+    from evidently.core.report import ReferenceMetricNotFound
+    from evidently.legacy.base_metric import ColumnNotFound
     from evidently.metrics import MAE, RMSE, R2Score, ValueDrift
 
-#: Raised when the same window would give another page, so that reports on disk are made anew.
-_LAYOUT = 1
 _PREDICTION = "prediction"
 _OWN_VERDICT = re.compile(r"Data drift (?:not )?detected\. Drift detection method: K-S p_value\. Drift score: [-+.\de]+")
 #: Titles that would read as a verdict, and an axis that stretches every window to 150 steps without saying so.
@@ -43,6 +43,9 @@ _WORDING = {
     '"DATA DISTRIBUTION"': '"DISTRIBUTION"',
     '"Index binned"': '"first to last hour of the window, as 150 steps"',
 }
+_ERRORS = "RMSE, MAE and R²"
+#: Two of its errors derive from BaseException.
+_EVIDENTLY_ERRORS = (Exception, ReferenceMetricNotFound, ColumnNotFound)
 _RANDOM_ID = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}")
 
 
@@ -51,93 +54,42 @@ class ReportWriter:
 
     def __init__(self, reports_dir: Path, judge: Judge) -> None:
         self._reports_dir = reports_dir
+        self._folder = ReportsFolder(reports_dir)
         self._calibration = judge.calibration
         self._reference = _table(judge.reference.values, judge.reference.predictions)
-        basis = json.dumps([_LAYOUT, judge.calibration.to_json(), judge.reference.digest()])
+        basis = json.dumps([LAYOUT, judge.calibration.to_json()])
         self._basis = hashlib.sha256(basis.encode()).hexdigest()
-        self._sidecars: dict[Path, tuple[int, pages.Sidecar]] = {}  # by path, with the time it was written
 
     def write(self, window: Window) -> Path:
-        """Write the report of ``window``, unless the very same one is there already, and return the HTML's path."""
+        """Write the report of ``window``, unless the very same one is there already, and return the HTML's path.
+
+        Raises:
+            OSError: the folder cannot be written.
+        """
         digest = hashlib.sha256(f"{self._basis} {window.digest()}".encode()).hexdigest()
-        with self._locked():
-            path = self._path(window)
-            if _has(path, digest):
+        with self._folder.locked():
+            path = self._folder.page_path(window)
+            if self._folder.has(path, digest):
                 self._write_index()
                 return path
         page, document = self._render(window, digest)
-        with self._locked():
-            path = self._path(window)
-            write_atomically(path, page.encode())
-            write_atomically(path.with_suffix(".json"), json.dumps(document, indent=1).encode())
+        with self._folder.locked():
+            sidecar = json.dumps(document, indent=1).encode()
+            self._folder.put(path, {path: page.encode(), path.with_suffix(".json"): sidecar})
             self._write_index()
         return path
 
     def _render(self, window: Window, digest: str) -> tuple[str, dict[str, Any]]:
         columns, left_out = plan(window)
-        page, ks_p_values = _evidence(self._reference, _table(window.values, window.predictions), columns, window)
+        current = _table(window.values, window.predictions)
+        page, ks_p_values, not_drawn = _evidence(self._reference, current, columns, window)
+        left_out += not_drawn
         document = pages.sidecar(window, self._calibration, ks_p_values, left_out, digest)
         return _with_header(page, pages.header(document)), document
 
-    @contextlib.contextmanager
-    def _locked(self) -> Iterator[None]:
-        self._reports_dir.mkdir(parents=True, exist_ok=True)
-        with (self._reports_dir / ".lock").open("w") as lock:
-            fcntl.flock(lock, fcntl.LOCK_EX)
-            yield
-
-    def _path(self, window: Window) -> Path:
-        """Return where the report goes: in its kind's folder, and there in its station's once there is a second station."""
-        folder = self._reports_dir / window.kind.name
-        if self._has_others(window.station_id):
-            self._part_stations()
-            folder /= folder_name(window.station_id)
-        return folder / f"{window.kind.name}_{datetime_of(window.end_hour):%Y%m%d_%H%M%S}.html"
-
-    def _has_others(self, station_id: str) -> bool:
-        folders = [self._reports_dir / kind.name for kind in KINDS]
-        if any(child.is_dir() for folder in folders if folder.exists() for child in folder.iterdir()):
-            return True
-        flat = next((path for folder in folders for path in folder.glob("*.json")), None)
-        return flat is not None and json.loads(flat.read_bytes())["station_id"] != station_id
-
-    def _part_stations(self) -> None:
-        """Move the files of the first station, which lie flat, into its own folder."""
-        for kind in KINDS:
-            for path in sorted((self._reports_dir / kind.name).glob("*.json")):
-                own = path.parent / folder_name(json.loads(path.read_bytes())["station_id"])
-                own.mkdir(exist_ok=True)
-                path.with_suffix(".html").replace(own / path.with_suffix(".html").name)
-                path.replace(own / path.name)
-
     def _write_index(self) -> None:
-        found: dict[Path, tuple[int, pages.Sidecar]] = {}
-        for path in (path for kind in KINDS for path in (self._reports_dir / kind.name).rglob("*.json")):
-            written = path.stat().st_mtime_ns
-            known = self._sidecars.get(path)
-            found[path] = known if known and known[0] == written else (written, json.loads(path.read_bytes()))
-        self._sidecars = found
-        links = (
-            (quote(path.with_suffix(".html").relative_to(self._reports_dir).as_posix()), found[path][1]) for path in found
-        )
-        write_atomically(self._reports_dir / "index.html", pages.index(links).encode())
-
-
-def folder_name(station_id: str) -> str:
-    """Return a folder name for ``station_id`` that cannot lead elsewhere; distinct stations get distinct names.
-
-    >>> folder_name("station_1"), folder_name("../x"), folder_name("..")
-    ('station_1', '..%2Fx', '%2E%2E')
-    """
-    name = quote(station_id, safe="")
-    if not name.strip("."):
-        name = name.replace(".", "%2E")
-    return name if len(name) <= 200 else hashlib.sha256(station_id.encode()).hexdigest()
-
-
-def _has(path: Path, digest: str) -> bool:
-    beside = path.with_suffix(".json")
-    return path.exists() and beside.exists() and json.loads(beside.read_bytes()).get("digest") == digest
+        entries = self._folder.newest(pages.INDEX_ROWS)
+        write_atomically(self._reports_dir / "index.html", pages.index(entries, len(self._folder)).encode())
 
 
 def plan(window: Window) -> tuple[list[str], list[tuple[str, str]]]:
@@ -147,9 +99,7 @@ def plan(window: Window) -> tuple[list[str], list[tuple[str, str]]]:
     left_out = [(name, "no value in this window") for name in JUDGED_COLUMNS if not seen[name]]
     n_truths = window.verdict.performance.n
     if window.verdict.too_few_truths:
-        left_out.append(
-            ("RMSE, MAE and R²", f"{n_truths} measured {TARGET} in this window, at least {MIN_TRUTHS} are needed")
-        )
+        left_out.append((_ERRORS, f"{n_truths} measured {TARGET} in this window, at least {MIN_TRUTHS} are needed"))
     return columns, left_out
 
 
@@ -161,12 +111,42 @@ def _table(values: Floats, predictions: Floats) -> pd.DataFrame:
 
 def _evidence(
     reference: pd.DataFrame, current: pd.DataFrame, columns: Sequence[str], window: Window
+) -> tuple[str, dict[str, float], list[tuple[str, str]]]:
+    """Return Evidently's page, the KS p-value of each drawn column, and (what, why) of what Evidently could not draw.
+
+    Evidently loses the whole page over one plot it cannot make, an error whose truths are all 0 for one. So the errors are
+    left out first, then column by column what cannot be drawn alone.
+    """
+    draw = functools.partial(_draw, reference, current, window=window)
+    with_errors = not window.verdict.too_few_truths
+    try:
+        return *draw(columns, with_errors=with_errors), []
+    except _EVIDENTLY_ERRORS as error:
+        why = f"Evidently cannot draw this ({type(error).__name__})"
+    if with_errors:
+        with contextlib.suppress(*_EVIDENTLY_ERRORS):
+            return *draw(columns, with_errors=False), [(_ERRORS, why)]
+    drawn = [name for name in columns if _works(functools.partial(draw, [name], with_errors=False))]
+    left_out = [*((name, why) for name in columns if name not in drawn), *([(_ERRORS, why)] if with_errors else [])]
+    return *draw(drawn, with_errors=False), left_out
+
+
+def _works(draw: Callable[[], object]) -> bool:
+    try:
+        draw()
+    except _EVIDENTLY_ERRORS:
+        return False
+    return True
+
+
+def _draw(
+    reference: pd.DataFrame, current: pd.DataFrame, columns: Sequence[str], *, window: Window, with_errors: bool
 ) -> tuple[str, dict[str, float]]:
     """Return Evidently's page and the KS p-value of each drawn column."""
     drawn = [*columns, _PREDICTION]
     metrics: list[Any] = [ValueDrift(column=name, method="ks") for name in drawn]
     regression = None
-    if not window.verdict.too_few_truths:
+    if with_errors:
         metrics += [RMSE(), MAE(error_distr=False), R2Score()]  # the errors' distribution once
         regression = [Regression(target=TARGET, prediction=_PREDICTION)]
         drawn.append(TARGET)

@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 
 from kafka import KafkaAdminClient, KafkaConsumer, KafkaProducer, TopicPartition
 from kafka.admin import NewTopic
-from kafka.errors import KafkaError, TopicAlreadyExistsError
+from kafka.errors import KafkaConnectionError, KafkaError, KafkaTimeoutError, NodeNotReadyError, TopicAlreadyExistsError
 
 from airquality.ground import log
 from airquality.ground.errors import AirQualityError, ContractError, Unavailable, UsageError
@@ -38,10 +38,17 @@ TOPIC_CONFIGS: dict[str, dict[str, str]] = {
         "segment.bytes": str(16 * 1024 * 1024),
     },
 }
-CONNECT_TIMEOUT_MS = 15_000
+#: Long enough for a broker on another continent, short enough for a person who waits for the sentence that none answers.
+CONNECT_TIMEOUT_MS = 4_000
+CREATE_TIMEOUT_MS = 15_000
 TOPIC_SECONDS = 10.0
 #: How long reading a partition to its end may stand still: longer than a dead worker's transaction can hold it up.
 STALL_SECONDS = 60.0
+
+#: The errors that mean that there was no answer, as opposed to one that says no.
+_NO_ANSWER = (KafkaConnectionError, KafkaTimeoutError, NodeNotReadyError)
+#: An error of the client may quote a whole request.
+_QUOTED_CHARACTERS = 300
 
 logger = logging.getLogger(__name__)
 
@@ -86,7 +93,7 @@ def ensure_topics(settings: Settings) -> None:
         for role, name in topic_names(settings).items():
             topic = NewTopic(name, settings.topic_partitions, 1, topic_configs=TOPIC_CONFIGS[role])
             try:
-                admin.create_topics([topic], timeout_ms=CONNECT_TIMEOUT_MS)
+                admin.create_topics([topic], timeout_ms=CREATE_TIMEOUT_MS)
                 logger.info("created topic %s with %d partitions", name, settings.topic_partitions)
             except TopicAlreadyExistsError:
                 continue
@@ -130,10 +137,14 @@ def kafka_errors_as_unavailable(settings: Settings) -> Iterator[None]:
     """Turn the client's errors into ``Unavailable``: the broker is the one service whose absence waiting can mend."""
     try:
         yield
+    except _NO_ANSWER as error:
+        raise Unavailable(
+            f"no Kafka broker answers at {settings.kafka_bootstrap_servers} ({type(error).__name__}): "
+            "start it, or set KAFKA_BOOTSTRAP_SERVERS to where it is"
+        ) from error
     except KafkaError as error:
         raise Unavailable(
-            f"Kafka at {settings.kafka_bootstrap_servers}: {type(error).__name__}: {error}. "
-            f"Is a broker running there? KAFKA_BOOTSTRAP_SERVERS says where to look."
+            f"Kafka at {settings.kafka_bootstrap_servers} answers {type(error).__name__}: {str(error)[:_QUOTED_CHARACTERS]}"
         ) from error
 
 

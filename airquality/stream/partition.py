@@ -29,6 +29,8 @@ from airquality.stream.station import Buffer, Monitor, OpenStation, Outcome, tak
 
 #: How many rows are replayed at a time: features and predictions of all of them are held together.
 REPLAY_ROWS = 2_000
+#: A snapshot takes a millisecond or two and up to 50 KB: a commit with many must not keep the next rows waiting.
+SNAPSHOTS_PER_COMMIT = 500
 
 logger = logging.getLogger(__name__)
 
@@ -153,11 +155,11 @@ class PartitionState:
         self.counts.add(batch.counts)
         return batch
 
-    def due_snapshots(self, max_offsets: int, max_seconds: float, budget_seconds: float = math.inf) -> list[Snapshot]:
+    def due_snapshots(self, max_offsets: int, max_seconds: float) -> list[Snapshot]:
         """Return the snapshots to publish with the next commit: of stations whose oldest unsaved row is far back or old.
 
-        A station whose windows still wait for their reports is left out: a restart must see those windows again. Those that
-        take longer than ``budget_seconds`` together are left for later, or for a replay.
+        A station whose windows still wait for their reports is left out: a restart must see those windows again. At most
+        :data:`SNAPSHOTS_PER_COMMIT` are returned, the others with the next commits.
         """
         began = self._clock()
         states = {}
@@ -167,7 +169,7 @@ class PartitionState:
                 continue
             if self.next_offset - unsaved.offset >= max_offsets or began - unsaved.since >= max_seconds:
                 states[station_id] = self._snapshot(station_id, station)
-                if self._clock() - began > budget_seconds:
+                if len(states) == SNAPSHOTS_PER_COMMIT:
                     break
         note = self.note().encode().encode()  # after all of them are saved: what a restart without an offset begins with
         return [

@@ -59,6 +59,8 @@ class Restorer:
         self._clock = clock
         self._accept_loss = accept_loss
         self._homes = Homes(self._look_now_and_then)
+        #: Why the start is refused once what was brought back is saved; empty where it is not.
+        self.refusal = ""
         self._restored: set[int] = set()
         self._read_up_to: dict[int, int] = {}  # of the state topic's partitions, for the homes
         self._carried: dict[int, set[Topics]] = {}  # what the snapshots of each partition say of the topics
@@ -75,6 +77,7 @@ class Restorer:
         saved = SavedStations(kafka_io.read(self._settings, self._settings.state_topic, partition))
         self._name_foreign(saved, partition)
         facts = self._facts(partition, topics, saved)
+        facts, topics = self._settle(facts)
         plan, rows_lost = self._decide(facts)
         plan = replace(plan, note=replace(plan.note, topics=topics))
         state = PartitionState(
@@ -102,6 +105,19 @@ class Restorer:
                 "%s partition %d: records that are not ours under %s are passed over",
                 *(self._settings.state_topic, partition, ", ".join(sorted(saved.foreign)[:5])),
             )
+
+    def _settle(self, facts: Facts) -> tuple[Facts, Topics]:
+        """Return the facts to go on with: where partitions were raised, those of before, if rows are in no snapshot yet.
+
+        Then the partition is brought back once more, so that all of it can be saved before the start is refused.
+        """
+        verdict = judge(facts)
+        carried = facts.note or facts.saved
+        if not isinstance(verdict, Rejected) or verdict.plan or carried is None or carried.replay_offset is None:
+            return facts, facts.topics
+        self.refusal = verdict.why
+        before = replace(facts.topics, partitions=carried.topics.partitions)
+        return replace(facts, topics=before), before
 
     def _decide(self, facts: Facts) -> tuple[Plan, int]:
         verdict = judge(facts)

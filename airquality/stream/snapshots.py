@@ -18,7 +18,7 @@ import orjson
 from numpy.typing import NDArray
 
 #: Changes whenever the shape of the state does: a consumer refuses a snapshot it cannot read exactly.
-FORMAT = 1
+FORMAT = 2
 #: The promise of DESIGN section 4, kept by ``encode``.
 MAX_BYTES = 128 * 1024
 #: Before deflating: ten times what a station holds. Snapshots of the topic are inflated no further, whatever they claim.

@@ -15,7 +15,8 @@ from numpy.typing import NDArray
 
 from airquality.model import features
 from airquality.monitoring.drift import Window
-from airquality.records import Reading
+from airquality.records import Reading, Served
+from airquality.reports.summary import PartitionFigures
 
 
 class Outcome(Enum):
@@ -85,7 +86,10 @@ class Monitoring(Protocol):
     def forget(self, station_id: str) -> None:
         """Let go of a station that this consumer no longer owns."""
 
-    def write_summary(self, counts: Mapping[str, Any]) -> None:
+    def require_calibrated_for(self, served: Served) -> None:
+        """Raise ``ContractError`` unless the monitoring was calibrated for the served model."""
+
+    def write_summary(self, owned: Mapping[int, PartitionFigures]) -> None:
         """Write the summary, with what the consumer counted."""
 
 

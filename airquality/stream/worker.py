@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import logging
 import math
-import random
 import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
@@ -20,16 +19,19 @@ import numpy as np
 from numpy.typing import NDArray
 from tqdm import tqdm
 
-from airquality.ground.errors import Unavailable
+from airquality.ground.errors import AirQualityError
 from airquality.ground.settings import Settings
 from airquality.metrics import ConsumerMetrics
 from airquality.model.client import PredictionClient
 from airquality.records import RowAnswer
+from airquality.reports.summary import PartitionFigures
 from airquality.stream.account import Counts
 from airquality.stream.console import Console
 from airquality.stream.dead_letters import dead_letter
+from airquality.stream.identity import Refused
 from airquality.stream.kafka_io import Record
 from airquality.stream.partition import Batch, PartitionState
+from airquality.stream.patience import Patience
 from airquality.stream.restore import Restorer
 from airquality.stream.station import Monitoring, OpenStation
 from airquality.stream.transactions import Message, Ownership, Poll, Position, TransactionalStream
@@ -37,15 +39,16 @@ from airquality.stream.transactions import Message, Ownership, Poll, Position, T
 POLL_SECONDS = 0.25
 SUMMARY_SECONDS = 5.0
 LAG_SECONDS = 5.0
-BACKOFF_SECONDS = (0.5, 10.0)
+#: How long a stop writes snapshots: Docker kills 10 s after it asked.
+STOP_SECONDS = 4.0
 
 T = TypeVar("T")
 
 logger = logging.getLogger("consumer")
 
 
-class Stopped(Exception):
-    """The run had to end while it waited; nothing of the batch at hand has been published."""
+class Stopped(AirQualityError):
+    """The run had to end while it waited; nothing of the batch at hand has been published, and no summary written."""
 
 
 class PartitionLost(Exception):
@@ -105,6 +108,7 @@ class Worker:
         self._limits = limits
         self._clock = clock
         self._partitions: dict[int, PartitionState] = {}
+        self._patience = Patience(limits.taken > 0, clock)
         self._gained: set[int] = set()  # assigned, not restored yet
         self._ownership = Ownership()
         self._summarised = self._measured = -math.inf
@@ -113,7 +117,7 @@ class Worker:
     def run(self) -> None:
         """Consume until a limit is reached or a stop is asked for; leave a summary and, if there is time, no backlog."""
         limits = self._limits
-        self._waiting_for_service(self._client.check)
+        self._monitoring.require_calibrated_for(self._waiting_for_service(self._client.check))
         self._active = self._clock()
         while limits.taken < limits.max_records and not limits.out_of_time(self._clock()):
             if self._clock() - self._active > limits.idle_exit_seconds:
@@ -146,6 +150,9 @@ class Worker:
         for partition in sorted(self._gained & self._ownership.partitions):  # not while the group still rebalances
             self._gained.discard(partition)
             self._restore(partition)
+        if self._restorer.refusal:  # what can be saved is saved first
+            self._finish()
+            raise Refused(self._restorer.refusal)
         if polled.records:
             started = self._clock()
             self._process(polled.records)
@@ -178,8 +185,8 @@ class Worker:
         for partition, batch in batches.items():
             self._observe(batch, self._partitions[partition])
 
-    def _commit(self, batches: dict[int, Batch], snapshot_offsets: int, snapshot_seconds: float) -> None:
-        """Publish what came of the batches, and the snapshots that are due, in one transaction, if there is anything."""
+    def _commit(self, batches: dict[int, Batch], snapshot_offsets: int, snapshot_seconds: float) -> bool:
+        """Publish what came of the batches and the snapshots that are due in one transaction; return whether any was due."""
         messages: list[Message] = []
         positions: dict[int, Position] = {}
         for partition, state in self._partitions.items():
@@ -193,7 +200,7 @@ class Worker:
             ]
             positions[partition] = Position(state.next_offset, state.note().encode())
         if not positions:
-            return
+            return False
         offsets = self._stream.commit(messages, positions, self._ownership)
         for partition in positions:
             self._partitions[partition].dirty = False
@@ -202,6 +209,7 @@ class Worker:
                 self._partitions[message.partition].pred_offset = offset + 1
             elif message.topic == self._settings.dlq_topic:
                 self._partitions[message.partition].dlq_offset = offset + 1
+        return any(message.topic == self._settings.state_topic for message in messages)
 
     def _published(self, batch: Batch, partition: int) -> list[Message]:
         predictions = [
@@ -218,19 +226,20 @@ class Worker:
 
         Raises:
             Stopped: a stop was asked for meanwhile, or the time was up.
+            AirQualityError: no waiting mends it.
             PartitionLost: the group took ``partition``, whose rows wait, away meanwhile.
         """
-        pause = BACKOFF_SECONDS[0]
         while True:
             try:
                 answer = ask()
-            except Unavailable as error:
-                logger.warning("%s; no row is lost, trying again in about %.1f s", error, pause)
+            except AirQualityError as error:
+                pause = self._patience.pause_seconds(error)
+                logger.warning("%s; no row is lost, trying again in %.1f s", error, pause)
                 self._metrics.paused.set(1)
-                self._hold(pause * random.uniform(0.5, 1.5), partition)
-                pause = min(2 * pause, BACKOFF_SECONDS[1])
+                self._hold(pause, partition)
             else:
                 self._metrics.paused.set(0)
+                self._patience.has_worked = True
                 return answer
 
     def _hold(self, seconds: float, partition: int | None) -> None:
@@ -238,7 +247,10 @@ class Worker:
         until = self._clock() + seconds
         while self._clock() < until:
             if self._limits.out_of_time(self._clock()):
-                raise Stopped
+                raise Stopped(
+                    "stopped while the prediction service did not answer: what was published stays published, "
+                    "the other rows wait in Kafka for the next start"
+                )
             self._keep_membership()
             if partition is not None and partition not in self._partitions:
                 logger.info("partition %d went to another consumer while its rows waited", partition)
@@ -267,6 +279,8 @@ class Worker:
             self._metrics.outcomes.labels(outcome, "").inc(count)
         for reason, count in batch.counts.dead_letters.items():
             self._metrics.outcomes.labels("dead_letter", reason).inc(count)
+        for prediction in batch.predictions:
+            self._metrics.stations.show_prediction(prediction.station_id, prediction.prediction)
         if batch.predictions:
             self._metrics.last_prediction.set_to_current_time()
         self._console.show(batch, state)
@@ -292,16 +306,25 @@ class Worker:
 
     def _summarise(self) -> None:
         if self._partitions:  # without any there is nothing to tell, and what an owner wrote before stays
-            self._monitoring.write_summary(self.counts.summary())
+            self._monitoring.write_summary(
+                {
+                    partition: PartitionFigures(state.counts.summary(), state.stations)
+                    for partition, state in self._partitions.items()
+                }
+            )
 
     def _finish(self) -> None:
         """Leave nothing half done: unless a stop was asked for, wait for the reports and snapshot every station."""
+        if self._limits.stopped:
+            logger.info("stopping: the last snapshots are written; a second signal ends the process at once")
         with tqdm(total=self._monitoring.backlog, desc="writing reports", unit="report", disable=None) as bar:
             while self._monitoring.backlog and not self._limits.stopped:
                 self._keep_membership()
                 self._housekeeping()
                 bar.update(bar.total - self._monitoring.backlog - bar.n)
-        self._commit({}, snapshot_offsets=0, snapshot_seconds=0.0)
+        until = self._clock() + (STOP_SECONDS if self._limits.stopped else math.inf)
+        while self._commit({}, snapshot_offsets=0, snapshot_seconds=0.0) and self._clock() < until:
+            continue  # what is not saved by then is replayed at the next start
         self._monitoring.poll()
         self.counts.check()
         self._summarise()
