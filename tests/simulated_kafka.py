@@ -102,7 +102,7 @@ class SimulatedKafka:
             "end_offset": lambda _, topic, partition: self.end(topic, partition),
             "log_range": lambda _, topic, partition: (self.starts.get((topic, partition), 0), self.end(topic, partition)),
             "topics_now": lambda _: self.topics,
-            "group_notes": lambda _, n_partitions: [position.note for position in self.positions.values()],
+            "group_positions": lambda _, n_partitions: {p: (at.offset, at.note) for p, at in self.positions.items()},
         }
 
 

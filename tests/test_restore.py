@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterable
 from contextlib import closing
 
@@ -9,6 +10,7 @@ import pytest
 from kafka import KafkaAdminClient, KafkaProducer, OffsetAndMetadata, TopicPartition
 from prometheus_client import CollectorRegistry
 
+from airquality.ground.errors import ContractError, Unavailable
 from airquality.ground.settings import Settings
 from airquality.metrics import ConsumerMetrics
 from airquality.records import Prediction
@@ -19,6 +21,7 @@ from airquality.stream.homes import Homes
 from airquality.stream.identity import Refused
 from airquality.stream.kafka_io import Record
 from airquality.stream.partition import PartitionState
+from airquality.stream.repartition import repartition
 from airquality.stream.transactions import TransactionalStream
 from airquality.stream.worker import Limits, Worker
 from tests.simulated_kafka import Monitors, reading
@@ -236,7 +239,6 @@ def test_poll_overtaken_by_retention_starts_over_and_is_refused(settings: Settin
         wait_until(lambda: bool(polled.ownership.partitions) or assigned(), "partitions are assigned", 60)
         admin.delete_records({TopicPartition(settings.raw_topic, 0): 40})
         stream.start(0, 20)
-        from airquality.ground.errors import Unavailable
 
         def told() -> bool:
             try:
@@ -247,4 +249,64 @@ def test_poll_overtaken_by_retention_starts_over_and_is_refused(settings: Settin
 
         wait_until(told, "the stream says that the rows are gone", 60)
     with pytest.raises(Refused, match="20 rows that were never read"):
+        Run(settings)
+
+
+def test_repartition_moves_stations_with_their_history(settings: Settings, admin: KafkaAdminClient) -> None:
+    send(settings, 0, 200)
+    Run(settings)
+    admin.create_partitions(dict.fromkeys(kafka_io.topic_names(settings).values(), 3))
+    kafka_io.await_partitions(settings, settings.raw_topic, 3)
+    with closing(kafka_io.idempotent_producer(settings)) as producer:  # an hour sent again, and ten more, elsewhere
+        for hour in range(START + 199, START + 210):
+            for station in STATIONS:
+                sent = reading(station, hour)
+                producer.send(settings.raw_topic, key=sent.station_id.encode(), value=sent.to_bytes(), partition=2)
+        producer.flush()
+    with pytest.raises(Refused, match=r"3 partitions now, but the stations' state is that of 2.*repartition"):
+        Run(settings)
+    dry = repartition(settings, n_partitions=None, dry_run=True, accept_loss=False)
+    assert dry.splitlines() == [
+        "would move 2 of 2 stations over 3 partitions",
+        "  station_0: 0 -> 2",
+        "  station_1: 1 -> 2",
+    ]
+    done = repartition(settings, n_partitions=None, dry_run=False, accept_loss=False)
+    assert done.startswith("moved 2 of 2 stations")
+    run = Run(settings)
+    assert run.counts == Counts(rows_in=422, warmup=336, predictions=84, duplicates=2)
+    assert published(settings) == undisturbed(210)
+    assert set(run.monitors.stations) == {"station_0", "station_1"}
+
+
+def test_partitions_raised_with_unsaved_rows_are_saved_and_then_refused(settings: Settings, admin: KafkaAdminClient) -> None:
+    send(settings, 0, 200)
+    Run(settings, killed=True)
+    admin.create_partitions({settings.raw_topic: 3})
+    with pytest.raises(ContractError, match="no snapshot holds: start a consumer once"):
+        repartition(settings, n_partitions=3, dry_run=False, accept_loss=False)
+    with pytest.raises(Refused, match="repartition"):
+        Run(settings)
+    assert repartition(settings, n_partitions=4, dry_run=False, accept_loss=False).startswith("moved")
+    assert Run(settings).counts == Counts(rows_in=400, warmup=336, predictions=64)
+
+
+def test_partitions_raised_while_running_are_noticed_and_refused(settings: Settings, admin: KafkaAdminClient) -> None:
+    send(settings, 0, 20)
+    raised = threading.Timer(5.0, admin.create_partitions, [dict.fromkeys(kafka_io.topic_names(settings).values(), 3)])
+    raised.start()
+    with pytest.raises(Refused, match="3 partitions now"):
+        Run(settings, idle_exit_seconds=50.0)
+    raised.join()
+    assert len(list(kafka_io.read(settings, settings.state_topic, 0))) == 1  # what it had was saved first
+
+
+def test_raw_topic_recreated_while_running_starts_over(settings: Settings, admin: KafkaAdminClient) -> None:
+    send(settings, 0, 20)
+    again = threading.Timer(5.0, recreate, [settings, admin, settings.raw_topic])
+    again.start()
+    with pytest.raises(Unavailable):
+        Run(settings, idle_exit_seconds=50.0)
+    again.join()
+    with pytest.raises(Refused, match="created anew"):
         Run(settings)

@@ -8,7 +8,7 @@ one is left out at the next restore.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 from airquality.ground.errors import InvalidRecord
 
@@ -35,6 +35,10 @@ class Homes:
         """Return the partition the station lives on, None if it is not known."""
         found = self._homes.get(station_id)
         return None if found is None else found[1]
+
+    def all(self) -> Iterator[tuple[str, int]]:
+        """Yield every known station and its home, by name."""
+        return ((station_id, self._homes[station_id][1]) for station_id in sorted(self._homes))
 
     def require(self, station_id: str, partition: int) -> None:
         """Raise ``InvalidRecord`` if the station lives on another partition."""

@@ -38,6 +38,7 @@ class Facts:
         dlq_end: The offset the next dead letter gets.
         pred_topic: The prediction topic's name.
         state_topic: The state topic's name.
+        moving: Stations whose rows come on another partition, where partitions were added.
     """
 
     raw_topic: str
@@ -57,6 +58,7 @@ class Facts:
     dlq_end: int = 0
     pred_topic: str = "the prediction topic"
     state_topic: str = "the state topic"
+    moving: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -140,10 +142,11 @@ def _partition_count(facts: Facts) -> Verdict | None:
     if not counts:
         return None
     before = ", ".join(map(str, counts))
+    moving = ", ".join(facts.moving[:5]) + (f" and {len(facts.moving) - 5} more" if len(facts.moving) > 5 else "")
     return Rejected(
-        f"{facts.raw_topic} has {facts.topics.partitions} partitions now, but the stations' state is that of {before}: "
-        f"with all consumers stopped, run python -m airquality repartition, which moves the stations to where their rows "
-        f"come now (--dry-run shows which), and start again"
+        f"{facts.raw_topic} has {facts.topics.partitions} partitions now, but the stations' state is that of {before}, and "
+        f"the rows of {moving or 'stations'} come elsewhere since: with all consumers stopped, run python -m airquality "
+        f"repartition, which moves them and what is known of them (--dry-run shows where to), and start again"
     )
 
 

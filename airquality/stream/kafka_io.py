@@ -15,7 +15,7 @@ from contextlib import closing, contextmanager
 from typing import Any, NamedTuple
 
 from kafka import KafkaAdminClient, KafkaConsumer, KafkaProducer, TopicPartition
-from kafka.admin import NewTopic
+from kafka.admin import ConfigResource, ConfigResourceType, NewTopic
 from kafka.errors import KafkaConnectionError, KafkaError, KafkaTimeoutError, NodeNotReadyError, TopicAlreadyExistsError
 
 from airquality.ground import log
@@ -25,20 +25,22 @@ from airquality.stream.account import Topics
 from airquality.stream.identity import Refused
 
 DAY_MS = 24 * 3600 * 1000
+#: The broker's time decides what retention deletes: a producer's may be that of the measurement, years ago.
+BROKER_TIME = {"message.timestamp.type": "LogAppendTime"}
 #: What each topic is for decides how long it keeps what. State is compacted: its last record a station is all it needs;
 #: small, short segments let the cleaner keep the restart short.
 TOPIC_CONFIGS: dict[str, dict[str, str]] = {
-    "raw": {"retention.ms": str(90 * DAY_MS)},
-    "pred": {"retention.ms": str(365 * DAY_MS)},
-    "dlq": {"retention.ms": str(365 * DAY_MS)},
+    "raw": {**BROKER_TIME, "retention.ms": str(90 * DAY_MS)},
+    "pred": {**BROKER_TIME, "retention.ms": str(365 * DAY_MS)},
+    "dlq": {**BROKER_TIME, "retention.ms": str(365 * DAY_MS)},
     "state": {
+        **BROKER_TIME,
         "cleanup.policy": "compact",
         "min.cleanable.dirty.ratio": "0.1",
         "segment.ms": str(DAY_MS),
         "segment.bytes": str(16 * 1024 * 1024),
     },
 }
-#: Long enough for a broker on another continent, short enough for a person who waits for the sentence that none answers.
 CONNECT_TIMEOUT_MS = 4_000
 CREATE_TIMEOUT_MS = 15_000
 TOPIC_SECONDS = 10.0
@@ -79,7 +81,7 @@ def topic_names(settings: Settings) -> dict[str, str]:
 
 
 def ensure_topics(settings: Settings) -> None:
-    """Create the topics that do not exist; existing ones stay as they are.
+    """Create the topics that do not exist; existing ones stay as they are, and what is wrong with them is logged.
 
     Raises:
         Unavailable: no broker answers.
@@ -88,15 +90,48 @@ def ensure_topics(settings: Settings) -> None:
         with kafka_errors_as_unavailable(settings), closing(KafkaProducer(**connection(settings))) as producer:
             for name in topic_names(settings).values():
                 producer.partitions_for(name)
+        logger.info(
+            "the mock cluster has neither topic ids nor settings: whether the topics are the right ones is not checked"
+        )
         return
     with kafka_errors_as_unavailable(settings), closing(KafkaAdminClient(**connection(settings))) as admin:
         for role, name in topic_names(settings).items():
             topic = NewTopic(name, settings.topic_partitions, 1, topic_configs=TOPIC_CONFIGS[role])
             try:
-                admin.create_topics([topic], timeout_ms=CREATE_TIMEOUT_MS)
+                admin.create_topics([topic], timeout_ms=CONNECT_TIMEOUT_MS)
                 logger.info("created topic %s with %d partitions", name, settings.topic_partitions)
             except TopicAlreadyExistsError:
-                continue
+                for fault in _faults_of(admin, role, name):
+                    logger.warning("%s", fault)
+
+
+def _faults_of(admin: KafkaAdminClient, role: str, name: str) -> list[str]:
+    """Return what is wrong with a topic that somebody else made, a sentence each."""
+    wanted = {"message.timestamp.type": None, "cleanup.policy": None}
+    try:
+        resource = ConfigResource(ConfigResourceType.TOPIC, name, wanted)
+        found = admin.describe_configs([resource], config_filter="all")["topic"][name]
+        timestamps, policy = (found[setting]["value"] for setting in wanted)
+    except (KafkaError, KeyError) as error:
+        return [f"{name} could not be checked: {type(error).__name__}: {error}"]
+    change = f"kafka-configs.sh --alter --topic {name} --add-config"
+    faults = []
+    if timestamps != BROKER_TIME["message.timestamp.type"]:
+        faults.append(
+            f"{name} keeps the timestamps of its producers, by which retention deletes: a row stamped with the time of its "
+            f"measurement may be gone before it is read. {change} message.timestamp.type=LogAppendTime"
+        )
+    compacted = "compact" in policy.split(",")
+    if role == "state" and policy != "compact":
+        faults.append(
+            f"{name} is not compacted but has cleanup.policy={policy}: it grows, and stations that are silent for long lose "
+            f"their state. {change} cleanup.policy=compact"
+        )
+    if role != "state" and compacted:
+        faults.append(
+            f"{name} is compacted: of the rows of a station only the newest would be kept. {change} cleanup.policy=delete"
+        )
+    return faults
 
 
 def partitions(settings: Settings, topic: str) -> list[int]:
@@ -232,17 +267,26 @@ def topic_id(client: KafkaConsumer, name: str) -> str | None:
     return None if found is None or found.int == 0 else found.hex
 
 
-def group_notes(settings: Settings, n_partitions: int) -> list[str]:
-    """Return what is committed beside the offset of every raw partition that has one, whoever owns it; joins no group."""
+def group_positions(settings: Settings, n_partitions: int) -> dict[int, tuple[int, str]]:
+    """Return the group's offset of every raw partition that has one, and what stands beside it; joins no group."""
     if settings.kafka_api_version:  # librdkafka's mock keeps none
-        return []
+        return {}
     every = [TopicPartition(settings.raw_topic, partition) for partition in range(n_partitions)]
     with (
         kafka_errors_as_unavailable(settings),
         closing(_reader(settings, "read_uncommitted", group_id=settings.consumer_group)) as client,
     ):
-        committed = [client.committed(partition, metadata=True, timeout_ms=CONNECT_TIMEOUT_MS) for partition in every]
-    return [found.metadata or "" for found in committed if found is not None and found.offset >= 0]
+        committed = {tp.partition: client.committed(tp, metadata=True, timeout_ms=CONNECT_TIMEOUT_MS) for tp in every}
+    return {p: (found.offset, found.metadata or "") for p, found in committed.items() if found and found.offset >= 0}
+
+
+def await_partitions(settings: Settings, topic: str, n_partitions: int) -> None:
+    """Return once the brokers know that the topic has so many partitions; raises ``Unavailable`` if that takes too long."""
+    deadline = time.monotonic() + TOPIC_SECONDS
+    while len(partitions(settings, topic)) < n_partitions:
+        if time.monotonic() > deadline:
+            raise Unavailable(f"{topic} does not have its {n_partitions} partitions yet: run this again")
+        time.sleep(0.1)
 
 
 def end_offset(settings: Settings, topic: str, partition: int) -> int:

@@ -15,6 +15,7 @@ from airquality.stream.homes import Homes
 from airquality.stream.identity import BelongsTogether, Facts, FirstStart, Plan, Refused, Rejected, Repaired, judge
 from airquality.stream.kafka_io import Record
 from airquality.stream.partition import PartitionState, prediction_of
+from airquality.stream.partitioners import moved_to
 from airquality.stream.saved import SavedStations
 from airquality.stream.station import OpenStation
 from airquality.stream.transactions import Position
@@ -63,7 +64,7 @@ class Restorer:
         self.refusal = ""
         self._restored: set[int] = set()
         self._read_up_to: dict[int, int] = {}  # of the state topic's partitions, for the homes
-        self._carried: dict[int, set[Topics]] = {}  # what the snapshots of each partition say of the topics
+        self._carried: dict[int, Topics] = {}  # what the snapshots of each partition say of the topics
         self._looked = clock()
 
     def restore(self, partition: int) -> Restored:
@@ -140,7 +141,7 @@ class Restorer:
         notes = [found for found in (note, saved.note) if found is not None and not found.topics.is_other("raw", topics)]
         newest = max(notes, key=lambda found: found.age, default=Note())
         start, end = kafka_io.log_range(settings, settings.raw_topic, partition)
-        others = (Note.decode(text) for text in kafka_io.group_notes(settings, topics.partitions))
+        others = [Note.decode(text) for _, text in kafka_io.group_positions(settings, topics.partitions).values()]
         return Facts(
             raw_topic=settings.raw_topic,
             partition=partition,
@@ -158,12 +159,18 @@ class Restorer:
                 settings, settings.dlq_topic, partition, newest.dlq_floor, self._source_of_dead_letter
             ),
             topics=topics,
-            group=frozenset({found.topics for found in others if found} or set().union(*self._carried.values())),
+            group=frozenset({found.topics for found in others if found} or self._carried.values()),
             pred_end=kafka_io.end_offset(settings, settings.pred_topic, partition),
             dlq_end=kafka_io.end_offset(settings, settings.dlq_topic, partition),
             pred_topic=settings.pred_topic,
             state_topic=settings.state_topic,
+            moving=self._moving(topics, [found.topics for found in others if found] or list(self._carried.values())),
         )
+
+    def _moving(self, now: Topics, carried: list[Topics]) -> tuple[str, ...]:
+        """Return the stations whose rows come on another partition since partitions were added."""
+        before = max((topics.partitions for topics in carried), default=now.partitions)
+        return tuple(s for s, home in self._homes.all() if moved_to(s, home, before, now.partitions) != home)
 
     def _source_of_prediction(self, record: Record) -> int | None:
         prediction = prediction_of(record)
@@ -198,7 +205,8 @@ class Restorer:
             records = kafka_io.read(self._settings, self._settings.state_topic, partition, start)
             found = SavedStations(_without_state(records))
             self._read_up_to[partition] = max(start, found.end)
-            self._carried.setdefault(partition, set()).update(found.topics)
+            if found.note is not None:
+                self._carried[partition] = found.note.topics
             for station_id in found.snapshots:
                 self._homes.learn(station_id, partition, found.since_ms(station_id))
             for station_id in found.forgotten:

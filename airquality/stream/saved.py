@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from airquality.stream.account import Note, Topics
+from airquality.stream.account import Note
 from airquality.stream.kafka_io import Record
 
 #: Headers of a snapshot's record: the note of its commit, and the Kafka timestamp of the station's first row.
@@ -21,7 +21,6 @@ class SavedStations:
         forgotten: By station id, the Kafka timestamp of the tombstone after it.
         foreign: The keys of records that are not ours and have no snapshot beside them.
         note: The newest note in the headers.
-        topics: What the notes say of the topics.
         end: The offset after the last record.
     """
 
@@ -30,7 +29,6 @@ class SavedStations:
         self.forgotten: dict[str, int] = {}
         self.foreign: set[str] = set()
         self.note: Note | None = None
-        self.topics: set[Topics] = set()
         self.end = 0
         for record in records:
             self._add(record)
@@ -52,6 +50,5 @@ class SavedStations:
         else:
             self.forgotten.pop(key, None)
             self.snapshots[key] = record
-            self.topics.add(note.topics)
             if self.note is None or note.age >= self.note.age:
                 self.note = note
