@@ -38,7 +38,7 @@ FENCES = {
     "kafka": {"airquality/stream/kafka_io.py", "airquality/stream/transactions.py", "lab"},
     "confluent_kafka": {"lab"},
     "mlflow": {"airquality/model/registry.py", "training"},
-    "evidently": {"airquality/reports/writer.py", "lab/faultlab/rivals.py"},
+    "evidently": {"airquality/reports/evidence.py", "lab/faultlab/rivals.py"},
     "river": {"lab/faultlab/rivals.py"},
     "xgboost": {"airquality/model/model.py", "training"},
     "pickle": set[str](),

@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import contextlib
 import functools
-import hashlib
 import re
 import warnings
 from collections.abc import Callable, Mapping, Sequence
@@ -25,6 +24,7 @@ import pandas as pd
 from airquality.ground.errors import ContractError
 from airquality.monitoring.drift import JUDGED_COLUMNS, MIN_TRUTHS, Floats, Judge, Window
 from airquality.records import RAW_COLUMNS, TARGET, datetime_of
+from airquality.reports.evidence_page import apart
 from airquality.reports.figures import p_value
 
 with warnings.catch_warnings():
@@ -66,9 +66,6 @@ class Evidence:
     left_out: Sequence[tuple[str, str]]
 
 
-ASSETS_PLACE = "{assets}"
-
-
 class Artist:
     """Draw windows beside one reference."""
 
@@ -80,28 +77,8 @@ class Artist:
         columns, left_out = plan(window)
         current = _table(window.values, window.predictions)
         page, p_values, not_drawn = _evidence(self._reference, current, columns, window)
-        page, assets = _apart(page)
+        page, assets = apart(page)
         return Evidence(page, assets, p_values, [*left_out, *not_drawn])
-
-
-def _apart(page: str) -> tuple[str, dict[str, str]]:
-    """Return a page of Evidently's without the code and style that are the same in every one, and these, by name."""
-    assets: dict[str, str] = {}
-    for tag, suffix, reference in (("style", "css", _STYLE), ("script", "js", _SCRIPT)):
-        content = max(re.findall(rf"<{tag}>(.*?)</{tag}>", page, re.DOTALL), key=_shared_length)
-        name = f"evidently-{hashlib.sha256(content.encode()).hexdigest()[:12]}.{suffix}"
-        assets[name] = content
-        page = page.replace(f"<{tag}>{content}</{tag}>", reference.format(name=name), 1)
-    return page, assets
-
-
-_STYLE = "<link rel='stylesheet' href='{{assets}}{name}'>"
-_SCRIPT = "<script src='{{assets}}{name}'></script>"
-
-
-def _shared_length(content: str) -> int:
-    """Return how long a block is, one that holds the window's own data aside."""
-    return -1 if "var metric_" in content[:100] else len(content)
 
 
 def plan(window: Window) -> tuple[list[str], list[tuple[str, str]]]:
@@ -111,7 +88,7 @@ def plan(window: Window) -> tuple[list[str], list[tuple[str, str]]]:
     left_out = [(name, "no value in this window") for name in JUDGED_COLUMNS if not seen[name]]
     n_truths = window.verdict.performance.n
     if window.verdict.too_few_truths:
-        left_out.append((_ERRORS, f"{n_truths} measured {TARGET} in this window, at least {MIN_TRUTHS} are needed"))
+        left_out.append((_ERRORS, f"too few measured values ({n_truths}), at least {MIN_TRUTHS} are needed"))
     return columns, left_out
 
 

@@ -40,7 +40,11 @@ class Cell:
 
 @dataclass(frozen=True, slots=True)
 class Station:
-    """What the index shows of one station. ``weekly`` says what the last whole week found, empty if nothing."""
+    """What the index shows of one station.
+
+    ``findings`` are those of the last day, ``weekly`` those of the last whole week that the day does not have: a fault that
+    shows on most days only, and not on the last one, has not gone.
+    """
 
     station_id: str
     state: State
@@ -48,19 +52,19 @@ class Station:
     effect: str
     last_hour: str
     days: str
-    weekly: str
+    weekly: tuple[Finding, ...]
     latest: Entry
     history: str
 
     @property
     def needs_attention(self) -> bool:
         """Whether somebody has to look."""
-        return bool(self.findings)
+        return bool(self.findings or self.weekly)
 
     @property
     def weight(self) -> float:
         """How bad the worst finding is; 0 if there is none."""
-        return max((finding.weight for finding in self.findings), default=0.0)
+        return max((finding.weight for finding in (*self.findings, *self.weekly)), default=0.0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,13 +127,14 @@ def _station(folder: ReportsFolder, latest: Entry, until: str) -> Station:
     if late:
         findings.insert(0, late)
     weeks = folder.of(latest.station_id, "weekly", 1)
-    weekly = "; ".join(finding.sentence() for finding in weeks[-1].findings[:3]) if weeks and not findings else ""
+    known = {finding.key for finding in findings}
+    weekly = tuple(finding for finding in weeks[-1].findings if finding.key not in known) if weeks else ()
     n_days, n_clean = _counted(folder, latest.station_id)
     return Station(
         station_id=latest.station_id,
         state="silent" if late else latest.document["state"],
         findings=tuple(findings),
-        effect=effect(latest, weeks[-1] if weeks else None),
+        effect=effect(latest, weeks[-1] if weeks else None, wrong=bool(findings or weekly)),
         last_hour=moment(latest.end),
         days=f"{n_clean} of the last {n_days} days clean",
         weekly=weekly,
@@ -152,7 +157,7 @@ def _late(latest: Entry, until: str) -> Finding | None:
     return Finding("no_rows", STATION, what, None, "h", "", latest.end, advice, 5.0)
 
 
-def effect(latest: Entry, week: Entry | None) -> str:
+def effect(latest: Entry, week: Entry | None, *, wrong: bool) -> str:
     """Say in words what the state of things does to the error of CO."""
     document, span = latest.document, "on the last day"
     if not document["error_judged"] and week is not None and week.document["error_judged"]:
@@ -161,7 +166,8 @@ def effect(latest: Entry, week: Entry | None) -> str:
     if not document["error_judged"]:
         return f"CO error not judged: {n_truths} measured value{'s' * (n_truths != 1)} on the last day are too few"
     rmse, allowed = document["performance"]["rmse"], document["rmse_threshold"]
-    verdict = "predictions still usable" if rmse <= allowed else "do not rely on the predictions"
+    usable = "predictions still usable" if wrong else "as expected"
+    verdict = usable if rmse <= allowed else "do not rely on the predictions"
     normal = measured(document["baseline"]["rmse"], "mg/m³")
     return f"CO error {measured(rmse, 'mg/m³')} {span}, normally {normal}, allowed {measured(allowed, 'mg/m³')}: {verdict}"
 

@@ -77,7 +77,7 @@ class Card:
     @property
     def headline(self) -> str:
         """What is wrong, in a few words."""
-        columns = list(dict.fromkeys(finding.column for finding in self.station.findings))
+        columns = list(dict.fromkeys(finding.column for finding in (*self.station.findings, *self.station.weekly)))
         return ", ".join(columns[:2]) + (f" and {len(columns) - 2} more" if len(columns) > 2 else "")
 
     @property

@@ -7,7 +7,6 @@ one, is made anew from its sidecar; whatever the order in which reports were mad
 from __future__ import annotations
 
 import hashlib
-import html
 import json
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime, timedelta
@@ -18,13 +17,14 @@ from airquality.ground.files import write_atomically
 from airquality.monitoring.drift import KINDS, Judge, Window
 from airquality.reports import pages, paths
 from airquality.reports.document import Describer, Drawn
-from airquality.reports.evidence import ASSETS_PLACE, Artist, Evidence
+from airquality.reports.evidence import Artist, Evidence
+from airquality.reports.evidence_page import ASSETS_PLACE, framed
 from airquality.reports.folder import Entry, ReportsFolder
 from airquality.reports.overview import FULL_STATIONS, LISTED_STATIONS, Station, overview, strip
 from airquality.reports.sources import KnownRows
 
 #: Windows in the table of the index, stations in the table of a window.
-INDEX_ROWS = 40
+INDEX_ROWS = 20
 WINDOW_ROWS = 200
 _PLOT_DAYS = 7
 _DAY_HOURS = 24
@@ -84,7 +84,7 @@ class ReportWriter:
         if evidence.page:
             place = paths.evidence_page(page)
             text = evidence.page.replace(ASSETS_PLACE, paths.link(place, f"{paths.ASSETS}/"))
-            files[self._dir / place] = _with_way_back(text, document, paths.link(place, page)).encode()
+            files[self._dir / place] = framed(text, document, paths.link(place, page)).encode()
             for name, content in evidence.assets.items():
                 if not (self._dir / paths.ASSETS / name).exists():
                     files[self._dir / paths.ASSETS / name] = content.encode()
@@ -210,15 +210,3 @@ class ReportWriter:
         if after is not None:
             self._write_report(after)
             self._write_month(after)
-
-
-def _with_way_back(page: str, document: dict[str, Any], way: str) -> str:
-    """Return Evidently's page with a title, a language, and a link back to the report."""
-    title = html.escape(f"Evidently's plots: {document['station_id']}, {document['kind']} window up to {document['end']}")
-    back = (
-        "<p style='font:16px/1.5 system-ui,sans-serif;margin:12px 24px'>"
-        f"<a href='{html.escape(way)}'>Back to the report</a> · {title}. "
-        "The green band is the reference, red is this window.</p>"
-    )
-    page = page.replace("<html>", "<html lang='en'>", 1).replace("<head>", f"<head><title>{title}</title>", 1)
-    return page.replace("<body>", f"<body>{back}", 1)
