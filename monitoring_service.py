@@ -18,16 +18,18 @@ import logging
 import math
 import time
 from collections import deque
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, Literal, Self
 
 import numpy as np
 
 from airquality.ground.errors import ContractError
 from airquality.ground.settings import Settings
 from airquality.metrics import ConsumerMetrics
+from airquality.monitoring.alarms import Event
+from airquality.monitoring.detectors import Detectors
 from airquality.monitoring.drift import (
     DAILY,
     KINDS,
@@ -66,8 +68,9 @@ class StationMonitor:
     ``anchor + i*H`` to ``anchor + (i+1)*H - 1``. It closes with its last hour's row, or with the first later one.
     """
 
-    def __init__(self, station_id: str, judge: Judge) -> None:
+    def __init__(self, station_id: str, judge: Judge, detectors: Detectors) -> None:
         self.station_id = station_id
+        self._detectors = detectors
         #: Windows closed whose report has neither been made nor failed yet. Take no snapshot while it is not 0.
         self.outstanding = 0
         self.errors = ErrorSums()
@@ -90,8 +93,30 @@ class StationMonitor:
         self._values = np.empty((WEEKLY.hours, len(RAW_COLUMNS)))
         self._predictions = np.empty(WEEKLY.hours)
         self._versions: list[str] = []
+        #: The detectors' alarms that are open as of the last hour, by column.
+        self.detected: dict[str, Event] = {}
+        self._coming: deque[Event] = deque()  # what the detectors found in rows that are not observed yet
+        self._verdict_events: list[Event] = []
         #: By window kind: what the latest windows raise, and the first hour of the window since which they do.
         self._raised: dict[str, dict[str, int]] = {kind.name: {} for kind in KINDS}
+
+    def take_events(self, events: Sequence[Event]) -> None:
+        """Take in what the detectors found, in event order, in rows up to those that are observed next."""
+        self._coming.extend(events)
+
+    def take_verdict_events(self) -> list[Event]:
+        """Return what the daily verdicts opened and closed since the last call."""
+        taken, self._verdict_events = self._verdict_events, []
+        return taken
+
+    def _follow(self, hour: float) -> None:
+        """Keep which of the detectors' alarms are open as of ``hour``."""
+        while self._coming and self._coming[0].at <= hour:
+            event = self._coming.popleft()
+            if event.kind == "closed":
+                self.detected.pop(event.column, None)
+            else:
+                self.detected[event.column] = event
 
     def observe(self, reading: Reading, prediction: float, model_version: str) -> list[Window]:
         """Take in one predicted row and return the windows it closed, shorter ones first.
@@ -109,9 +134,10 @@ class StationMonitor:
             self._ends = {kind.name: hour + kind.hours - 1 for kind in KINDS}
         elif hour <= self._last_hour:
             raise ContractError(f"{self.station_id}: {isoformat(hour)} is not later than the last row observed")
+        self._follow(self._ends[DAILY.name])
         closed = self._close_until(hour - 1)
         self._append(reading, prediction, model_version)
-        # Hour-by-hour detectors are to be updated here: each row is seen once, in order; their state joins state().
+        self._follow(hour)
         closed += self._close_until(hour)
         self.outstanding += len(closed)
         return closed
@@ -168,6 +194,7 @@ class StationMonitor:
             model_version=", ".join(dict.fromkeys(self._versions[rows])),
             verdict=verdict,
             since=raised,
+            alarms=tuple(self.detected[column] for column in sorted(self.detected)),
         )
 
     def _take_verdict(self, window: Window) -> None:
@@ -175,10 +202,13 @@ class StationMonitor:
         if window.kind is not DAILY:
             return
         for alarm, raised in window.verdict.alarms().items():
-            if raised:
-                self.alarms.setdefault(alarm, window.end_hour)
-            else:
-                self.alarms.pop(alarm, None)
+            since = self.alarms.get(alarm)
+            if raised and since is None:
+                self.alarms[alarm] = window.end_hour
+                self._verdict_events.append(_verdict_event("opened", alarm, window.end_hour, window.start_hour))
+            elif not raised and since is not None:
+                del self.alarms[alarm]
+                self._verdict_events.append(_verdict_event("closed", alarm, window.end_hour, since))
 
     def take_result(self, result: ReportResult) -> None:
         """Count the end of one of this station's windows."""
@@ -199,6 +229,7 @@ class StationMonitor:
         """
         if self.outstanding:
             raise ContractError(f"{self.station_id}: {self.outstanding} windows are outstanding; no snapshot may be taken")
+        self._follow(math.inf)
         rows = slice(0, self._n_rows)
         return {
             "station_id": self.station_id,
@@ -212,14 +243,19 @@ class StationMonitor:
             "errors": asdict(self.errors),
             **{name: dict(getattr(self, name)) for name in _COUNTERS},
             "alarms": dict(self.alarms),
+            "detected": [event.state() for event in self.detected.values()],
+            "detectors": self._detectors.state(self.station_id),
             "raised": {kind: dict(since) for kind, since in self._raised.items()},
             "unmade": [window.to_state() for window in _newest(self.unmade, SAVED_UNMADE_HOURS)],
         }
 
     @classmethod
-    def from_state(cls, state: Mapping[str, Any], judge: Judge) -> StationMonitor:
+    def from_state(cls, state: Mapping[str, Any], judge: Judge, detectors: Detectors) -> StationMonitor:
         """Return the monitor whose :meth:`state` this is; it goes on exactly as that one would have."""
-        monitor = cls(state["station_id"], judge)
+        monitor = cls(state["station_id"], judge, detectors)
+        detectors.restore(monitor.station_id, state["detectors"])
+        events = [Event.from_state(event) for event in state["detected"]]
+        monitor.detected = {event.column: event for event in events}
         monitor.model_version = state["model_version"]
         monitor._last_hour = state["last_hour"]
         monitor._ends = dict(state["ends"])
@@ -235,6 +271,10 @@ class StationMonitor:
         monitor._raised = {kind: dict(since) for kind, since in state["raised"].items()}
         monitor.unmade = deque(Window.from_state(monitor.station_id, saved, judge) for saved in state["unmade"])
         return monitor
+
+
+def _verdict_event(kind: Literal["opened", "closed"], alarm: str, at: int, since: int) -> Event:
+    return Event(kind, DAILY.name, alarm, at, since, math.nan, "")
 
 
 _COUNTERS = ("generated", "failed", "drifted", "empty")
@@ -271,15 +311,17 @@ class MonitoringService:
         metrics: ConsumerMetrics,
         open_writer: OpenWriter | None = None,
         clock: Callable[[], float] = time.monotonic,
+        detectors: Detectors | None = None,
     ) -> None:
         self._settings = settings
         self._judge = judge
+        self._detectors = detectors or Detectors(None, why_off="none were given")
         self._metrics = metrics
         self._clock = clock
         self._summary = SummaryFile(settings.reports_dir)
         self._summary_error = ""  # why the summary could not be written, as it was last said
         self._retry_at, self._retry_pause = -math.inf, RETRY_SECONDS[0]
-        writer = open_writer or functools.partial(evidently_writer, settings.reports_dir, settings.dataset_dir)
+        writer = open_writer or functools.partial(evidently_writer, settings)
         self._process = ReportProcess(writer, settings.report_queue_size, settings.report_timeout_seconds)
         self._monitors: dict[str, StationMonitor] = {}
         self._waiting: deque[tuple[int, Window]] = deque()
@@ -295,7 +337,10 @@ class MonitoringService:
             UsageError: either file is absent; the message says how to make it.
             ContractError: they cannot be read, or do not belong together.
         """
-        return cls(settings, load_judge(settings.dataset_dir), metrics)
+        judge, detectors = load_judge(settings.dataset_dir), Detectors.load(settings.dataset_dir, settings.pages_a_month)
+        if detectors.why_off:
+            logger.warning("nothing is judged hour by hour: %s", detectors.why_off)
+        return cls(settings, judge, metrics, detectors=detectors)
 
     def require_calibrated_for(self, served: Served) -> None:
         """Raise ``ContractError`` unless the reference was predicted by the twin of the model that is served."""
@@ -325,7 +370,10 @@ class MonitoringService:
     def monitor(self, station_id: str, state: Mapping[str, Any] | None = None) -> StationMonitor:
         """Return a monitor for ``station_id``, from its snapshot if there is one, in place of any held before."""
         self.forget(station_id)
-        monitor = StationMonitor(station_id, self._judge) if state is None else StationMonitor.from_state(state, self._judge)
+        if state is None:
+            monitor = StationMonitor(station_id, self._judge, self._detectors)
+        else:
+            monitor = StationMonitor.from_state(state, self._judge, self._detectors)
         self._monitors[station_id] = monitor
         self._metrics.stations.open(station_id)
         self._show_alarms(monitor)
@@ -336,9 +384,14 @@ class MonitoringService:
         monitor = self._monitors.pop(station_id, None)
         if monitor is None:
             return
+        self._detectors.forget(station_id)
         self._tickets = {number: ticket for number, ticket in self._tickets.items() if ticket.monitor is not monitor}
         self._waiting = deque((number, window) for number, window in self._waiting if number in self._tickets)
         self._metrics.stations.forget(station_id)
+
+    def judge(self, arrived: Mapping[str, Sequence[Reading]]) -> Mapping[str, Sequence[Event]]:
+        """Judge accepted rows hour by hour, ascending in time by station; return each station's alarm events."""
+        return self._detectors.judge(arrived)
 
     def submit(self, windows: Iterable[Window]) -> None:
         """Queue closed windows for their reports, after the rows that closed them are committed. Never blocks."""
@@ -426,7 +479,11 @@ class MonitoringService:
         self._retry_at, self._retry_pause = self._clock(), RETRY_SECONDS[0]
 
     def _feed(self) -> None:
-        while self._waiting and self._process.offer(*self._waiting[0]):
+        while self._waiting:
+            self._process.not_offered = len(self._waiting) - 1
+            if not self._process.offer(*self._waiting[0]):
+                self._process.not_offered += 1
+                break
             self._waiting.popleft()
         self._metrics.report_backlog.set(len(self._tickets))
 
@@ -450,7 +507,8 @@ class MonitoringService:
         )
 
     def _show_alarms(self, monitor: StationMonitor) -> None:
-        self._metrics.stations.show_alarms(monitor.station_id, (alarm.partition(":")[0] for alarm in monitor.alarms))
+        families = [alarm.partition(":")[0] for alarm in monitor.alarms]
+        self._metrics.stations.show_alarms(monitor.station_id, [*families, *("sensor" for _ in monitor.detected)])
 
     def write_summary(self, owned: Mapping[int, PartitionFigures]) -> None:
         """Write ``monitoring_summary.json``, over all partitions of the group, after the figures of those owned here.
@@ -497,8 +555,18 @@ class MonitoringService:
                 {"station_id": monitor.station_id, "alarm": alarm, "since": isoformat(since)}
                 for monitor in monitors
                 for alarm, since in sorted(monitor.alarms.items())
+            )
+            + tuple(
+                {"station_id": monitor.station_id, "alarm": f"{event.detector}:{event.column}", **_shown(event)}
+                for monitor in monitors
+                for event in monitor.detected.values()
             ),
         )
+
+
+def _shown(event: Event) -> dict[str, Any]:
+    """Return what the summary says of an alarm of the detectors."""
+    return {name: value for name, value in event.to_json().items() if name in ("since", "column", "size", "unit")}
 
 
 def _total(counters: Iterable[Mapping[str, int]]) -> dict[str, int]:

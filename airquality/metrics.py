@@ -20,7 +20,7 @@ LATENCY_BUCKETS = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.
 INFERENCE_ERRORS = ("invalid_request", "model_not_loaded", "upload", "internal")
 REPORT_KINDS = ("daily", "weekly")
 REPORT_RESULTS = ("generated", "failed")
-ALARMS = ("data_drift", "prediction_drift", "performance", "missing")
+ALARMS = ("data_drift", "prediction_drift", "performance", "missing", "sensor")
 #: Stations with series of their own on a consumer; a Prometheus holds at most this many times the series of one.
 MAX_STATIONS = 200
 OTHER_STATIONS = "other"

@@ -103,7 +103,7 @@ class TimedStream(TransactionalStream):
 
 def prepared(base: Settings, name: str, rows: Iterable[Reading]) -> Settings:
     """Return settings of topics of their own that hold ``rows``."""
-    topics = {f"{role}_topic": f"bench.{name}.{role}" for role in ("raw", "pred", "state", "dlq")}
+    topics = {f"{role}_topic": f"bench.{name}.{role}" for role in ("raw", "pred", "state", "dlq", "events")}
     settings = base.model_copy(update={**topics, "consumer_group": f"bench-{name}"})
     kafka_io.ensure_topics(settings)
     with closing(kafka_io.idempotent_producer(settings)) as producer:
@@ -155,7 +155,7 @@ def _no_reports() -> Write:
     return _write_nothing
 
 
-def _write_nothing(window: Window) -> Path:
+def _write_nothing(window: Window, _: int) -> Path:
     return Path(window.station_id)
 
 

@@ -18,6 +18,7 @@ def topics(bootstrap_servers: str, name: str) -> Settings:
         pred_topic=f"{name}.pred",
         state_topic=f"{name}.state",
         dlq_topic=f"{name}.dlq",
+        events_topic=f"{name}.events",
         consumer_group=name,
         topic_partitions=2,
     )

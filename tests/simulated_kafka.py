@@ -15,6 +15,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from airquality.ground.settings import Settings
+from airquality.monitoring.alarms import Event
+from airquality.monitoring.detectors import Detectors
 from airquality.monitoring.drift import Window
 from airquality.records import Reading, Served
 from airquality.reports.process import ReportResult
@@ -109,7 +111,8 @@ class SimulatedKafka:
 class Monitors:
     """A monitoring service whose reports are made when the test says so: real monitors, no process."""
 
-    def __init__(self) -> None:
+    def __init__(self, detectors: Detectors | None = None) -> None:
+        self.detectors = detectors or Detectors(None)
         self.stations: dict[str, StationMonitor] = {}
         self.waiting: deque[Window] = deque()
         self.made: list[tuple[str, str, int]] = []
@@ -119,7 +122,10 @@ class Monitors:
     def monitor(self, station_id: str, state: Mapping[str, Any] | None = None) -> StationMonitor:
         self.forget(station_id)
         judge = stations.judge()
-        made = StationMonitor(station_id, judge) if state is None else StationMonitor.from_state(state, judge)
+        if state is None:
+            made = StationMonitor(station_id, judge, self.detectors)
+        else:
+            made = StationMonitor.from_state(state, judge, self.detectors)
         self.stations[station_id] = made
         return made
 
@@ -131,11 +137,15 @@ class Monitors:
 
     def forget(self, station_id: str) -> None:
         self.stations.pop(station_id, None)
+        self.detectors.forget(station_id)
         self.waiting = deque(window for window in self.waiting if window.station_id != station_id)
 
     @property
     def backlog(self) -> int:
         return len(self.waiting)
+
+    def judge(self, arrived: Mapping[str, Sequence[Reading]]) -> Mapping[str, Sequence[Event]]:
+        return self.detectors.judge(arrived)
 
     def submit(self, windows: Iterable[Window]) -> None:
         self.waiting.extend(windows)

@@ -25,6 +25,7 @@ from prometheus_client import CollectorRegistry
 from airquality.ground.errors import ContractError, UsageError
 from airquality.ground.settings import Settings
 from airquality.metrics import ConsumerMetrics
+from airquality.monitoring.detectors import Detectors
 from airquality.monitoring.drift import KINDS, Performance, Window
 from airquality.records import Reading, isoformat
 from airquality.reports.process import OpenWriter, ReportResult
@@ -47,7 +48,7 @@ FIRST = stations.FIRST_HOUR
 
 
 def monitor() -> StationMonitor:
-    return StationMonitor("station_1", stations.judge())
+    return StationMonitor("station_1", stations.judge(), Detectors(None))
 
 
 def observe_all(observer: StationMonitor, hours: Sequence[int], version: str = "1") -> list[list[Window]]:
@@ -114,7 +115,7 @@ def test_a_crash_at_any_row_changes_nothing(gaps: list[int], data: st.DataObject
     uncut = observe_all(whole, hours)
     first = monitor()
     observe_all(first, hours[:cut])
-    second = StationMonitor.from_state(through_codec(first.state()), stations.judge())
+    second = StationMonitor.from_state(through_codec(first.state()), stations.judge(), Detectors(None))
     replayed = observe_all(second, hours[cut:])
     assert [w.digest() for ws in replayed for w in ws] == [w.digest() for ws in uncut[cut:] for w in ws]
     assert_same_state(second.state(), whole.state())
@@ -309,6 +310,16 @@ def test_reports_are_made_elsewhere_and_counted_by_poll(rig: Callable[..., Rig])
     assert made.metric("air_quality_reports_total", kind="daily", result="generated") == 7
     assert made.metric("air_quality_report_backlog") == 0
     assert observer.state()["generated"] == {"daily": 7, "weekly": 1}
+
+
+def test_service_tells_each_report_how_many_are_due_after_it(rig: Callable[..., Rig], tmp_path: Path) -> None:
+    made = rig(report_queue_size=2)
+    made.run(168)
+    made.service.close(drain=True, deadline_seconds=60)
+    waiting = [int(number) for number in (tmp_path / "waiting").read_text().split()]
+    assert len(waiting) == 8
+    assert waiting[-1] == 0
+    assert all(number <= 7 - done for done, number in enumerate(waiting))
 
 
 def test_close_waits_for_the_reports_that_are_due(rig: Callable[..., Rig]) -> None:

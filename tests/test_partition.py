@@ -113,7 +113,7 @@ class Ticks:
 
 def fresh(note: Note | None = None, monitors: Monitors | None = None) -> PartitionState:
     monitors = monitors or Monitors()
-    return PartitionState(0, note or Note(), monitors.open_station, monitors.forget, Ticks(), Homes())
+    return PartitionState(0, note or Note(), monitors.open_station, monitors.judge, monitors.forget, Ticks(), Homes())
 
 
 def dealt(records: list[Record], sizes: list[int]) -> Iterator[list[Record]]:

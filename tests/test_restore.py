@@ -77,7 +77,7 @@ def undisturbed(last: int) -> dict[tuple[str, int], float]:
     found = {}
     for station in STATIONS:
         monitors = Monitors()
-        state = PartitionState(0, Note(), monitors.open_station, monitors.forget, lambda: 0.0, Homes())
+        state = PartitionState(0, Note(), monitors.open_station, monitors.judge, monitors.forget, lambda: 0.0, Homes())
         rows = [reading(station, START + hour) for hour in range(last)]
         records = [Record(0, offset, None, row.to_bytes()) for offset, row in enumerate(rows)]
         batch = state.apply(records, lambda matrix, _: Service().predict(matrix))

@@ -79,6 +79,7 @@ class Settings(BaseSettings):
     pred_topic: Name = "air_quality.pred"
     state_topic: Name = "air_quality.state"
     dlq_topic: Name = "air_quality.dlq"
+    events_topic: Name = "air_quality.events"
     topic_partitions: int = Field(
         3, ge=1, description="partitions of topics this system creates; existing topics keep theirs"
     )
@@ -123,8 +124,14 @@ class Settings(BaseSettings):
     run_dir: Path = Field(Path("run"), description="what make run keeps for itself: its registry, its logs")
 
     # monitoring
+    pages_a_month: float = Field(
+        1.0, gt=0, description="how many false alarms of the hour-by-hour detectors a station may raise in a month"
+    )
     report_queue_size: int = Field(64, ge=1)
     report_timeout_seconds: Seconds = 120.0
+    reports_keep_days: int | None = Field(
+        None, ge=1, description="reports that end earlier than this before their station's newest are removed"
+    )
 
     log_format: str = Field("auto", pattern="^(auto|text|json)$", description="auto: text on a terminal, JSON otherwise")
     log_level: str = Field("INFO", pattern="^(?i:debug|info|warning|error|critical)$")

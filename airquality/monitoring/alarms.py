@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Literal
 
@@ -56,6 +57,15 @@ class Event:
             "size": None if math.isnan(self.size) else float(f"{self.size:.4g}"),
             "unit": self.unit,
         }
+
+    def state(self) -> dict[str, Any]:
+        """Return the event as JSON values, nothing rounded."""
+        return {**asdict(self), "size": None if math.isnan(self.size) else self.size}
+
+    @classmethod
+    def from_state(cls, state: Mapping[str, Any]) -> Event:
+        """Return the event whose state this is."""
+        return cls(**{**state, "size": math.nan if state["size"] is None else state["size"]})
 
 
 @dataclass(slots=True)

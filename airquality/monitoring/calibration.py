@@ -70,6 +70,12 @@ class Calibration:
     ranges: Floats
 
     @property
+    def identity(self) -> str:
+        """What a station's memory belongs to: the fitted numbers and the code that reads them."""
+        fitted = _hash_of({**self.suite.relations.arrays(), **self.suite.limits.arrays()})
+        return f"{code_hash()[:16]} {fitted[:16]} {self.data_hash[:16]}"
+
+    @property
     def statistical(self) -> tuple[Cell, ...]:
         """The cells whose thresholds are bought."""
         return tuple(cell for cell in self.suite.cells if not cell.exact)

@@ -22,6 +22,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from airquality.ground.errors import ContractError, UsageError
+from airquality.monitoring.alarms import Event
 from airquality.records import DAILY_HOURS, DEVICE_COLUMNS, RAW_COLUMNS, TARGET, WEEKLY_HOURS, Served, hour_of
 
 Floats = NDArray[np.float64]
@@ -76,6 +77,7 @@ class Window:
     ascending, ``values`` ``(n, 13)`` in ``RAW_COLUMNS`` order with NaN for missing, ``predictions`` ``(n,)`` in mg/m3;
     n >= 1. ``model_version`` names every version that predicted in it, in order, joined by ``", "``. ``since`` holds what
     the verdict raises (see :meth:`Verdict.raised`), with the first hour of the window since which it does so in each.
+    ``alarms`` are those the detectors had open at the window's end, each as it was last said, by column.
     """
 
     station_id: str
@@ -87,6 +89,7 @@ class Window:
     model_version: str
     verdict: Verdict
     since: Mapping[str, int] = field(default_factory=dict)
+    alarms: tuple[Event, ...] = ()
 
     @property
     def start_hour(self) -> int:
@@ -95,20 +98,24 @@ class Window:
 
     def digest(self) -> str:
         """Return the SHA-256 of everything the window was made of; the verdict follows from it and the calibration."""
-        head = json.dumps([self.station_id, self.kind.name, self.end_hour, self.model_version, sorted(self.since.items())])
+        alarms = [alarm.state() for alarm in self.alarms]
+        parts = [self.station_id, self.kind.name, self.end_hour, self.model_version, sorted(self.since.items()), alarms]
+        head = json.dumps(parts)
         return hashlib.sha256(f"{head}{_digest(self.hours, self.values, self.predictions)}".encode()).hexdigest()
 
     def to_state(self) -> dict[str, Any]:
         """Return everything :meth:`from_state` needs but the station: JSON values and numpy arrays."""
         names = ("end_hour", "hours", "values", "predictions", "model_version")
-        return {"kind": self.kind.name, "since": dict(self.since), **{name: getattr(self, name) for name in names}}
+        found = {"since": dict(self.since), "alarms": [alarm.state() for alarm in self.alarms]}
+        return {"kind": self.kind.name, **found, **{name: getattr(self, name) for name in names}}
 
     @classmethod
     def from_state(cls, station_id: str, state: Mapping[str, Any], judge: Judge) -> Window:
         """Return the window whose :meth:`to_state` this is, judged anew."""
         kind = KIND_BY_NAME[state["kind"]]
         verdict = judge.judge(kind, state["values"], state["predictions"])
-        return cls(**{**state, "station_id": station_id, "kind": kind, "verdict": verdict})
+        alarms = tuple(Event.from_state(alarm) for alarm in state["alarms"])
+        return cls(**{**state, "station_id": station_id, "kind": kind, "verdict": verdict, "alarms": alarms})
 
 
 def _digest(hours: Hours, values: Floats, predictions: Floats) -> str:

@@ -52,7 +52,7 @@ class Part:
     counts: Mapping[str, Any]
     reports: Mapping[str, Mapping[str, int]]
     errors: ErrorSums
-    alarms: tuple[Mapping[str, str], ...]
+    alarms: tuple[Mapping[str, Any], ...]
 
     @property
     def file_name(self) -> str:

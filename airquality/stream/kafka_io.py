@@ -33,6 +33,7 @@ TOPIC_CONFIGS: dict[str, dict[str, str]] = {
     "raw": {**BROKER_TIME, "retention.ms": str(90 * DAY_MS)},
     "pred": {**BROKER_TIME, "retention.ms": str(365 * DAY_MS)},
     "dlq": {**BROKER_TIME, "retention.ms": str(365 * DAY_MS)},
+    "events": {**BROKER_TIME, "retention.ms": str(365 * DAY_MS)},
     "state": {
         **BROKER_TIME,
         "cleanup.policy": "compact",
@@ -77,6 +78,7 @@ def topic_names(settings: Settings) -> dict[str, str]:
         "pred": settings.pred_topic,
         "state": settings.state_topic,
         "dlq": settings.dlq_topic,
+        "events": settings.events_topic,
     }
 
 
@@ -315,7 +317,7 @@ def main(argv: list[str] | None = None) -> int:
     """Create the topics; 0 done, 1 failure, 2 usage."""
     p = argparse.ArgumentParser(
         prog="python -m airquality topics",
-        description="Create the four topics where they are missing. KAFKA_BOOTSTRAP_SERVERS says where, "
+        description="Create the five topics where they are missing. KAFKA_BOOTSTRAP_SERVERS says where, "
         "TOPIC_PARTITIONS how many partitions (more of them let more consumers share the stations).",
     )
     p.parse_args(argv)

@@ -16,6 +16,7 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 from numpy.typing import NDArray
 
+from airquality.events import AlarmEvent, Finding, WindowJudged
 from airquality.ground.errors import ContractError, InvalidRecord
 from airquality.monitoring.drift import Window
 from airquality.records import Prediction, Reading, RowAnswer, check_not_future, kafka_hour, parse_reading
@@ -25,7 +26,7 @@ from airquality.stream.homes import Homes
 from airquality.stream.identity import Plan
 from airquality.stream.kafka_io import Record
 from airquality.stream.saved import NOTE_HEADER, SINCE_HEADER, SavedStations
-from airquality.stream.station import Buffer, Monitor, OpenStation, Outcome, take_features
+from airquality.stream.station import Buffer, Judge, Monitor, OpenStation, Outcome, take_features
 
 #: How many rows are replayed at a time: features and predictions of all of them are held together.
 REPLAY_ROWS = 2_000
@@ -78,6 +79,7 @@ class Batch:
     dead_letters: list[DeadLetter] = field(default_factory=list)
     windows: list[Window] = field(default_factory=list)
     duplicates: list[Reading] = field(default_factory=list)
+    findings: list[Finding] = field(default_factory=list)
     warming: Reading | None = None
 
     def refuse(self, record: Record, error: InvalidRecord) -> None:
@@ -105,6 +107,7 @@ class PartitionState:
         partition: The raw partition.
         note: What holds of the partition at its position.
         open_station: Opens the buffer and the monitor of a station.
+        judge: Judges accepted rows hour by hour.
         forget: Lets go of a station's monitor.
         clock: Monotonic seconds.
         homes: Which partition each station lives on.
@@ -116,6 +119,7 @@ class PartitionState:
         partition: int,
         note: Note,
         open_station: OpenStation,
+        judge: Judge,
         forget: Callable[[str], None],
         clock: Callable[[], float],
         homes: Homes,
@@ -131,6 +135,7 @@ class PartitionState:
         self.dirty = False
         self._note = note
         self._open_station = open_station
+        self._judge = judge
         self._forget = forget
         self._clock = clock
         self._homes = homes
@@ -141,13 +146,16 @@ class PartitionState:
         """Take in records in order and return what came of them; ``predict`` is called once, for all ready rows."""
         batch = Batch()
         ready: dict[str, list[tuple[Reading, Record]]] = {}
+        accepted: dict[str, list[Reading]] = {}
         for record in records:
-            self._admit(record, batch, ready)
+            self._admit(record, batch, ready, accepted)
             self.next_offset = record.offset + 1
         answers = self._predicted(ready, predict)
+        self._detect(accepted, batch)
         for station_id, rows in ready.items():
             for reading, record in rows:
                 self._observe(self.stations[station_id].monitor, reading, record, answers[record.offset], batch)
+        batch.findings.sort(key=lambda finding: finding.at)
         batch.predictions.sort(key=lambda prediction: prediction.source_offset)
         batch.dead_letters.sort(key=lambda letter: letter.record.offset)
         batch.counts.predictions = len(batch.predictions)
@@ -240,7 +248,19 @@ class PartitionState:
         for station_id in self.stations:
             self._forget(station_id)
 
-    def _admit(self, record: Record, batch: Batch, ready: dict[str, list[tuple[Reading, Record]]]) -> None:
+    def _detect(self, accepted: Mapping[str, Sequence[Reading]], batch: Batch) -> None:
+        """Let the detectors judge the rows that were accepted, whether or not the model predicts them."""
+        for station_id, events in self._judge(accepted).items():
+            self.stations[station_id].monitor.take_events(events)
+            batch.findings += [AlarmEvent(station_id, event) for event in events]
+
+    def _admit(
+        self,
+        record: Record,
+        batch: Batch,
+        ready: dict[str, list[tuple[Reading, Record]]],
+        accepted: dict[str, list[Reading]],
+    ) -> None:
         batch.counts.rows_in += 1
         try:
             reading = parse_reading(record.key, record.value)
@@ -253,6 +273,7 @@ class PartitionState:
             batch.duplicates.append(reading)
             return
         self._mark(reading.station_id, record.offset)
+        accepted.setdefault(reading.station_id, []).append(reading)
         if outcome is Outcome.WARMUP:
             batch.counts.warmup += 1
             batch.warming = reading
@@ -272,7 +293,10 @@ class PartitionState:
             batch.refuse(record, answer)
             return
         value, version = answer
-        batch.windows += monitor.observe(reading, value, version)
+        windows = monitor.observe(reading, value, version)
+        batch.windows += windows
+        batch.findings += map(WindowJudged.of, windows)
+        batch.findings += [AlarmEvent(reading.station_id, event) for event in monitor.take_verdict_events()]
         batch.predictions.append(
             Prediction(reading.station_id, reading.hour, value, reading.actual, version, self.partition, record.offset)
         )

@@ -17,7 +17,7 @@ from airquality.stream.kafka_io import Record
 from airquality.stream.partition import PartitionState, prediction_of
 from airquality.stream.partitioners import moved_to
 from airquality.stream.saved import SavedStations
-from airquality.stream.station import OpenStation
+from airquality.stream.station import Monitoring, OpenStation
 from airquality.stream.transactions import Position
 
 logger = logging.getLogger("consumer")
@@ -39,7 +39,7 @@ class Restorer:
         settings: Where everything is.
         position: Returns where the group stands in a raw partition, None if nowhere.
         open_station: Opens the buffer and the monitor of a station.
-        forget: Lets go of a station's monitor.
+        monitoring: Judges rows, and lets go of a station's monitor.
         clock: Monotonic seconds.
         accept_loss: Whether an operator said that a loss may be accepted.
     """
@@ -49,14 +49,14 @@ class Restorer:
         settings: Settings,
         position: Callable[[int], Position | None],
         open_station: OpenStation,
-        forget: Callable[[str], None],
+        monitoring: Monitoring,
         clock: Callable[[], float],
         accept_loss: bool = False,
     ) -> None:
         self._settings = settings
         self._position = position
         self._open_station = open_station
-        self._forget = forget
+        self._monitoring = monitoring
         self._clock = clock
         self._accept_loss = accept_loss
         self._homes = Homes(self._look_now_and_then)
@@ -85,7 +85,8 @@ class Restorer:
             partition,
             plan.note,
             self._open_station,
-            self._forget,
+            self._monitoring.judge,
+            self._monitoring.forget,
             self._clock,
             self._homes,
             self._settings.consumer_group,

@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from airquality.model import features
+from airquality.monitoring.alarms import Event
 from airquality.monitoring.drift import Window
 from airquality.records import Reading, Served
 from airquality.reports.summary import PartitionFigures
@@ -42,13 +43,23 @@ class Buffer(Protocol):
         """Return everything the buffer holds."""
 
 
+#: Judges accepted rows hour by hour, ascending in time by station, and returns each station's alarm events.
+Judge = Callable[[Mapping[str, Sequence[Reading]]], Mapping[str, Sequence[Event]]]
+
+
 class Monitor(Protocol):
     """The windows, errors and alarms of one station; see ``monitoring_service.StationMonitor``."""
 
     outstanding: int
 
+    def take_events(self, events: Sequence[Event]) -> None:
+        """Take in what the detectors found in rows up to those that are observed next."""
+
     def observe(self, reading: Reading, prediction: float, model_version: str) -> list[Window]:
         """Take in one predicted row and return the windows it closed."""
+
+    def take_verdict_events(self) -> list[Event]:
+        """Return what the verdicts of closed windows opened and closed since the last call."""
 
     def state(self) -> dict[str, Any]:
         """Return everything the monitor holds; only while ``outstanding`` is 0."""
@@ -76,6 +87,9 @@ class Monitoring(Protocol):
     @property
     def saturated(self) -> bool:
         """Whether so many windows wait that no more rows should be taken."""
+
+    def judge(self, arrived: Mapping[str, Sequence[Reading]]) -> Mapping[str, Sequence[Event]]:
+        """Judge accepted rows hour by hour; see :data:`Judge`."""
 
     def submit(self, windows: Iterable[Window]) -> None:
         """Queue closed windows for their reports, once the rows that closed them are committed."""

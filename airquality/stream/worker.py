@@ -102,7 +102,7 @@ class Worker:
         self._stream = stream
         self._client = client
         self._monitoring = monitoring
-        self._restorer = Restorer(settings, stream.position, open_station, monitoring.forget, clock, limits.accept_loss)
+        self._restorer = Restorer(settings, stream.position, open_station, monitoring, clock, limits.accept_loss)
         self._metrics = metrics
         self._console = console
         self._limits = limits
@@ -216,7 +216,11 @@ class Worker:
             Message(self._settings.pred_topic, partition, prediction.station_id.encode(), prediction.to_bytes())
             for prediction in batch.predictions
         ]
-        return predictions + [dead_letter(letter, self._settings) for letter in batch.dead_letters]
+        findings = [
+            Message(self._settings.events_topic, partition, finding.station_id.encode(), finding.to_bytes())
+            for finding in batch.findings
+        ]
+        return predictions + findings + [dead_letter(letter, self._settings) for letter in batch.dead_letters]
 
     def _predict(self, partition: int, matrix: NDArray[np.float64], _: Sequence[int]) -> list[RowAnswer]:
         return self._waiting_for_service(lambda: self._client.predict(matrix), partition)
