@@ -13,6 +13,7 @@ from typing import Any, Literal
 
 import numpy as np
 
+from airquality.monitoring.alarms import Event
 from airquality.monitoring.drift import Distance, Floats, Judge, Window
 from airquality.records import RAW_COLUMNS, TARGET, UNITS, isoformat
 from airquality.reports.figures import day, measured, signed
@@ -71,12 +72,55 @@ class Finding:
 
 def findings_of(window: Window, judge: Judge) -> list[Finding]:
     """Return what is wrong with ``window``, worst first."""
-    found = [*_silences(window), *_drifts(window, judge), *_errors(window, judge)]
+    found = [*_alarms(window), *_silences(window), *_drifts(window, judge), *_errors(window, judge)]
     return sorted(found, key=lambda finding: (-finding.weight, finding.key))
 
 
 def _since(window: Window, key: str) -> str:
     return isoformat(window.since.get(key, window.start_hour))
+
+
+def _alarms(window: Window) -> list[Finding]:
+    """Return the alarms that the hour-by-hour detectors had open at the window's end."""
+    return [_alarm(event) for event in window.alarms]
+
+
+def _alarm(event: Event) -> Finding:
+    size = None if math.isnan(event.size) else event.size
+    direction: Direction = "" if size is None or size == 0 else "up" if size > 0 else "down"
+    what = _ALARMS.get(event.detector, f"raises the alarm {event.detector!r}")
+    return Finding(
+        key=f"alarm:{event.column}",
+        column=event.column,
+        what=what,
+        size=size,
+        unit=event.unit,
+        direction=direction,
+        since=isoformat(event.since),
+        advice=_ALARM_ADVICE.format(column=event.column),
+        weight=_ALARM_WEIGHT,
+    )
+
+
+#: How each detector's alarm is told; one that is not listed is told by its name.
+_ALARMS = {
+    "level": "is off the level the other sensors tell",
+    "noise": "is noisier than it was",
+    "spike": "has spikes",
+    "clock": "is late or early against the other sensors",
+    "ratio": "no longer fits the sensors",
+    "identity": "contradict each other",
+    "stuck": "is stuck at one value",
+    "missing": "is missing while the others report",
+    "clipped": "is cut off at one value",
+    "coarse": "has lost resolution",
+}
+_ALARM_ADVICE = (
+    "Compare {column} with a second instrument. Recalibrate or replace the channel, or check its cable and logger; the "
+    "alarm closes by itself a day after the sensor is right again."
+)
+#: A named sensor comes before what a day's distribution says.
+_ALARM_WEIGHT = 3.0
 
 
 def _silences(window: Window) -> list[Finding]:

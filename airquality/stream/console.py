@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from airquality.events import AlarmEvent, alarm_sentence
 from airquality.monitoring.drift import Window
 from airquality.records import HISTORY_HOURS, Prediction, isoformat
 from airquality.stream.account import Counts
@@ -38,6 +39,9 @@ class Console:
             if live or reports or self._predictions % LINE_EVERY_ROWS == 0:
                 line = f"Prediction {self._predictions}: CO(GT) = {prediction.prediction:.2f}"
                 self._write(" | ".join([line, *reports]))
+        for finding in batch.findings:
+            if isinstance(finding, AlarmEvent):
+                self._write(f"{finding.station_id}: {alarm_sentence(finding.event)}")
         self._show_refused(batch)
 
     def _show_warmup(self, batch: Batch, state: PartitionState, live: bool) -> None:

@@ -6,11 +6,10 @@ import argparse
 import math
 from collections.abc import Iterable, Iterator
 
-from airquality.events import AlarmEvent, Finding, finding_of
+from airquality.events import AlarmEvent, Finding, alarm_sentence, finding_of
 from airquality.ground import command
 from airquality.ground.settings import Settings, read_settings
 from airquality.ground.shown import printable
-from airquality.monitoring.alarms import Event
 from airquality.records import isoformat
 from airquality.stream import kafka_io
 
@@ -60,16 +59,6 @@ def sentence(finding: Finding) -> str:
     raised = ", ".join(finding.raised) or "nothing raised"
     rmse = "" if math.isnan(finding.rmse) else f", RMSE {finding.rmse:.3f} mg/m3 of {finding.n_truths} truths"
     return printable(f"{isoformat(finding.end_hour)}  {finding.station_id}  {finding.kind} window judged: {raised}{rmse}")
-
-
-def alarm_sentence(event: Event) -> str:
-    """Return what happened to an alarm, in one line.
-
-    >>> alarm_sentence(Event("opened", "level", "T", 30, 27, 2.5, "degC"))
-    'alarm opened: T, level, +2.5 degC, since 1970-01-02T03:00:00'
-    """
-    size = "" if math.isnan(event.size) else f", {event.size:+.3g} {event.unit}".rstrip()
-    return f"alarm {event.kind}: {event.column}, {event.detector}{size}, since {isoformat(event.since)}"
 
 
 def _parser() -> argparse.ArgumentParser:
