@@ -252,6 +252,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         log.configure(chosen.log_level, chosen.log_format)
         exempt_loopback()
         registry.configure()
+        registry.require_address(chosen)
         if server:
             refuse_several_workers(server)
             connections.bound(server)

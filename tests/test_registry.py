@@ -331,7 +331,8 @@ def test_polling_changes_nothing_of_the_process(settings):
 @pytest.mark.parametrize("password", ["secret", "p@ss"])
 def test_registry_error_shows_no_credentials(tmp_path, monkeypatch, password):
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
-    nowhere = Settings(mlflow_tracking_uri=f"http://me:{password}@127.0.0.1:9", artifacts_dir=tmp_path)
+    address = {"mlflow_tracking_uri": f"http://me:{password}@127.0.0.1:9"}  # settings would refuse the second
+    nowhere = Settings(artifacts_dir=tmp_path).model_copy(update=address)
     with pytest.raises(Unavailable) as caught:
         registry.load(nowhere)
     assert "127.0.0.1" in str(caught.value)

@@ -21,8 +21,10 @@ from pathlib import Path
 from urllib.parse import unquote
 
 from airquality.ground.addresses import sqlite_path, without_credentials
+from airquality.ground.database_drivers import require_driver
 from airquality.ground.errors import ContractError, Unavailable, UsageError
 from airquality.ground.home import some_home
+from airquality.ground.proxies import proxy_hint
 from airquality.ground.settings import Settings
 from airquality.model.model import CARD_FILE, MODEL_FILE, Model
 
@@ -339,6 +341,18 @@ def configure() -> None:
     warnings.filterwarnings("ignore", module=r"mlflow(\.|$)")  # it warns of its own internals
 
 
+def require_address(settings: Settings) -> None:
+    """Raise ``UsageError`` if the registry's address can never work from here."""
+    uri = settings.mlflow_tracking_uri
+    require_driver("MLFLOW_TRACKING_URI", uri)
+    database = sqlite_path(uri)
+    if database and not database.resolve().parent.is_dir():
+        raise UsageError(
+            f"MLFLOW_TRACKING_URI={uri}: there is no folder {database.resolve().parent}. Make it, or correct the address "
+            "(a % before two digits of a folder's name is written %25)"
+        )
+
+
 @contextmanager
 def registry(settings: Settings) -> Iterator[MlflowClient]:
     """Yield a client of the settings' registry; its failures to answer become ``Unavailable``.
@@ -346,16 +360,11 @@ def registry(settings: Settings) -> Iterator[MlflowClient]:
     Raises:
         UsageError: its address can never work.
     """
+    require_address(settings)
     uri = settings.mlflow_tracking_uri
-    database = sqlite_path(uri)
-    if database and not database.resolve().parent.is_dir():
-        raise UsageError(
-            f"MLFLOW_TRACKING_URI={uri}: there is no folder {database.resolve().parent}. Make it, or correct the address "
-            "(a % before two digits of a folder's name is written %25)"
-        )
     try:
         yield MlflowClient(tracking_uri=uri, registry_uri=uri)
     except MlflowException as error:
         raise Unavailable(
-            without_credentials(f"the model registry at {uri} does not answer as it should: {error}")
+            without_credentials(f"the model registry at {uri} does not answer as it should{proxy_hint(uri)}: {error}")
         ) from error

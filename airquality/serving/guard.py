@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import ipaddress
 import logging
+import os
 import socket
 from collections.abc import Awaitable, Callable, MutableMapping
 from functools import lru_cache
@@ -17,7 +18,9 @@ from urllib.parse import urlsplit
 import orjson
 from uvicorn import Config
 
+from airquality.ground import command
 from airquality.ground.errors import AirQualityError, UsageError
+from airquality.ground.shown import shown
 
 #: Besides addresses of this machine and of private networks, which no page can have as its name.
 KNOWN_HOSTS = ("localhost", "api", "host.docker.internal")
@@ -111,11 +114,14 @@ class Guard:
         return self._hosts.fault(b"".join(hosts).decode("latin-1"), b"".join(origins).decode("latin-1"))
 
     async def _live(self, scope: Scope, receive: Receive, send: Send) -> None:
+        server = _server(receive)
         try:
-            self._hosts = self._prepare(_server(receive))
+            self._hosts = self._prepare(server)
         except AirQualityError as error:
             await receive()
-            await send({"type": "lifespan.startup.failed", "message": str(error)})
+            await send({"type": "lifespan.startup.failed", "message": shown(str(error))})  # uvicorn logs it here
+            if server and server.workers == 1 and isinstance(error, UsageError):
+                os._exit(command.USAGE)  # uvicorn would end with 3, which no supervisor can tell from an outage
         else:
             await self._app(scope, receive, send)
 
