@@ -102,6 +102,7 @@ class Worker:
         self._gained: set[int] = set()  # assigned, not restored yet
         self._ownership = Ownership()
         self._summarised = self._measured = -math.inf
+        self._behind = 0
         self._active = self._clock()  # when rows or partitions last came
 
     def run(self) -> None:
@@ -291,8 +292,9 @@ class Worker:
 
     def _housekeeping(self) -> None:
         """Collect finished reports; now and then refresh the lag and the summary."""
-        self._monitoring.poll()
+        self._console.show_reports(self._monitoring.poll())
         self._measure_lag()
+        self._console.show_life(self.counts, self._behind, self._monitoring.backlog)
         if self._clock() - self._summarised >= SUMMARY_SECONDS:
             self._summarised = self._clock()
             self._summarise()
@@ -305,6 +307,7 @@ class Worker:
         lags = self._stream.lag()
         self._metrics.kafka_answered.set_to_current_time()
         self._metrics.lag.clear()
+        self._behind = sum(lags.values())
         for partition, lag in lags.items():
             self._metrics.lag.labels(partition).set(lag)
 
@@ -327,6 +330,7 @@ class Worker:
                 self._housekeeping()
                 bar.update(bar.total - self._monitoring.backlog - bar.n)
         self._commit({}, snapshot_offsets=0, snapshot_seconds=0.0)
-        self._monitoring.poll()
+        self._console.show_reports(self._monitoring.poll())
+        self._console.show_end(self._monitoring.backlog)
         self.counts.check()
         self._summarise()
