@@ -27,6 +27,7 @@ from airquality.records import (
     parse_reading,
 )
 from airquality.stream import snapshots
+from airquality.stream.batches import MAX_BATCH_BYTES
 from airquality.stream.kafka_io import Record
 from airquality.stream.station import Buffer, Monitor, OpenStation, Outcome, take_features
 
@@ -259,6 +260,8 @@ class PartitionState:
     def _admit(self, record: Record, batch: Batch, ready: dict[str, list[tuple[Reading, Record]]]) -> None:
         batch.counts.rows_in += 1
         try:
+            if record.unread:
+                raise InvalidRecord("oversize", f"its batch inflates to more than {MAX_BATCH_BYTES:,} bytes: it is not read")
             reading = parse_reading(record.key, record.value)
             hour = kafka_hour(record.timestamp_ms)
             if reading.station_id not in self.stations:
