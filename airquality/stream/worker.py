@@ -111,6 +111,7 @@ class Worker:
         self._patience = Patience(limits.taken > 0, clock)
         self._gained: set[int] = set()  # assigned, not restored yet
         self._ownership = Ownership()
+        self._refusal: Refused | None = None
         self._summarised = self._measured = -math.inf
         self._active = self._clock()  # when rows or partitions last came
 
@@ -150,9 +151,9 @@ class Worker:
         for partition in sorted(self._gained & self._ownership.partitions):  # not while the group still rebalances
             self._gained.discard(partition)
             self._restore(partition)
-        if self._restorer.refusal:  # what can be saved is saved first
+        if self._refusal:  # what is there is saved first
             self._finish()
-            raise Refused(self._restorer.refusal)
+            raise self._refusal
         if polled.records:
             started = self._clock()
             self._process(polled.records)
@@ -258,7 +259,12 @@ class Worker:
             self._measure_lag()
 
     def _restore(self, partition: int) -> None:
-        restored = self._restorer.restore(partition)
+        try:
+            restored = self._restorer.restore(partition)
+        except Refused as error:
+            self._refusal = error
+            return
+        self._refusal = self._refusal or restored.refusal
         state = self._partitions[partition] = restored.state
         self._metrics.kafka_answered.set_to_current_time()
         self._metrics.lost_rows.inc(restored.rows_lost)
