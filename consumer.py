@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import argparse
 import logging
+import math
+import sys
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import closing, contextmanager
@@ -20,10 +22,11 @@ from airquality.model.client import PredictionClient
 from airquality.model.transport import Transport
 from airquality.reports.summary import SUMMARY_NAME
 from airquality.stream import kafka_io
+from airquality.stream.account import Counts
 from airquality.stream.console import Console, accounted
 from airquality.stream.exposition import exposed, health_page, metrics_page
 from airquality.stream.health import Health
-from airquality.stream.partition import Counts
+from airquality.stream.identity import Refused
 from airquality.stream.patience import Patience
 from airquality.stream.station import OpenStation, StationParts
 from airquality.stream.transactions import TransactionalStream
@@ -34,6 +37,7 @@ from monitoring_service import MonitoringService
 #: A health check that waits longer than this for the prediction service calls it away.
 HEALTH_TIMEOUT_SECONDS = 2.0
 
+REFUSAL_LINE_SECONDS = 60.0
 #: After a failure, closing the connections and the report process may take this long.
 CLOSE_SECONDS = 30.0
 
@@ -69,6 +73,10 @@ def run(settings: Settings, limits: Limits) -> Counts:
             while True:
                 try:
                     return _work(settings, monitoring, metrics, console, limits)
+                except Refused as error:
+                    if not limits.bounded and not sys.stderr.isatty():  # a supervisor would only start it again, for ever
+                        _stay_refused(error, metrics, limits)
+                    raise
                 except Unavailable as error:
                     _await_kafka(patience.pause_seconds(error), error, limits)
 
@@ -95,6 +103,17 @@ def _await_kafka(seconds: float, error: Unavailable, limits: Limits) -> None:
                 "the other rows wait in Kafka for the next start"
             )
         time.sleep(min(0.1, until - now))
+
+
+def _stay_refused(error: Refused, metrics: ConsumerMetrics, limits: Limits) -> None:
+    """Stay up without partitions until a stop is asked for, saying why once a minute."""
+    metrics.refused.set(1)
+    said = -math.inf
+    while not limits.stopped:
+        if time.monotonic() - said >= REFUSAL_LINE_SECONDS:
+            said = time.monotonic()
+            logger.error("refused: %s. This consumer takes no partitions until it is started again", error)
+        time.sleep(0.2)
 
 
 def _work(
@@ -135,7 +154,11 @@ examples:
   python consumer.py --idle-exit-seconds 10   catch up, write the reports, exit
   CONSUMER_INSTANCE_ID=a python consumer.py   one of several that share the stations; restarts take over at once
 
-exit status: 0 done or stopped on request, 1 failure, 2 wrong usage
+A consumer refuses to go on where offset, snapshots, predictions and topics do not belong together, and says which loss that
+would be. A bounded run, or one on a terminal, then exits 1; any other stays up without partitions
+(air_quality_consumer_refused is 1), so that a restart policy makes no crash loop. See docs/decisions/delivery-and-state.md.
+
+exit status: 0 done or stopped on request, 1 failure or refusal, 2 wrong usage
 """
 
 
@@ -144,6 +167,11 @@ def _parser() -> argparse.ArgumentParser:
     p.add_argument("--max-records", type=int, metavar="N", help="stop after N records")
     p.add_argument("--timeout-seconds", type=float, metavar="S", help="stop after that time")
     p.add_argument("--idle-exit-seconds", type=float, metavar="S", help="stop once no record has come for that time")
+    p.add_argument(
+        "--accept-loss",
+        action="store_true",
+        help="go on where rows or state are gone for good, which is refused otherwise; the rows lost are counted",
+    )
     return p
 
 

@@ -20,6 +20,7 @@ from airquality.monitoring.drift import Window
 from airquality.records import Reading, Served
 from airquality.reports.process import ReportResult
 from airquality.reports.summary import PartitionFigures, added
+from airquality.stream.account import Topics
 from airquality.stream.kafka_io import Record
 from airquality.stream.station import StationParts
 from airquality.stream.transactions import Message, Position
@@ -36,6 +37,8 @@ class SimulatedKafka:
         self.headers: dict[tuple[str, int, int], dict[str, str]] = {}
         self.positions: dict[int, Position] = {}
         self.transactions = 0
+        self.topics = Topics("raw-1", "pred-1", "state-1", "dlq-1", partitions=2)
+        self.starts: dict[tuple[str, int], int] = {}
         self._ends: dict[tuple[str, int], int] = {}
 
     def log(self, topic: str, partition: int = 0) -> list[Record]:
@@ -95,7 +98,13 @@ class SimulatedKafka:
         ) -> Iterator[Record]:
             return self.read(topic, partition, start, stop)
 
-        return {"read": read, "end_offset": lambda _, topic, partition: self.end(topic, partition)}
+        return {
+            "read": read,
+            "end_offset": lambda _, topic, partition: self.end(topic, partition),
+            "log_range": lambda _, topic, partition: (self.starts.get((topic, partition), 0), self.end(topic, partition)),
+            "topics_now": lambda _: self.topics,
+            "group_positions": lambda _, n_partitions: {p: (at.offset, at.note) for p, at in self.positions.items()},
+        }
 
 
 class Monitors:

@@ -35,7 +35,13 @@ SERVICES = {"feature_buffer", "monitoring_service"}
 FOLDERS = {"training", "dataset", "benchmarks", "deploy", "lab", "tests"}
 #: Library: where it may be imported, a file or a folder of the project.
 FENCES = {
-    "kafka": {"airquality/stream/kafka_io.py", "airquality/stream/transactions.py", "airquality/stream/batches.py", "lab"},
+    "kafka": {
+        "airquality/stream/batches.py",
+        "airquality/stream/kafka_io.py",
+        "airquality/stream/repartition.py",
+        "airquality/stream/transactions.py",
+        "lab",
+    },
     "confluent_kafka": {"lab"},
     "mlflow": {"airquality/model/registry.py", "training"},
     "evidently": {"airquality/reports/writer.py", "lab/faultlab/rivals.py"},

@@ -8,7 +8,7 @@ import pytest
 
 from airquality.ground.errors import InvalidRecord
 from airquality.records import DEAD_LETTER_REASONS, MAX_RECORD_BYTES, isoformat
-from airquality.stream.dead_letters import dead_letter, unpredictable_rows
+from airquality.stream.dead_letters import dead_letter, refused_rows
 from airquality.stream.kafka_io import Record
 from airquality.stream.partition import DeadLetter
 from tests.worker_rig import DLQ, RAW, SETTINGS, START, Rig
@@ -92,7 +92,7 @@ def test_dead_letter_every_reason_has_its_stage() -> None:
     assert [stages[reason] for reason in ("oversize", "future", "unpredictable")] == ["parse", "order", "predict"]
 
 
-def test_unpredictable_rows_passes_over_whatever_else_is_in_the_topic() -> None:
+def test_refused_rows_passes_over_whatever_else_is_in_the_topic() -> None:
     def published(letter: DeadLetter, partition: int = 1, **changes: bytes) -> Record:
         headers = {**dict(dead_letter(letter, SETTINGS).headers), **changes}
         return Record(partition, 0, None, b"", 0, tuple(headers.items()))
@@ -102,10 +102,10 @@ def test_unpredictable_rows_passes_over_whatever_else_is_in_the_topic() -> None:
         Record(1, 0, b"roof", None),
         Record(1, 0, b"roof", b"{}", 0, (("reason", b"unpredictable"), ("source_offset", b"\xff"))),
         Record(1, 0, b"roof", b"{}", 0, (("reason", None),)),  # type: ignore[arg-type]
-        published(letter_of(b"roof", b"{}", "late")),
+        published(letter_of(b"roof", b"{}", "late"), reason=b"another release's"),
         published(letter_of(b"roof", b"{}", "unpredictable"), partition=2),
         published(letter_of(b"roof", b"{}", "unpredictable"), source_topic=b"another"),
         published(letter_of(b"roof", b"{}", "unpredictable"), source_offset=b"-7"),
     ]
-    found = unpredictable_rows([*strangers, ours, *strangers], SETTINGS)
+    found = refused_rows([*strangers, ours, *strangers], SETTINGS)
     assert {offset: str(error) for offset, error in found.items()} == {2: "why"}

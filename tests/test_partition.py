@@ -15,11 +15,15 @@ from numpy.typing import NDArray
 
 from airquality.ground.errors import ContractError, InvalidRecord
 from airquality.ground.settings import Settings
-from airquality.records import DEAD_LETTER_REASONS, HISTORY_HOURS, MAX_HOURS_AHEAD, RowAnswer
+from airquality.records import HISTORY_HOURS, MAX_HOURS_AHEAD, RowAnswer
 from airquality.stream import snapshots
-from airquality.stream.dead_letters import dead_letter, unpredictable_rows
+from airquality.stream.account import Counts, Note
+from airquality.stream.dead_letters import dead_letter, refused_rows
+from airquality.stream.homes import Homes
+from airquality.stream.identity import Plan
 from airquality.stream.kafka_io import Record
-from airquality.stream.partition import Batch, Counts, Note, PartitionState, Predict
+from airquality.stream.partition import Batch, PartitionState, Predict, Snapshot
+from airquality.stream.saved import SavedStations
 from airquality.stream.transactions import Message, Position
 from feature_buffer import REMEMBERED_HOURS
 from tests.simulated_kafka import Monitors, SimulatedKafka, predicted, reading
@@ -107,11 +111,9 @@ class Ticks:
         return self.now
 
 
-def fresh(
-    next_offset: int = 0, pred_offset: int = 0, monitors: Monitors | None = None, dlq_offset: int = 0
-) -> PartitionState:
+def fresh(note: Note | None = None, monitors: Monitors | None = None) -> PartitionState:
     monitors = monitors or Monitors()
-    return PartitionState(0, next_offset, pred_offset, dlq_offset, monitors.open_station, monitors.forget, Ticks())
+    return PartitionState(0, note or Note(), monitors.open_station, monitors.forget, Ticks(), Homes())
 
 
 def dealt(records: list[Record], sizes: list[int]) -> Iterator[list[Record]]:
@@ -154,7 +156,7 @@ def picky(matrix: NDArray[np.float64], offsets: Sequence[int]) -> list[RowAnswer
     return answers
 
 
-def outcomes(records: list[Record], sizes: list[int]) -> tuple[Outcomes, dict[str, bytes]]:
+def outcomes(records: list[Record], sizes: list[int]) -> tuple[Outcomes, list[Snapshot]]:
     """Return what comes of the records cut into batches, and the snapshots at the end."""
     monitors, found = Monitors(), Outcomes()
     state = fresh(monitors=monitors)
@@ -228,15 +230,19 @@ class Life:
 
     def restart(self) -> None:
         position = self.kafka.positions.get(0, Position(0, ""))
-        note = Note.decode(position.note)
+        note = Note.decode(position.note) or Note()
+        plan = Plan(note, note.position if note.replay_offset is None else note.replay_offset, note.position)
         self.monitors = Monitors()
-        self.state = fresh(position.offset, self.kafka.end("pred", 0), self.monitors, self.kafka.end("dlq", 0))
-        rows = published = iter(())  # type: Iterator[Record]
-        if note.replay_offset is not None:
-            rows = self.kafka.read("raw", 0, note.replay_offset, position.offset)
-            published = self.kafka.read("pred", 0, note.pred_offset)
-        refused = unpredictable_rows(self.kafka.read("dlq", 0, note.dlq_offset), TOPICS)
-        self.monitors.submit(self.state.restore(note, self.kafka.read("state", 0), rows, published, refused))
+        self.state = fresh(note, self.monitors)
+        windows = self.state.restore(
+            plan,
+            SavedStations(self.kafka.read("state", 0)),
+            self.kafka.read("raw", 0, plan.replay_from, plan.resume),
+            self.kafka.read("pred", 0, note.pred_offset),
+            refused_rows(self.kafka.read("dlq", 0, note.dlq_offset), TOPICS),
+            (self.kafka.end("pred", 0), self.kafka.end("dlq", 0)),
+        )
+        self.monitors.submit(windows)
 
     def step(self, size: int, dies: str = "") -> None:
         """Take in up to ``size`` records and commit; die before or after that where ``dies`` says so."""
@@ -254,7 +260,7 @@ class Life:
         messages = [Message("pred", 0, p.station_id.encode(), p.to_bytes()) for p in batch.predictions]
         messages += [dead_letter(letter, TOPICS) for letter in batch.dead_letters]
         due = self.state.due_snapshots(snapshot_offsets, 1e9 if snapshot_offsets else 0.0)
-        messages += [Message("state", 0, name.encode(), snapshot) for name, snapshot in due.items()]
+        messages += [Message("state", 0, snapshot.key, snapshot.value, snapshot.headers) for snapshot in due]
         position = Position(self.state.next_offset, self.state.note().encode())
         offsets = self.kafka.commit(messages, {0: position})
         for message, offset in zip(messages, offsets, strict=True):
@@ -302,6 +308,12 @@ def test_a_crash_at_any_point_changes_nothing_that_is_committed(
     assert life.state.counts.rows_in == len(crashed.log("raw"))
 
 
+def note_of(life: Life) -> Note:
+    note = Note.decode(life.kafka.positions[0].note)
+    assert note is not None
+    return note
+
+
 def two_stations_one_saved() -> Life:
     """The last rows before the commit are of a station that has a snapshot; the other station's must be replayed."""
     stream = Stream()
@@ -310,10 +322,13 @@ def two_stations_one_saved() -> Life:
     life = Life(stream.kafka, 10**9, 100)
     life.state.stations.clear()
     life.step(10**6)
-    station = life.state.stations["station_1"]
-    snapshot = life.state._snapshot("station_1", station)
+    stations = life.state.stations
+    station = stations["station_1"]
+    life.state.stations = {"station_1": station}
+    [snapshot] = life.state.due_snapshots(0, 0.0)
+    life.state.stations = stations
     position = Position(life.state.next_offset, life.state.note().encode())
-    life.kafka.commit([Message("state", 0, b"station_1", snapshot)], {0: position})
+    life.kafka.commit([Message("state", 0, snapshot.key, snapshot.value, snapshot.headers)], {0: position})
     return life
 
 
@@ -346,7 +361,7 @@ def test_replay_begins_with_the_predictions_of_the_station_that_is_furthest_back
     life = Life(stream.kafka, 10**9, 100)
     life.step(176)
     life.step(1)
-    assert Note.decode(life.kafka.positions[0].note).pred_offset == 0
+    assert note_of(life).pred_offset == 0
     life.restart()
     assert life.state.counts.predictions == 8
 
@@ -370,8 +385,9 @@ def test_a_committed_prediction_that_cannot_be_read_back_stops_the_start() -> No
 
 def test_a_snapshot_that_cannot_be_read_stops_the_start() -> None:
     life = two_stations_one_saved()
-    life.kafka.append("state", 0, b"station_1", b"garbage")
-    with pytest.raises(ContractError, match="the snapshot of b'station_1' cannot be read"):
+    headers = life.kafka.log("state")[0].headers
+    life.kafka.append("state", 0, b"station_1", b"garbage", headers=headers)
+    with pytest.raises(ContractError, match=r"the snapshot of 'station_1' at offset 2 .* cannot be read"):
         life.restart()
 
 
@@ -398,12 +414,13 @@ def test_a_snapshot_is_due_by_offsets_or_by_age_and_only_where_rows_are_unsaved(
     stream = Stream(warm=[0, 1])
     state = fresh()
     state.apply(stream.records, forbidden)
-    assert state.due_snapshots(10_000, 1e9) == {}
-    assert set(state.due_snapshots(200, 1e9)) == {"station_0"}  # the rows of station_1 are the last 166
+    assert state.due_snapshots(10_000, 1e9) == []
+    [snapshot] = state.due_snapshots(200, 1e9)
+    assert snapshot.key == b"station_0"  # the rows of station_1 are the last 166
     assert state.note().replay_offset == 166
-    assert set(state.due_snapshots(10_000, 1.0)) == {"station_1"}
+    assert [snapshot.key for snapshot in state.due_snapshots(10_000, 1.0)] == [b"station_1"]
     assert state.note().replay_offset is None
-    assert state.due_snapshots(0, 0.0) == {}
+    assert state.due_snapshots(0, 0.0) == []
 
 
 def test_a_snapshot_after_10_000_hours_fits_its_limit() -> None:
@@ -416,44 +433,8 @@ def test_a_snapshot_after_10_000_hours_fits_its_limit() -> None:
         monitors.poll()
     kept = monitors.stations["station_0"].state()
     assert len(kept["hours"]) == HISTORY_HOURS - 1
-    [(_, snapshot)] = state.due_snapshots(0, 0.0).items()
-    assert 40_000 < len(snapshot) <= snapshots.MAX_BYTES
-
-
-# --- the note and the law ---
-
-
-def test_a_note_comes_back_and_fits_what_kafka_keeps() -> None:
-    large = 10**15
-    counts = Counts(large, large, large, large, dict.fromkeys(DEAD_LETTER_REASONS, large))
-    for note in (Note(counts, large, large, large), Note(Counts(), None, None, None)):
-        assert Note.decode(note.encode()) == note
-        assert len(note.encode().encode()) < 4096
-    assert Note.decode("") == Note(Counts(), None, None, None)
-
-
-def test_the_law_of_the_counts_is_checked() -> None:
-    Counts(rows_in=10, warmup=1, predictions=2, duplicates=3, dead_letters={"late": 4}).check()
-    for broken in (
-        Counts(rows_in=2, warmup=1),
-        Counts(rows_in=1, predictions=2),
-        Counts(rows_in=1, dead_letters={"unheard of": 1}),
-    ):
-        with pytest.raises(ContractError, match="rows came in but"):
-            broken.check()
-
-
-def test_counts_add_up_reason_by_reason() -> None:
-    total = Counts(rows_in=1, dead_letters={"late": 1})
-    total.add(Counts(rows_in=3, warmup=1, dead_letters={"late": 1, "conflict": 1}))
-    assert total == Counts(rows_in=4, warmup=1, dead_letters={"late": 2, "conflict": 1})
-    assert total.summary() == {
-        "rows_in": 4,
-        "warmup": 1,
-        "predictions_total": 0,
-        "dead_letters": {"conflict": 1, "late": 2},
-        "duplicates": 0,
-    }
+    [snapshot] = state.due_snapshots(0, 0.0)
+    assert 40_000 < len(snapshot.value) <= snapshots.MAX_BYTES
 
 
 def test_a_released_partition_lets_go_of_its_stations() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -10,7 +11,7 @@ import pytest
 from airquality.ground.errors import ContractError, Unavailable
 from airquality.records import isoformat
 from airquality.stream import snapshots
-from airquality.stream.partition import Counts, Note
+from airquality.stream.account import Counts
 from airquality.stream.patience import BACKOFF_SECONDS, RELEASE_SECONDS
 from airquality.stream.transactions import Message, Ownership, Poll, Position
 from airquality.stream.worker import POLL_SECONDS, Stopped
@@ -27,7 +28,7 @@ def test_every_row_is_accounted_for_and_published_once(rig: Rig) -> None:
     rig.worker.run()
     expected = Counts(rows_in=212, warmup=168, predictions=32, duplicates=10, dead_letters={"conflict": 1, "malformed": 1})
     assert rig.worker.counts == expected
-    assert Note.decode(rig.kafka.positions[0].note).counts == expected
+    assert rig.note().counts == expected
     assert rig.kafka.positions[0].offset == 212
     assert [p.source_offset for p in rig.predictions()] == list(range(168, 200))
     assert [isoformat(START + 168), isoformat(START + 199)] == [isoformat(rig.predictions()[i].hour) for i in (0, -1)]
@@ -48,7 +49,7 @@ def test_a_batch_is_one_transaction_and_one_request(rig: Rig) -> None:
     rig.send(0, 300)
     rig.worker.run()
     assert rig.service.asked == [32, 100]  # the third poll holds rows 200..299
-    assert rig.kafka.transactions == 4  # three polls, and the snapshot at the end
+    assert rig.kafka.transactions == 5  # where the group begins, three polls, and the snapshot at the end
 
 
 def test_a_restart_goes_on_where_the_group_stands(rig: Rig) -> None:
@@ -68,7 +69,7 @@ def test_a_run_that_finished_leaves_a_snapshot_and_nothing_to_replay(rig: Rig) -
     assert not rig.monitors.waiting
     [snapshot] = rig.kafka.log(STATE)
     assert (snapshot.key, snapshots.decode(snapshot.value or b"")["offset"]) == (b"station_0", 199)
-    assert Note.decode(rig.kafka.positions[0].note).replay_offset is None
+    assert rig.note().replay_offset is None
 
 
 def test_stations_at_rest_are_snapshotted_while_the_consumer_idles(rig: Rig) -> None:
@@ -95,7 +96,7 @@ def test_rows_after_a_snapshot_find_their_predictions_again(rig: Rig) -> None:
     with pytest.raises(Stopped):
         rig.worker.run()
     assert len(rig.kafka.log(STATE)) == 1
-    assert Note.decode(rig.kafka.positions[0].note).replay_offset == 200
+    assert rig.note().replay_offset == 200
     rig.service.away = 0
     rig.restart()
     rig.worker.run()
@@ -281,8 +282,7 @@ def test_run_row_the_model_has_no_value_for_is_a_dead_letter_and_stays_one(rig: 
     [letter] = rig.kafka.log(DLQ)
     assert rig.kafka.headers[DLQ, 0, letter.offset]["stage"] == "predict"
     rig.kafka.logs[STATE, 0].clear()  # as after a crash before the snapshot
-    note = Note.decode(rig.kafka.positions[0].note)
-    unsaved = Note(note.counts, 0, 0, 0)
+    unsaved = replace(rig.note(), replay_offset=0, n_saved=0)
     rig.kafka.positions[0] = Position(rig.kafka.positions[0].offset, unsaved.encode())
     rig.restart()
     rig.worker.run()
@@ -362,4 +362,4 @@ def test_a_stop_does_not_wait_for_reports_but_saves_what_is_saved_safely(rig: Ri
     rig.worker.run()
     assert len(rig.monitors.waiting) == 1
     assert [record.key for record in rig.kafka.log(STATE)] == [b"station_1"]
-    assert Note.decode(rig.kafka.positions[0].note).replay_offset == 0
+    assert rig.note().replay_offset == 0

@@ -14,6 +14,7 @@ from airquality.ground.errors import InvalidRecord, Unavailable
 from airquality.ground.settings import Settings
 from airquality.metrics import ConsumerMetrics
 from airquality.records import Prediction, RowAnswer
+from airquality.stream.account import Note
 from airquality.stream.console import Console
 from airquality.stream.transactions import Message, Ownership, Poll, Position
 from airquality.stream.worker import Limits, Worker
@@ -84,8 +85,8 @@ class Stream:
         news.ownership = Ownership(frozenset(self.assigned), MEMBER)
         return news
 
-    def position(self, partition: int) -> Position:
-        return self.kafka.positions.get(partition, Position(0, ""))
+    def position(self, partition: int) -> Position | None:
+        return self.kafka.positions.get(partition)
 
     def commit(self, messages: Iterable[Message], positions: Mapping[int, Position], ownership: Ownership) -> list[int]:
         ownership.require(positions)
@@ -161,6 +162,11 @@ class Rig:
 
     def metric(self, name: str, **labels: str) -> float | None:
         return self.registry.get_sample_value(name, labels)
+
+    def note(self, partition: int = 0) -> Note:
+        note = Note.decode(self.kafka.positions[partition].note)
+        assert note is not None
+        return note
 
     def predictions(self, partition: int = 0) -> list[Prediction]:
         return [Prediction.from_bytes(record.value or b"") for record in self.kafka.log(PRED, partition)]

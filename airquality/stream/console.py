@@ -11,7 +11,8 @@ from airquality.ground.shown import printable
 from airquality.monitoring.drift import Verdict, Window
 from airquality.records import HISTORY_HOURS, Prediction, isoformat
 from airquality.reports.process import ReportResult
-from airquality.stream.partition import Batch, Counts, PartitionState
+from airquality.stream.account import Counts
+from airquality.stream.partition import Batch, PartitionState
 
 #: A poll that brings at most this many records is live: every row gets its console line.
 LIVE_RECORDS = 10
@@ -157,12 +158,15 @@ def _faults(verdict: Verdict) -> list[str]:
 
 
 def accounted(counts: Counts) -> str:
-    """Return the law of the counts in words.
+    """Format the row counts.
 
     >>> accounted(Counts(rows_in=3, warmup=2, predictions=1))
     '2 warm-up + 1 predictions + 0 dead letters + 0 duplicates'
+    >>> accounted(Counts(rows_lost=600))
+    '0 warm-up + 0 predictions + 0 dead letters + 0 duplicates; 600 ROWS LOST, which was accepted'
     """
     dead = sum(counts.dead_letters.values())
     reasons = ", ".join(f"{count} {reason}" for reason, count in sorted(counts.dead_letters.items()))
     refused = f"{dead} dead letters" + (f" ({reasons})" if dead else "")
-    return f"{counts.warmup} warm-up + {counts.predictions} predictions + {refused} + {counts.duplicates} duplicates"
+    account = f"{counts.warmup} warm-up + {counts.predictions} predictions + {refused} + {counts.duplicates} duplicates"
+    return account + (f"; {counts.rows_lost:,} ROWS LOST, which was accepted" if counts.rows_lost else "")

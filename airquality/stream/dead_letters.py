@@ -7,7 +7,7 @@ from collections.abc import Iterable
 
 from airquality.ground.errors import InvalidRecord
 from airquality.ground.settings import Settings
-from airquality.records import MAX_RECORD_BYTES, ORDER_REASONS, PARSE_REASONS
+from airquality.records import DEAD_LETTER_REASONS, MAX_RECORD_BYTES, ORDER_REASONS, PARSE_REASONS
 from airquality.stream.kafka_io import Record
 from airquality.stream.partition import DeadLetter
 from airquality.stream.transactions import Message
@@ -47,19 +47,24 @@ def dead_letter(letter: DeadLetter, settings: Settings) -> Message:
     return Message(settings.dlq_topic, record.partition, key, value, encoded)
 
 
-def unpredictable_rows(dead_letters: Iterable[Record], settings: Settings) -> dict[int, InvalidRecord]:
-    """Return which rows the model had no value for, by raw offset, from the records of a dead-letter partition.
+def refused_rows(dead_letters: Iterable[Record], settings: Settings) -> dict[int, InvalidRecord]:
+    """Return which rows were refused, and why, by raw offset, from the records of a dead-letter partition.
 
     Whatever else is in the topic is passed over.
     """
-    found = {}
-    for record in dead_letters:
-        headers = {name: (text or b"").decode(errors="replace") for name, text in record.headers}
-        if headers.get("reason") != "unpredictable" or headers.get("source_topic") != settings.raw_topic:
-            continue
-        if headers.get("source_partition") == str(record.partition) and headers.get("source_offset", "").isdecimal():
-            found[int(headers["source_offset"])] = InvalidRecord("unpredictable", headers.get("error_message", ""))
-    return found
+    return dict(found for record in dead_letters if (found := refused_row(record, settings)) is not None)
+
+
+def refused_row(dead_letter: Record, settings: Settings) -> tuple[int, InvalidRecord] | None:
+    """Return the raw offset and the error of a dead letter, None if the record is not one of ours."""
+    headers = {name: (text or b"").decode(errors="replace") for name, text in dead_letter.headers}
+    source = headers.get("source_topic"), headers.get("source_partition")
+    offset, reason = headers.get("source_offset", ""), headers.get("reason", "")
+    if source != (settings.raw_topic, str(dead_letter.partition)) or reason not in DEAD_LETTER_REASONS:
+        return None
+    if not (offset.isascii() and offset.isdigit()):
+        return None
+    return int(offset), InvalidRecord(reason, headers.get("error_message", ""))
 
 
 def _stage(reason: str) -> str:

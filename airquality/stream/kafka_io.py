@@ -10,34 +10,38 @@ import argparse
 import logging
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from typing import Any, NamedTuple
 
 from kafka import KafkaAdminClient, KafkaConsumer, KafkaProducer, TopicPartition
-from kafka.admin import NewTopic
+from kafka.admin import ConfigResource, ConfigResourceType, NewTopic
 from kafka.errors import KafkaConnectionError, KafkaError, KafkaTimeoutError, NodeNotReadyError, TopicAlreadyExistsError
 
 from airquality.ground import log
 from airquality.ground.errors import AirQualityError, ContractError, Unavailable, UsageError
 from airquality.ground.settings import Settings, read_settings
+from airquality.stream.account import Topics
 from airquality.stream.batches import UNREAD, read_any_batch
+from airquality.stream.identity import Refused
 
 DAY_MS = 24 * 3600 * 1000
+#: The broker's time decides what retention deletes: a producer's may be that of the measurement, years ago.
+BROKER_TIME = {"message.timestamp.type": "LogAppendTime"}
 #: What each topic is for decides how long it keeps what. State is compacted: its last record a station is all it needs;
 #: small, short segments let the cleaner keep the restart short.
 TOPIC_CONFIGS: dict[str, dict[str, str]] = {
-    "raw": {"retention.ms": str(90 * DAY_MS)},
-    "pred": {"retention.ms": str(365 * DAY_MS)},
-    "dlq": {"retention.ms": str(365 * DAY_MS)},
+    "raw": {**BROKER_TIME, "retention.ms": str(90 * DAY_MS)},
+    "pred": {**BROKER_TIME, "retention.ms": str(365 * DAY_MS)},
+    "dlq": {**BROKER_TIME, "retention.ms": str(365 * DAY_MS)},
     "state": {
+        **BROKER_TIME,
         "cleanup.policy": "compact",
         "min.cleanable.dirty.ratio": "0.1",
         "segment.ms": str(DAY_MS),
         "segment.bytes": str(16 * 1024 * 1024),
     },
 }
-#: Long enough for a broker on another continent, short enough for a person who waits for the sentence that none answers.
 CONNECT_TIMEOUT_MS = 4_000
 CREATE_TIMEOUT_MS = 15_000
 TOPIC_SECONDS = 10.0
@@ -80,7 +84,7 @@ def topic_names(settings: Settings) -> dict[str, str]:
 
 
 def ensure_topics(settings: Settings) -> None:
-    """Create the topics that do not exist; existing ones stay as they are.
+    """Create the topics that do not exist; existing ones stay as they are, and what is wrong with them is logged.
 
     Raises:
         Unavailable: no broker answers.
@@ -89,25 +93,62 @@ def ensure_topics(settings: Settings) -> None:
         with kafka_errors_as_unavailable(settings), closing(KafkaProducer(**connection(settings))) as producer:
             for name in topic_names(settings).values():
                 producer.partitions_for(name)
+        logger.info(
+            "the mock cluster has neither topic ids nor settings: whether the topics are the right ones is not checked"
+        )
         return
     with kafka_errors_as_unavailable(settings), closing(KafkaAdminClient(**connection(settings))) as admin:
         for role, name in topic_names(settings).items():
             topic = NewTopic(name, settings.topic_partitions, 1, topic_configs=TOPIC_CONFIGS[role])
             try:
-                admin.create_topics([topic], timeout_ms=CREATE_TIMEOUT_MS)
+                admin.create_topics([topic], timeout_ms=CONNECT_TIMEOUT_MS)
                 logger.info("created topic %s with %d partitions", name, settings.topic_partitions)
             except TopicAlreadyExistsError:
-                continue
+                for fault in _faults_of(admin, role, name):
+                    logger.warning("%s", fault)
+
+
+def _faults_of(admin: KafkaAdminClient, role: str, name: str) -> list[str]:
+    """Return what is wrong with a topic that somebody else made, a sentence each."""
+    wanted = {"message.timestamp.type": None, "cleanup.policy": None}
+    try:
+        resource = ConfigResource(ConfigResourceType.TOPIC, name, wanted)
+        found = admin.describe_configs([resource], config_filter="all")["topic"][name]
+        timestamps, policy = (found[setting]["value"] for setting in wanted)
+    except (KafkaError, KeyError) as error:
+        return [f"{name} could not be checked: {type(error).__name__}: {error}"]
+    change = f"kafka-configs.sh --alter --topic {name} --add-config"
+    faults = []
+    if timestamps != BROKER_TIME["message.timestamp.type"]:
+        faults.append(
+            f"{name} keeps the timestamps of its producers, by which retention deletes: a row stamped with the time of its "
+            f"measurement may be gone before it is read. {change} message.timestamp.type=LogAppendTime"
+        )
+    compacted = "compact" in policy.split(",")
+    if role == "state" and policy != "compact":
+        faults.append(
+            f"{name} is not compacted but has cleanup.policy={policy}: it grows, and stations that are silent for long lose "
+            f"their state. {change} cleanup.policy=compact"
+        )
+    if role != "state" and compacted:
+        faults.append(
+            f"{name} is compacted: of the rows of a station only the newest would be kept. {change} cleanup.policy=delete"
+        )
+    return faults
 
 
 def partitions(settings: Settings, topic: str) -> list[int]:
     """Return the topic's partitions; raises ``ContractError`` if there is no such topic, ``Unavailable`` if no broker."""
-    deadline = time.monotonic() + TOPIC_SECONDS
     with kafka_errors_as_unavailable(settings), closing(_reader(settings, "read_uncommitted")) as client:
-        while not (found := client.partitions_for_topic(topic)):  # a topic made a moment ago may not have spread yet
-            if time.monotonic() > deadline:
-                raise ContractError(f"there is no topic {topic}: run python -m airquality topics")
-            time.sleep(0.1)
+        return _partitions_of(client, topic)
+
+
+def _partitions_of(client: KafkaConsumer, topic: str) -> list[int]:
+    deadline = time.monotonic() + TOPIC_SECONDS
+    while not (found := client.partitions_for_topic(topic)):  # a topic made a moment ago may not have spread yet
+        if time.monotonic() > deadline:
+            raise ContractError(f"there is no topic {topic}: run python -m airquality topics")
+        time.sleep(0.1)
     return sorted(found)
 
 
@@ -183,6 +224,77 @@ def record_of(consumed: Any) -> Record:
     )
 
 
+def log_range(settings: Settings, topic: str, partition: int) -> tuple[int, int]:
+    """Return the oldest offset of the partition that is there, and the offset its next record gets."""
+    assigned = TopicPartition(topic, partition)
+    with kafka_errors_as_unavailable(settings), closing(_reader(settings, "read_uncommitted")) as client:
+        return int(client.beginning_offsets([assigned])[assigned]), int(client.end_offsets([assigned])[assigned])
+
+
+def newest(settings: Settings, topic: str, partition: int, floor: int, found_in: Callable[[Record], int | None]) -> int:
+    """Return what ``found_in`` finds in the newest committed record in which it finds anything, -1 if there is none.
+
+    Reads backwards in growing steps, so that the cost is that of the records after it; none before ``floor`` is looked at.
+    """
+    start, stop = log_range(settings, topic, partition)
+    start, step = max(start, floor), 16
+    while stop > start:
+        first = max(start, stop - step)
+        found = [found_in(record) for record in read(settings, topic, partition, first, stop)]
+        numbers = [number for number in found if number is not None]
+        if numbers:
+            return numbers[-1]
+        stop, step = first, 8 * step
+    return -1
+
+
+def topics_now(settings: Settings) -> Topics:
+    """Return the ids and the partition count of the topics.
+
+    Raises:
+        ContractError: a topic is absent.
+        Refused: their partition counts differ.
+    """
+    names = topic_names(settings)
+    with kafka_errors_as_unavailable(settings), closing(_reader(settings, "read_uncommitted")) as client:
+        counts = {name: len(_partitions_of(client, name)) for name in names.values()}
+        ids = {role: topic_id(client, name) for role, name in names.items()}
+    if len(set(counts.values())) != 1:
+        raise Refused(
+            f"the topics must have equal numbers of partitions, found {counts}: python -m airquality repartition "
+            f"raises the others, too, and moves the stations"
+        )
+    return Topics(**ids, partitions=counts[settings.raw_topic])
+
+
+def topic_id(client: KafkaConsumer, name: str) -> str | None:
+    """Return the topic's id (KIP-516), None where the broker gives none; the client has no public way to ask."""
+    found = client._cluster.topic_id(name)
+    return None if found is None or found.int == 0 else found.hex
+
+
+def group_positions(settings: Settings, n_partitions: int) -> dict[int, tuple[int, str]]:
+    """Return the group's offset of every raw partition that has one, and what stands beside it; joins no group."""
+    if settings.kafka_api_version:  # librdkafka's mock keeps none
+        return {}
+    every = [TopicPartition(settings.raw_topic, partition) for partition in range(n_partitions)]
+    with (
+        kafka_errors_as_unavailable(settings),
+        closing(_reader(settings, "read_uncommitted", group_id=settings.consumer_group)) as client,
+    ):
+        committed = {tp.partition: client.committed(tp, metadata=True, timeout_ms=CONNECT_TIMEOUT_MS) for tp in every}
+    return {p: (found.offset, found.metadata or "") for p, found in committed.items() if found and found.offset >= 0}
+
+
+def await_partitions(settings: Settings, topic: str, n_partitions: int) -> None:
+    """Return once the brokers know that the topic has so many partitions; raises ``Unavailable`` if that takes too long."""
+    deadline = time.monotonic() + TOPIC_SECONDS
+    while len(partitions(settings, topic)) < n_partitions:
+        if time.monotonic() > deadline:
+            raise Unavailable(f"{topic} does not have its {n_partitions} partitions yet: run this again")
+        time.sleep(0.1)
+
+
 def end_offset(settings: Settings, topic: str, partition: int) -> int:
     """Return the offset the next record of the partition gets."""
     assigned = TopicPartition(topic, partition)
@@ -190,12 +302,14 @@ def end_offset(settings: Settings, topic: str, partition: int) -> int:
         return int(client.end_offsets([assigned])[assigned])
 
 
-def _reader(settings: Settings, isolation_level: str) -> KafkaConsumer:
+def _reader(settings: Settings, isolation_level: str, group_id: str | None = None) -> KafkaConsumer:
     return KafkaConsumer(
         **connection(settings),
         isolation_level=isolation_level,
+        group_id=group_id,
         enable_auto_commit=False,
         auto_offset_reset="earliest",
+        allow_auto_create_topics=bool(settings.kafka_api_version),
         check_crcs=not settings.kafka_api_version,  # librdkafka's mock changes later batches without mending their checksums
         fetch_max_wait_ms=50,
         max_partition_fetch_bytes=8 * 1024 * 1024,

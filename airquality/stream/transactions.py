@@ -16,17 +16,28 @@ from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass, field
 from typing import Self
 
-from kafka import ConsumerRebalanceListener, KafkaConsumer, KafkaProducer, OffsetAndMetadata, TopicPartition
+from kafka import (
+    ConsumerRebalanceListener,
+    KafkaAdminClient,
+    KafkaConsumer,
+    KafkaProducer,
+    OffsetAndMetadata,
+    TopicPartition,
+)
 from kafka.coordinator.assignors.cooperative_sticky import CooperativeStickyAssignor
+from kafka.errors import KafkaError
 from kafka.structs import ConsumerGroupMetadata, MemberState
 
-from airquality.ground.errors import ContractError, Unavailable
+from airquality.ground.errors import Unavailable
 from airquality.ground.settings import Settings
 from airquality.stream import kafka_io
+from airquality.stream.identity import Refused
 from airquality.stream.kafka_io import Record, connection, kafka_errors_as_unavailable, record_of
 
 SESSION_TIMEOUT_MS = 10_000
 TRANSACTION_TIMEOUT_MS = 20_000
+#: How soon new partitions, and another topic under the same name, are noticed.
+METADATA_AGE_MS = 10_000
 NO_MEMBERSHIP = ConsumerGroupMetadata()
 
 logger = logging.getLogger(__name__)
@@ -148,7 +159,7 @@ class TransactionalStream:
             kafka_errors_as_unavailable(settings),
             ExitStack() as opened,
         ):  # what was opened before a failure is closed again
-            self._check_partitions()
+            self._raw_id = kafka_io.topics_now(settings).raw
             self._consumer = self._assignment.consumer = opened.enter_context(closing(self._open_consumer()))
             self._producer = opened.enter_context(closing(self._open_producer()))
             with self._watched("init_transactions"):
@@ -170,6 +181,8 @@ class TransactionalStream:
             max_poll_records=self._settings.max_poll_records,
             fetch_max_wait_ms=50,
             max_partition_fetch_bytes=4 * 1024 * 1024,
+            metadata_max_age_ms=METADATA_AGE_MS,
+            allow_auto_create_topics=bool(self._settings.kafka_api_version),
         )
 
     def _open_producer(self) -> KafkaProducer:
@@ -215,18 +228,20 @@ class TransactionalStream:
         self._consumer.resume(raw)
 
     def _news(self, records: dict[int, list[Record]]) -> Poll:
+        found = kafka_io.topic_id(self._consumer, self._settings.raw_topic)
+        if None not in (found, self._raw_id) and found != self._raw_id:
+            raise Unavailable(f"{self._settings.raw_topic} was deleted and created anew under this consumer")
         self._ownership = Ownership.read(self._consumer, self._ownership)
         lost, gained = self._assignment.take()
         return Poll(lost, gained, records, self._ownership)
 
-    def position(self, partition: int) -> Position:
-        """Return where the group stands in a raw partition; waits until no transaction leaves that in doubt."""
+    def position(self, partition: int) -> Position | None:
+        """Return where the group stands in a raw partition, None if nowhere; waits for a transaction that is open."""
         raw = TopicPartition(self._settings.raw_topic, partition)
         with kafka_errors_as_unavailable(self._settings), self._watched("committed"):
             committed = self._consumer.committed(raw, metadata=True)
-            start = self._consumer.beginning_offsets([raw])[raw]
         if committed is None or committed.offset < 0:
-            return Position(start, "")
+            return None
         return Position(committed.offset, committed.metadata or "")
 
     def commit(self, messages: Iterable[Message], positions: Mapping[int, Position], ownership: Ownership) -> list[int]:
@@ -242,6 +257,7 @@ class TransactionalStream:
 
         Raises:
             Unavailable: the outcome is unknown, or another worker owns the partitions now.
+            Refused: another process runs under this one's ``CONSUMER_INSTANCE_ID``.
         """
         ownership.require(positions)
         offsets = {
@@ -249,14 +265,32 @@ class TransactionalStream:
             for partition, position in positions.items()
         }
         with kafka_errors_as_unavailable(self._settings), self._watched("transaction"):
-            self._producer.begin_transaction()
-            sent = [
-                self._producer.send(m.topic, value=m.value, key=m.key, headers=list(m.headers), partition=m.partition)
-                for m in messages
-            ]
-            self._producer.send_offsets_to_transaction(offsets, ownership.membership)
-            self._producer.commit_transaction()
-            return [future.get(timeout=self._settings.watchdog_seconds).offset for future in sent]
+            try:
+                self._producer.begin_transaction()
+                sent = [
+                    self._producer.send(m.topic, value=m.value, key=m.key, headers=list(m.headers), partition=m.partition)
+                    for m in messages
+                ]
+                self._producer.send_offsets_to_transaction(offsets, ownership.membership)
+                self._producer.commit_transaction()
+                return [future.get(timeout=self._settings.watchdog_seconds).offset for future in sent]
+            except KafkaError:
+                self._require_no_double(ownership)
+                raise
+
+    def _require_no_double(self, ownership: Ownership) -> None:
+        """Raise ``Refused`` if another process took this one's name: both would fence each other for ever."""
+        name = self._settings.consumer_instance_id
+        if not name or self._settings.kafka_api_version:
+            return
+        with closing(KafkaAdminClient(**connection(self._settings))) as admin:
+            group = admin.describe_groups([self._settings.consumer_group]).get(self._settings.consumer_group, {})
+        doubles = [member for member in group.get("members", ()) if member.get("group_instance_id") == name]
+        if any(member["member_id"] != ownership.membership.member_id for member in doubles):
+            raise Refused(
+                f"another process joined group {self._settings.consumer_group} as CONSUMER_INSTANCE_ID={name} and took this "
+                f"one's partitions: give each consumer an id of its own, or none"
+            )
 
     def lag(self) -> dict[int, int]:
         """Return, by partition, how many offsets of the raw topic lie between this consumer and the end."""
@@ -268,13 +302,6 @@ class TransactionalStream:
         """Leave the group and drop the connections; an open transaction is left to the broker's abort."""
         self._producer.close(timeout=1)
         self._consumer.close(autocommit=False, timeout_ms=5_000)
-
-    def _check_partitions(self) -> None:
-        counts = {
-            name: len(kafka_io.partitions(self._settings, name)) for name in kafka_io.topic_names(self._settings).values()
-        }
-        if len(set(counts.values())) != 1:
-            raise ContractError(f"the topics must have equal numbers of partitions, found {counts}")
 
     @contextmanager
     def _watched(self, what: str) -> Iterator[None]:

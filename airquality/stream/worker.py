@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 import math
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import partial
@@ -19,24 +19,28 @@ import numpy as np
 from numpy.typing import NDArray
 from tqdm import tqdm
 
-from airquality.ground.errors import AirQualityError, InvalidRecord
+from airquality.ground.errors import AirQualityError
 from airquality.ground.settings import Settings
 from airquality.metrics import ConsumerMetrics
 from airquality.model.client import PredictionClient
 from airquality.records import RowAnswer
 from airquality.reports.summary import PartitionFigures
-from airquality.stream import kafka_io
+from airquality.stream.account import Counts
 from airquality.stream.console import Console
-from airquality.stream.dead_letters import dead_letter, unpredictable_rows
+from airquality.stream.dead_letters import dead_letter
+from airquality.stream.identity import Refused
 from airquality.stream.kafka_io import Record
-from airquality.stream.partition import Batch, Counts, Note, PartitionState
+from airquality.stream.partition import Batch, PartitionState
 from airquality.stream.patience import Patience
+from airquality.stream.restore import Restorer
 from airquality.stream.station import Monitoring, OpenStation
 from airquality.stream.transactions import Message, Ownership, Poll, Position, TransactionalStream
 
 POLL_SECONDS = 0.25
 SUMMARY_SECONDS = 5.0
 LAG_SECONDS = 5.0
+#: How long a stop writes snapshots: Docker kills 10 s after it asked.
+STOP_SECONDS = 4.0
 
 T = TypeVar("T")
 
@@ -53,7 +57,7 @@ class PartitionLost(Exception):
 
 @dataclass
 class Limits:
-    """When to stop by oneself; infinite by default. They hold for a run, however many workers it takes.
+    """When to stop by oneself, and whether to go on with a loss. They hold for a run, however many workers it takes.
 
     ``stopped`` is set by SIGINT and SIGTERM, ``taken`` counts committed records, ``started`` is monotonic seconds.
     """
@@ -61,9 +65,15 @@ class Limits:
     max_records: float = math.inf
     timeout_seconds: float = math.inf
     idle_exit_seconds: float = math.inf
+    accept_loss: bool = False
     stopped: bool = False
     taken: int = 0
     started: float = field(default_factory=time.monotonic)
+
+    @property
+    def bounded(self) -> bool:
+        """Whether the run ends by itself."""
+        return min(self.max_records, self.timeout_seconds, self.idle_exit_seconds) < math.inf
 
     def out_of_time(self, now: float) -> bool:
         """Whether a stop was asked for, or the time is up."""
@@ -92,7 +102,7 @@ class Worker:
         self._stream = stream
         self._client = client
         self._monitoring = monitoring
-        self._open_station = open_station
+        self._restorer = Restorer(settings, stream.position, open_station, monitoring.forget, clock, limits.accept_loss)
         self._metrics = metrics
         self._console = console
         self._limits = limits
@@ -101,6 +111,7 @@ class Worker:
         self._patience = Patience(limits.taken > 0, clock)
         self._gained: set[int] = set()  # assigned, not restored yet
         self._ownership = Ownership()
+        self._refusal: Refused | None = None
         self._summarised = self._measured = -math.inf
         self._behind = 0
         self._active = self._clock()  # when rows or partitions last came
@@ -138,9 +149,12 @@ class Worker:
         polled = self._stream.poll(POLL_SECONDS, int(max_records))
         self._take(polled)
         news = bool(polled.records or self._gained)
-        for partition in sorted(self._gained):
+        for partition in sorted(self._gained & self._ownership.partitions):  # not while the group still rebalances
+            self._gained.discard(partition)
             self._restore(partition)
-        self._gained.clear()
+        if self._refusal:  # what is there is saved first
+            self._finish()
+            raise self._refusal
         if polled.records:
             started = self._clock()
             self._process(polled.records)
@@ -159,6 +173,7 @@ class Worker:
         self._ownership = polled.ownership
         for partition in polled.lost & set(self._partitions):
             self._partitions.pop(partition).release()
+            self._restorer.release(partition)
         self._gained = (self._gained - polled.lost) | polled.gained
 
     def _process(self, records: dict[int, list[Record]]) -> None:
@@ -172,28 +187,31 @@ class Worker:
         for partition, batch in batches.items():
             self._observe(batch, self._partitions[partition])
 
-    def _commit(self, batches: dict[int, Batch], snapshot_offsets: int, snapshot_seconds: float) -> None:
-        """Publish what came of the batches, and the snapshots that are due, in one transaction, if there is anything."""
+    def _commit(self, batches: dict[int, Batch], snapshot_offsets: int, snapshot_seconds: float) -> bool:
+        """Publish what came of the batches and the snapshots that are due in one transaction; return whether any was due."""
         messages: list[Message] = []
         positions: dict[int, Position] = {}
         for partition, state in self._partitions.items():
             due = state.due_snapshots(snapshot_offsets, snapshot_seconds)
-            if partition not in batches and not due:
+            if partition not in batches and not due and not state.dirty:
                 continue
             messages += self._published(batches.get(partition, Batch()), partition)
             messages += [
-                Message(self._settings.state_topic, partition, station_id.encode(), snapshot)
-                for station_id, snapshot in due.items()
+                Message(self._settings.state_topic, partition, snapshot.key, snapshot.value, snapshot.headers)
+                for snapshot in due
             ]
             positions[partition] = Position(state.next_offset, state.note().encode())
         if not positions:
-            return
+            return False
         offsets = self._stream.commit(messages, positions, self._ownership)
+        for partition in positions:
+            self._partitions[partition].dirty = False
         for message, offset in zip(messages, offsets, strict=True):
             if message.topic == self._settings.pred_topic:
                 self._partitions[message.partition].pred_offset = offset + 1
             elif message.topic == self._settings.dlq_topic:
                 self._partitions[message.partition].dlq_offset = offset + 1
+        return any(message.topic == self._settings.state_topic for message in messages)
 
     def _published(self, batch: Batch, partition: int) -> list[Message]:
         predictions = [
@@ -242,35 +260,19 @@ class Worker:
             self._measure_lag()
 
     def _restore(self, partition: int) -> None:
-        settings, position = self._settings, self._stream.position(partition)
-        note = Note.decode(position.note)
-        state = PartitionState(
-            partition,
-            position.offset,
-            kafka_io.end_offset(settings, settings.pred_topic, partition),
-            kafka_io.end_offset(settings, settings.dlq_topic, partition),
-            self._open_station,
-            self._monitoring.forget,
-            self._clock,
-            settings.consumer_group,
-        )
-        saved = kafka_io.read(settings, settings.state_topic, partition)
-        rows: Iterator[Record] = iter(())
-        published: Iterator[Record] = iter(())
-        unpredictable: dict[int, InvalidRecord] = {}
-        if note.replay_offset is not None:
-            rows = kafka_io.read(settings, settings.raw_topic, partition, note.replay_offset, position.offset)
-            published = kafka_io.read(settings, settings.pred_topic, partition, note.pred_offset)
-            if note.counts.dead_letters.get("unpredictable"):
-                refused = kafka_io.read(settings, settings.dlq_topic, partition, note.dlq_offset)
-                unpredictable = unpredictable_rows(refused, settings)
-        windows = state.restore(note, saved, rows, published, unpredictable)
+        try:
+            restored = self._restorer.restore(partition)
+        except Refused as error:
+            self._refusal = error
+            return
+        self._refusal = self._refusal or restored.refusal
+        state = self._partitions[partition] = restored.state
         self._metrics.kafka_answered.set_to_current_time()
-        self._partitions[partition] = state
-        self._stream.start(partition, position.offset)
-        self._monitoring.submit(windows)
+        self._metrics.lost_rows.inc(restored.rows_lost)
+        self._stream.start(partition, state.next_offset)
+        self._monitoring.submit(restored.windows)
         self._console.resume(self.counts)
-        logger.info("partition %d: restored %d stations at offset %d", partition, len(state.stations), position.offset)
+        logger.info("partition %d: restored %d stations at offset %d", partition, len(state.stations), state.next_offset)
 
     def _observe(self, batch: Batch, state: PartitionState) -> None:
         self._monitoring.submit(batch.windows)
@@ -329,7 +331,9 @@ class Worker:
                 self._keep_membership()
                 self._housekeeping()
                 bar.update(bar.total - self._monitoring.backlog - bar.n)
-        self._commit({}, snapshot_offsets=0, snapshot_seconds=0.0)
+        until = self._clock() + (STOP_SECONDS if self._limits.stopped else math.inf)
+        while self._commit({}, snapshot_offsets=0, snapshot_seconds=0.0) and self._clock() < until:
+            continue  # what is not saved by then is replayed at the next start
         self._console.show_reports(self._monitoring.poll())
         self._console.show_end(self._monitoring.backlog)
         self.counts.check()
