@@ -21,7 +21,7 @@ import numpy as np
 from tqdm import tqdm
 
 from airquality.data import dataset
-from airquality.data.dataset import DataSource, Frame
+from airquality.data.dataset import STATION_IDS, Frame
 from airquality.data.steps import why_not_hourly
 from airquality.ground import command, log
 from airquality.ground.errors import Unavailable, UsageError
@@ -32,8 +32,6 @@ from airquality.stream import kafka_io
 #: Sends one record's key and value; the future succeeds once the broker has acknowledged it.
 Send = Callable[[bytes, bytes], "Future[object]"]
 
-#: Whose readings a file holds if ``--station-id`` does not say. Simulated rows never share the real station's history.
-STATION_IDS: dict[DataSource, str] = {"uci": "uci-360", "unlabelled": "uci-360", "simulated": "simulated-360"}
 #: At this interval and above a person can follow: one line, and one record in flight, at a time.
 SLOW_SECONDS = 0.1
 LINE_EVERY_ROWS = 100

@@ -21,6 +21,7 @@ TOOLS = {
     "broker": Tool("lab.embedded_kafka", "start a single-node Apache Kafka on this machine"),
     "check": Tool("airquality.check", "judge files of readings with the detectors, without Kafka or a service"),
     "repartition": Tool("airquality.stream.repartition", "move the stations' state after partitions were added"),
+    "report": Tool("airquality.reports.export", "make one file of a report, to send it"),
     "topics": Tool("airquality.stream.kafka_io", "create the topics where they are missing"),
     "registry": Tool("airquality.model.registry_command", "seed the model registry; list, promote and roll back versions"),
 }

@@ -51,6 +51,16 @@ DEVICE_COLUMNS = (
     "RH",
     "AH",
 )
+#: What the columns are measured in. The device's raw signals have no unit; AH is close to, but is not, g/m3.
+UNITS: dict[str, str] = {
+    TARGET: "mg/m³",
+    "NMHC(GT)": "µg/m³",
+    "C6H6(GT)": "µg/m³",
+    "NOx(GT)": "ppb",
+    "NO2(GT)": "µg/m³",
+    "T": "°C",
+    "RH": "%",
+}
 #: The data set's marker for a missing value; accepted on the wire beside null.
 MISSING_MARKER = -200.0
 #: What no such instrument can report, inclusive bounds. Outside is a dead letter; odd but possible is an alarm's business.

@@ -25,7 +25,7 @@ import orjson
 import requests
 
 from airquality.data import dataset
-from airquality.data.dataset import DataSource
+from airquality.data.dataset import STATION_IDS, DataSource
 from airquality.ground import command
 from airquality.ground.errors import ContractError, UsageError
 from airquality.ground.settings import Settings, read_settings
@@ -35,7 +35,6 @@ from lab.child import Child
 from lab.embedded_kafka import Broker
 from lab.interruption import Interruption
 from lab.prepare import PROJECT, SIMULATED_NOTICE, prepare, run_step
-from producer import STATION_IDS
 
 READY_SECONDS = 120.0
 #: The consumer's last word waits this long for another row: the producer has finished before it starts.

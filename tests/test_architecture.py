@@ -44,7 +44,7 @@ FENCES = {
     },
     "confluent_kafka": {"lab"},
     "mlflow": {"airquality/model/registry.py", "training"},
-    "evidently": {"airquality/reports/writer.py", "lab/faultlab/rivals.py"},
+    "evidently": {"airquality/reports/evidence.py", "lab/faultlab/rivals.py"},
     "river": {"lab/faultlab/rivals.py"},
     "xgboost": {"airquality/model/model.py", "training"},
     "pickle": set[str](),

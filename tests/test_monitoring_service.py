@@ -311,6 +311,16 @@ def test_reports_are_made_elsewhere_and_counted_by_poll(rig: Callable[..., Rig])
     assert observer.state()["generated"] == {"daily": 7, "weekly": 1}
 
 
+def test_service_tells_each_report_how_many_are_due_after_it(rig: Callable[..., Rig], tmp_path: Path) -> None:
+    made = rig(report_queue_size=2)
+    made.run(168)
+    made.service.close(drain=True, deadline_seconds=60)
+    waiting = [int(number) for number in (tmp_path / "waiting").read_text().split()]
+    assert len(waiting) == 8
+    assert waiting[-1] == 0
+    assert all(number <= 7 - done for done, number in enumerate(waiting))
+
+
 def test_close_waits_for_the_reports_that_are_due(rig: Callable[..., Rig]) -> None:
     made = rig()
     observer = made.run(48)

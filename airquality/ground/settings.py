@@ -128,6 +128,9 @@ class Settings(BaseSettings):
     # monitoring
     report_queue_size: int = Field(64, ge=1)
     report_timeout_seconds: Seconds = 120.0
+    reports_keep_days: int | None = Field(
+        None, ge=1, description="reports that end earlier than this before their station's newest are removed"
+    )
 
     log_format: str = Field("auto", pattern="^(auto|text|json)$", description="auto: text on a terminal, JSON otherwise")
     log_level: str = Field("INFO", pattern="^(?i:debug|info|warning|error|critical)$")
