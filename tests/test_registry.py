@@ -338,3 +338,11 @@ def test_registry_error_shows_no_credentials(tmp_path, monkeypatch, password):
     assert "127.0.0.1" in str(caught.value)
     assert password not in str(caught.value)
     assert "me:" not in str(caught.value)
+
+
+def test_registry_installed_under_a_percent_sign_is_refused_in_one_sentence(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(registry.mlflow, "__file__", "/home/me/50%20/mlflow/__init__.py")
+    with pytest.raises(UsageError, match=r"MLflow cannot .* path contains %: /home/me/50%20"):
+        registry.champion_version(settings)

@@ -351,6 +351,8 @@ def require_address(settings: Settings) -> None:
             f"MLFLOW_TRACKING_URI={uri}: there is no folder {database.resolve().parent}. Make it, or correct the address "
             "(a % before two digits of a folder's name is written %25)"
         )
+    if database and "%" in mlflow.__file__:
+        raise UsageError(f"MLflow cannot make a database while it is installed where a path contains %: {mlflow.__file__}")
 
 
 @contextmanager
