@@ -15,6 +15,7 @@ import numpy as np
 import orjson
 import pytest
 import requests
+from prometheus_client import generate_latest
 from prometheus_client.parser import text_string_to_metric_families
 
 import api_service
@@ -71,7 +72,7 @@ def champion(settings: Settings) -> Model:
 
 @pytest.fixture
 def service(settings: Settings) -> Service:
-    made = Service(settings)
+    made = Service(settings, newest_features)
     made.refresh()
     return made
 
@@ -102,7 +103,7 @@ def samples(text: str) -> dict[tuple[str, ...], float]:
 
 
 def metrics_of(service: Service) -> dict[tuple[str, ...], float]:
-    return samples(api_service.generate_latest(service.registry).decode())
+    return samples(generate_latest(service.registry).decode())
 
 
 # --- being there, being ready ---
@@ -122,7 +123,7 @@ def test_it_is_alive_before_it_is_ready_and_says_why_it_is_not(settings: Setting
         assert client.get("/health").json() == {"status": "ok"}
         assert [client.get(path).status_code for path in ("/ready", "/version")] == [503, 503]
         refused = client.post("/predict", {"features": ROW})
-        assert (refused.status_code, "away for lunch" in refused.json()["error"]) == (503, True)
+        assert (refused.status_code, "away for lunch" in refused.json()["detail"]) == (503, True)
         assert samples(client.get("/metrics").text)["inference_errors_total", "model_not_loaded"] == 1
         away.set()
         wait_until(lambda: client.get("/ready").status_code == 200, "ready")
@@ -132,7 +133,7 @@ def test_it_is_alive_before_it_is_ready_and_says_why_it_is_not(settings: Setting
 
 
 def test_a_registry_without_the_model_says_what_to_run(settings: Settings) -> None:
-    service = Service(settings.model_copy(update={"model_name": "nobody's"}))
+    service = Service(settings.model_copy(update={"model_name": "nobody's"}), newest_features)
     service.refresh()
     assert "python -m airquality registry seed" in service.why_not_ready
 
@@ -250,23 +251,26 @@ def refusal(service: Service, request: object) -> dict[str, Any]:
     with pytest.raises(RequestError) as caught:
         service.predict_batch(request if isinstance(request, bytes) else orjson.dumps(request))
     assert (caught.value.status, caught.value.reason) == (422, "invalid_request")
-    return caught.value.detail
+    return caught.value.problem()
 
 
 def test_absent_unknown_and_repeated_names_are_listed_all_at_once(service: Service) -> None:
     first, second, third, *rest = features.NAMES
     names = [*rest, third, third, "co_gt", "temprature"]
     assert refusal(service, {"features": names, "rows": [[0.1] * len(names)]}) == {
-        "error": "the features are not the model's",
+        "title": "Unprocessable Entity",
+        "status": 422,
+        "detail": "the features are not the model's: 2 absent, 2 unknown, 1 repeated",
+        "reason": "invalid_request",
         "absent": [first, second],
         "unknown": ["co_gt", "temprature"],
         "repeated": [third],
     }
     with pytest.raises(RequestError) as caught:
         service.predict(orjson.dumps({"features": {"co_gt": 1.0}}))
-    assert caught.value.detail["unknown"] == ["co_gt"]
-    assert caught.value.detail["absent"] == list(features.NAMES)
-    assert "repeated" not in caught.value.detail
+    assert caught.value.more["unknown"] == ["co_gt"]
+    assert caught.value.more["absent"] == list(features.NAMES)
+    assert "repeated" not in caught.value.more
 
 
 @pytest.mark.parametrize("name", [None, 1, ["s1_log"], {"s1_log": 1}, True])
@@ -307,13 +311,13 @@ WIDTH = len(features.NAMES)
 def test_rows_that_are_no_matrix_of_numbers_are_refused(service: Service, rows: object, told: str) -> None:
     written = str(rows).replace("'", '"').replace("True", "true").replace("None", "null")
     request = b'{"features": %b, "rows": %b}' % (orjson.dumps(features.NAMES), written.encode())
-    assert told in refusal(service, request)["error"]
+    assert told in refusal(service, request)["detail"]
 
 
 def test_a_row_without_a_finite_prediction_is_refused_rather_than_answered_with_null(service: Service) -> None:
     row = [-1.0 if name == features.BASE_FEATURE else 0.1 for name in features.NAMES]
     answer = refusal(service, {"features": features.NAMES, "rows": [list(ROW.values()), row, row]})
-    assert "row 1" in answer["error"]
+    assert "row 1" in answer["detail"]
     assert (answer["reason"], answer["row"], answer["rows"]) == ("unpredictable", 1, [1, 2])
 
 
@@ -336,7 +340,7 @@ def test_a_row_without_a_finite_prediction_is_refused_rather_than_answered_with_
 def test_a_body_of_another_shape_is_refused_with_what_is_wrong(client: Client, path: str, body: bytes, told: str) -> None:
     answer = client.post(path, body)
     assert answer.status_code == 422
-    assert told in answer.json()["error"]
+    assert told in answer.json()["detail"]
 
 
 @pytest.mark.timeout(60)
@@ -345,7 +349,7 @@ def test_a_body_is_read_up_to_its_limit_and_no_further(client: Client) -> None:
     asked = orjson.dumps({"features": ROW})
     assert client.post("/predict", asked.ljust(limit)).status_code == 200
     answer = client.post("/predict", asked.ljust(limit + 1))
-    assert (answer.status_code, answer.json()) == (413, {"error": f"the body is larger than {limit} bytes"})
+    assert (answer.status_code, answer.json()["detail"]) == (413, f"the body is larger than {limit} bytes")
     sent = 0
 
     def endless() -> Iterator[bytes]:
@@ -442,7 +446,7 @@ def test_a_broken_new_version_leaves_the_old_one_serving(
     break_it: Callable[[Path], None],
 ) -> None:
     settings = other_model(f"broken {break_it.__name__}")
-    service = Service(settings)
+    service = Service(settings, newest_features)
     service.refresh()
     before = _booster_folders(settings)
     registry.register(ARTIFACTS, settings, settings.model_alias)

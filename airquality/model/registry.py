@@ -20,10 +20,11 @@ from datetime import UTC, datetime
 from pathlib import Path
 from urllib.parse import unquote
 
-from airquality.ground.addresses import sqlite_path, without_credentials
+from airquality.ground.addresses import sqlite_path
 from airquality.ground.errors import ContractError, Unavailable, UsageError
 from airquality.ground.home import some_home
 from airquality.ground.settings import Settings
+from airquality.ground.shown import shown
 from airquality.model.model import CARD_FILE, MODEL_FILE, Model
 
 with some_home():  # mlflow asks for one while it is imported, and ends where there is none
@@ -356,6 +357,4 @@ def registry(settings: Settings) -> Iterator[MlflowClient]:
     try:
         yield MlflowClient(tracking_uri=uri, registry_uri=uri)
     except MlflowException as error:
-        raise Unavailable(
-            without_credentials(f"the model registry at {uri} does not answer as it should: {error}")
-        ) from error
+        raise Unavailable(shown(f"the model registry at {uri} does not answer as it should: {error}")) from error
