@@ -90,6 +90,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         version=command.VERSION,
         description=__doc__ or "",
         lifespan=lifespan,
+        generate_unique_id_function=lambda route: route.name,  # what a generated client calls its functions
         docs_url=None,
         redoc_url=None,
     )

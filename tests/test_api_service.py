@@ -8,6 +8,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from http import HTTPStatus
 from pathlib import Path
 from typing import Any
 
@@ -18,16 +19,16 @@ import requests
 from prometheus_client import generate_latest
 from prometheus_client.parser import text_string_to_metric_families
 
-import api_service
 from airquality.ground import log
 from airquality.ground.errors import Unavailable
 from airquality.ground.settings import Settings
 from airquality.metrics import INFERENCE_ERRORS
 from airquality.model import features, registry
 from airquality.model.model import CARD_FILE, MODEL_FILE, Model
-from airquality.serving import uploads
-from airquality.serving.refusals import RequestError
-from api_service import Service
+from airquality.serving import bodies, uploads
+from airquality.serving.problems import MAX_NAMED, RequestError
+from airquality.serving.service import Service
+from api_service import newest_features
 from tests import stations
 from tests.api_server import Client, running
 from tests.system import wait_until
@@ -155,7 +156,7 @@ def test_the_examples_of_the_documentation_run_as_pasted(client: Client) -> None
         for path, operation in client.get("/openapi.json").json()["paths"].items()
         if "post" in operation
     }
-    assert set(examples) == {"/predict", "/predict/batch"}
+    assert set(examples) == {"/predict", "/predict/batch", "/predict/from-readings"}
     for path, example in examples.items():
         answer = client.post(path, example)
         assert (answer.status_code, answer.json()["model_version"]) == (200, "1")
@@ -258,7 +259,7 @@ def test_absent_unknown_and_repeated_names_are_listed_all_at_once(service: Servi
     first, second, third, *rest = features.NAMES
     names = [*rest, third, third, "co_gt", "temprature"]
     assert refusal(service, {"features": names, "rows": [[0.1] * len(names)]}) == {
-        "title": "Unprocessable Entity",
+        "title": HTTPStatus(422).phrase,
         "status": 422,
         "detail": "the features are not the model's: 2 absent, 2 unknown, 1 repeated",
         "reason": "invalid_request",
@@ -283,7 +284,62 @@ def test_a_name_that_is_no_text_is_an_unknown_one(service: Service, name: object
 @pytest.mark.timeout(30)
 def test_a_flood_of_names_is_refused_without_holding_up_the_others(service: Service) -> None:
     names = [f"name_{i}" for i in range(200_000)]
-    assert len(refusal(service, {"features": names, "rows": []})["unknown"]) == len(names)
+    answer = refusal(service, {"features": [*names, "x" * 1_000_000], "rows": []})
+    assert "200001 unknown" in answer["detail"]
+    assert answer["unknown"] == names[:MAX_NAMED]
+    assert len(orjson.dumps(answer)) < 32_000
+
+
+def test_predict_long_unknown_name_is_answered_in_short(service: Service) -> None:
+    answer = refusal(service, {"features": ["x" * 1_000_000, *features.NAMES[1:]], "rows": [[0.1] * WIDTH]})
+    assert len(orjson.dumps(answer)) < 1_000
+
+
+@pytest.mark.parametrize(
+    ("path", "body"),
+    [
+        ("/predict", b'{"features": {"hour_sin": 1, "hour_sin": 2}}'),
+        ("/predict", b'{"features": {}, "features": {}}'),
+        ("/predict", b'{"features": {"hour_sin": 1, "\\u0068our_sin": 2}}'),
+        ("/predict/batch", b'{"features": [], "rows": [], "rows": []}'),
+        ("/predict/batch", b'{"features": ["a:b"], "features": ["a:b"], "rows": []}'),
+        ("/predict/from-readings", b'{"readings": [{"T": 1, "T": 2}]}'),
+        ("/predict/from-readings", b'{"readings": [], "readings": [{"DateTime": "2005-02-05T03:00:00"}]}'),
+    ],
+)
+def test_predict_name_that_is_there_twice_is_refused(client: Client, path: str, body: bytes) -> None:
+    answer = client.post(path, body)
+    assert (answer.status_code, "there twice" in answer.json()["detail"]) == (422, True)
+
+
+def test_predict_escaped_names_are_read_as_what_they_spell(service: Service) -> None:
+    body = orjson.dumps({"features": ROW})
+    assert service.predict(body.replace(b"hour_sin", b"\\u0068our_sin")) == service.predict(body)
+
+
+def test_predict_batch_more_rows_than_the_limit_is_413_and_so_halved_by_the_client(service: Service) -> None:
+    rows = [[0.1] * WIDTH] * (bodies.MAX_ROWS + 1)
+    with pytest.raises(RequestError) as caught:
+        service.predict_batch(orjson.dumps({"features": features.NAMES, "rows": rows}))
+    assert caught.value.status == 413
+
+
+def test_every_error_is_a_problem_of_one_shape(client: Client) -> None:
+    answers = [
+        client.post("/predict", b"{"),
+        client.post("/predict/from-readings", b"DateTime"),
+        client.get("/nowhere"),
+        client.get("/predict"),
+        client.get("/reports/daily/none.html"),
+        requests.get(client.url + "/ready", headers={"Host": "evil.example"}, timeout=20),
+    ]
+    assert [answer.status_code for answer in answers] == [422, 422, 404, 405, 404, 403]
+    for answer in answers:
+        assert answer.headers["content-type"] == "application/problem+json"
+        problem = answer.json()
+        assert problem["status"] == answer.status_code
+        assert problem["title"]
+        assert problem["detail"]
 
 
 WIDTH = len(features.NAMES)

@@ -21,7 +21,7 @@ class RequestError(Exception):
     ``more`` what else the answer holds.
     """
 
-    def __init__(self, status: int, reason: str, message: str, **more: object) -> None:
+    def __init__(self, status: int, reason: str, message: str, /, **more: object) -> None:
         super().__init__(message)
         self.status = status
         self.reason = reason
@@ -32,7 +32,7 @@ class RequestError(Exception):
         return problem(self.status, str(self), **{"reason": self.reason, **self.more})
 
 
-def invalid(message: str, **more: object) -> RequestError:
+def invalid(message: str, /, **more: object) -> RequestError:
     """Return the refusal of a request that is not what it should be."""
     return RequestError(422, "invalid_request", message, **more)
 
