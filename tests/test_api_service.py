@@ -324,6 +324,17 @@ def test_predict_batch_more_rows_than_the_limit_is_413_and_so_halved_by_the_clie
     assert caught.value.status == 413
 
 
+@pytest.mark.parametrize("value", [b"[]", b"{}", b"0"])
+def test_predict_batch_of_too_many_values_is_413_before_it_is_parsed(
+    service: Service, monkeypatch: pytest.MonkeyPatch, value: bytes
+) -> None:
+    monkeypatch.setattr(bodies.orjson, "loads", lambda _: pytest.fail("parsed"))
+    body = b'{"features": [], "rows": [' + b",".join([value] * (2_500 if value != b"0" else 600_000)) + b"]}"
+    with pytest.raises(RequestError) as caught:
+        service.predict_batch(body)
+    assert caught.value.status == 413
+
+
 def test_every_error_is_a_problem_of_one_shape(client: Client) -> None:
     answers = [
         client.post("/predict", b"{"),
@@ -384,7 +395,7 @@ def test_a_row_without_a_finite_prediction_is_refused_rather_than_answered_with_
         ("/predict", b'{"features": {"a": NaN}}', "not JSON"),
         ("/predict", b'{"features": {"a": 1e999}}', "not JSON"),
         ("/predict", b"\xff\xfe", "not JSON"),
-        ("/predict", b"[" * 100_000, "not JSON"),
+        ("/predict", b"[" * 1_500, "not JSON"),
         ("/predict", b"[]", "must be a JSON object"),
         ("/predict", b"null", "must be a JSON object"),
         ("/predict", b"{}", "'features' must be a JSON object"),

@@ -117,17 +117,18 @@ def test_generated_client_predicts(client: Client, tmp_path: Path, monkeypatch: 
     assert said.count("WARNING") == said.count("Unsupported content type text/csv") == 1  # it knows JSON only
     monkeypatch.syspath_prepend(str(tmp_path))
     models = importlib.import_module("generated.models")
-    caller = importlib.import_module("generated").Client(base_url=client.url)
+    one = importlib.import_module("generated.api.default.predict")
     call = importlib.import_module("generated.api.default.predict_from_readings")
+    row = models.PredictionRequest.from_dict({"features": documents.example_row()})
     request = models.ReadingsRequest.from_dict({"readings": documents.example_readings()})
-    answer = call.sync(client=caller, body=request)
+    short = models.ReadingsRequest.from_dict({"readings": documents.example_readings()[:3]})
+    with importlib.import_module("generated").Client(base_url=client.url) as caller:
+        answer = call.sync(client=caller, body=request)
+        problem = call.sync(client=caller, body=short)
+        predicted = one.sync(client=caller, body=row).prediction
     assert isinstance(answer, models.ReadingsPrediction)
     assert (answer.unit, answer.hours_used, answer.model_version) == ("mg/m3", 169, "1")
-    one = importlib.import_module("generated.api.default.predict")
-    row = models.PredictionRequest.from_dict({"features": documents.example_row()})
-    assert one.sync(client=caller, body=row).prediction == answer.prediction
-    short = models.ReadingsRequest.from_dict({"readings": documents.example_readings()[:3]})
-    problem = call.sync(client=caller, body=short)
+    assert answer.prediction == predicted
     assert isinstance(problem, models.Problem)
     assert "168 hours" in problem.detail
 
