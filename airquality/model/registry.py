@@ -20,12 +20,13 @@ from datetime import UTC, datetime
 from pathlib import Path
 from urllib.parse import unquote
 
-from airquality.ground.addresses import sqlite_path, without_credentials
+from airquality.ground.addresses import sqlite_path
 from airquality.ground.database_drivers import require_driver
 from airquality.ground.errors import ContractError, Unavailable, UsageError
 from airquality.ground.home import some_home
 from airquality.ground.proxies import proxy_hint
 from airquality.ground.settings import Settings
+from airquality.ground.shown import shown
 from airquality.model.model import CARD_FILE, MODEL_FILE, Model
 
 with some_home():  # mlflow asks for one while it is imported, and ends where there is none
@@ -368,5 +369,5 @@ def registry(settings: Settings) -> Iterator[MlflowClient]:
         yield MlflowClient(tracking_uri=uri, registry_uri=uri)
     except MlflowException as error:
         raise Unavailable(
-            without_credentials(f"the model registry at {uri} does not answer as it should{proxy_hint(uri)}: {error}")
+            shown(f"the model registry at {uri} does not answer as it should{proxy_hint(uri)}: {error}")
         ) from error

@@ -15,12 +15,12 @@ from functools import lru_cache
 from typing import Any
 from urllib.parse import urlsplit
 
-import orjson
 from uvicorn import Config
 
 from airquality.ground import command
 from airquality.ground.errors import AirQualityError, UsageError
 from airquality.ground.shown import shown
+from airquality.serving import problems
 
 #: Besides addresses of this machine and of private networks, which no page can have as its name.
 KNOWN_HOSTS = ("localhost", "api", "host.docker.internal")
@@ -142,7 +142,11 @@ def refuse_several_workers(config: Config) -> None:
 
 
 async def _refuse(fault: str, send: Send) -> None:
-    body = orjson.dumps({"error": fault})
-    headers = [(b"content-type", b"application/json"), (b"content-length", b"%d" % len(body)), (b"connection", b"close")]
+    body = problems.to_bytes(problems.problem(403, fault))
+    headers = [
+        (b"content-type", problems.MEDIA_TYPE.encode()),
+        (b"content-length", b"%d" % len(body)),
+        (b"connection", b"close"),
+    ]
     await send({"type": "http.response.start", "status": 403, "headers": headers})
     await send({"type": "http.response.body", "body": body})
