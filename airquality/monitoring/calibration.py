@@ -139,7 +139,7 @@ def calibrate(hours: Ints, values: Floats, data_source: str, data_hash: str) -> 
     fitted = relations.fit(hours, values)
     unlimited = build(fitted, Limits.unit())
     exact = Suite(fitted, unlimited.limits, tuple(rule for rule in unlimited.detectors if rule.cells[0].exact))
-    suite = build(fitted, limits_of(statistics_of(exact, hours, values), exact.cells))
+    suite = build(fitted, limits_of(statistics_of(exact, hours, values), exact.cells, values, fitted))
     return Calibration(
         suite=suite,
         tail=tails.tails(clean),
