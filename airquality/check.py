@@ -85,7 +85,9 @@ def _parser() -> argparse.ArgumentParser:
     parser = command.parser("python -m airquality check", _DESCRIPTION, _EPILOG)
     parser.add_argument("files", nargs="+", type=Path, metavar="FILE.csv", help="hourly readings of one station")
     parser.add_argument("--json", action="store_true", help="print one JSON line an event")
-    parser.add_argument("--budget", type=_budget, default=DEFAULT_BUDGET, metavar="N", help="false pages a month (default 1)")
+    parser.add_argument(
+        "--budget", type=_budget, default=DEFAULT_BUDGET, metavar="N", help="false pages a month (default 1)"
+    )
     parser.add_argument("--page", type=Path, metavar="DIR", help="write one HTML page a file into DIR")
     parser.add_argument("--dataset-dir", type=Path, help="where detectors.json is (DATASET_DIR; default dataset)")
     return parser
@@ -154,7 +156,7 @@ def _unusable(frame: Frame, fitted: Calibration) -> Iterable[str]:
             yield f"{column} is not judged: it has no value"
             continue
         low, high = fitted.ranges[:, index]
-        if not low <= np.median(known) <= high:
+        if np.median(known) < low or np.median(known) > high:
             yield (
                 f"{column}: half of its values lie beyond {low:g} to {high:g}, all that the calibrated history has; "
                 "is it in another unit, or another sensor?"

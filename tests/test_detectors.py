@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import itertools
 
 import numpy as np
 import pytest
@@ -31,7 +32,7 @@ def judge(values: Floats, cuts: list[int], at_restart: int | None = None) -> Flo
     bank, parts = Bank(calibration.suite), []
     bank.restore(0, calibration.seed)
     edges = [0, *cuts, len(values)]
-    for start, stop in zip(edges[:-1], edges[1:], strict=True):
+    for start, stop in itertools.pairwise(edges):
         if start == at_restart:
             state = bank.state(0)
             bank = Bank(calibration.suite)

@@ -57,7 +57,7 @@ def calibration() -> Calibration:
         data_hash=frame.sha256,
         first_hour=int(frame.hours[0]),
         last_hour=int(frame.hours[-1]),
-        ranges=np.array([np.nanmin(frame.values, axis=0, initial=0), np.nanmax(frame.values, axis=0, initial=1)]),
+        ranges=np.array([np.fmin.reduce(frame.values), np.fmax.reduce(frame.values)]),
     )
 
 

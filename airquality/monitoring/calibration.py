@@ -151,7 +151,7 @@ def calibrate(hours: Ints, values: Floats, data_source: str, data_hash: str) -> 
         data_hash=data_hash,
         first_hour=int(hours[0]),
         last_hour=int(hours[-1]),
-        ranges=np.array([np.nanmin(values, axis=0), np.nanmax(values, axis=0)]),
+        ranges=np.array([np.fmin.reduce(values), np.fmax.reduce(values)]),
     )
 
 

@@ -33,9 +33,9 @@ _LONGEST_RUN = 8
 class Limits:
     """What history never did; a statistic of 1 is at the limit.
 
-    ``stuck`` ``(10,)``: hours of one value, infinite where history's runs are too long to count. ``clipped`` ``(2 windows, top and bottom, 9)``: times the window's extreme
-    occurs. ``distinct`` ``(9,)``: the least share of different values in 48 h. ``identity`` ``(2,)``: departures of the computed
-    columns, as multiples of their tolerance.
+    ``stuck`` ``(10,)``: hours of one value, infinite where history's runs are too long to count. ``clipped``
+    ``(2 windows, top and bottom, 9)``: times the window's extreme occurs. ``distinct`` ``(9,)``: the least share of different
+    values in 48 h. ``identity`` ``(2,)``: departures of the computed columns, as multiples of their tolerance.
     """
 
     stuck: Floats
@@ -46,7 +46,9 @@ class Limits:
     @classmethod
     def unit(cls) -> Limits:
         """Return limits of 1, with which the statistics are the counts and shares themselves."""
-        return cls(np.ones(_N_WATCHED), np.ones((len(_CLIP_WINDOWS), 2, _N_DEVICE)), np.ones(_N_DEVICE), np.ones(len(IDENTITIES)))
+        return cls(
+            np.ones(_N_WATCHED), np.ones((len(_CLIP_WINDOWS), 2, _N_DEVICE)), np.ones(_N_DEVICE), np.ones(len(IDENTITIES))
+        )
 
     def arrays(self) -> dict[str, Floats]:
         """Return the limits by name."""
