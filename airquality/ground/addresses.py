@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
-from urllib.parse import unquote
+from urllib.parse import quote, unquote
 
 _SQLITE = "sqlite:///"
 
@@ -19,6 +19,17 @@ def without_credentials(text: str) -> str:
     'GET http://registry:5000/x failed; sqlite:////home/me@work/mlflow.db'
     """
     return _CREDENTIALS.sub("", text)
+
+
+def sqlite_uri(database: Path) -> str:
+    """Return the tracking URI of a database file.
+
+    Only what SQLAlchemy would misread is escaped: MLflow makes an empty folder of the name as it is written here.
+
+    >>> sqlite_uri(Path("/data/50% #2/a%20b?/mlflow.db"))
+    'sqlite:////data/50% #2/a%2520b%3F/mlflow.db'
+    """
+    return _SQLITE + re.sub(r"%(?=[0-9A-Fa-f]{2})|\?", lambda found: quote(found[0]), str(database))
 
 
 def sqlite_path(uri: str) -> Path | None:
