@@ -26,6 +26,7 @@ from airquality.data.steps import why_not_hourly
 from airquality.ground import command, log
 from airquality.ground.errors import Unavailable, UsageError
 from airquality.ground.settings import Settings, read_settings
+from airquality.ground.shown import shown
 from airquality.records import Reading, hour_of, isoformat
 from airquality.stream import kafka_io
 
@@ -152,7 +153,7 @@ def _require_hourly(path: Path, frame: Frame, any_step: bool) -> None:
 
 def announcement(path: Path, frame: Frame, station_id: str) -> str:
     """Return the line that says what is about to be sent."""
-    return f"{path}: {len(frame):,} rows of station {station_id}, data source: {frame.source}{_caveat(frame)}"
+    return shown(f"{path}: {len(frame):,} rows of station {station_id}, data source: {frame.source}{_caveat(frame)}")
 
 
 def destination(settings: Settings) -> str:

@@ -34,6 +34,9 @@ def main(argv: list[str] | None = None) -> int:
     if not arguments or arguments[0] in ("-h", "--help"):
         print(usage())
         return 0
+    if arguments == ["--version"]:
+        print(command.version())
+        return 0
     name, *rest = arguments
     tool = installed().get(name)
     if tool is None:

@@ -132,7 +132,7 @@ def alarm_sentence(event: Event) -> str:
     """Return what happened to an alarm, in one line.
 
     >>> alarm_sentence(Event("opened", "level", "T", 30, 27, 2.5, "degC"))
-    'alarm opened: T, level, +2.5 degC, since 1970-01-02T03:00:00'
+    'Alarm opened: T, level, +2.5 degC, since 1970-01-02T03:00:00'
     """
     size = "" if math.isnan(event.size) else f", {event.size:+.3g} {event.unit}".rstrip()
-    return f"alarm {event.kind}: {event.column}, {event.detector}{size}, since {isoformat(event.since)}"
+    return f"Alarm {event.kind}: {event.column}, {event.detector}{size}, since {isoformat(event.since)}"

@@ -37,6 +37,7 @@ FOLDERS = {"training", "dataset", "benchmarks", "deploy", "lab", "tests"}
 #: Library: where it may be imported, a file or a folder of the project.
 FENCES = {
     "kafka": {
+        "airquality/stream/batches.py",
         "airquality/stream/kafka_io.py",
         "airquality/stream/repartition.py",
         "airquality/stream/transactions.py",

@@ -22,7 +22,8 @@ from airquality.ground.errors import Unavailable
 from airquality.metrics import ConsumerMetrics
 from airquality.stream import kafka_io
 from airquality.stream.account import Counts
-from airquality.stream.patience import BACKOFF_SECONDS
+from airquality.stream.identity import Refused
+from airquality.stream.patience import BACKOFF_SECONDS, Patience
 from airquality.stream.worker import Limits, Stopped
 from tests.system import PROJECT, free_port
 from tests.worker_rig import SETTINGS, Clock
@@ -62,6 +63,70 @@ def test_run_that_has_to_end_while_the_broker_is_away_is_no_clean_end(
         supervised(monkeypatch, away=10**6, **limits)
 
 
+@pytest.mark.parametrize("waits", [False, True])
+def test_run_without_kafka_at_the_start_waits_only_where_a_supervisor_asked_for_it(
+    monkeypatch: pytest.MonkeyPatch, waits: bool
+) -> None:
+    clock, away = Clock(), [Unavailable("no broker answers")] * 3
+
+    def ensure_topics(_: object) -> None:
+        if away:
+            raise away.pop()
+
+    monkeypatch.setattr(consumer, "time", types.SimpleNamespace(sleep=clock.sleep, monotonic=clock))
+    monkeypatch.setattr(kafka_io, "ensure_topics", ensure_topics)
+    settings = SETTINGS.model_copy(update={"consumer_waits_for_kafka": waits})
+    ensure = lambda: consumer._ensure_topics(settings, Patience(clock=clock), Limits())  # noqa: E731
+    if waits:
+        ensure()
+    else:
+        with pytest.raises(Unavailable):
+            ensure()
+    assert len(away) == (0 if waits else 2)
+
+
+def refused(monkeypatch: pytest.MonkeyPatch, limits: Limits, clock: Clock) -> None:
+    def work(*_: object) -> Counts:
+        raise Refused("600 rows are gone")
+
+    monkeypatch.setattr(consumer, "time", types.SimpleNamespace(sleep=clock.sleep, monotonic=clock))
+    monkeypatch.setattr(consumer, "_work", work)
+    monkeypatch.setattr(kafka_io, "ensure_topics", lambda _: None)
+    monkeypatch.setattr(consumer.MonitoringService, "open", lambda *_: contextlib.nullcontext())
+    consumer.run(SETTINGS.model_copy(update={"consumer_metrics_port": 0}), limits)
+
+
+def test_run_refused_under_a_supervisor_stays_up_and_says_why_once_a_minute(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    clock, limits, seen = Clock(), Limits(), list[float]()
+    metrics: list[ConsumerMetrics] = []
+    made = ConsumerMetrics.__init__
+
+    def noted(self: ConsumerMetrics, registry: CollectorRegistry) -> None:
+        made(self, registry)
+        metrics.append(self)
+
+    monkeypatch.setattr(ConsumerMetrics, "__init__", noted)
+    clock.at = [
+        (clock() + 150.0, lambda: seen.append(metrics[0].refused._value.get())),
+        (clock() + 200.0, lambda: setattr(limits, "stopped", True)),
+    ]
+    with pytest.raises(Refused, match="600 rows"):
+        refused(monkeypatch, limits, clock)
+    assert seen == [1.0]
+    assert len([r for r in caplog.records if r.levelname == "ERROR" and "600 rows are gone" in r.getMessage()]) == 4
+
+
+@pytest.mark.parametrize("limits", [{"max_records": 5}, {"timeout_seconds": 60.0}, {"idle_exit_seconds": 5.0}], ids=str)
+def test_run_refused_with_a_limit_ends_at_once(monkeypatch: pytest.MonkeyPatch, limits: dict[str, float]) -> None:
+    clock = Clock()
+    began = clock()
+    with pytest.raises(Refused, match="600 rows"):
+        refused(monkeypatch, Limits(**limits), clock)  # type: ignore[arg-type]
+    assert clock() == began
+
+
 # --- the program ---
 
 _MONITORING_OFF = """
@@ -86,7 +151,15 @@ def program(*arguments: str, **environment: str) -> subprocess.CompletedProcess[
 def test_the_help_teaches() -> None:
     done = program("--help")
     assert done.returncode == 0
-    for taught in ("--max-records", "--timeout-seconds", "--idle-exit-seconds", "API_URL", "examples:", "exit status: 0"):
+    for taught in (
+        "--max-records",
+        "--timeout-seconds",
+        "--idle-exit-seconds",
+        "--accept-loss",
+        "API_URL",
+        "examples:",
+        "exit status: 0",
+    ):
         assert taught in done.stdout
 
 

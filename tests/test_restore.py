@@ -302,7 +302,8 @@ def test_partitions_raised_while_running_are_noticed_and_refused(settings: Setti
 
 
 def test_raw_topic_recreated_while_running_starts_over(settings: Settings, admin: KafkaAdminClient) -> None:
-    send(settings, 0, 20)
+    send(settings, 0, 200)
+    Run(settings)
     again = threading.Timer(5.0, recreate, [settings, admin, settings.raw_topic])
     again.start()
     with pytest.raises(Unavailable):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import types
+import uuid
 from collections.abc import Iterator
 from contextlib import closing
 
@@ -14,6 +16,7 @@ from kafka.structs import ConsumerGroupMetadata, MemberState
 from airquality.ground.errors import ContractError, Unavailable
 from airquality.ground.settings import Settings
 from airquality.stream import kafka_io
+from airquality.stream.identity import Refused
 from airquality.stream.transactions import Message, Ownership, Position, TransactionalStream, _Assignment
 from tests.broker_topics import owned, send, take
 from tests.system import wait_until
@@ -29,6 +32,8 @@ class Group:
         self.paused: set[TopicPartition] = set()
         self.fault: Exception | None = None
         self.membership = ConsumerGroupMetadata("group", 1, "member", None, MemberState.STABLE)
+        self.raw_id = uuid.UUID(int=1)
+        self._cluster = types.SimpleNamespace(topic_id=lambda _: self.raw_id)  # as the client keeps it
         self._listener = assignment
         assignment.consumer = self
 
@@ -60,7 +65,7 @@ class Group:
 def grouped() -> TransactionalStream:
     made = object.__new__(TransactionalStream)
     made._settings, made._assignment, made._ownership = Settings(), _Assignment(), Ownership()
-    made._consumer = Group(made._assignment)
+    made._consumer, made._raw_id = Group(made._assignment), uuid.UUID(int=1).hex
     return made
 
 
@@ -74,9 +79,15 @@ def test_keep_membership_partition_gained_waits_paused_until_it_is_started(group
     assert grouped._consumer.paused == set()
 
 
+def test_keep_membership_topic_recreated_starts_over(grouped: TransactionalStream) -> None:
+    grouped._consumer.raw_id = uuid.UUID(int=2)
+    with pytest.raises(Unavailable, match="deleted and created anew under this consumer"):
+        grouped.keep_membership(0.1)
+
+
 def test_a_fault_while_membership_is_kept_leaves_nothing_paused(grouped: TransactionalStream) -> None:
     grouped._consumer.fault = KafkaTimeoutError("no answer")
-    with pytest.raises(Unavailable, match="no answer"):
+    with pytest.raises(Unavailable, match="no Kafka broker answers"):
         grouped.keep_membership(0.1)
     assert grouped._consumer.paused == set()
 
@@ -140,7 +151,7 @@ def stream(settings: Settings) -> Iterator[TransactionalStream]:
 def test_a_commit_moves_messages_and_position_together(settings: Settings, stream: TransactionalStream) -> None:
     send(settings, 1, b"a", b"b")
     assert take(stream, 2) == {1: [b"a", b"b"]}
-    assert stream.position(1) == Position(0, "")
+    assert stream.position(1) is None
     message = Message(settings.pred_topic, 1, b"roof", b"1.5", (("reason", b"none"),))
     offsets = stream.commit([message, message], {1: Position(2, "the note")}, owned(stream, 2))
     assert offsets == [0, 1]
@@ -161,6 +172,8 @@ def test_a_restarted_member_of_the_same_name_fences_the_one_before(settings: Set
                 before.commit([Message(named.pred_topic, 0, None, b"twice")], {0: Position(1, "")}, ownership)
             take(after, 1)
             after.commit([Message(named.pred_topic, 0, None, b"once")], {0: Position(1, "")}, owned(after, 2))
+            with pytest.raises(Refused, match=r"another process joined .* CONSUMER_INSTANCE_ID=one"):
+                before.commit([Message(named.pred_topic, 0, None, b"twice")], {0: Position(1, "")}, ownership)
     assert [record.value for record in kafka_io.read(settings, settings.pred_topic, 0)] == [b"once"]
 
 

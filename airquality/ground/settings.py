@@ -95,6 +95,9 @@ class Settings(BaseSettings):
     )
     snapshot_seconds: Seconds = Field(30.0, description="... or this old")
     watchdog_seconds: Seconds = Field(120.0, description="a blocking broker call longer than this ends the process")
+    consumer_waits_for_kafka: bool = Field(
+        False, description="also at its start, for a supervisor that would only start it again and again"
+    )
     consumer_metrics_port: int = Field(8001, ge=0, le=65535)
     consumer_metrics_host: str = Field(
         "auto",

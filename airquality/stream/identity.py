@@ -137,7 +137,8 @@ def _offset(facts: Facts) -> str:
 
 
 def _partition_count(facts: Facts) -> Verdict | None:
-    carried = {note.topics for note in (facts.note, facts.saved) if note is not None} or facts.group
+    newest = max((note for note in (facts.note, facts.saved) if note), key=lambda note: note.age, default=None)
+    carried = facts.group if newest is None else {newest.topics}
     counts = sorted({topics.partitions for topics in carried} - {0, facts.topics.partitions})
     if not counts:
         return None

@@ -25,11 +25,19 @@ logger = logging.getLogger("consumer")
 
 @dataclass(frozen=True)
 class Restored:
-    """A partition's state, the windows whose reports may not have been written, and the rows lost that were accepted now."""
+    """A partition's state, and what comes with it.
+
+    Attributes:
+        state: The stations and counts.
+        windows: Those whose reports may not have been written.
+        rows_lost: The rows whose loss was accepted now.
+        refusal: Why the consumer must not go on once this is saved, if so.
+    """
 
     state: PartitionState
     windows: list[Window]
     rows_lost: int
+    refusal: Refused | None
 
 
 class Restorer:
@@ -60,8 +68,6 @@ class Restorer:
         self._clock = clock
         self._accept_loss = accept_loss
         self._homes = Homes(self._look_now_and_then)
-        #: Why the start is refused once what was brought back is saved; empty where it is not.
-        self.refusal = ""
         self._restored: set[int] = set()
         self._read_up_to: dict[int, int] = {}  # of the state topic's partitions, for the homes
         self._carried: dict[int, Topics] = {}  # what the snapshots of each partition say of the topics
@@ -78,9 +84,9 @@ class Restorer:
         saved = SavedStations(kafka_io.read(self._settings, self._settings.state_topic, partition))
         self._name_foreign(saved, partition)
         facts = self._facts(partition, topics, saved)
-        facts, topics = self._settle(facts)
+        facts, refusal = self._settle(facts)
         plan, rows_lost = self._decide(facts)
-        plan = replace(plan, note=replace(plan.note, topics=topics))
+        plan = replace(plan, note=replace(plan.note, topics=facts.topics))
         state = PartitionState(
             partition,
             plan.note,
@@ -95,7 +101,7 @@ class Restorer:
         as_committed = plan.note == facts.note and facts.committed == plan.resume
         state.dirty = not as_committed or bool(saved.forgotten)
         self._restored.add(partition)
-        return Restored(state, windows, rows_lost)
+        return Restored(state, windows, rows_lost, refusal)
 
     def release(self, partition: int) -> None:
         """Note that another consumer owns the partition now."""
@@ -108,18 +114,17 @@ class Restorer:
                 *(self._settings.state_topic, partition, ", ".join(sorted(saved.foreign)[:5])),
             )
 
-    def _settle(self, facts: Facts) -> tuple[Facts, Topics]:
-        """Return the facts to go on with: where partitions were raised, those of before, if rows are in no snapshot yet.
+    def _settle(self, facts: Facts) -> tuple[Facts, Refused | None]:
+        """Return the facts to go on with, and why only to save what is there.
 
-        Then the partition is brought back once more, so that all of it can be saved before the start is refused.
+        Where partitions were added while rows are in no snapshot yet, the partition is brought back once more as it was.
         """
         verdict = judge(facts)
         carried = facts.note or facts.saved
         if not isinstance(verdict, Rejected) or verdict.plan or carried is None or carried.replay_offset is None:
-            return facts, facts.topics
-        self.refusal = verdict.why
+            return facts, None
         before = replace(facts.topics, partitions=carried.topics.partitions)
-        return replace(facts, topics=before), before
+        return replace(facts, topics=before), Refused(verdict.why)
 
     def _decide(self, facts: Facts) -> tuple[Plan, int]:
         verdict = judge(facts)

@@ -20,7 +20,6 @@ class SavedStations:
         snapshots: By station id, the newest record of ours.
         forgotten: By station id, the Kafka timestamp of the tombstone after it.
         foreign: The keys of records that are not ours and have no snapshot beside them.
-        note: The newest note in the headers.
         end: The offset after the last record.
     """
 
@@ -28,10 +27,15 @@ class SavedStations:
         self.snapshots: dict[str, Record] = {}
         self.forgotten: dict[str, int] = {}
         self.foreign: set[str] = set()
-        self.note: Note | None = None
+        self._notes: dict[str, Note] = {}
         self.end = 0
         for record in records:
             self._add(record)
+
+    @property
+    def note(self) -> Note | None:
+        """The newest note in the headers of these snapshots."""
+        return max(reversed(self._notes.values()), key=lambda note: note.age, default=None)
 
     def since_ms(self, station_id: str) -> int:
         """Return since when the partition holds the station: the Kafka timestamp of its first row."""
@@ -44,11 +48,11 @@ class SavedStations:
         note = Note.decode(headers.get(NOTE_HEADER, b""))
         if record.value is None:
             self.snapshots.pop(key, None)
+            self._notes.pop(key, None)
             self.forgotten[key] = record.timestamp_ms
         elif note is None or not headers.get(SINCE_HEADER, b"").lstrip(b"-").isdigit():
             self.foreign.add(key)
         else:
             self.forgotten.pop(key, None)
             self.snapshots[key] = record
-            if self.note is None or note.age >= self.note.age:
-                self.note = note
+            self._notes[key] = note

@@ -16,13 +16,22 @@ from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass, field
 from typing import Self
 
-from kafka import ConsumerRebalanceListener, KafkaConsumer, KafkaProducer, OffsetAndMetadata, TopicPartition
+from kafka import (
+    ConsumerRebalanceListener,
+    KafkaAdminClient,
+    KafkaConsumer,
+    KafkaProducer,
+    OffsetAndMetadata,
+    TopicPartition,
+)
 from kafka.coordinator.assignors.cooperative_sticky import CooperativeStickyAssignor
+from kafka.errors import KafkaError
 from kafka.structs import ConsumerGroupMetadata, MemberState
 
 from airquality.ground.errors import Unavailable
 from airquality.ground.settings import Settings
 from airquality.stream import kafka_io
+from airquality.stream.identity import Refused
 from airquality.stream.kafka_io import Record, connection, kafka_errors_as_unavailable, record_of
 
 SESSION_TIMEOUT_MS = 10_000
@@ -248,6 +257,7 @@ class TransactionalStream:
 
         Raises:
             Unavailable: the outcome is unknown, or another worker owns the partitions now.
+            Refused: another process runs under this one's ``CONSUMER_INSTANCE_ID``.
         """
         ownership.require(positions)
         offsets = {
@@ -255,14 +265,32 @@ class TransactionalStream:
             for partition, position in positions.items()
         }
         with kafka_errors_as_unavailable(self._settings), self._watched("transaction"):
-            self._producer.begin_transaction()
-            sent = [
-                self._producer.send(m.topic, value=m.value, key=m.key, headers=list(m.headers), partition=m.partition)
-                for m in messages
-            ]
-            self._producer.send_offsets_to_transaction(offsets, ownership.membership)
-            self._producer.commit_transaction()
-            return [future.get(timeout=self._settings.watchdog_seconds).offset for future in sent]
+            try:
+                self._producer.begin_transaction()
+                sent = [
+                    self._producer.send(m.topic, value=m.value, key=m.key, headers=list(m.headers), partition=m.partition)
+                    for m in messages
+                ]
+                self._producer.send_offsets_to_transaction(offsets, ownership.membership)
+                self._producer.commit_transaction()
+                return [future.get(timeout=self._settings.watchdog_seconds).offset for future in sent]
+            except KafkaError:
+                self._require_no_double(ownership)
+                raise
+
+    def _require_no_double(self, ownership: Ownership) -> None:
+        """Raise ``Refused`` if another process took this one's name: both would fence each other for ever."""
+        name = self._settings.consumer_instance_id
+        if not name or self._settings.kafka_api_version:
+            return
+        with closing(KafkaAdminClient(**connection(self._settings))) as admin:
+            group = admin.describe_groups([self._settings.consumer_group]).get(self._settings.consumer_group, {})
+        doubles = [member for member in group.get("members", ()) if member.get("group_instance_id") == name]
+        if any(member["member_id"] != ownership.membership.member_id for member in doubles):
+            raise Refused(
+                f"another process joined group {self._settings.consumer_group} as CONSUMER_INSTANCE_ID={name} and took this "
+                f"one's partitions: give each consumer an id of its own, or none"
+            )
 
     def lag(self) -> dict[int, int]:
         """Return, by partition, how many offsets of the raw topic lie between this consumer and the end."""

@@ -111,7 +111,9 @@ class Worker:
         self._patience = Patience(limits.taken > 0, clock)
         self._gained: set[int] = set()  # assigned, not restored yet
         self._ownership = Ownership()
+        self._refusal: Refused | None = None
         self._summarised = self._measured = -math.inf
+        self._behind = 0
         self._active = self._clock()  # when rows or partitions last came
 
     def run(self) -> None:
@@ -150,9 +152,9 @@ class Worker:
         for partition in sorted(self._gained & self._ownership.partitions):  # not while the group still rebalances
             self._gained.discard(partition)
             self._restore(partition)
-        if self._restorer.refusal:  # what can be saved is saved first
+        if self._refusal:  # what is there is saved first
             self._finish()
-            raise Refused(self._restorer.refusal)
+            raise self._refusal
         if polled.records:
             started = self._clock()
             self._process(polled.records)
@@ -262,7 +264,12 @@ class Worker:
             self._measure_lag()
 
     def _restore(self, partition: int) -> None:
-        restored = self._restorer.restore(partition)
+        try:
+            restored = self._restorer.restore(partition)
+        except Refused as error:
+            self._refusal = error
+            return
+        self._refusal = self._refusal or restored.refusal
         state = self._partitions[partition] = restored.state
         self._metrics.kafka_answered.set_to_current_time()
         self._metrics.lost_rows.inc(restored.rows_lost)
@@ -291,8 +298,9 @@ class Worker:
 
     def _housekeeping(self) -> None:
         """Collect finished reports; now and then refresh the lag and the summary."""
-        self._monitoring.poll()
+        self._console.show_reports(self._monitoring.poll())
         self._measure_lag()
+        self._console.show_life(self.counts, self._behind, self._monitoring.backlog)
         if self._clock() - self._summarised >= SUMMARY_SECONDS:
             self._summarised = self._clock()
             self._summarise()
@@ -305,6 +313,7 @@ class Worker:
         lags = self._stream.lag()
         self._metrics.kafka_answered.set_to_current_time()
         self._metrics.lag.clear()
+        self._behind = sum(lags.values())
         for partition, lag in lags.items():
             self._metrics.lag.labels(partition).set(lag)
 
@@ -329,6 +338,7 @@ class Worker:
         until = self._clock() + (STOP_SECONDS if self._limits.stopped else math.inf)
         while self._commit({}, snapshot_offsets=0, snapshot_seconds=0.0) and self._clock() < until:
             continue  # what is not saved by then is replayed at the next start
-        self._monitoring.poll()
+        self._console.show_reports(self._monitoring.poll())
+        self._console.show_end(self._monitoring.backlog)
         self.counts.check()
         self._summarise()
