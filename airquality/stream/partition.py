@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from airquality.ground.errors import ContractError, InvalidRecord
 from airquality.monitoring.drift import Window
-from airquality.records import Prediction, Reading, RowAnswer, check_not_future, kafka_hour, parse_reading
+from airquality.records import Outcome, Prediction, Reading, RowAnswer, check_not_future, kafka_hour, parse_reading
 from airquality.stream import snapshots
 from airquality.stream.account import Counts, Note
 from airquality.stream.batches import MAX_BATCH_BYTES
@@ -26,7 +26,7 @@ from airquality.stream.homes import Homes
 from airquality.stream.identity import Plan
 from airquality.stream.kafka_io import Record
 from airquality.stream.saved import NOTE_HEADER, SINCE_HEADER, SavedStations
-from airquality.stream.station import Buffer, Monitor, OpenStation, Outcome, take_features
+from airquality.stream.station import Buffer, Monitor, OpenStation, take_features
 
 #: How many rows are replayed at a time: features and predictions of all of them are held together.
 REPLAY_ROWS = 2_000
