@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 
@@ -19,6 +20,9 @@ from airquality.stream.partitioners import moved_to
 from airquality.stream.saved import SavedStations
 from airquality.stream.station import OpenStation
 from airquality.stream.transactions import Position
+
+#: How long what the group's notes say of the topics is taken for what they still say.
+GROUP_SECONDS = 5.0
 
 logger = logging.getLogger("consumer")
 
@@ -71,6 +75,7 @@ class Restorer:
         self._restored: set[int] = set()
         self._read_up_to: dict[int, int] = {}  # of the state topic's partitions, for the homes
         self._carried: dict[int, Topics] = {}  # what the snapshots of each partition say of the topics
+        self._group: tuple[float, set[Topics]] = (-math.inf, set())
         self._looked = clock()
 
     def restore(self, partition: int) -> Restored:
@@ -86,7 +91,7 @@ class Restorer:
         facts = self._facts(partition, topics, saved)
         facts, refusal = self._settle(facts)
         plan, rows_lost = self._decide(facts)
-        plan = replace(plan, note=replace(plan.note, topics=facts.topics))
+        plan = replace(plan, note=replace(plan.note, topics=facts.topics), strict=plan.strict and not self._accept_loss)
         state = PartitionState(
             partition,
             plan.note,
@@ -146,7 +151,7 @@ class Restorer:
         notes = [found for found in (note, saved.note) if found is not None and not found.topics.is_other("raw", topics)]
         newest = max(notes, key=lambda found: found.age, default=Note())
         start, end = kafka_io.log_range(settings, settings.raw_topic, partition)
-        others = [Note.decode(text) for _, text in kafka_io.group_positions(settings, topics.partitions).values()]
+        others = self._group_topics(topics.partitions)
         return Facts(
             raw_topic=settings.raw_topic,
             partition=partition,
@@ -164,15 +169,24 @@ class Restorer:
                 settings, settings.dlq_topic, partition, newest.dlq_floor, self._source_of_dead_letter
             ),
             topics=topics,
-            group=frozenset({found.topics for found in others if found} or self._carried.values()),
+            group=frozenset(others or self._carried.values()),
             pred_end=kafka_io.end_offset(settings, settings.pred_topic, partition),
             dlq_end=kafka_io.end_offset(settings, settings.dlq_topic, partition),
             pred_topic=settings.pred_topic,
             state_topic=settings.state_topic,
-            moving=self._moving(topics, [found.topics for found in others if found] or list(self._carried.values())),
+            moving=self._moving(topics, others or set(self._carried.values())),
         )
 
-    def _moving(self, now: Topics, carried: list[Topics]) -> tuple[str, ...]:
+    def _group_topics(self, n_partitions: int) -> set[Topics]:
+        """Return what the group's notes say of the topics, read once for partitions that are gained together."""
+        read_at, found = self._group
+        if self._clock() - read_at > GROUP_SECONDS:
+            notes = [Note.decode(text) for _, text in kafka_io.group_positions(self._settings, n_partitions).values()]
+            found = {note.topics for note in notes if note is not None}
+            self._group = self._clock(), found
+        return found
+
+    def _moving(self, now: Topics, carried: set[Topics]) -> tuple[str, ...]:
         """Return the stations whose rows come on another partition since partitions were added."""
         before = max((topics.partitions for topics in carried), default=now.partitions)
         return tuple(s for s, home in self._homes.all() if moved_to(s, home, before, now.partitions) != home)
