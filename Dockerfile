@@ -20,7 +20,7 @@ FROM base AS api
 COPY requirements.lock requirements-api.txt ./
 RUN pip install -c requirements.lock -r requirements-api.txt
 COPY airquality ./airquality
-COPY api_service.py ./
+COPY api_service.py feature_buffer.py ./
 USER app
 EXPOSE 8000
 CMD ["uvicorn", "api_service:app", "--host", "0.0.0.0", "--port", "8000", "--no-access-log"]

@@ -69,7 +69,7 @@ def run(settings: Settings, limits: Limits) -> Counts:
     with closed, _exposed(settings, registry), MonitoringService.open(settings, metrics) as monitoring:
         patience = Patience(clock=time.monotonic)
         with closed.watched():
-            kafka_io.ensure_topics(settings)
+            _ensure_topics(settings, patience, limits)
             while True:
                 try:
                     return _work(settings, monitoring, metrics, console, limits)
@@ -79,6 +79,17 @@ def run(settings: Settings, limits: Limits) -> Counts:
                     raise
                 except Unavailable as error:
                     _await_kafka(patience.pause_seconds(error), error, limits)
+
+
+def _ensure_topics(settings: Settings, patience: Patience, limits: Limits) -> None:
+    """Make the topics. Without Kafka that fails at once, unless a supervisor would only start this program again."""
+    while True:
+        try:
+            return kafka_io.ensure_topics(settings)
+        except Unavailable as error:
+            if not settings.consumer_waits_for_kafka:
+                raise
+            _await_kafka(patience.pause_seconds(error), error, limits)
 
 
 def _await_kafka(seconds: float, error: Unavailable, limits: Limits) -> None:

@@ -279,7 +279,7 @@ class MonitoringService:
         self._summary = SummaryFile(settings.reports_dir)
         self._summary_error = ""  # why the summary could not be written, as it was last said
         self._retry_at, self._retry_pause = -math.inf, RETRY_SECONDS[0]
-        writer = open_writer or functools.partial(evidently_writer, settings.reports_dir, settings.dataset_dir)
+        writer = open_writer or functools.partial(evidently_writer, settings)
         self._process = ReportProcess(writer, settings.report_queue_size, settings.report_timeout_seconds)
         self._monitors: dict[str, StationMonitor] = {}
         self._waiting: deque[tuple[int, Window]] = deque()
@@ -426,7 +426,11 @@ class MonitoringService:
         self._retry_at, self._retry_pause = self._clock(), RETRY_SECONDS[0]
 
     def _feed(self) -> None:
-        while self._waiting and self._process.offer(*self._waiting[0]):
+        while self._waiting:
+            self._process.not_offered = len(self._waiting) - 1
+            if not self._process.offer(*self._waiting[0]):
+                self._process.not_offered += 1
+                break
             self._waiting.popleft()
         self._metrics.report_backlog.set(len(self._tickets))
 

@@ -21,19 +21,18 @@ import numpy as np
 from tqdm import tqdm
 
 from airquality.data import dataset
-from airquality.data.dataset import DataSource, Frame
+from airquality.data.dataset import STATION_IDS, Frame
 from airquality.data.steps import why_not_hourly
 from airquality.ground import command, log
 from airquality.ground.errors import Unavailable, UsageError
 from airquality.ground.settings import Settings, read_settings
+from airquality.ground.shown import shown
 from airquality.records import Reading, hour_of, isoformat
 from airquality.stream import kafka_io
 
 #: Sends one record's key and value; the future succeeds once the broker has acknowledged it.
 Send = Callable[[bytes, bytes], "Future[object]"]
 
-#: Whose readings a file holds if ``--station-id`` does not say. Simulated rows never share the real station's history.
-STATION_IDS: dict[DataSource, str] = {"uci": "uci-360", "unlabelled": "uci-360", "simulated": "simulated-360"}
 #: At this interval and above a person can follow: one line, and one record in flight, at a time.
 SLOW_SECONDS = 0.1
 LINE_EVERY_ROWS = 100
@@ -154,7 +153,7 @@ def _require_hourly(path: Path, frame: Frame, any_step: bool) -> None:
 
 def announcement(path: Path, frame: Frame, station_id: str) -> str:
     """Return the line that says what is about to be sent."""
-    return f"{path}: {len(frame):,} rows of station {station_id}, data source: {frame.source}{_caveat(frame)}"
+    return shown(f"{path}: {len(frame):,} rows of station {station_id}, data source: {frame.source}{_caveat(frame)}")
 
 
 def destination(settings: Settings) -> str:

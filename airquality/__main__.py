@@ -21,6 +21,7 @@ TOOLS = {
     "broker": Tool("lab.embedded_kafka", "start a single-node Apache Kafka on this machine"),
     "check": Tool("airquality.check", "judge files of readings with the detectors, without Kafka or a service"),
     "repartition": Tool("airquality.stream.repartition", "move the stations' state after partitions were added"),
+    "report": Tool("airquality.reports.export", "make one file of a report, to send it"),
     "topics": Tool("airquality.stream.kafka_io", "create the topics where they are missing"),
     "registry": Tool("airquality.model.registry_command", "seed the model registry; list, promote and roll back versions"),
 }
@@ -31,6 +32,9 @@ def main(argv: list[str] | None = None) -> int:
     arguments = sys.argv[1:] if argv is None else argv
     if not arguments or arguments[0] in ("-h", "--help"):
         print(usage())
+        return 0
+    if arguments == ["--version"]:
+        print(command.version())
         return 0
     name, *rest = arguments
     tool = installed().get(name)

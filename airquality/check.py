@@ -16,7 +16,8 @@ from tqdm import tqdm
 
 from airquality.data import dataset
 from airquality.data.dataset import Frame
-from airquality.ground.errors import AirQualityError, UsageError
+from airquality.ground import command
+from airquality.ground.errors import UsageError
 from airquality.ground.files import write_atomically
 from airquality.ground.settings import read_settings
 from airquality.monitoring import calibration
@@ -35,7 +36,14 @@ A file has the columns DateTime and the data set's thirteen; an empty cell, or -
 that a station sending these rows would raise. The station starts cold, so levels are judged from about the 18th day on,
 unless the file's first hour follows the calibrated history: then it goes on where that ended.
 """
-_EPILOG = "exit status: 0 no alarm, 3 alarms, 2 wrong usage or a file that cannot be read"
+_EPILOG = """\
+examples:
+  python -m airquality check dataset/test_data_raw.csv            the test stream, as the calibrated station goes on
+  python -m airquality check stations/*.csv --json                one JSON line an event, for programs
+  python -m airquality check roof.csv --budget 2 --page pages     at most two false pages a month; a page of its own
+
+exit status: 0 no alarm, 3 alarms, 2 wrong usage or a file that cannot be read
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,28 +60,29 @@ class Checked:
 def main(argv: list[str] | None = None) -> int:
     """Run the tool; 0 no alarm, 3 alarms, 2 usage."""
     args = _parser().parse_args(argv)
-    try:
-        settings = read_settings(dataset_dir=args.dataset_dir)
-        fitted = calibration.load(settings.dataset_dir)
-        watch = fitted.watch(args.budget)
-        n_alarms = 0
-        for path in tqdm(args.files, unit=" files", disable=None if len(args.files) > 1 else True):
+    return command.run("python -m airquality check", lambda: run(args))
+
+
+def run(args: argparse.Namespace) -> int:
+    """Check every file; a file that cannot be read is said and does not stop the others, and the exit code is 2."""
+    settings = read_settings(dataset_dir=args.dataset_dir)
+    fitted = calibration.load(settings.dataset_dir)
+    watch = fitted.watch(args.budget)
+    n_alarms = n_unreadable = 0
+    for path in tqdm(args.files, unit=" files", disable=None if len(args.files) > 1 else True):
+        try:
             checked = check(path, fitted, watch)
-            n_alarms += sum(event.kind == "opened" for event in checked.events)
-            _say(checked, args, fitted)
-    except AirQualityError as error:
-        print(f"python -m airquality check: {error}", file=sys.stderr)
-        return 2 if isinstance(error, UsageError) else 1
-    return ALARMS if n_alarms else 0
+        except UsageError as error:
+            n_unreadable += 1
+            print(f"python -m airquality check: {error}", file=sys.stderr)
+            continue
+        n_alarms += sum(event.kind == "opened" for event in checked.events)
+        _say(checked, args, fitted)
+    return command.USAGE if n_unreadable else ALARMS if n_alarms else command.DONE
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="python -m airquality check",
-        description=_DESCRIPTION,
-        epilog=_EPILOG,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    parser = command.parser("python -m airquality check", _DESCRIPTION, _EPILOG)
     parser.add_argument("files", nargs="+", type=Path, metavar="FILE.csv", help="hourly readings of one station")
     parser.add_argument("--json", action="store_true", help="print one JSON line an event")
     parser.add_argument(
@@ -147,7 +156,7 @@ def _unusable(frame: Frame, fitted: Calibration) -> Iterable[str]:
             yield f"{column} is not judged: it has no value"
             continue
         low, high = fitted.ranges[:, index]
-        if not low <= np.median(known) <= high:
+        if np.median(known) < low or np.median(known) > high:
             yield (
                 f"{column}: half of its values lie beyond {low:g} to {high:g}, all that the calibrated history has; "
                 "is it in another unit, or another sensor?"

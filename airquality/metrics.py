@@ -117,7 +117,7 @@ class ConsumerMetrics:
             "air_quality_report_backlog", "Closed windows whose report is not written yet.", registry=registry
         )
         self.summary_failures = Counter(
-            "air_quality_summary_write_failures", "Times the monitoring summary could not be written.", registry=registry
+            "air_quality_unwritten_summaries", "Times the monitoring summary could not be written.", registry=registry
         )
         _touch(self.outcomes, OUTCOMES)
         _touch(self.reports_total, ((kind, result) for kind in REPORT_KINDS for result in REPORT_RESULTS))

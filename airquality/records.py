@@ -11,6 +11,7 @@ import math
 import re
 import reprlib
 import zlib
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
@@ -51,6 +52,16 @@ DEVICE_COLUMNS = (
     "RH",
     "AH",
 )
+#: What the columns are measured in. The device's raw signals have no unit; AH is close to, but is not, g/m3.
+UNITS: dict[str, str] = {
+    TARGET: "mg/m³",
+    "NMHC(GT)": "µg/m³",
+    "C6H6(GT)": "µg/m³",
+    "NOx(GT)": "ppb",
+    "NO2(GT)": "µg/m³",
+    "T": "°C",
+    "RH": "%",
+}
 #: The data set's marker for a missing value; accepted on the wire beside null.
 MISSING_MARKER = -200.0
 #: What no such instrument can report, inclusive bounds. Outside is a dead letter; odd but possible is an alarm's business.
@@ -223,7 +234,11 @@ def parse_reading(key: bytes | None, value: bytes | None) -> Reading:
     Raises:
         InvalidRecord: with one of :data:`PARSE_REASONS`.
     """
-    record = _json_object(_bounded(key, value))
+    return reading_of(_json_object(_bounded(key, value)), key)
+
+
+def reading_of(record: Mapping[str, Any], key: bytes | None = None) -> Reading:
+    """Return the reading a parsed record holds; raises ``InvalidRecord`` as :func:`parse_reading` does."""
     station_id = _parse_station_id(record.get("station_id"), key)
     absent = [name for name in RAW_COLUMNS if name not in record]
     if absent:

@@ -155,7 +155,7 @@ def _no_reports() -> Write:
     return _write_nothing
 
 
-def _write_nothing(window: Window) -> Path:
+def _write_nothing(window: Window, _: int) -> Path:
     return Path(window.station_id)
 
 

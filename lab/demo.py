@@ -25,9 +25,10 @@ import orjson
 import requests
 
 from airquality.data import dataset
-from airquality.data.dataset import DataSource
+from airquality.data.dataset import STATION_IDS, DataSource
 from airquality.ground import command
-from airquality.ground.errors import ContractError, UsageError
+from airquality.ground.addresses import sqlite_uri
+from airquality.ground.errors import ContractError
 from airquality.ground.settings import Settings, read_settings
 from airquality.stream import kafka_io
 from lab import embedded_kafka, ownership
@@ -35,7 +36,6 @@ from lab.child import Child
 from lab.embedded_kafka import Broker
 from lab.interruption import Interruption
 from lab.prepare import PROJECT, SIMULATED_NOTICE, prepare, run_step
-from producer import STATION_IDS
 
 READY_SECONDS = 120.0
 #: The consumer's last word waits this long for another row: the producer has finished before it starts.
@@ -158,12 +158,8 @@ def _environment(settings: Settings, broker: Broker, source: str, folder: Path, 
 
 
 def _registry_uri(folder: Path) -> str:
-    """Return the address of this run's registry; raises ``UsageError`` where MLflow cannot work."""
-    if odd := next((path for path in (sys.prefix, str(folder)) if "%" in path), None):
-        raise UsageError(f"MLflow cannot work where a path contains %: {odd}. Move it, or set RUN_DIR to another folder.")
-    return (
-        f"sqlite:///{os.path.relpath(folder, PROJECT)}/mlflow.db"  # relative: a "#" of the checkout's path stays out of it
-    )
+    """Return the address of this run's registry; relative, so that no odd sign in the checkout's path gets into it."""
+    return sqlite_uri(Path(os.path.relpath(folder, PROJECT)) / "mlflow.db")
 
 
 def _station_id(source: DataSource, broker: Broker) -> str:

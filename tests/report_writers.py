@@ -38,7 +38,9 @@ def _open(folder: Path, fault: str, when: str) -> Write:
     return functools.partial(_write, folder, fault, when)
 
 
-def _write(folder: Path, fault: str, when: str, window: Window) -> Path:
+def _write(folder: Path, fault: str, when: str, window: Window, waiting: int) -> Path:
+    with (folder / "waiting").open("a") as file:
+        file.write(f"{waiting} ")
     (folder / "pid").write_text(str(os.getpid()))
     if _is_due(folder, when, window):
         _FAULTS[fault](window)

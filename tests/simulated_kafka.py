@@ -9,6 +9,7 @@ from __future__ import annotations
 import zlib
 from collections import deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -142,18 +143,21 @@ class Monitors:
     def submit(self, windows: Iterable[Window]) -> None:
         self.waiting.extend(windows)
 
-    def finish(self, n_windows: int) -> None:
+    def finish(self, n_windows: int) -> list[ReportResult]:
         """Let that many reports end."""
+        results = []
         for _ in range(min(n_windows, len(self.waiting))):
             window = self.waiting.popleft()
-            result = ReportResult(window.station_id, window.kind.name, window.end_hour, "generated")
+            path = Path(f"reports/{window.kind.name}.html")
+            result = ReportResult(window.station_id, window.kind.name, window.end_hour, "generated", path)
+            results.append(result)
             self.stations[window.station_id].take_result(result)
             self.made.append((window.station_id, window.kind.name, window.end_hour))
+        return results
 
     def poll(self) -> list[ReportResult]:
         """Finish every report at once, as a fast report process does between two polls."""
-        self.finish(len(self.waiting))
-        return []
+        return self.finish(len(self.waiting))
 
     def require_calibrated_for(self, served: Served) -> None:
         pass

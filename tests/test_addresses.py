@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from sqlalchemy.engine import make_url
 
-from airquality.ground.addresses import sqlite_path, sqlite_uri, without_credentials
+from airquality.ground.addresses import sqlite_path, without_credentials
 
 
 @pytest.mark.parametrize(
@@ -41,11 +41,6 @@ def test_without_credentials_address_loses_user_and_password_only(address: str) 
 )
 def test_without_credentials_text_without_any_is_unchanged(text: str) -> None:
     assert without_credentials(text) == text
-
-
-@pytest.mark.parametrize("path", ["/data/mlflow.db", "run/mlflow.db", "/a b/50%/#2/%20?/ü/m.db"])
-def test_sqlite_uri_is_read_back_as_the_same_path(path: str) -> None:
-    assert sqlite_path(sqlite_uri(Path(path))) == Path(path)
 
 
 @pytest.mark.parametrize(

@@ -8,6 +8,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from http import HTTPStatus
 from pathlib import Path
 from typing import Any
 
@@ -15,18 +16,19 @@ import numpy as np
 import orjson
 import pytest
 import requests
+from prometheus_client import generate_latest
 from prometheus_client.parser import text_string_to_metric_families
 
-import api_service
 from airquality.ground import log
 from airquality.ground.errors import Unavailable
 from airquality.ground.settings import Settings
 from airquality.metrics import INFERENCE_ERRORS
 from airquality.model import features, registry
 from airquality.model.model import CARD_FILE, MODEL_FILE, Model
-from airquality.serving import uploads
-from airquality.serving.refusals import RequestError
-from api_service import Service
+from airquality.serving import bodies, uploads
+from airquality.serving.problems import MAX_NAMED, RequestError
+from airquality.serving.service import Service
+from api_service import newest_features
 from tests import stations
 from tests.api_server import Client, running
 from tests.system import wait_until
@@ -71,7 +73,7 @@ def champion(settings: Settings) -> Model:
 
 @pytest.fixture
 def service(settings: Settings) -> Service:
-    made = Service(settings)
+    made = Service(settings, newest_features)
     made.refresh()
     return made
 
@@ -102,7 +104,7 @@ def samples(text: str) -> dict[tuple[str, ...], float]:
 
 
 def metrics_of(service: Service) -> dict[tuple[str, ...], float]:
-    return samples(api_service.generate_latest(service.registry).decode())
+    return samples(generate_latest(service.registry).decode())
 
 
 # --- being there, being ready ---
@@ -122,7 +124,7 @@ def test_it_is_alive_before_it_is_ready_and_says_why_it_is_not(settings: Setting
         assert client.get("/health").json() == {"status": "ok"}
         assert [client.get(path).status_code for path in ("/ready", "/version")] == [503, 503]
         refused = client.post("/predict", {"features": ROW})
-        assert (refused.status_code, "away for lunch" in refused.json()["error"]) == (503, True)
+        assert (refused.status_code, "away for lunch" in refused.json()["detail"]) == (503, True)
         assert samples(client.get("/metrics").text)["inference_errors_total", "model_not_loaded"] == 1
         away.set()
         wait_until(lambda: client.get("/ready").status_code == 200, "ready")
@@ -132,7 +134,7 @@ def test_it_is_alive_before_it_is_ready_and_says_why_it_is_not(settings: Setting
 
 
 def test_a_registry_without_the_model_says_what_to_run(settings: Settings) -> None:
-    service = Service(settings.model_copy(update={"model_name": "nobody's"}))
+    service = Service(settings.model_copy(update={"model_name": "nobody's"}), newest_features)
     service.refresh()
     assert "python -m airquality registry seed" in service.why_not_ready
 
@@ -154,7 +156,7 @@ def test_the_examples_of_the_documentation_run_as_pasted(client: Client) -> None
         for path, operation in client.get("/openapi.json").json()["paths"].items()
         if "post" in operation
     }
-    assert set(examples) == {"/predict", "/predict/batch"}
+    assert set(examples) == {"/predict", "/predict/batch", "/predict/from-readings"}
     for path, example in examples.items():
         answer = client.post(path, example)
         assert (answer.status_code, answer.json()["model_version"]) == (200, "1")
@@ -250,23 +252,26 @@ def refusal(service: Service, request: object) -> dict[str, Any]:
     with pytest.raises(RequestError) as caught:
         service.predict_batch(request if isinstance(request, bytes) else orjson.dumps(request))
     assert (caught.value.status, caught.value.reason) == (422, "invalid_request")
-    return caught.value.detail
+    return caught.value.problem()
 
 
 def test_absent_unknown_and_repeated_names_are_listed_all_at_once(service: Service) -> None:
     first, second, third, *rest = features.NAMES
     names = [*rest, third, third, "co_gt", "temprature"]
     assert refusal(service, {"features": names, "rows": [[0.1] * len(names)]}) == {
-        "error": "the features are not the model's",
+        "title": HTTPStatus(422).phrase,
+        "status": 422,
+        "detail": "the features are not the model's: 2 absent, 2 unknown, 1 repeated",
+        "reason": "invalid_request",
         "absent": [first, second],
         "unknown": ["co_gt", "temprature"],
         "repeated": [third],
     }
     with pytest.raises(RequestError) as caught:
         service.predict(orjson.dumps({"features": {"co_gt": 1.0}}))
-    assert caught.value.detail["unknown"] == ["co_gt"]
-    assert caught.value.detail["absent"] == list(features.NAMES)
-    assert "repeated" not in caught.value.detail
+    assert caught.value.more["unknown"] == ["co_gt"]
+    assert caught.value.more["absent"] == list(features.NAMES)
+    assert "repeated" not in caught.value.more
 
 
 @pytest.mark.parametrize("name", [None, 1, ["s1_log"], {"s1_log": 1}, True])
@@ -279,7 +284,73 @@ def test_a_name_that_is_no_text_is_an_unknown_one(service: Service, name: object
 @pytest.mark.timeout(30)
 def test_a_flood_of_names_is_refused_without_holding_up_the_others(service: Service) -> None:
     names = [f"name_{i}" for i in range(200_000)]
-    assert len(refusal(service, {"features": names, "rows": []})["unknown"]) == len(names)
+    answer = refusal(service, {"features": [*names, "x" * 1_000_000], "rows": []})
+    assert "200001 unknown" in answer["detail"]
+    assert answer["unknown"] == names[:MAX_NAMED]
+    assert len(orjson.dumps(answer)) < 32_000
+
+
+def test_predict_long_unknown_name_is_answered_in_short(service: Service) -> None:
+    answer = refusal(service, {"features": ["x" * 1_000_000, *features.NAMES[1:]], "rows": [[0.1] * WIDTH]})
+    assert len(orjson.dumps(answer)) < 1_000
+
+
+@pytest.mark.parametrize(
+    ("path", "body"),
+    [
+        ("/predict", b'{"features": {"hour_sin": 1, "hour_sin": 2}}'),
+        ("/predict", b'{"features": {}, "features": {}}'),
+        ("/predict", b'{"features": {"hour_sin": 1, "\\u0068our_sin": 2}}'),
+        ("/predict/batch", b'{"features": [], "rows": [], "rows": []}'),
+        ("/predict/batch", b'{"features": ["a:b"], "features": ["a:b"], "rows": []}'),
+        ("/predict/from-readings", b'{"readings": [{"T": 1, "T": 2}]}'),
+        ("/predict/from-readings", b'{"readings": [], "readings": [{"DateTime": "2005-02-05T03:00:00"}]}'),
+    ],
+)
+def test_predict_name_that_is_there_twice_is_refused(client: Client, path: str, body: bytes) -> None:
+    answer = client.post(path, body)
+    assert (answer.status_code, "there twice" in answer.json()["detail"]) == (422, True)
+
+
+def test_predict_escaped_names_are_read_as_what_they_spell(service: Service) -> None:
+    body = orjson.dumps({"features": ROW})
+    assert service.predict(body.replace(b"hour_sin", b"\\u0068our_sin")) == service.predict(body)
+
+
+def test_predict_batch_more_rows_than_the_limit_is_413_and_so_halved_by_the_client(service: Service) -> None:
+    rows = [[0.1] * WIDTH] * (bodies.MAX_ROWS + 1)
+    with pytest.raises(RequestError) as caught:
+        service.predict_batch(orjson.dumps({"features": features.NAMES, "rows": rows}))
+    assert caught.value.status == 413
+
+
+@pytest.mark.parametrize("value", [b"[]", b"{}", b"0"])
+def test_predict_batch_of_too_many_values_is_413_before_it_is_parsed(
+    service: Service, monkeypatch: pytest.MonkeyPatch, value: bytes
+) -> None:
+    monkeypatch.setattr(bodies.orjson, "loads", lambda _: pytest.fail("parsed"))
+    body = b'{"features": [], "rows": [' + b",".join([value] * (2_500 if value != b"0" else 600_000)) + b"]}"
+    with pytest.raises(RequestError) as caught:
+        service.predict_batch(body)
+    assert caught.value.status == 413
+
+
+def test_every_error_is_a_problem_of_one_shape(client: Client) -> None:
+    answers = [
+        client.post("/predict", b"{"),
+        client.post("/predict/from-readings", b"DateTime"),
+        client.get("/nowhere"),
+        client.get("/predict"),
+        client.get("/reports/daily/none.html"),
+        requests.get(client.url + "/ready", headers={"Host": "evil.example"}, timeout=20),
+    ]
+    assert [answer.status_code for answer in answers] == [422, 422, 404, 405, 404, 403]
+    for answer in answers:
+        assert answer.headers["content-type"] == "application/problem+json"
+        problem = answer.json()
+        assert problem["status"] == answer.status_code
+        assert problem["title"]
+        assert problem["detail"]
 
 
 WIDTH = len(features.NAMES)
@@ -307,13 +378,13 @@ WIDTH = len(features.NAMES)
 def test_rows_that_are_no_matrix_of_numbers_are_refused(service: Service, rows: object, told: str) -> None:
     written = str(rows).replace("'", '"').replace("True", "true").replace("None", "null")
     request = b'{"features": %b, "rows": %b}' % (orjson.dumps(features.NAMES), written.encode())
-    assert told in refusal(service, request)["error"]
+    assert told in refusal(service, request)["detail"]
 
 
 def test_a_row_without_a_finite_prediction_is_refused_rather_than_answered_with_null(service: Service) -> None:
     row = [-1.0 if name == features.BASE_FEATURE else 0.1 for name in features.NAMES]
     answer = refusal(service, {"features": features.NAMES, "rows": [list(ROW.values()), row, row]})
-    assert "row 1" in answer["error"]
+    assert "row 1" in answer["detail"]
     assert (answer["reason"], answer["row"], answer["rows"]) == ("unpredictable", 1, [1, 2])
 
 
@@ -324,7 +395,7 @@ def test_a_row_without_a_finite_prediction_is_refused_rather_than_answered_with_
         ("/predict", b'{"features": {"a": NaN}}', "not JSON"),
         ("/predict", b'{"features": {"a": 1e999}}', "not JSON"),
         ("/predict", b"\xff\xfe", "not JSON"),
-        ("/predict", b"[" * 100_000, "not JSON"),
+        ("/predict", b"[" * 1_500, "not JSON"),
         ("/predict", b"[]", "must be a JSON object"),
         ("/predict", b"null", "must be a JSON object"),
         ("/predict", b"{}", "'features' must be a JSON object"),
@@ -336,7 +407,7 @@ def test_a_row_without_a_finite_prediction_is_refused_rather_than_answered_with_
 def test_a_body_of_another_shape_is_refused_with_what_is_wrong(client: Client, path: str, body: bytes, told: str) -> None:
     answer = client.post(path, body)
     assert answer.status_code == 422
-    assert told in answer.json()["error"]
+    assert told in answer.json()["detail"]
 
 
 @pytest.mark.timeout(60)
@@ -345,7 +416,7 @@ def test_a_body_is_read_up_to_its_limit_and_no_further(client: Client) -> None:
     asked = orjson.dumps({"features": ROW})
     assert client.post("/predict", asked.ljust(limit)).status_code == 200
     answer = client.post("/predict", asked.ljust(limit + 1))
-    assert (answer.status_code, answer.json()) == (413, {"error": f"the body is larger than {limit} bytes"})
+    assert (answer.status_code, answer.json()["detail"]) == (413, f"the body is larger than {limit} bytes")
     sent = 0
 
     def endless() -> Iterator[bytes]:
@@ -442,7 +513,7 @@ def test_a_broken_new_version_leaves_the_old_one_serving(
     break_it: Callable[[Path], None],
 ) -> None:
     settings = other_model(f"broken {break_it.__name__}")
-    service = Service(settings)
+    service = Service(settings, newest_features)
     service.refresh()
     before = _booster_folders(settings)
     registry.register(ARTIFACTS, settings, settings.model_alias)

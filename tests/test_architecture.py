@@ -36,6 +36,7 @@ FOLDERS = {"training", "dataset", "benchmarks", "deploy", "lab", "tests"}
 #: Library: where it may be imported, a file or a folder of the project.
 FENCES = {
     "kafka": {
+        "airquality/stream/batches.py",
         "airquality/stream/kafka_io.py",
         "airquality/stream/repartition.py",
         "airquality/stream/transactions.py",
@@ -43,7 +44,7 @@ FENCES = {
     },
     "confluent_kafka": {"lab"},
     "mlflow": {"airquality/model/registry.py", "training"},
-    "evidently": {"airquality/reports/writer.py", "lab/faultlab/rivals.py"},
+    "evidently": {"airquality/reports/evidence.py", "lab/faultlab/rivals.py"},
     "river": {"lab/faultlab/rivals.py"},
     "xgboost": {"airquality/model/model.py", "training"},
     "pickle": set[str](),

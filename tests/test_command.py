@@ -23,6 +23,8 @@ PROGRAMS: dict[str, list[str]] = {
     "training.backtest": [],
     "training.train": ["--quick"],
     "lab.demo": [],
+    "lab.prepare": [],
+    "training.gap": [],
 }
 TOOLS: dict[str, list[str]] = {"topics": [], "registry": ["list"]}
 
@@ -116,7 +118,7 @@ def assert_says_loud(capsys: pytest.CaptureFixture[str]) -> None:
     assert "LOG_LEVEL=loud" in err
 
 
-@pytest.mark.parametrize("module", [*PROGRAMS, "lab.embedded_kafka"])
+@pytest.mark.parametrize("module", [*PROGRAMS, "lab.embedded_kafka", "training.notebook", "benchmarks.throughput"])
 @pytest.mark.parametrize(
     ("flag", "said"), [("--help", "examples:"), ("--version", f"air-quality-monitoring {command.VERSION}")]
 )
@@ -125,6 +127,11 @@ def test_program_explains_itself(module: str, flag: str, said: str, capsys: pyte
         importlib.import_module(module).main([flag])
     assert ended.value.code == 0
     assert said in capsys.readouterr().out
+
+
+def test_tools_say_their_version(capsys: pytest.CaptureFixture[str]) -> None:
+    assert importlib.import_module("airquality.__main__").main(["--version"]) == 0
+    assert command.VERSION in capsys.readouterr().out
 
 
 def test_version_is_the_project_files() -> None:

@@ -23,7 +23,7 @@ from airquality.metrics import ConsumerMetrics
 from airquality.stream import kafka_io
 from airquality.stream.account import Counts
 from airquality.stream.identity import Refused
-from airquality.stream.patience import BACKOFF_SECONDS
+from airquality.stream.patience import BACKOFF_SECONDS, Patience
 from airquality.stream.worker import Limits, Stopped
 from tests.system import PROJECT, free_port
 from tests.worker_rig import SETTINGS, Clock
@@ -61,6 +61,28 @@ def test_run_that_has_to_end_while_the_broker_is_away_is_no_clean_end(
 ) -> None:
     with pytest.raises(Stopped, match=r"Kafka could not be used \(the broker went away\).* the other rows wait in Kafka"):
         supervised(monkeypatch, away=10**6, **limits)
+
+
+@pytest.mark.parametrize("waits", [False, True])
+def test_run_without_kafka_at_the_start_waits_only_where_a_supervisor_asked_for_it(
+    monkeypatch: pytest.MonkeyPatch, waits: bool
+) -> None:
+    clock, away = Clock(), [Unavailable("no broker answers")] * 3
+
+    def ensure_topics(_: object) -> None:
+        if away:
+            raise away.pop()
+
+    monkeypatch.setattr(consumer, "time", types.SimpleNamespace(sleep=clock.sleep, monotonic=clock))
+    monkeypatch.setattr(kafka_io, "ensure_topics", ensure_topics)
+    settings = SETTINGS.model_copy(update={"consumer_waits_for_kafka": waits})
+    ensure = lambda: consumer._ensure_topics(settings, Patience(clock=clock), Limits())  # noqa: E731
+    if waits:
+        ensure()
+    else:
+        with pytest.raises(Unavailable):
+            ensure()
+    assert len(away) == (0 if waits else 2)
 
 
 def refused(monkeypatch: pytest.MonkeyPatch, limits: Limits, clock: Clock) -> None:

@@ -311,6 +311,16 @@ def test_reports_are_made_elsewhere_and_counted_by_poll(rig: Callable[..., Rig])
     assert observer.state()["generated"] == {"daily": 7, "weekly": 1}
 
 
+def test_service_tells_each_report_how_many_are_due_after_it(rig: Callable[..., Rig], tmp_path: Path) -> None:
+    made = rig(report_queue_size=2)
+    made.run(168)
+    made.service.close(drain=True, deadline_seconds=60)
+    waiting = [int(number) for number in (tmp_path / "waiting").read_text().split()]
+    assert len(waiting) == 8
+    assert waiting[-1] == 0
+    assert all(number <= 7 - done for done, number in enumerate(waiting))
+
+
 def test_close_waits_for_the_reports_that_are_due(rig: Callable[..., Rig]) -> None:
     made = rig()
     observer = made.run(48)
@@ -641,11 +651,11 @@ def test_summary_on_a_broken_disk_is_said_once_and_counted(
     owned = {0: PartitionFigures(COUNTS, ())}
     for _ in range(3):
         made.service.write_summary(owned)
-    assert made.metric("air_quality_summary_write_failures_total") == 3
+    assert made.metric("air_quality_unwritten_summaries_total") == 3
     assert len([record for record in caplog.records if "predictions go on without it" in record.getMessage()]) == 1
     (tmp_path / "file").unlink()
     made.service.write_summary(owned)
-    assert made.metric("air_quality_summary_write_failures_total") == 3
+    assert made.metric("air_quality_unwritten_summaries_total") == 3
     assert json.loads((tmp_path / "file" / SUMMARY_NAME).read_text())["rows_in"] == COUNTS["rows_in"]
 
 

@@ -15,7 +15,9 @@ from airquality.ground.settings import Settings
 from airquality.metrics import ConsumerMetrics
 from airquality.records import MAX_RECORD_BYTES, Reading
 from airquality.stream import kafka_io
+from airquality.stream.batches import MAX_BATCH_BYTES
 from airquality.stream.console import Console
+from airquality.stream.partition import Counts
 from airquality.stream.transactions import TransactionalStream
 from airquality.stream.worker import Limits, Worker
 from tests.simulated_kafka import Monitors, reading
@@ -54,7 +56,7 @@ def produce(settings: Settings, codec: str | None, *records: tuple[bytes | None,
         KafkaProducer(
             bootstrap_servers=settings.kafka_bootstrap_servers,
             compression_type=codec,
-            max_request_size=64 * 1024 * 1024,
+            max_request_size=2 * MAX_BATCH_BYTES,
             linger_ms=50,
         )
     ) as producer:
@@ -103,3 +105,22 @@ def test_consume_a_record_with_neither_key_nor_value_is_a_dead_letter(settings: 
     assert consume(settings, 2).counts.summary()["dead_letters"] == {"malformed": 1}
     [letter] = dead_letters(settings)
     assert (letter["key"], letter["value"], letter["value_null"]) == (None, b"", "true")
+
+
+class Latin1(str):
+    """A header's name as a client may send it that knows nothing of UTF-8."""
+
+    def encode(self, *_: str) -> bytes:  # type: ignore[override]
+        return str.encode(self, "latin-1")
+
+
+def test_consume_batches_the_client_cannot_read_stop_nothing(settings: Settings) -> None:
+    produce(settings, None, (b"station_0", good(0).to_bytes()))
+    with closing(KafkaProducer(bootstrap_servers=settings.kafka_bootstrap_servers)) as producer:
+        value = good(1).to_bytes()
+        producer.send(settings.raw_topic, key=b"station_0", value=value, headers=[(Latin1("größe"), b"1")], partition=0)
+    produce(settings, "zstd", (b"station_0", b"\0" * (MAX_BATCH_BYTES + 1)))
+    produce(settings, None, (b"station_0", good(2).to_bytes()))
+    assert consume(settings, 4).counts == Counts(rows_in=4, warmup=3, dead_letters={"oversize": 1})
+    [letter] = dead_letters(settings)
+    assert (letter["value"], letter["value_unread"], letter["source_offset"]) == (b"", "true", "2")

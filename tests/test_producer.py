@@ -291,6 +291,12 @@ def test_on_a_terminal_a_fast_replay_shows_a_bar_and_the_last_row(
     assert "300/300" in err
 
 
+def test_announcement_of_an_odd_station_holds_no_control_character() -> None:
+    line = producer.announcement(Path("x.csv"), frame_of([1], "uci"), "roof\x1b[31m\nnext")
+    assert line.isprintable()
+    assert "roof" in line
+
+
 @pytest.mark.parametrize(("source", "loud"), [("uci", False), ("unlabelled", False), ("simulated", True)])
 def test_announcement_names_the_source(source: dataset.DataSource, loud: bool) -> None:
     line = producer.announcement(Path("x.csv"), frame_of([1], source), "s")

@@ -331,9 +331,18 @@ def test_polling_changes_nothing_of_the_process(settings):
 @pytest.mark.parametrize("password", ["secret", "p@ss"])
 def test_registry_error_shows_no_credentials(tmp_path, monkeypatch, password):
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
-    nowhere = Settings(mlflow_tracking_uri=f"http://me:{password}@127.0.0.1:9", artifacts_dir=tmp_path)
+    address = {"mlflow_tracking_uri": f"http://me:{password}@127.0.0.1:9"}  # settings would refuse the second
+    nowhere = Settings(artifacts_dir=tmp_path).model_copy(update=address)
     with pytest.raises(Unavailable) as caught:
         registry.load(nowhere)
     assert "127.0.0.1" in str(caught.value)
     assert password not in str(caught.value)
     assert "me:" not in str(caught.value)
+
+
+def test_registry_installed_under_a_percent_sign_is_refused_in_one_sentence(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(registry.mlflow, "__file__", "/home/me/50%20/mlflow/__init__.py")
+    with pytest.raises(UsageError, match=r"MLflow cannot .* path contains %: /home/me/50%20"):
+        registry.champion_version(settings)

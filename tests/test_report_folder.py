@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import logging
 from dataclasses import replace
@@ -11,20 +12,27 @@ from typing import Any
 import pytest
 
 from airquality.monitoring.drift import Window
+from airquality.records import datetime_of
 from airquality.reports import folder as reports_folder
-from airquality.reports import pages
+from airquality.reports.document import Describer, Drawn
 from airquality.reports.folder import LAYOUT, ReportsFolder, folder_name
 from airquality.reports.lock import OWN_FOLDER
 from tests import stations
 
 VALUES = stations.values_of(48, seed=6)
 WINDOWS = stations.windows_of(VALUES)
-DAY = "daily/daily_20040322_020000"
+#: The name of the later window's report, without its ending.
+LATER = f"daily_{datetime_of(WINDOWS[1].end_hour):%Y%m%d_%H%M%S}"
+
+
+@functools.cache
+def describer() -> Describer:
+    return Describer(stations.judge())
 
 
 def put(folder: ReportsFolder, window: Window, digest: str = "digest") -> Path:
     """Write the report of a window, as the writer does, with a page of one word."""
-    document = pages.sidecar(window, stations.judge().calibration, {}, [], digest)
+    document = describer().sidecar(window, "uci", Drawn({}, [], False), digest)
     with folder.locked():
         page = folder.page_path(window)
         folder.put(page, {page: b"page", page.with_suffix(".json"): json.dumps(document).encode()})
@@ -83,7 +91,7 @@ def test_folder_sidecar_copied_elsewhere_is_not_a_second_report(tmp_path: Path) 
 
 
 @pytest.mark.parametrize(
-    "station_id", ["roof2.json", "roof.HTML", ".hidden", "..", "a/../b", "daily_20040322_020000.json", "ü", "x" * 255]
+    "station_id", ["roof2.json", "roof.HTML", ".hidden", "..", "a/../b", f"{LATER}.json", f"{LATER}.html", "ü", "x" * 255]
 )
 def test_folder_station_of_any_name_has_its_reports(tmp_path: Path, station_id: str) -> None:
     folder = ReportsFolder(tmp_path)
@@ -114,6 +122,8 @@ def test_folder_first_station_stays_flat_after_a_loss(tmp_path: Path, loss: str)
     else:
         (tmp_path / OWN_FOLDER / "folder.json").write_text("{")
     assert put(ReportsFolder(tmp_path), of("second", WINDOWS[1])).parent.name == "second"
+    if loss == "flat files":
+        assert put(ReportsFolder(tmp_path), of("third")).parent.name == "third"
     assert put(ReportsFolder(tmp_path), of("first")) == first
 
 
@@ -167,7 +177,7 @@ def test_folder_report_cost_does_not_grow_with_their_number(tmp_path: Path, monk
 def test_folder_sidecar_of_another_layout_is_another_releases(tmp_path: Path) -> None:
     page = put(ReportsFolder(tmp_path), WINDOWS[0])
     sidecar = page.with_suffix(".json")
-    sidecar.write_text(sidecar.read_text().replace(f'"layout": {LAYOUT}', '"layout": 1'))
+    sidecar.write_text(sidecar.read_text().replace(f'"layout": {LAYOUT}', '"layout": 1', 1))
     assert listed(tmp_path) == []
 
 

@@ -129,3 +129,19 @@ def test_service_never_shows_the_credentials_of_its_registry() -> None:
             shown = [client.get("/ready").text, client.get("/version").text, client.post("/predict", {"features": {}}).text]
     assert ["127.0.0.1" in text for text in shown] == [True] * 3
     assert not any("hunter2" in text or "me:" in text for text in shown)
+
+
+@pytest.mark.parametrize(
+    ("uri", "told"),
+    [
+        ("sqlite:/mlflow.db", "three slashes"),
+        ("postgresql://localhost/x", "driver is not installed"),
+        ('"sqlite:///mlflow.db"', "quotation marks"),
+    ],
+)
+def test_service_with_an_address_that_can_never_work_is_wrong_usage(uri: str, told: str) -> None:
+    done = served(MLFLOW_TRACKING_URI=uri)
+    assert done.returncode == 2
+    [line] = [line for line in done.stderr.splitlines() if "ERROR" in line]
+    assert f"MLFLOW_TRACKING_URI={uri}: " in line
+    assert told in line

@@ -93,7 +93,7 @@ def test_the_same_state_gives_the_same_bytes() -> None:
         {"\ud800": 1},
         {"__array__": "AAAA"},
     ],
-    ids=repr,
+    ids=lambda stranger: type(stranger).__name__,
 )
 def test_encode_what_would_not_come_back_is_refused_with_its_place(stranger: object) -> None:
     with pytest.raises(ValueError, match=r"state\.deep\[1\]"):

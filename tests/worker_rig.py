@@ -150,7 +150,7 @@ class Rig:
             self.monitors,  # type: ignore[arg-type]
             self.monitors.open_station,  # type: ignore[arg-type]
             ConsumerMetrics(self.registry),
-            Console(self.lines.append),
+            Console(self.lines.append, self.clock),
             self.limits,
             self.clock,
         )

@@ -39,6 +39,9 @@ Choice = Literal["auto", "uci", "simulated"]
 Hours = NDArray[np.int64]
 Values = NDArray[np.float64]
 
+#: Whose readings a file holds if nobody says. Simulated rows never share the real station's history.
+STATION_IDS: dict[DataSource, str] = {"uci": "uci-360", "unlabelled": "uci-360", "simulated": "simulated-360"}
+
 UCI_NAME = "AirQualityUCI.csv"
 UCI_URL = "https://archive.ics.uci.edu/static/public/360/air+quality.zip"
 #: SHA-256 of the real file with unix line ends.

@@ -33,8 +33,13 @@ def parser(prog: str, description: str, examples: str) -> argparse.ArgumentParse
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
     )
-    made.add_argument("--version", action="version", version=f"air-quality-monitoring {VERSION}")
+    made.add_argument("--version", action="version", version=version())
     return made
+
+
+def version() -> str:
+    """Return what ``--version`` prints."""
+    return f"air-quality-monitoring {VERSION}"
 
 
 def run(prog: str, work: Callable[[], int | None]) -> int:

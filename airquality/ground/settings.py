@@ -94,6 +94,9 @@ class Settings(BaseSettings):
     )
     snapshot_seconds: Seconds = Field(30.0, description="... or this old")
     watchdog_seconds: Seconds = Field(120.0, description="a blocking broker call longer than this ends the process")
+    consumer_waits_for_kafka: bool = Field(
+        False, description="also at its start, for a supervisor that would only start it again and again"
+    )
     consumer_metrics_port: int = Field(8001, ge=0, le=65535)
     consumer_metrics_host: str = Field(
         "auto",
@@ -125,6 +128,9 @@ class Settings(BaseSettings):
     # monitoring
     report_queue_size: int = Field(64, ge=1)
     report_timeout_seconds: Seconds = 120.0
+    reports_keep_days: int | None = Field(
+        None, ge=1, description="reports that end earlier than this before their station's newest are removed"
+    )
 
     log_format: str = Field("auto", pattern="^(auto|text|json)$", description="auto: text on a terminal, JSON otherwise")
     log_level: str = Field("INFO", pattern="^(?i:debug|info|warning|error|critical)$")

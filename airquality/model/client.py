@@ -18,7 +18,7 @@ from airquality.model import features
 from airquality.model.transport import Answer, Transport
 from airquality.records import MAX_MODEL_VERSION_CHARACTERS, PREDICTION_LIMITS, RowAnswer, Served
 
-#: Rows of one request; with full-length numbers some 6 MB, of the 16 MB the service takes.
+#: Rows of one request; with full-length numbers some 6 MB, of the 8 MB the service takes.
 MAX_ROWS = 2_000
 
 _HINTS = {

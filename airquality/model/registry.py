@@ -20,10 +20,13 @@ from datetime import UTC, datetime
 from pathlib import Path
 from urllib.parse import unquote
 
-from airquality.ground.addresses import sqlite_path, without_credentials
+from airquality.ground.addresses import sqlite_path
+from airquality.ground.database_drivers import require_driver
 from airquality.ground.errors import ContractError, Unavailable, UsageError
 from airquality.ground.home import some_home
+from airquality.ground.proxies import proxy_hint
 from airquality.ground.settings import Settings
+from airquality.ground.shown import shown
 from airquality.model.model import CARD_FILE, MODEL_FILE, Model
 
 with some_home():  # mlflow asks for one while it is imported, and ends where there is none
@@ -339,6 +342,20 @@ def configure() -> None:
     warnings.filterwarnings("ignore", module=r"mlflow(\.|$)")  # it warns of its own internals
 
 
+def require_address(settings: Settings) -> None:
+    """Raise ``UsageError`` if the registry's address can never work from here."""
+    uri = settings.mlflow_tracking_uri
+    require_driver("MLFLOW_TRACKING_URI", uri)
+    database = sqlite_path(uri)
+    if database and not database.resolve().parent.is_dir():
+        raise UsageError(
+            f"MLFLOW_TRACKING_URI={uri}: there is no folder {database.resolve().parent}. Make it, or correct the address "
+            "(a % before two digits of a folder's name is written %25)"
+        )
+    if database and "%" in mlflow.__file__:
+        raise UsageError(f"MLflow cannot make a database while it is installed where a path contains %: {mlflow.__file__}")
+
+
 @contextmanager
 def registry(settings: Settings) -> Iterator[MlflowClient]:
     """Yield a client of the settings' registry; its failures to answer become ``Unavailable``.
@@ -346,16 +363,11 @@ def registry(settings: Settings) -> Iterator[MlflowClient]:
     Raises:
         UsageError: its address can never work.
     """
+    require_address(settings)
     uri = settings.mlflow_tracking_uri
-    database = sqlite_path(uri)
-    if database and not database.resolve().parent.is_dir():
-        raise UsageError(
-            f"MLFLOW_TRACKING_URI={uri}: there is no folder {database.resolve().parent}. Make it, or correct the address "
-            "(a % before two digits of a folder's name is written %25)"
-        )
     try:
         yield MlflowClient(tracking_uri=uri, registry_uri=uri)
     except MlflowException as error:
         raise Unavailable(
-            without_credentials(f"the model registry at {uri} does not answer as it should: {error}")
+            shown(f"the model registry at {uri} does not answer as it should{proxy_hint(uri)}: {error}")
         ) from error

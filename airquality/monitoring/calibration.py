@@ -139,7 +139,7 @@ def calibrate(hours: Ints, values: Floats, data_source: str, data_hash: str) -> 
     fitted = relations.fit(hours, values)
     unlimited = build(fitted, Limits.unit())
     exact = Suite(fitted, unlimited.limits, tuple(rule for rule in unlimited.detectors if rule.cells[0].exact))
-    suite = build(fitted, limits_of(statistics_of(exact, hours, values), exact.cells))
+    suite = build(fitted, limits_of(statistics_of(exact, hours, values), exact.cells, values, fitted))
     return Calibration(
         suite=suite,
         tail=tails.tails(clean),
@@ -151,7 +151,7 @@ def calibrate(hours: Ints, values: Floats, data_source: str, data_hash: str) -> 
         data_hash=data_hash,
         first_hour=int(hours[0]),
         last_hour=int(hours[-1]),
-        ranges=np.array([np.nanmin(values, axis=0), np.nanmax(values, axis=0)]),
+        ranges=np.array([np.fmin.reduce(values), np.fmax.reduce(values)]),
     )
 
 

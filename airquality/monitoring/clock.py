@@ -18,6 +18,10 @@ _LAGS = (0, *range(1, 7), 9, 12, *range(-1, -7, -1), -9, -12)
 _WINDOW_DAYS = (3, 7)
 #: Errors and squared errors are summed in units of 1/4096: the channels' own, less ten bits.
 _ERROR_SCALE, _ERROR_BITS = 4096.0, 10
+#: Beyond that an error is an error: the first hours of a step in one column must not look like a late clock in another.
+_CLIP_SD = 3.0
+#: The square of such an error, summed over a day, still fits 32 bits.
+_LARGEST_ERROR = 128 * 4096
 _N_LAGS = len(_LAGS)
 
 
@@ -69,6 +73,8 @@ class Clock:
             p = prediction[:, now - late : now - late + n_new]
             known[:, :, index] = (y != MISSING) & (p != MISSING)
             errors[:, :, index] = (y.astype(np.int64) - p) >> _ERROR_BITS
+        largest = np.minimum(_CLIP_SD * rows.relations.plain_sd * _ERROR_SCALE, _LARGEST_ERROR).astype(np.int64)
+        np.clip(errors, -largest, largest, out=errors)
         errors[~known] = 0
         flat = errors.reshape(len(recent), n_new, -1)
         there = known.reshape(len(recent), n_new, -1)

@@ -42,7 +42,8 @@ class Relations:
     ``rhythm`` ``(24, channels)``: the usual channel by hour of the day. ``hourly_moments`` ``(channels, channels)``: second
     moments of the departures from it, hour by hour; ``scaled_moments`` ``(windows, channels, channels)``: the same of means
     over each of ``LEVEL_WINDOWS`` minus their baselines. ``hourly`` ``(nodes, views, channels)``: a node's departure from
-    the other channels'. ``plain`` and ``plain_intercept``: a node from the other channels without a rhythm.
+    the other channels'. ``plain`` and ``plain_intercept``: a node from the other channels without a rhythm,
+    with an error of sd ``plain_sd`` ``(nodes,)``.
     ``difference_sd`` ``(nodes,)``: sd of the hourly residual's hourly change. ``analyser`` ``(views, 10)`` and
     ``analyser_rhythm`` ``(views, 168)``: log CO from channels and companions, and its rhythm by hour of the week.
     ``c6h6`` ``(6,)``: C6H6 as a polynomial of PT08.S2 / 1000, seen in ``c6h6_range`` ``(2,)``. ``ah`` ``(5,)``: AH/RH as a
@@ -55,6 +56,7 @@ class Relations:
     hourly: Floats
     plain: Floats
     plain_intercept: Floats
+    plain_sd: Floats
     difference_sd: Floats
     analyser: Floats
     analyser_rhythm: Floats
@@ -87,6 +89,7 @@ def fit(hours: Ints, values: Floats) -> Relations:
         hourly=hourly,
         scaled_moments=np.array([_moments(shifts) for shifts in level_shifts(hours, levels)]),
         plain=plain,
+        plain_sd=np.std(channels[known][:, :N_NODES] - channels[known] @ plain[:, 0].T, axis=0),
         plain_intercept=channels[known].mean(axis=0)[:N_NODES, np.newaxis] - plain @ channels[known].mean(axis=0),
         difference_sd=np.nanstd(residuals, axis=0),
         analyser=analyser,

@@ -21,6 +21,7 @@ Ring = NDArray[np.int32]
 
 #: Marks a value that was not measured.
 MISSING = np.iinfo(np.int32).min
+_LARGEST = float(np.iinfo(np.int32).max)
 #: Units of a channel in fixed point: 2.4e-7 of a log unit, degree or per cent.
 CHANNEL_SCALE = float(2**22)
 #: Rows before the first new one that every batch carries.
@@ -41,9 +42,9 @@ def channels_of(values: Floats, channels: tuple[Channel, ...]) -> Floats:
 
 
 def to_fixed(values: Floats, scale: float) -> Ring:
-    """Return ``values`` as whole multiples of 1/``scale``, ``MISSING`` for NaN."""
-    rounded = np.rint(values * scale)
-    return np.where(np.isnan(rounded), MISSING, rounded).astype(np.int64).astype(np.int32)
+    """Return ``values`` as whole multiples of 1/``scale``, ``MISSING`` for NaN; what is too large is as large as can be."""
+    rounded = np.minimum(np.maximum(np.rint(values * scale), -_LARGEST), _LARGEST)
+    return np.where(np.isnan(rounded), MISSING, rounded).astype(np.int32)
 
 
 @dataclass(frozen=True, eq=False)

@@ -33,22 +33,26 @@ _LONGEST_RUN = 8
 class Limits:
     """What history never did; a statistic of 1 is at the limit.
 
-    ``stuck`` ``(10,)``: hours of one value. ``clipped`` ``(2 windows, top and bottom, 9)``: times the window's extreme
-    occurs. ``distinct`` ``(9,)``: the least share of different values in 48 h.
+    ``stuck`` ``(10,)``: hours of one value, infinite where history's runs are too long to count. ``clipped``
+    ``(2 windows, top and bottom, 9)``: times the window's extreme occurs. ``distinct`` ``(9,)``: the least share of different
+    values in 48 h. ``identity`` ``(2,)``: departures of the computed columns, as multiples of their tolerance.
     """
 
     stuck: Floats
     clipped: Floats
     distinct: Floats
+    identity: Floats
 
     @classmethod
     def unit(cls) -> Limits:
         """Return limits of 1, with which the statistics are the counts and shares themselves."""
-        return cls(np.ones(_N_WATCHED), np.ones((len(_CLIP_WINDOWS), 2, _N_DEVICE)), np.ones(_N_DEVICE))
+        return cls(
+            np.ones(_N_WATCHED), np.ones((len(_CLIP_WINDOWS), 2, _N_DEVICE)), np.ones(_N_DEVICE), np.ones(len(IDENTITIES))
+        )
 
     def arrays(self) -> dict[str, Floats]:
         """Return the limits by name."""
-        return {"stuck": self.stuck, "clipped": self.clipped, "distinct": self.distinct}
+        return {"stuck": self.stuck, "clipped": self.clipped, "distinct": self.distinct, "identity": self.identity}
 
 
 class _Rule:
@@ -87,8 +91,9 @@ class Identity(_Rule):
 
     def observe(self, rows: Rows, recent: NDArray[Any]) -> NDArray[Any]:
         """Return 1 for a break, 0 for none, ``(stations, n, 2)``."""
-        difference, tolerance = _departures(rows)
-        return np.where(np.isnan(difference), MISSING, np.abs(difference) > tolerance).astype(np.int32)
+        difference, tolerance = _departures(rows.new, rows.relations)
+        broken = np.abs(difference) > tolerance * self._limits.identity
+        return np.where(np.isnan(difference), MISSING, broken).astype(np.int32)
 
     def statistics(self, rows: Rows, memory: Memory) -> Floats:
         """Return breaks in 48 h, over two."""
@@ -96,7 +101,7 @@ class Identity(_Rule):
 
     def size(self, rows: Rows, memory: Memory, cell: int) -> Floats:
         """Return the computed column minus what it should be, in its unit; 0 in an hour without a break."""
-        return np.nan_to_num(_departures(rows)[0][..., cell])
+        return np.nan_to_num(_departures(rows.new, rows.relations)[0][..., cell])
 
 
 class Stuck(_Rule):
@@ -247,8 +252,17 @@ def _windows(table: NDArray[Any], hours: int, n_new: int) -> NDArray[Any]:
 RULES = (Identity, Stuck, Missing, Clipped, Coarse)
 
 
-def limits_of(statistics: Floats, cells: Sequence[Cell]) -> Limits:
-    """Return the limits that a history whose ``statistics`` ``(n, cells)`` were made with unit limits stays below."""
+def limits_of(statistics: Floats, cells: Sequence[Cell], values: Floats, relations: Relations) -> Limits:
+    """Return the limits that a history stays below.
+
+    Args:
+        statistics: ``(n, cells)``, made of it with unit limits.
+        cells: The cells of the rules.
+        values: The history, ``(n, 13)``.
+        relations: Fitted to it.
+    """
+    difference, tolerance = _departures(values, relations)
+    departure = np.nanmax(np.abs(difference) / tolerance, axis=0, initial=0.0)
 
     def most(rule: type[_Rule], share: float = 0.0) -> Floats:
         columns = [index for index, cell in enumerate(cells) if cell.detector == rule.name]
@@ -257,16 +271,16 @@ def limits_of(statistics: Floats, cells: Sequence[Cell]) -> Limits:
     clipped = most(Clipped).reshape(len(_CLIP_WINDOWS), 2, _N_DEVICE)
     least = np.array([4.0, 5.0]).reshape(-1, 1, 1)
     return Limits(
-        stuck=np.maximum(most(Stuck) + 1, 3.0),
+        stuck=np.where(most(Stuck) <= _LONGEST_RUN, np.maximum(most(Stuck) + 1, 3.0), np.inf),
         clipped=np.maximum(clipped + 2, least),
         distinct=0.75 / np.maximum(most(Coarse), 1.0),
+        identity=np.maximum(1.25 * departure, 1.0),
     )
 
 
-def _departures(rows: Rows) -> tuple[Floats, Floats]:
-    """Return computed columns minus what their sources give, and how far off they may be, ``(stations, n, 2)``."""
-    values = rows.new
-    c6h6, c6h6_tolerance = c6h6_of(rows.relations, values[..., _S2])
-    ah, ah_tolerance = ah_of(rows.relations, values[..., _T], values[..., _RH])
+def _departures(values: Floats, relations: Relations) -> tuple[Floats, Floats]:
+    """Return computed columns minus what their sources give, and how far off they may be, ``(..., 2)``."""
+    c6h6, c6h6_tolerance = c6h6_of(relations, values[..., _S2])
+    ah, ah_tolerance = ah_of(relations, values[..., _T], values[..., _RH])
     differences = np.stack([values[..., _C6H6] - c6h6, values[..., _AH] - ah], axis=-1)
     return differences, np.stack([c6h6_tolerance, ah_tolerance], axis=-1)

@@ -50,7 +50,16 @@ class Purchase:
 def tails(statistics: Floats) -> Tails:
     """Return the tails of ``statistics`` ``(n, cells)``, consecutive hours, NaN where not judged."""
     judged = (~np.isnan(statistics)).any(axis=1).sum()
-    return Tails(_peaks(statistics), np.nanstd(statistics, axis=0), float(judged) / HOURS_A_MONTH)
+    return Tails(_peaks(statistics), _sd(statistics), float(judged) / HOURS_A_MONTH)
+
+
+def _sd(statistics: Floats) -> Floats:
+    """Return each cell's sd, NaN where it was never judged."""
+    known = ~np.isnan(statistics)
+    n = known.sum(axis=0)
+    mean = np.where(known, statistics, 0.0).sum(axis=0) / np.maximum(n, 1)
+    square = np.where(known, (statistics - mean) ** 2, 0.0).sum(axis=0)
+    return np.where(n > 0, np.sqrt(square / np.maximum(n, 1)), np.nan)
 
 
 def _peaks(statistics: Floats) -> Floats:

@@ -145,7 +145,9 @@ class Watch:
         events: dict[str, list[Event]] = defaultdict(list)
         waiting: dict[str, list[tuple[int, Floats]]] = {}
         for station_id, (hours, values) in arrived.items():
-            waiting[station_id] = self._runs(station_id, hours, values, events)
+            runs = self._runs(station_id, hours, values, events)
+            if runs:
+                waiting[station_id] = runs
         while waiting:
             self._round(waiting, events)
             waiting = {station_id: runs for station_id, runs in waiting.items() if runs}

@@ -28,10 +28,11 @@ from urllib.parse import quote
 from airquality.ground.files import write_atomically
 from airquality.monitoring.drift import KIND_BY_NAME, KINDS, Window
 from airquality.records import datetime_of
+from airquality.reports.findings import Finding
 from airquality.reports.lock import OWN_FOLDER, locked
 
 #: Counts up when the sidecar's shape changes: a sidecar of another layout is another release's.
-LAYOUT = 2
+LAYOUT = 3
 
 _LOCK_SECONDS = 30.0
 _RECENT = 200
@@ -49,9 +50,12 @@ _KEPT: Mapping[str, type | tuple[type, ...]] = {
     "hours": int,
     "predictions": int,
     "model_version": str,
-    "data_source": str,
-    "verdict": dict,
-    "drifted": list,
+    "rows_source": str,
+    "judge_source": str,
+    "judged_by": str,
+    "state": str,
+    "findings": list,
+    "error_judged": bool,
     "performance": dict,
     "baseline": dict,
     "rmse_threshold": float,
@@ -62,15 +66,30 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """One report: its page relative to the reports folder, empty if there is no page, and the head of its sidecar."""
+    """One report: its sidecar and its page relative to the reports folder, and the head of the sidecar.
 
+    ``path``, the page, is empty if somebody deleted it.
+    """
+
+    name: str
     path: str
     document: Mapping[str, Any]
+    findings: tuple[Finding, ...] = ()
 
     @property
-    def recency(self) -> tuple[str, str, str]:
-        """What entries are ordered by."""
-        return self.document["end"], self.document["kind"], self.document["station_id"]
+    def station_id(self) -> str:
+        """The station's name."""
+        return str(self.document["station_id"])
+
+    @property
+    def kind(self) -> str:
+        """``daily`` or ``weekly``."""
+        return str(self.document["kind"])
+
+    @property
+    def end(self) -> str:
+        """ISO time of the window's last hour."""
+        return str(self.document["end"])
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,7 +109,9 @@ class ReportsFolder:
         self._state = _State(None, 0, ())
         self._seen: int | None = None  # changes taken in so far
         self._entries: dict[str, Entry] = {}  # by the sidecar's path relative to the folder
-        self._order: list[tuple[tuple[str, str, str], str]] = []  # (recency, sidecar), oldest first
+        self._order: list[tuple[str, str]] = []  # (end, sidecar) of all reports, oldest first
+        self._by_station: dict[tuple[str, str], list[tuple[str, str]]] = {}  # the same by station and kind
+        self._by_window: dict[tuple[str, str], set[str]] = {}  # sidecars by kind and end
         self._named: set[str] = set()
 
     @contextlib.contextmanager
@@ -125,6 +146,65 @@ class ReportsFolder:
     def newest(self, n_entries: int) -> list[Entry]:
         """Return the newest reports of all stations, newest first."""
         return [self._entries[name] for _, name in reversed(self._order[-n_entries:])]
+
+    def stations(self) -> list[str]:
+        """Return the stations that have reports."""
+        return sorted({station_id for station_id, _ in self._by_station})
+
+    def of(self, station_id: str, kind: str, n_entries: int | None = None) -> list[Entry]:
+        """Return the newest reports of a station, all of them if no number is given, oldest first."""
+        ordered = self._by_station.get((station_id, kind), [])
+        return [self._entries[name] for _, name in (ordered if n_entries is None else ordered[-n_entries:])]
+
+    def within(self, station_id: str, kind: str, first: str, last: str) -> list[Entry]:
+        """Return a station's reports whose end lies between two ISO times, both inclusive, oldest first."""
+        ordered = self._by_station.get((station_id, kind), [])
+        start, stop = bisect.bisect_left(ordered, (first, "")), bisect.bisect_right(ordered, (last, "\uffff"))
+        return [self._entries[name] for _, name in ordered[start:stop]]
+
+    def around(self, station_id: str, kind: str, first: str, last: str) -> list[Entry]:
+        """Return a station's nearest reports that end before ``first`` and after ``last``, as far as there are any."""
+        ordered = self._by_station.get((station_id, kind), [])
+        start, stop = bisect.bisect_left(ordered, (first, "")), bisect.bisect_right(ordered, (last, "\uffff"))
+        return [self._entries[name] for _, name in (*ordered[max(start - 1, 0) : start], *ordered[stop : stop + 1])]
+
+    def until(self, station_id: str, kind: str, end: str) -> list[Entry]:
+        """Return a station's reports that end before ISO time ``end``, oldest first."""
+        ordered = self._by_station.get((station_id, kind), [])
+        return [self._entries[name] for _, name in ordered[: bisect.bisect_left(ordered, (end, ""))]]
+
+    def neighbours(self, entry: Entry) -> tuple[Entry | None, Entry | None]:
+        """Return the same station's reports of the same kind before and after this one."""
+        ordered = self._by_station[entry.station_id, entry.kind]
+        place = bisect.bisect_left(ordered, (entry.end, entry.name))
+        before = self._entries[ordered[place - 1][1]] if place else None
+        after = self._entries[ordered[place + 1][1]] if place + 1 < len(ordered) else None
+        return before, after
+
+    def same_window(self, kind: str, end: str) -> list[Entry]:
+        """Return every station's report of one window, in the order of their names."""
+        entries = (self._entries[name] for name in self._by_window.get((kind, end), ()))
+        return sorted(entries, key=lambda entry: entry.station_id)
+
+    def entry(self, page: Path) -> Entry | None:
+        """Return the report at ``page``, None if there is none."""
+        return self._entries.get(self._relative(page.with_suffix(".json")))
+
+    def document(self, entry: Entry) -> dict[str, Any]:
+        """Return the whole sidecar of a report.
+
+        Raises:
+            OSError, ValueError: it has gone, or was damaged, since it was listed.
+        """
+        document: dict[str, Any] = json.loads((self._dir / entry.name).read_bytes())
+        return document
+
+    def remove(self, entry: Entry, *beside: Path) -> None:
+        """Delete a report and what lies ``beside`` it, the sidecar last."""
+        self._announce(entry.name)
+        for path in (*beside, self._dir / entry.name.replace(".json", ".html"), self._dir / entry.name):
+            path.unlink(missing_ok=True)
+        self._refresh(entry.name)
 
     def __len__(self) -> int:
         return len(self._entries)
@@ -186,8 +266,8 @@ class ReportsFolder:
             return _State(None, 0, ())
 
     def _scan(self) -> None:
-        self._entries.clear()
-        self._order.clear()
+        for listing in (self._entries, self._order, self._by_station, self._by_window):
+            listing.clear()
         foreign: list[str] = []
         for kind in KINDS:
             for name in _files(self._dir, kind.name):
@@ -199,18 +279,28 @@ class ReportsFolder:
                     if entry is None:
                         foreign.append(name)
                     else:
-                        self._entries[name] = entry
-        self._order = sorted((entry.recency, name) for name, entry in self._entries.items())
+                        self._add(entry)
         self._name(foreign)
 
     def _refresh(self, name: str) -> None:
         """Take in what a sidecar says now."""
         if (known := self._entries.pop(name, None)) is not None:
-            del self._order[bisect.bisect_left(self._order, (known.recency, name))]
-        entry = self._read(name)
-        if entry is not None:
-            self._entries[name] = entry
-            bisect.insort(self._order, (entry.recency, name))
+            self._drop(known)
+        if (entry := self._read(name)) is not None:
+            self._add(entry)
+
+    def _add(self, entry: Entry) -> None:
+        self._entries[entry.name] = entry
+        bisect.insort(self._order, (entry.end, entry.name))
+        bisect.insort(self._by_station.setdefault((entry.station_id, entry.kind), []), (entry.end, entry.name))
+        self._by_window.setdefault((entry.kind, entry.end), set()).add(entry.name)
+
+    def _drop(self, entry: Entry) -> None:
+        for ordered in (self._order, self._by_station[entry.station_id, entry.kind]):
+            del ordered[bisect.bisect_left(ordered, (entry.end, entry.name))]
+        self._by_window[entry.kind, entry.end].discard(entry.name)
+        if not self._by_station[entry.station_id, entry.kind]:
+            del self._by_station[entry.station_id, entry.kind]
 
     def _read(self, name: str) -> Entry | None:
         """Return the report whose sidecar is ``name``; None if that is no sidecar of this release, or not in its place."""
@@ -218,6 +308,7 @@ class ReportsFolder:
             document = json.loads((self._dir / name).read_bytes())
             head = {key: document[key] for key in _KEPT}
             end, kind, station_id = datetime.fromisoformat(head["end"]), head["kind"], head["station_id"]
+            findings = tuple(map(Finding.from_json, head["findings"]))
             own_place = f"{kind}/{folder_name(station_id)}/{kind}_{end:%Y%m%d_%H%M%S}.json"
         except (OSError, ValueError, KeyError, TypeError, AttributeError):
             return None
@@ -228,7 +319,7 @@ class ReportsFolder:
         if name not in (own_place, f"{kind}/{own_place.rpartition('/')[2]}"):
             return None
         page = name.removesuffix(".json") + ".html"
-        return Entry(page if (self._dir / page).is_file() else "", head)
+        return Entry(name, page if (self._dir / page).is_file() else "", head, findings)
 
     def _name(self, foreign: list[str]) -> None:
         new = [name for name in foreign if name not in self._named]

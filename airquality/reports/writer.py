@@ -1,196 +1,212 @@
-"""Write the report of one window: Evidently's plots under our own verdict. The only module that imports Evidently.
+"""Write the report of one window, and every page that changes with it.
 
-Evidently is given only what it can digest, because one silent column or a missing truth would otherwise cost the whole
-report; what is left out is said on the page. Its own verdicts rest on thresholds that flag nearly every day of this
-data, so they are not shown: its p-values are evidence, the verdict is :mod:`airquality.monitoring.drift`'s.
+Pages are made of sidecars, so a page that must change because a neighbour came, the report before for its link to the next
+one, is made anew from its sidecar; whatever the order in which reports were made, the same reports give the same files.
 """
 
 from __future__ import annotations
 
-import contextlib
-import functools
 import hashlib
 import json
-import re
-import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import pandas as pd
-
-from airquality.ground.errors import ContractError
 from airquality.ground.files import write_atomically
-from airquality.monitoring.drift import JUDGED_COLUMNS, MIN_TRUTHS, Floats, Judge, Window
-from airquality.records import RAW_COLUMNS, TARGET, datetime_of
-from airquality.reports import pages
-from airquality.reports.folder import LAYOUT, ReportsFolder
+from airquality.monitoring.drift import KINDS, Judge, Window
+from airquality.reports import pages, paths
+from airquality.reports.document import Describer, Drawn
+from airquality.reports.evidence import Artist, Evidence
+from airquality.reports.evidence_page import ASSETS_PLACE, framed
+from airquality.reports.folder import Entry, ReportsFolder
+from airquality.reports.overview import FULL_STATIONS, LISTED_STATIONS, Station, overview, strip
+from airquality.reports.sources import KnownRows
 
-with warnings.catch_warnings():
-    warnings.simplefilter("ignore")  # deprecations among its own dependencies
-    from evidently import DataDefinition, Dataset, Regression, Report
-    from evidently.core.report import ReferenceMetricNotFound
-    from evidently.legacy.base_metric import ColumnNotFound
-    from evidently.metrics import MAE, RMSE, R2Score, ValueDrift
-
-_PREDICTION = "prediction"
-_OWN_VERDICT = re.compile(r"Data drift (?:not )?detected\. Drift detection method: K-S p_value\. Drift score: [-+.\de]+")
-#: Titles that would read as a verdict, and an axis that stretches every window to 150 steps without saying so.
-_WORDING = {
-    "Drift in column": "Distribution of",
-    '"DATA DRIFT"': '"IN THE ORDER OF TIME"',
-    '"DATA DISTRIBUTION"': '"DISTRIBUTION"',
-    '"Index binned"': '"first to last hour of the window, as 150 steps"',
-}
-_ERRORS = "RMSE, MAE and R²"
-#: Two of its errors derive from BaseException.
-_EVIDENTLY_ERRORS = (Exception, ReferenceMetricNotFound, ColumnNotFound)
-_RANDOM_ID = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}")
+#: Windows in the table of the index, stations in the table of a window.
+INDEX_ROWS = 20
+WINDOW_ROWS = 200
+_PLOT_DAYS = 7
+_DAY_HOURS = 24
 
 
 class ReportWriter:
-    """Write reports, their sidecars and the index under one folder; several processes may write under the same one."""
+    """Write reports, their sidecars and the pages around them under one folder; several processes may share it."""
 
-    def __init__(self, reports_dir: Path, judge: Judge) -> None:
-        self._reports_dir = reports_dir
+    def __init__(
+        self,
+        reports_dir: Path,
+        judge: Judge,
+        known_rows: KnownRows | None = None,
+        keep_days: int | None = None,
+        now: Callable[[], datetime] = lambda: datetime.now(UTC).replace(tzinfo=None),
+    ) -> None:
+        self._dir = reports_dir
         self._folder = ReportsFolder(reports_dir)
-        self._calibration = judge.calibration
-        self._reference = _table(judge.reference.values, judge.reference.predictions)
-        basis = json.dumps([LAYOUT, judge.calibration.to_json()])
-        self._basis = hashlib.sha256(basis.encode()).hexdigest()
+        self._artist = Artist(judge)
+        self._describer = Describer(judge)
+        self._known_rows = known_rows or KnownRows()
+        self._keep = timedelta(days=keep_days) if keep_days else None
+        self._now = now
+        self._basis = hashlib.sha256(json.dumps(judge.calibration.to_json()).encode()).hexdigest()
 
-    def write(self, window: Window) -> Path:
-        """Write the report of ``window``, unless the very same one is there already, and return the HTML's path.
+    def write(self, window: Window, waiting: int = 0) -> Path:
+        """Write the report of ``window``, unless the very same one is there already, and return the page's path.
+
+        Args:
+            window: The judged window.
+            waiting: How many reports are due after this one, for the index.
 
         Raises:
             OSError: the folder cannot be written.
         """
-        digest = hashlib.sha256(f"{self._basis} {window.digest()}".encode()).hexdigest()
+        source = self._known_rows.source_of(window)
+        digest = hashlib.sha256(f"{self._basis} {source} {window.digest()}".encode()).hexdigest()
         with self._folder.locked():
             path = self._folder.page_path(window)
             if self._folder.has(path, digest):
-                self._write_index()
+                self._write_around(path, waiting)
                 return path
-        page, document = self._render(window, digest)
+        evidence = self._artist.draw(window)
+        drawn = Drawn(evidence.ks_p_values, evidence.left_out, bool(evidence.page))
+        document = self._describer.sidecar(window, source, drawn, digest)
         with self._folder.locked():
-            sidecar = json.dumps(document, indent=1).encode()
-            self._folder.put(path, {path: page.encode(), path.with_suffix(".json"): sidecar})
-            self._write_index()
+            path = self._folder.page_path(window)
+            self._put(path, document, evidence)
+            self._write_around(path, waiting)
         return path
 
-    def _render(self, window: Window, digest: str) -> tuple[str, dict[str, Any]]:
-        columns, left_out = plan(window)
-        current = _table(window.values, window.predictions)
-        page, ks_p_values, not_drawn = _evidence(self._reference, current, columns, window)
-        left_out += not_drawn
-        document = pages.sidecar(window, self._calibration, ks_p_values, left_out, digest)
-        return _with_header(page, pages.header(document)), document
+    def _put(self, path: Path, document: dict[str, Any], evidence: Evidence) -> None:
+        """Write page, Evidently's part and sidecar; the links to neighbours come with :meth:`_write_around`."""
+        page = path.relative_to(self._dir).as_posix()
+        sidecar = json.dumps(document, ensure_ascii=False).encode()
+        files = {path: pages.report(document, None).encode(), path.with_suffix(".json"): sidecar}
+        if evidence.page:
+            place = paths.evidence_page(page)
+            text = evidence.page.replace(ASSETS_PLACE, paths.link(place, f"{paths.ASSETS}/"))
+            files[self._dir / place] = framed(text, document, paths.link(place, page)).encode()
+            for name, content in evidence.assets.items():
+                if not (self._dir / paths.ASSETS / name).exists():
+                    files[self._dir / paths.ASSETS / name] = content.encode()
+        self._folder.put(path, files)
 
-    def _write_index(self) -> None:
-        entries = self._folder.newest(pages.INDEX_ROWS)
-        write_atomically(self._reports_dir / "index.html", pages.index(entries, len(self._folder)).encode())
+    # ---- the pages around a report ----
 
+    def _write_around(self, path: Path, waiting: int) -> None:
+        entry = self._folder.entry(path)
+        if entry is None:  # its sidecar was damaged in this very moment
+            return
+        before, after = self._folder.neighbours(entry)
+        for neighbour in (entry, before, after):
+            if neighbour is not None:
+                self._write_report(neighbour)
+        self._write_month(entry)
+        for neighbour in (before, after):
+            if neighbour is not None and neighbour.end[:7] != entry.end[:7]:
+                self._write_month(neighbour)
+        self._write_window(entry.kind, entry.end)
+        self._remove_old(entry)
+        self._write_index(waiting)
 
-def plan(window: Window) -> tuple[list[str], list[tuple[str, str]]]:
-    """Return the columns whose distribution is drawn, and (what, why) of everything that is left out of the plots."""
-    seen = dict(zip(RAW_COLUMNS, (~np.isnan(window.values)).sum(axis=0).tolist(), strict=True))
-    columns = [name for name in JUDGED_COLUMNS if seen[name]]
-    left_out = [(name, "no value in this window") for name in JUDGED_COLUMNS if not seen[name]]
-    n_truths = window.verdict.performance.n
-    if window.verdict.too_few_truths:
-        left_out.append((_ERRORS, f"{n_truths} measured {TARGET} in this window, at least {MIN_TRUTHS} are needed"))
-    return columns, left_out
+    def _write_report(self, entry: Entry) -> None:
+        page = entry.name.replace(".json", ".html")
+        if not entry.path and not (self._dir / page).exists():
+            return  # somebody deleted it
+        nav = pages.Nav.of(page, entry, *self._folder.neighbours(entry))
+        self._write(page, pages.report(self._folder.document(entry), nav))
 
+    def _write_month(self, entry: Entry) -> None:
+        here, month = paths.month_page(entry.name, entry.end), entry.end[:7]
+        entries = [
+            found
+            for kind in KINDS
+            for found in self._folder.within(entry.station_id, kind.name, f"{month}-01", f"{month}-31T23")
+        ]
+        if not entries:
+            (self._dir / here).unlink(missing_ok=True)
+            return
+        ends = [found for kind in KINDS for found in self._nearest_months(entry, kind.name)]
+        before = max((found for found in ends if found.end[:7] < month), key=lambda found: found.end, default=None)
+        after = min((found for found in ends if found.end[:7] > month), key=lambda found: found.end, default=None)
+        ways = [paths.month_page(found.name, found.end) if found else None for found in (before, after)]
+        self._write(here, pages.month(here, entries, *ways))
 
-def _table(values: Floats, predictions: Floats) -> pd.DataFrame:
-    table = pd.DataFrame(values, columns=list(RAW_COLUMNS), dtype=np.float64)
-    table[_PREDICTION] = predictions
-    return table
+    def _nearest_months(self, entry: Entry, kind: str) -> Sequence[Entry]:
+        return self._folder.around(entry.station_id, kind, f"{entry.end[:7]}-01", f"{entry.end[:7]}-31T23")
 
+    def _write_window(self, kind: str, end: str) -> None:
+        here, entries = paths.window_page(kind, end), self._folder.same_window(kind, end)
+        if entries:
+            self._write(here, pages.window(here, entries, WINDOW_ROWS))
+        else:
+            (self._dir / here).unlink(missing_ok=True)
 
-def _evidence(
-    reference: pd.DataFrame, current: pd.DataFrame, columns: Sequence[str], window: Window
-) -> tuple[str, dict[str, float], list[tuple[str, str]]]:
-    """Return Evidently's page, the KS p-value of each drawn column, and (what, why) of what Evidently could not draw.
-
-    Evidently loses the whole page over one plot it cannot make, an error whose truths are all 0 for one. So the errors are
-    left out first, then column by column what cannot be drawn alone.
-    """
-    draw = functools.partial(_draw, reference, current, window=window)
-    with_errors = not window.verdict.too_few_truths
-    try:
-        return *draw(columns, with_errors=with_errors), []
-    except _EVIDENTLY_ERRORS as error:
-        why = f"Evidently cannot draw this ({type(error).__name__})"
-    if with_errors:
-        with contextlib.suppress(*_EVIDENTLY_ERRORS):
-            return *draw(columns, with_errors=False), [(_ERRORS, why)]
-    drawn = [name for name in columns if _works(functools.partial(draw, [name], with_errors=False))]
-    left_out = [*((name, why) for name in columns if name not in drawn), *([(_ERRORS, why)] if with_errors else [])]
-    return *draw(drawn, with_errors=False), left_out
-
-
-def _works(draw: Callable[[], object]) -> bool:
-    try:
-        draw()
-    except _EVIDENTLY_ERRORS:
-        return False
-    return True
-
-
-def _draw(
-    reference: pd.DataFrame, current: pd.DataFrame, columns: Sequence[str], *, window: Window, with_errors: bool
-) -> tuple[str, dict[str, float]]:
-    """Return Evidently's page and the KS p-value of each drawn column."""
-    drawn = [*columns, _PREDICTION]
-    metrics: list[Any] = [ValueDrift(column=name, method="ks") for name in drawn]
-    regression = None
-    if with_errors:
-        metrics += [RMSE(), MAE(error_distr=False), R2Score()]  # the errors' distribution once
-        regression = [Regression(target=TARGET, prediction=_PREDICTION)]
-        drawn.append(TARGET)
-    definition = DataDefinition(numerical_columns=drawn, regression=regression)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # R2 of an hour of the day that occurs once, and the like
-        snapshot = Report(metrics, include_tests=False).run(
-            current_data=Dataset.from_pandas(current[drawn], data_definition=definition),
-            reference_data=Dataset.from_pandas(reference[drawn], data_definition=definition),
-            timestamp=datetime_of(window.end_hour),
+    def _write_index(self, waiting: int) -> None:
+        now = self._now()
+        seen = overview(self._folder, now)
+        until = max((station.latest.end for station in seen.stations), default="") if seen.live else ""
+        full = seen.stations[:FULL_STATIONS]
+        cards = [pages.Card(station, strip(self._folder, station, until)) for station in full]
+        plots = [plot for station in full if (plot := self._week(station)) is not None]
+        page = pages.index(
+            seen,
+            cards,
+            plots,
+            self._folder.newest(INDEX_ROWS),
+            len(self._folder),
+            written=now,
+            waiting=waiting,
+            n_listed=LISTED_STATIONS,
         )
-        page = snapshot.get_html_str(as_iframe=False)
-    p_values = _ks_p_values(snapshot.dict())
-    return _as_evidence(page, list(p_values.values())), p_values
+        write_atomically(self._dir / paths.INDEX, page.encode())
 
+    def _week(self, station: Station) -> pages.WeekPlot | None:
+        """Return the last seven days of a station, hour by hour; None if it has no daily report."""
+        days = self._folder.of(station.station_id, "daily", _PLOT_DAYS)
+        if not days:
+            return None
+        last = datetime.fromisoformat(days[-1].end)
+        start = last - timedelta(hours=_PLOT_DAYS * _DAY_HOURS - 1)
+        lines: dict[str, list[float | None]] = {
+            name: [None] * (_PLOT_DAYS * _DAY_HOURS) for name in ("measured", "predicted")
+        }
+        for day in days:
+            document = self._folder.document(day)
+            first = (datetime.fromisoformat(document["start"]) - start) // timedelta(hours=1)
+            if first >= 0:
+                for name, line in lines.items():
+                    line[first : first + _DAY_HOURS] = document["series"][name]
+        return pages.WeekPlot(station.station_id, start.isoformat(), lines["measured"], lines["predicted"])
 
-def _ks_p_values(result: Mapping[str, Any]) -> dict[str, float]:
-    drifts = (metric for metric in result["metrics"] if metric["config"]["type"].endswith(":ValueDrift"))
-    return {metric["config"]["column"]: float(metric["value"]) for metric in drifts}
+    def _write(self, page: str, text: str) -> None:
+        """Write a page unless it is there just so."""
+        path, content = self._dir / page, text.encode()
+        try:
+            if path.read_bytes() == content:
+                return
+        except OSError:
+            pass  # absent or unreadable: write it
+        write_atomically(path, content)
 
+    # ---- old reports ----
 
-def _as_evidence(page: str, p_values: Sequence[float]) -> str:
-    """Replace Evidently's own verdicts by their p-value, and its random ids by running numbers: same window, same bytes.
+    def _remove_old(self, newest: Entry) -> None:
+        """Remove the station's reports that end more than ``REPORTS_KEEP_DAYS`` before its newest."""
+        if self._keep is None:
+            return
+        station_id = newest.station_id
+        last = max(entry.end for kind in KINDS for entry in self._folder.of(station_id, kind.name, 1))
+        oldest = (datetime.fromisoformat(last) - self._keep).isoformat()
+        for kind in KINDS:
+            for entry in self._folder.until(station_id, kind.name, oldest):
+                self._remove(entry)
 
-    Args:
-        page: Evidently's page, which holds one verdict per column.
-        p_values: In the order of the columns on the page.
-    """
-    before, start, rest = page.partition("<script>\n    var metric_")
-    widgets, end, after = rest.partition("</script>")  # the rest of the page, 95 % of it, is fonts and code
-    if len(_OWN_VERDICT.findall(widgets)) != len(p_values):
-        raise ContractError("Evidently's page does not hold one verdict per column: its wording has changed")
-    texts = (f"Kolmogorov-Smirnov p-value {pages.p_value(p)} (evidence; the verdict is above)" for p in p_values)
-    widgets = _OWN_VERDICT.sub(lambda _: next(texts), widgets)
-    for theirs, ours in _WORDING.items():
-        widgets = widgets.replace(theirs, ours)
-    numbers: dict[str, str] = {}
-    widgets = _RANDOM_ID.sub(lambda match: numbers.setdefault(match[0], f"{len(numbers):032x}"), widgets)
-    page_id = rest[:32]
-    return f"{before}{start}{widgets}{end}{after}".replace(page_id, "0" * 32)
-
-
-def _with_header(page: str, header: str) -> str:
-    before, body, after = page.partition("<body>")
-    if not body:
-        raise ContractError("no <body> on Evidently's page: its template has changed")
-    return f"{before}{body}{header}{after}"
+    def _remove(self, entry: Entry) -> None:
+        _, after = self._folder.neighbours(entry)
+        page = entry.name.replace(".json", ".html")
+        self._folder.remove(entry, self._dir / paths.evidence_page(page))
+        self._write_month(entry)
+        self._write_window(entry.kind, entry.end)
+        if after is not None:
+            self._write_report(after)
+            self._write_month(after)

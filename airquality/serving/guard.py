@@ -8,16 +8,19 @@ from __future__ import annotations
 
 import ipaddress
 import logging
+import os
 import socket
 from collections.abc import Awaitable, Callable, MutableMapping
 from functools import lru_cache
 from typing import Any
 from urllib.parse import urlsplit
 
-import orjson
 from uvicorn import Config
 
+from airquality.ground import command
 from airquality.ground.errors import AirQualityError, UsageError
+from airquality.ground.shown import shown
+from airquality.serving import problems
 
 #: Besides addresses of this machine and of private networks, which no page can have as its name.
 KNOWN_HOSTS = ("localhost", "api", "host.docker.internal")
@@ -111,11 +114,14 @@ class Guard:
         return self._hosts.fault(b"".join(hosts).decode("latin-1"), b"".join(origins).decode("latin-1"))
 
     async def _live(self, scope: Scope, receive: Receive, send: Send) -> None:
+        server = _server(receive)
         try:
-            self._hosts = self._prepare(_server(receive))
+            self._hosts = self._prepare(server)
         except AirQualityError as error:
             await receive()
-            await send({"type": "lifespan.startup.failed", "message": str(error)})
+            await send({"type": "lifespan.startup.failed", "message": shown(str(error))})  # uvicorn logs it here
+            if server and server.workers == 1 and isinstance(error, UsageError):
+                os._exit(command.USAGE)  # uvicorn would end with 3, which no supervisor can tell from an outage
         else:
             await self._app(scope, receive, send)
 
@@ -136,7 +142,11 @@ def refuse_several_workers(config: Config) -> None:
 
 
 async def _refuse(fault: str, send: Send) -> None:
-    body = orjson.dumps({"error": fault})
-    headers = [(b"content-type", b"application/json"), (b"content-length", b"%d" % len(body)), (b"connection", b"close")]
+    body = problems.to_bytes(problems.problem(403, fault))
+    headers = [
+        (b"content-type", problems.MEDIA_TYPE.encode()),
+        (b"content-length", b"%d" % len(body)),
+        (b"connection", b"close"),
+    ]
     await send({"type": "http.response.start", "status": 403, "headers": headers})
     await send({"type": "http.response.body", "body": body})

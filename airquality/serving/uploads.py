@@ -7,10 +7,10 @@ from collections.abc import Awaitable, Callable, MutableMapping
 from dataclasses import dataclass
 from typing import Any
 
-from airquality.serving.refusals import RequestError
+from airquality.serving.problems import RequestError
 
-#: A batch of 2,000 rows with full-length numbers is about 6 MB.
-MAX_BODY_BYTES = 16 * 1024 * 1024
+#: A batch of 2,000 rows with full-length numbers is about 6 MB. While a body is parsed nobody else is answered, so no more.
+MAX_BODY_BYTES = 8 * 1024 * 1024
 BODY_SECONDS = 15.0
 MAX_UPLOADS = 64
 #: Of all bodies together that are not complete yet.
@@ -46,7 +46,7 @@ class Uploads:
                 return await self._read(receive, upload)
         except TimeoutError as error:
             message = f"the body was not complete after {BODY_SECONDS:g} s, or too many others were being sent"
-            raise RequestError(408, "upload", {"error": message}) from error
+            raise RequestError(408, "upload", message) from error
         finally:
             self._pending.pop(upload, None)
             self._pending_bytes -= upload.size
@@ -57,12 +57,12 @@ class Uploads:
             self._make_room(upload)
             message = await receive()
             if message["type"] == "http.disconnect":
-                raise RequestError(400, "upload", {"error": f"the caller hung up after {upload.size} bytes of the body"})
+                raise RequestError(400, "upload", f"the caller hung up after {upload.size} bytes of the body")
             chunk = message.get("body", b"")
             upload.size += len(chunk)
             self._pending_bytes += len(chunk)
             if upload.size > MAX_BODY_BYTES:
-                raise RequestError(413, "invalid_request", {"error": f"the body is larger than {MAX_BODY_BYTES} bytes"})
+                raise RequestError(413, "invalid_request", f"the body is larger than {MAX_BODY_BYTES} bytes")
             chunks.append(chunk)
             if not message.get("more_body", False):
                 return b"".join(chunks)

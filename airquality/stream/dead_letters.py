@@ -19,10 +19,10 @@ _KEPT_KEY_BYTES = 1024
 def dead_letter(letter: DeadLetter, settings: Settings) -> Message:
     """Return the dead-letter record: the original bytes, with headers that say what was wrong and where.
 
-    A null value is named by the header ``value_null``. Key and value of more than :data:`MAX_RECORD_BYTES` are cut: Kafka
-    takes larger records where they are compressed, and gives them back, but would not take them from us. Then
-    ``key_bytes``, ``key_sha256``, ``value_bytes`` and ``value_sha256`` are those of the original, which
-    ``source_partition`` and ``source_offset`` find.
+    A null value is named by the header ``value_null``, one whose batch is too large to be read by ``value_unread``. Key and
+    value of more than :data:`MAX_RECORD_BYTES` are cut: Kafka takes larger records where they are compressed, and gives them
+    back, but would not take them from us. Then ``key_bytes``, ``key_sha256``, ``value_bytes`` and ``value_sha256`` are those
+    of the original, which ``source_partition`` and ``source_offset`` find.
     """
     record, error = letter.record, letter.error
     headers = {
@@ -37,7 +37,7 @@ def dead_letter(letter: DeadLetter, settings: Settings) -> Message:
     }
     key, value = record.key, record.value
     if value is None:
-        headers["value_null"] = "true"
+        headers["value_unread" if record.unread else "value_null"] = "true"
         value = None if key is not None else b""  # the client refuses a record with neither
     if len(key or b"") + len(value or b"") > MAX_RECORD_BYTES:
         headers |= _identity("key", key) | _identity("value", value)

@@ -22,6 +22,7 @@ from airquality.ground import log
 from airquality.ground.errors import AirQualityError, ContractError, Unavailable, UsageError
 from airquality.ground.settings import Settings, read_settings
 from airquality.stream.account import Topics
+from airquality.stream.batches import UNREAD, read_any_batch
 from airquality.stream.identity import Refused
 
 DAY_MS = 24 * 3600 * 1000
@@ -59,7 +60,8 @@ class Record(NamedTuple):
     """One record of a topic, bytes untouched.
 
     ``timestamp_ms`` is Kafka's: milliseconds since 1970 (UTC), of the broker where the topic says ``LogAppendTime``, of the
-    producer where it says ``CreateTime``; negative where the record has none.
+    producer where it says ``CreateTime``; negative where the record has none. ``unread`` says that its batch is too large to
+    be read, so that nothing but its place is known.
     """
 
     partition: int
@@ -68,6 +70,7 @@ class Record(NamedTuple):
     value: bytes | None
     timestamp_ms: int = -1
     headers: tuple[tuple[str, bytes], ...] = ()
+    unread: bool = False
 
 
 def topic_names(settings: Settings) -> dict[str, str]:
@@ -157,6 +160,7 @@ def idempotent_producer(settings: Settings) -> KafkaProducer:
 
 def connection(settings: Settings) -> dict[str, Any]:
     """Return the arguments every client connects with."""
+    read_any_batch()
     connection: dict[str, Any] = {
         "bootstrap_servers": settings.kafka_bootstrap_servers.split(","),
         "bootstrap_timeout_ms": CONNECT_TIMEOUT_MS,
@@ -214,6 +218,8 @@ def read(
 
 def record_of(consumed: Any) -> Record:
     """Return the client's record as ours."""
+    if consumed.headers and consumed.headers[0][0] == UNREAD:
+        return Record(consumed.partition, consumed.offset, None, None, consumed.timestamp, unread=True)
     return Record(
         consumed.partition, consumed.offset, consumed.key, consumed.value, consumed.timestamp, tuple(consumed.headers)
     )

@@ -21,6 +21,7 @@ from airquality.monitoring.drift import Window
 from airquality.records import Prediction, Reading, RowAnswer, check_not_future, kafka_hour, parse_reading
 from airquality.stream import snapshots
 from airquality.stream.account import Counts, Note
+from airquality.stream.batches import MAX_BATCH_BYTES
 from airquality.stream.homes import Homes
 from airquality.stream.identity import Plan, Refused
 from airquality.stream.kafka_io import Record
@@ -243,6 +244,8 @@ class PartitionState:
     def _admit(self, record: Record, batch: Batch, ready: dict[str, list[tuple[Reading, Record]]]) -> None:
         batch.counts.rows_in += 1
         try:
+            if record.unread:
+                raise InvalidRecord("oversize", f"its batch inflates to more than {MAX_BATCH_BYTES:,} bytes: it is not read")
             reading = parse_reading(record.key, record.value)
             outcome = self._station(reading, record).buffer.push(reading, kafka_hour(record.timestamp_ms))
         except InvalidRecord as error:

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from airquality.model import features
 from airquality.monitoring.drift import Window
 from airquality.records import Reading, Served
+from airquality.reports.process import ReportResult
 from airquality.reports.summary import PartitionFigures
 
 
@@ -80,7 +81,7 @@ class Monitoring(Protocol):
     def submit(self, windows: Iterable[Window]) -> None:
         """Queue closed windows for their reports, once the rows that closed them are committed."""
 
-    def poll(self) -> object:
+    def poll(self) -> Iterable[ReportResult]:
         """Collect the reports that have ended."""
 
     def forget(self, station_id: str) -> None:

@@ -113,6 +113,7 @@ class Worker:
         self._ownership = Ownership()
         self._refusal: Refused | None = None
         self._summarised = self._measured = -math.inf
+        self._behind = 0
         self._active = self._clock()  # when rows or partitions last came
 
     def run(self) -> None:
@@ -293,8 +294,9 @@ class Worker:
 
     def _housekeeping(self) -> None:
         """Collect finished reports; now and then refresh the lag and the summary."""
-        self._monitoring.poll()
+        self._console.show_reports(self._monitoring.poll())
         self._measure_lag()
+        self._console.show_life(self.counts, self._behind, self._monitoring.backlog)
         if self._clock() - self._summarised >= SUMMARY_SECONDS:
             self._summarised = self._clock()
             self._summarise()
@@ -307,6 +309,7 @@ class Worker:
         lags = self._stream.lag()
         self._metrics.kafka_answered.set_to_current_time()
         self._metrics.lag.clear()
+        self._behind = sum(lags.values())
         for partition, lag in lags.items():
             self._metrics.lag.labels(partition).set(lag)
 
@@ -331,6 +334,7 @@ class Worker:
         until = self._clock() + (STOP_SECONDS if self._limits.stopped else math.inf)
         while self._commit({}, snapshot_offsets=0, snapshot_seconds=0.0) and self._clock() < until:
             continue  # what is not saved by then is replayed at the next start
-        self._monitoring.poll()
+        self._console.show_reports(self._monitoring.poll())
+        self._console.show_end(self._monitoring.backlog)
         self.counts.check()
         self._summarise()

@@ -47,7 +47,13 @@ class Healthy:
     @classmethod
     def of(cls, values: Floats, history: Floats) -> Healthy:
         """Measure by ``history``."""
-        return cls(values, np.nanstd(history, axis=0), np.nanstd(np.diff(history, axis=0), axis=0))
+        return cls(values, _sd(history), _sd(np.diff(history, axis=0)))
+
+
+def _sd(table: Floats) -> Floats:
+    """Return each column's sd, NaN where it has no value."""
+    known = ~np.isnan(table)
+    return np.array([column[there].std() if there.any() else np.nan for column, there in zip(table.T, known.T, strict=True)])
 
 
 @dataclass(frozen=True, slots=True)

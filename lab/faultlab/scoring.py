@@ -59,8 +59,14 @@ def names_of(events: Iterable[Event]) -> list[Name]:
 
 
 def onsets_of(n_rows: int) -> list[int]:
-    """Return twelve onsets spread evenly over the rows, at twelve hours of the day, each with fourteen days after it."""
-    return [int(row) for row in np.linspace(5, n_rows - WITHIN_HOURS - 1, N_ONSETS)]
+    """Return twelve onsets spread over the rows, at twelve hours of the day, each with fourteen days after it.
+
+    >>> onsets_of(1404)
+    [5, 94, 183, 272, 361, 450, 539, 628, 717, 806, 895, 984]
+    """
+    longest = (n_rows - WITHIN_HOURS - 6) // (N_ONSETS - 1)
+    stride = longest - (longest - 17) % 24  # 17 hours later in the day each time
+    return [5 + index * stride for index in range(N_ONSETS)]
 
 
 def judge(fault: Fault, onset_hour: int, names: Sequence[Name], clean: Sequence[Name]) -> Outcome:
