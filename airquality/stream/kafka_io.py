@@ -10,7 +10,7 @@ import argparse
 import logging
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import closing, contextmanager
 from typing import Any, NamedTuple
 
@@ -198,12 +198,13 @@ def read(
         Unavailable: no broker answers, or nothing moved for a minute.
     """
     assigned = TopicPartition(topic, partition)
-    with kafka_errors_as_unavailable(settings), closing(_reader(settings, "read_uncommitted")) as client:
-        end = client.end_offsets([assigned])[assigned] if stop is None else stop
-        oldest = client.beginning_offsets([assigned])[assigned]
+    first, end = start, stop  # an offset before the oldest is the oldest's: the client is told to begin there
+    if first is None or end is None:
+        oldest, newest = log_ranges(settings, [topic], partition)[topic]
+        first, end = oldest if first is None else first, newest if end is None else end
     with kafka_errors_as_unavailable(settings), closing(_reader(settings, "read_committed")) as client:
         client.assign([assigned])
-        client.seek(assigned, oldest if start is None else max(start, oldest))
+        client.seek(assigned, first)
         moved = time.monotonic()
         while (position := client.position(assigned)) < end:
             for record in client.poll(timeout_ms=200).get(assigned, ()):
@@ -224,20 +225,23 @@ def record_of(consumed: Any) -> Record:
     )
 
 
-def log_range(settings: Settings, topic: str, partition: int) -> tuple[int, int]:
-    """Return the oldest offset of the partition that is there, and the offset its next record gets."""
-    assigned = TopicPartition(topic, partition)
+def log_ranges(settings: Settings, topics: Iterable[str], partition: int) -> dict[str, tuple[int, int]]:
+    """Return, by topic, the oldest offset of the partition that is there, and the offset its next record gets."""
+    assigned = [TopicPartition(topic, partition) for topic in topics]
     with kafka_errors_as_unavailable(settings), closing(_reader(settings, "read_uncommitted")) as client:
-        return int(client.beginning_offsets([assigned])[assigned]), int(client.end_offsets([assigned])[assigned])
+        starts, ends = client.beginning_offsets(assigned), client.end_offsets(assigned)
+    return {each.topic: (int(starts[each]), int(ends[each])) for each in assigned}
 
 
-def newest(settings: Settings, topic: str, partition: int, floor: int, found_in: Callable[[Record], int | None]) -> int:
+def newest(
+    settings: Settings, topic: str, partition: int, within: tuple[int, int], found_in: Callable[[Record], int | None]
+) -> int:
     """Return what ``found_in`` finds in the newest committed record in which it finds anything, -1 if there is none.
 
-    Reads backwards in growing steps, so that the cost is that of the records after it; none before ``floor`` is looked at.
+    Reads backwards in growing steps ``within`` these offsets, so that the cost is that of the records after it.
     """
-    start, stop = log_range(settings, topic, partition)
-    start, step = max(start, floor), 16
+    start, stop = within
+    step = 16
     while stop > start:
         first = max(start, stop - step)
         found = [found_in(record) for record in read(settings, topic, partition, first, stop)]
