@@ -168,6 +168,27 @@ def test_the_lag_grows_while_the_service_is_away_and_forgets_lost_partitions(rig
     assert rig.metric("air_quality_consumer_lag_records", partition="0") is None
 
 
+def kafka_away() -> dict[int, int]:
+    raise Unavailable("no Kafka broker answers")
+
+
+def test_measure_lag_kafka_away_for_a_moment_ends_no_worker(rig: Rig) -> None:
+    rig.send(0, 10)
+    lag, rig.stream.lag = rig.stream.lag, kafka_away  # type: ignore[method-assign]
+    rig.clock.at = [(rig.clock() + 2.0, lambda: setattr(rig.stream, "lag", lag))]
+    rig.worker.run()
+    assert rig.worker.counts.rows_in == 10
+
+
+def test_run_that_ends_while_kafka_is_away_is_no_clean_end(rig: Rig) -> None:
+    rig.send(0, 10)
+    rig.restart(timeout_seconds=20.0, idle_exit_seconds=float("inf"))
+    rig.clock.at = [(rig.clock() + 10.0, lambda: setattr(rig.stream, "lag", kafka_away))]
+    with pytest.raises(Stopped, match="no Kafka broker answers"):
+        rig.worker.run()
+    assert rig.kafka.log(STATE) == []
+
+
 def test_a_stop_during_an_outage_publishes_nothing(rig: Rig) -> None:
     rig.send(0, 250)
     rig.service.away = 10**6

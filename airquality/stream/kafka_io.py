@@ -42,7 +42,7 @@ TOPIC_CONFIGS: dict[str, dict[str, str]] = {
         "segment.bytes": str(16 * 1024 * 1024),
     },
 }
-CONNECT_TIMEOUT_MS = 4_000
+CONNECT_TIMEOUT_MS = 3_000
 CREATE_TIMEOUT_MS = 15_000
 TOPIC_SECONDS = 10.0
 #: How long reading a partition to its end may stand still: longer than a dead worker's transaction can hold it up.
