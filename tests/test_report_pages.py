@@ -208,6 +208,16 @@ def test_index_station_in_need_comes_first_in_words(tmp_path: Path) -> None:
     assert "Do:" in card
 
 
+def test_index_fault_of_the_week_that_the_last_day_does_not_show_needs_attention(tmp_path: Path) -> None:
+    values = QUIET.copy()
+    values[:144] = stations.changed(values[:144], {"T": 80.0})
+    page = index_of(folder_of(tmp_path, stations.windows_of(values)))
+    read(page)
+    assert "1 of 1 station needs attention" in page
+    assert "Over the last whole week, though not on the last day" in page
+    assert "<strong>T</strong> median" in page
+
+
 def test_index_strip_shows_every_day_silent_ones_too(tmp_path: Path) -> None:
     values = stations.values_of(24 * 12, seed=6)
     hours = [hour for hour in range(24 * 12) if not 24 * 4 <= hour < 24 * 6]

@@ -198,6 +198,7 @@ def test_the_same_window_gives_the_same_bytes(quiet: Path, writer: ReportWriter)
     page = writer.write(daily())
     assert page.read_bytes() == quiet.read_bytes()
     assert page.with_suffix(".json").read_bytes() == quiet.with_suffix(".json").read_bytes()
+    assert evidence_of(page).read_bytes() == evidence_of(quiet).read_bytes()
 
 
 def test_a_report_that_is_there_is_not_made_again(writer: ReportWriter, tmp_path: Path) -> None:

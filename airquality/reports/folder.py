@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import bisect
 import contextlib
+import functools
 import hashlib
 import json
 import logging
@@ -24,6 +25,8 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
+
+import orjson
 
 from airquality.ground.files import write_atomically
 from airquality.monitoring.drift import KIND_BY_NAME, KINDS, Window
@@ -121,6 +124,10 @@ class ReportsFolder:
         Raises:
             OSError: the folder cannot be read or written, or another process holds the lock too long.
         """
+        if self._seen is None:  # the first look takes long, and need not keep the others waiting: files change as a whole
+            self._state = self._load()
+            self._scan()
+            self._seen = self._state.changes
         with locked(self._dir, _LOCK_SECONDS):
             self._catch_up()
             yield
@@ -238,7 +245,7 @@ class ReportsFolder:
     def _catch_up(self) -> None:
         self._state = self._load()
         missed = self._state.changes - (self._seen or 0)
-        if self._seen is None or not 0 <= missed <= len(self._state.recent):
+        if self._seen is None or not 0 <= missed <= len(self._state.recent):  # away for too long, or a damaged log
             self._scan()
         else:
             for name in self._state.recent[len(self._state.recent) - missed :]:
@@ -305,7 +312,7 @@ class ReportsFolder:
     def _read(self, name: str) -> Entry | None:
         """Return the report whose sidecar is ``name``; None if that is no sidecar of this release, or not in its place."""
         try:
-            document = json.loads((self._dir / name).read_bytes())
+            document = orjson.loads((self._dir / name).read_bytes())
             head = {key: document[key] for key in _KEPT}
             end, kind, station_id = datetime.fromisoformat(head["end"]), head["kind"], head["station_id"]
             findings = tuple(map(Finding.from_json, head["findings"]))
@@ -350,6 +357,7 @@ def _stem(kind: str, end_hour: int) -> str:
     return f"{kind}_{datetime_of(end_hour):%Y%m%d_%H%M%S}"
 
 
+@functools.lru_cache(maxsize=1_000)
 def folder_name(station_id: str) -> str:
     """Return a folder name for ``station_id`` that cannot lead elsewhere, be hidden or be taken for a file.
 
