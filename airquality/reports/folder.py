@@ -181,11 +181,12 @@ class ReportsFolder:
         return [self._entries[name] for _, name in ordered[: bisect.bisect_left(ordered, (end, ""))]]
 
     def neighbours(self, entry: Entry) -> tuple[Entry | None, Entry | None]:
-        """Return the same station's reports of the same kind before and after this one."""
-        ordered = self._by_station[entry.station_id, entry.kind]
-        place = bisect.bisect_left(ordered, (entry.end, entry.name))
-        before = self._entries[ordered[place - 1][1]] if place else None
-        after = self._entries[ordered[place + 1][1]] if place + 1 < len(ordered) else None
+        """Return the same station's reports of the same kind before and after this one, which need not be there yet."""
+        ordered = self._by_station.get((entry.station_id, entry.kind), [])
+        start = bisect.bisect_left(ordered, (entry.end, entry.name))
+        stop = bisect.bisect_right(ordered, (entry.end, entry.name))
+        before = self._entries[ordered[start - 1][1]] if start else None
+        after = self._entries[ordered[stop][1]] if stop < len(ordered) else None
         return before, after
 
     def same_window(self, kind: str, end: str) -> list[Entry]:
