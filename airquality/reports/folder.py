@@ -228,8 +228,11 @@ class ReportsFolder:
         return f"{kind}/{folder_name(station_id)}"
 
     def _flat_station(self, station_id: str) -> str | None:
-        """Return the station that lies flat: the first one of the folder, which is ``station_id`` if there was none."""
-        if self._state.flat_station is None:
+        """Return the station that lies flat: the first one of the folder, which is ``station_id`` if there was none.
+
+        A folder without a single report has been emptied, and begins anew.
+        """
+        if self._state.flat_station is None or not self._entries:
             flat = (entry.document["station_id"] for name, entry in self._entries.items() if name.count("/") == 1)
             found = next(flat, None)
             if found is None and not self._has_own_folder(station_id):
