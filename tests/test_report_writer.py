@@ -35,6 +35,8 @@ from airquality.reports.writer import ReportWriter
 from monitoring_service import MonitoringService
 from tests import stations
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).resolve().parent.parent
 #: What a reports folder holds beside its pages.
 OWN = [".monitoring/folder.json", ".monitoring/lock"]

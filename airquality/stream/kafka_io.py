@@ -6,7 +6,6 @@ reading uncommitted records.
 
 from __future__ import annotations
 
-import argparse
 import logging
 import sys
 import time
@@ -18,8 +17,8 @@ from kafka import KafkaAdminClient, KafkaConsumer, KafkaProducer, TopicPartition
 from kafka.admin import ConfigResource, ConfigResourceType, NewTopic
 from kafka.errors import KafkaConnectionError, KafkaError, KafkaTimeoutError, NodeNotReadyError, TopicAlreadyExistsError
 
-from airquality.ground import log
-from airquality.ground.errors import AirQualityError, ContractError, Unavailable, UsageError
+from airquality.ground import command, log
+from airquality.ground.errors import ContractError, Unavailable
 from airquality.ground.settings import Settings, read_settings
 from airquality.stream.account import Topics
 from airquality.stream.batches import UNREAD, read_any_batch
@@ -52,6 +51,18 @@ STALL_SECONDS = 60.0
 _NO_ANSWER = (KafkaConnectionError, KafkaTimeoutError, NodeNotReadyError)
 #: An error of the client may quote a whole request.
 _QUOTED_CHARACTERS = 300
+
+_DESCRIPTION = """\
+Create the topics where they are missing; existing ones stay as they are. More partitions let more consumers share the
+stations.
+"""
+_EXAMPLES = """\
+examples:
+  python -m airquality topics                          at localhost:9092
+  KAFKA_BOOTSTRAP_SERVERS=kafka:9092 TOPIC_PARTITIONS=6 python -m airquality topics
+
+exit status: 0 done, 1 no broker answers, 2 wrong usage
+"""
 
 logger = logging.getLogger(__name__)
 
@@ -322,22 +333,16 @@ def _reader(settings: Settings, isolation_level: str, group_id: str | None = Non
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Create the topics; 0 done, 1 failure, 2 usage."""
-    p = argparse.ArgumentParser(
-        prog="python -m airquality topics",
-        description="Create the four topics where they are missing. KAFKA_BOOTSTRAP_SERVERS says where, "
-        "TOPIC_PARTITIONS how many partitions (more of them let more consumers share the stations).",
-    )
-    p.parse_args(argv)
-    try:
-        settings = read_settings()
-        log.configure(settings.log_level, settings.log_format)
-        ensure_topics(settings)
-    except AirQualityError as error:
-        print(f"topics: {error}", file=sys.stderr)
-        return 2 if isinstance(error, UsageError) else 1
+    """Run the command line and return its exit code."""
+    command.parser("python -m airquality topics", _DESCRIPTION, _EXAMPLES).parse_args(argv)
+    return command.run("topics", _run)
+
+
+def _run() -> None:
+    settings = read_settings()
+    log.configure(settings.log_level, settings.log_format)
+    ensure_topics(settings)
     print(f"topics ready at {settings.kafka_bootstrap_servers}: {', '.join(topic_names(settings).values())}")
-    return 0
 
 
 if __name__ == "__main__":
