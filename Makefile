@@ -33,7 +33,7 @@ topics: $(READY) ## create the topics where they are missing
 	@$(PYTHON) -m airquality topics $(ARGS)
 
 api: $(READY) ## serve the registry's champion until Ctrl-C (`make api PORT=8000`)
-	@$(PYTHON) -m uvicorn api_service:app --host 127.0.0.1 --port $(or $(PORT),8000) $(ARGS)
+	@$(PYTHON) api_service.py --port $(or $(PORT),8000) $(ARGS)
 
 produce: $(READY) ## replay the test period into Kafka (`make produce ARGS="--rate 50 --loop"`)
 	@$(PYTHON) producer.py --csv $(or $(DATASET_DIR),dataset)/test_data_raw.csv $(ARGS)

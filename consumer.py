@@ -30,7 +30,7 @@ from airquality.stream.identity import Refused
 from airquality.stream.patience import Patience
 from airquality.stream.station import OpenStation, StationParts
 from airquality.stream.transactions import TransactionalStream
-from airquality.stream.worker import Limits, Stopped, Worker
+from airquality.stream.worker import Limits, Worker, stopped_without_kafka
 from feature_buffer import FeatureBuffer
 from monitoring_service import MonitoringService
 
@@ -98,10 +98,7 @@ def _await_kafka(seconds: float, error: Unavailable, limits: Limits) -> None:
     until = time.monotonic() + seconds
     while (now := time.monotonic()) < until or limits.out_of_time(now):
         if limits.out_of_time(now):
-            raise Stopped(
-                f"stopped while Kafka could not be used ({error}): what was committed stays committed, "
-                "the other rows wait in Kafka for the next start"
-            )
+            raise stopped_without_kafka(error)
         time.sleep(min(0.1, until - now))
 
 

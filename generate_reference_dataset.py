@@ -87,7 +87,7 @@ def generate(settings: Settings) -> list[str]:
     write_atomically(settings.dataset_dir / CALIBRATION_NAME, text.encode())
     known = frame.rows(0, len(dataset.split(frame).train) + len(reference.hours))
     lines = detectors.make(known.hours, known.values, known.source, known.sha256, settings.dataset_dir)
-    return [*_summary(path, reference, calibration), "", *lines]
+    return _summary(path, reference, calibration, lines)
 
 
 def _require_same_data(model: Model, frame: Frame) -> None:
@@ -141,7 +141,7 @@ def calibrate_on(frame: Frame, model: Model, reference: Reference, earlier: Path
     )
 
 
-def _summary(path: Path, reference: Reference, calibration: Calibration) -> list[str]:
+def _summary(path: Path, reference: Reference, calibration: Calibration, of_detectors: list[str]) -> list[str]:
     baseline = calibration.baseline
     notice = ["SIMULATED DATA: no real measurement in these files"] if calibration.data_source == "simulated" else []
     return [
@@ -158,6 +158,8 @@ def _summary(path: Path, reference: Reference, calibration: Calibration) -> list
         "",
         f"{path.with_name(CALIBRATION_NAME)}: budget is the share of windows without known faults that may raise",
         "the verdict, held out the share that did when each four weeks were judged by thresholds calibrated without them.",
+        "",
+        *of_detectors,
         *notice,
     ]
 

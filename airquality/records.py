@@ -14,6 +14,7 @@ import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from enum import Enum
 from typing import Any
 
 import numpy as np
@@ -143,6 +144,14 @@ def isoformat(hour: int) -> str:
     '1970-01-02T03:00:00'
     """
     return datetime_of(hour).isoformat()
+
+
+class Outcome(Enum):
+    """What became of a reading the buffer did not refuse."""
+
+    DUPLICATE = "duplicate"
+    WARMUP = "warmup"
+    READY = "ready"
 
 
 @dataclass(frozen=True, slots=True)

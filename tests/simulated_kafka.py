@@ -103,7 +103,9 @@ class SimulatedKafka:
         return {
             "read": read,
             "end_offset": lambda _, topic, partition: self.end(topic, partition),
-            "log_range": lambda _, topic, partition: (self.starts.get((topic, partition), 0), self.end(topic, partition)),
+            "log_ranges": lambda _, topics, partition: {
+                topic: (self.starts.get((topic, partition), 0), self.end(topic, partition)) for topic in topics
+            },
             "topics_now": lambda _: self.topics,
             "group_positions": lambda _, n_partitions: {p: (at.offset, at.note) for p, at in self.positions.items()},
         }

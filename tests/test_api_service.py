@@ -4,6 +4,11 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import os
+import signal
+import socket
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -19,6 +24,7 @@ import requests
 from prometheus_client import generate_latest
 from prometheus_client.parser import text_string_to_metric_families
 
+import api_service
 from airquality.ground import log
 from airquality.ground.errors import Unavailable
 from airquality.ground.settings import Settings
@@ -31,7 +37,7 @@ from airquality.serving.service import Service
 from api_service import newest_features
 from tests import stations
 from tests.api_server import Client, running
-from tests.system import wait_until
+from tests.system import is_ready, wait_until
 
 ARTIFACTS = Path(__file__).resolve().parent.parent / "artifacts"
 # mlflow says this of its own types, at its first import of pyfunc
@@ -532,6 +538,71 @@ def test_a_broken_new_version_leaves_the_old_one_serving(
 def _booster_folders(settings: Settings) -> set[Path]:
     registry = Path(settings.mlflow_tracking_uri.removeprefix("sqlite:///")).parent
     return {path.parent for path in registry.rglob(MODEL_FILE)}
+
+
+def test_refresh_registry_away_is_a_metric_until_it_answers(service: Service, monkeypatch: pytest.MonkeyPatch) -> None:
+    def away(_: Settings) -> str:
+        raise Unavailable("it does not answer")
+
+    def unreachable() -> float:
+        return metrics_of(service)["air_quality_registry_unreachable",]
+
+    assert unreachable() == 0
+    with monkeypatch.context() as patch:
+        patch.setattr(registry, "champion_version", away)
+        service.refresh()
+        assert unreachable() == 1
+    service.refresh()
+    assert unreachable() == 0
+
+
+# --- the program ---
+
+
+def test_program_port_taken_is_one_sentence(capsys: pytest.CaptureFixture[str]) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        assert api_service.main(["--port", str(port)]) == 2
+    said = capsys.readouterr().err
+    assert len(said.splitlines()) == 1
+    assert f"127.0.0.1:{port}" in said
+    assert "--port" in said
+
+
+@pytest.mark.parametrize("arguments", [["--port", "99999"], ["--port", "x"], ["--workers", "2"]])
+def test_program_wrong_arguments_are_a_usage_error(arguments: list[str]) -> None:
+    with pytest.raises(SystemExit) as ended:
+        api_service.main(arguments)
+    assert ended.value.code == 2
+
+
+@pytest.mark.parametrize(("argument", "told"), [("--help", "examples:"), ("--version", "air-quality-monitoring ")])
+def test_program_help_has_examples_and_version_is_known(
+    argument: str, told: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as ended:
+        api_service.main([argument])
+    assert (ended.value.code, told in capsys.readouterr().out) == (0, True)
+
+
+def test_program_wrong_setting_is_one_sentence(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.setenv("LOG_LEVEL", "often")
+    assert api_service.main(["--port", "0"]) == 2
+    assert "LOG_LEVEL=often" in capsys.readouterr().err
+
+
+def test_program_serves_and_ends_on_a_signal(settings: Settings) -> None:
+    environment = {**os.environ, "MLFLOW_TRACKING_URI": settings.mlflow_tracking_uri, "PYTHONUNBUFFERED": "1"}
+    command = [sys.executable, "api_service.py", "--port", "0"]
+    with subprocess.Popen(command, cwd=ARTIFACTS.parent, env=environment, stdout=subprocess.PIPE, text=True) as process:
+        try:
+            assert process.stdout is not None
+            url = process.stdout.readline().split("/ ")[0]
+            wait_until(lambda: is_ready(url), "ready")
+            assert "/docs" in requests.get(url, timeout=20).text
+        finally:
+            process.send_signal(signal.SIGINT)
+        assert process.wait(60) == 130
 
 
 @pytest.mark.parametrize(

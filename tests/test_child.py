@@ -14,6 +14,8 @@ import pytest
 from lab.child import Child
 from tests.system import wait_until
 
+pytestmark = pytest.mark.slow
+
 #: Starts a process of its own, ignores SIGTERM if asked to, says both process ids, and never ends.
 STUBBORN = """
 import os, signal, subprocess, sys, time

@@ -29,6 +29,8 @@ from airquality.monitoring.drift import DAILY, WEEKLY, Distribution, Performance
 from airquality.records import RAW_COLUMNS, Served, hour_of
 from tests import stations
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).resolve().parent.parent
 REAL = next((p for p in (ROOT / "dataset", ROOT.parent / "shared" / "dataset") if (p / dataset.UCI_NAME).exists()), None)
 

@@ -6,7 +6,7 @@ import time
 from contextlib import closing
 
 import pytest
-from kafka import KafkaAdminClient, KafkaProducer
+from kafka import KafkaAdminClient, KafkaProducer, TopicPartition
 from kafka.admin import ConfigResource, ConfigResourceType, NewTopic
 
 from airquality.ground.errors import ContractError
@@ -110,6 +110,15 @@ def test_newest_finds_the_last_record_that_is_ours_behind_many_that_are_not(sett
         number = int(record.value or b"-1")
         return None if number < 0 else number
 
-    assert kafka_io.newest(settings, settings.pred_topic, 0, 0, ours) == 7
-    assert kafka_io.newest(settings, settings.pred_topic, 0, 2, ours) == -1
-    assert kafka_io.newest(settings, settings.pred_topic, 1, 0, ours) == -1
+    assert kafka_io.newest(settings, settings.pred_topic, 0, (0, 302), ours) == 7
+    assert kafka_io.newest(settings, settings.pred_topic, 0, (2, 302), ours) == -1
+    assert kafka_io.newest(settings, settings.pred_topic, 1, (0, 0), ours) == -1
+
+
+def test_read_from_before_the_oldest_record_begins_with_it(settings: Settings) -> None:
+    send(settings, 0, b"a", b"b", b"c", b"d")
+    with closing(KafkaAdminClient(bootstrap_servers=settings.kafka_bootstrap_servers)) as admin:
+        admin.delete_records({TopicPartition(settings.raw_topic, 0): 2})
+    assert kafka_io.log_ranges(settings, [settings.raw_topic], 0) == {settings.raw_topic: (2, 4)}
+    assert [record.value for record in kafka_io.read(settings, settings.raw_topic, 0, 0, 4)] == [b"c", b"d"]
+    assert list(kafka_io.read(settings, settings.raw_topic, 0, 0, 1)) == []

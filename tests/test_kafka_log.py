@@ -101,6 +101,10 @@ def test_filter_other_lines_of_the_client_pass_once_a_minute(lines: KafkaLines, 
     assert lines.filter(odd[0])
 
 
+def test_filter_the_client_s_remarks_on_a_busy_process_are_no_news(lines: KafkaLines) -> None:
+    assert said(lines, ["Task <Task at 0x7f> ran for 0.127s (>0.100s threshold). It is blocking the event loop"]) == []
+
+
 @pytest.mark.parametrize("name", ["consumer", "kafkaesque", "airquality.stream.kafka_io", "urllib3.connectionpool"])
 def test_filter_lines_of_others_pass_unchanged(lines: KafkaLines, name: str) -> None:
     assert said(lines, OUTAGE * 2, name) == list(OUTAGE * 2)

@@ -127,6 +127,13 @@ def test_folder_first_station_stays_flat_after_a_loss(tmp_path: Path, loss: str)
     assert put(ReportsFolder(tmp_path), of("first")) == first
 
 
+def test_folder_that_was_emptied_begins_anew(tmp_path: Path) -> None:
+    first = put(ReportsFolder(tmp_path), of("first"))
+    for path in (first, first.with_suffix(".json")):
+        path.unlink()
+    assert put(ReportsFolder(tmp_path), of("another")) == first
+
+
 def test_folder_page_deleted_by_hand_is_listed_without_a_link_and_made_again(tmp_path: Path) -> None:
     folder = ReportsFolder(tmp_path)
     page = put(folder, WINDOWS[0])

@@ -197,16 +197,26 @@ def test_index_opens_with_one_sentence_and_the_freshness(tmp_path: Path) -> None
 
 def test_index_station_in_need_comes_first_in_words(tmp_path: Path) -> None:
     shifted = stations.changed(QUIET, {"RH": 80.0})
-    folder = folder_of(tmp_path, [*stations.windows_of(QUIET), *stations.windows_of(shifted, station_id="roof")])
+    folder = folder_of(tmp_path, [*stations.windows_of(QUIET), *stations.windows_of(shifted, station_id="zebra")])
     page = index_of(folder)
     read(page)
     assert "<h1>1 of 2 stations needs attention</h1>" in page
-    assert page.index("<h3>roof") < page.index("<h3>station_1")
-    card = page.partition("<h3>roof")[2].partition("<h3>")[0]
+    assert page.index("<h3>zebra") < page.index("<h3>station_1")
+    card = page.partition("<h3>zebra")[2].partition("<h3>")[0]
     start = datetime_of(stations.FIRST_HOUR)
     assert re.search(rf"RH</strong> median [\d.]+ %, normally [\d.]+ %, .*\+[\d.]+ points</b>, since {start.day} ", card)
     assert "CO error" in card
     assert "Do:" in card
+
+
+def test_index_fault_of_the_week_that_the_last_day_does_not_show_needs_attention(tmp_path: Path) -> None:
+    values = QUIET.copy()
+    values[:144] = stations.changed(values[:144], {"T": 80.0})
+    page = index_of(folder_of(tmp_path, stations.windows_of(values)))
+    read(page)
+    assert "1 of 1 station needs attention" in page
+    assert "Over the last whole week, though not on the last day" in page
+    assert "<strong>T</strong> median" in page
 
 
 def test_index_strip_shows_every_day_silent_ones_too(tmp_path: Path) -> None:

@@ -26,6 +26,7 @@ from airquality.monitoring import drift
 from airquality.monitoring.drift import JUDGED_COLUMNS, Window
 from airquality.records import RAW_COLUMNS, datetime_of
 from airquality.reports import evidence, export
+from airquality.reports import writer as report_writer
 from airquality.reports.document import Sidecar
 from airquality.reports.evidence import plan
 from airquality.reports.paths import evidence_page
@@ -33,6 +34,8 @@ from airquality.reports.sources import KnownRows
 from airquality.reports.writer import ReportWriter
 from monitoring_service import MonitoringService
 from tests import stations
+
+pytestmark = pytest.mark.slow
 
 ROOT = Path(__file__).resolve().parent.parent
 #: What a reports folder holds beside its pages.
@@ -198,6 +201,7 @@ def test_the_same_window_gives_the_same_bytes(quiet: Path, writer: ReportWriter)
     page = writer.write(daily())
     assert page.read_bytes() == quiet.read_bytes()
     assert page.with_suffix(".json").read_bytes() == quiet.with_suffix(".json").read_bytes()
+    assert evidence_of(page).read_bytes() == evidence_of(quiet).read_bytes()
 
 
 def test_a_report_that_is_there_is_not_made_again(writer: ReportWriter, tmp_path: Path) -> None:
@@ -310,6 +314,19 @@ def test_export_of_no_report_is_a_usage_error(tmp_path: Path, what: str, capsys:
         page.with_suffix(".json").write_text('{"layout": 1}' if what == "another release" else "[]")
     assert export.main(["export", str(page)]) == 2
     assert "is no page of a report" in capsys.readouterr().err
+
+
+def test_writer_backlog_writes_the_index_now_and_then_and_at_its_end(
+    writer: ReportWriter, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(report_writer, "INDEX_SECONDS", 1e9)
+    index = tmp_path / "index.html"
+    writer.write(daily(), 2)
+    index.unlink()
+    writer.write(daily(), 1)
+    assert not index.exists()
+    writer.write(daily(), 0)
+    assert "0 reports waiting" in index.read_text()
 
 
 def test_writer_truths_of_zero_throughout_still_get_a_report(writer: ReportWriter) -> None:

@@ -38,7 +38,7 @@ class Run:
 
     def __init__(self, settings: Settings, *, killed: bool = False, **limits: float) -> None:
         self.monitors, self.registry, self.lines = Monitors(), CollectorRegistry(), list[str]()
-        told = Limits(**{"idle_exit_seconds": 1.5, "timeout_seconds": 60.0, **limits})  # type: ignore[arg-type]
+        told = Limits(**{"idle_exit_seconds": 1.5, "timeout_seconds": 240.0, **limits})  # type: ignore[arg-type]
         with closing(TransactionalStream(settings)) as stream:
             metrics = ConsumerMetrics(self.registry)
             console, opener = Console(self.lines.append), self.monitors.open_station

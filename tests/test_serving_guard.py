@@ -84,12 +84,14 @@ def served(*arguments: str, **environment: str) -> subprocess.CompletedProcess[s
     """Run uvicorn as a user does, until it ends by itself."""
     command = [sys.executable, "-m", "uvicorn", "api_service:app", "--port", str(free_port()), *arguments]
     return subprocess.run(
-        command, cwd=PROJECT, env={**os.environ, **environment}, capture_output=True, text=True, timeout=60, check=False
+        command, cwd=PROJECT, env={**os.environ, **environment}, capture_output=True, text=True, timeout=200, check=False
     )
 
 
 def test_service_with_two_workers_is_refused_with_what_to_do_instead(tmp_path: Path) -> None:
-    done = served("--workers", "2", MLFLOW_TRACKING_URI=f"sqlite:///{tmp_path}/mlflow.db")
+    done = served(
+        "--workers", "2", "--timeout-worker-healthcheck", "100", MLFLOW_TRACKING_URI=f"sqlite:///{tmp_path}/mlflow.db"
+    )
     assert "2 workers behind one port" in done.stderr
     assert "another port" in done.stderr
     assert "Traceback" not in done.stderr

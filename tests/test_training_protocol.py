@@ -22,6 +22,8 @@ from training.inputs import VARIANTS, Inputs
 from training.protocol import Fit, Study, forward_folds
 from training.runs import predict
 
+pytestmark = pytest.mark.slow
+
 SMALL = {**champion.HAND_SET, "rounds": 15}
 CO = RAW_COLUMNS.index(TARGET)
 

@@ -9,6 +9,8 @@ from airquality.data import dataset
 from airquality.model.model import TRAIN_ONLY_DIR, Model
 from training import backtest, frozen, train
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def history():

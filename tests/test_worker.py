@@ -10,12 +10,13 @@ import pytest
 
 from airquality.ground.errors import ContractError, Unavailable
 from airquality.records import isoformat
-from airquality.stream import snapshots
+from airquality.stream import partition, snapshots
 from airquality.stream.account import Counts
+from airquality.stream.identity import Refused
 from airquality.stream.patience import BACKOFF_SECONDS, RELEASE_SECONDS
 from airquality.stream.transactions import Message, Ownership, Poll, Position
-from airquality.stream.worker import POLL_SECONDS, Stopped
-from tests.worker_rig import DLQ, RAW, START, STATE, Rig
+from airquality.stream.worker import POLL_SECONDS, STOP_SECONDS, Stopped
+from tests.worker_rig import DLQ, PRED, RAW, START, STATE, Rig
 
 # --- one row in, one accounted outcome out ---
 
@@ -167,6 +168,27 @@ def test_the_lag_grows_while_the_service_is_away_and_forgets_lost_partitions(rig
     assert rig.metric("air_quality_consumer_lag_records", partition="0") is None
 
 
+def kafka_away() -> dict[int, int]:
+    raise Unavailable("no Kafka broker answers")
+
+
+def test_measure_lag_kafka_away_for_a_moment_ends_no_worker(rig: Rig) -> None:
+    rig.send(0, 10)
+    lag, rig.stream.lag = rig.stream.lag, kafka_away  # type: ignore[method-assign]
+    rig.clock.at = [(rig.clock() + 2.0, lambda: setattr(rig.stream, "lag", lag))]
+    rig.worker.run()
+    assert rig.worker.counts.rows_in == 10
+
+
+def test_run_that_ends_while_kafka_is_away_is_no_clean_end(rig: Rig) -> None:
+    rig.send(0, 10)
+    rig.restart(timeout_seconds=20.0, idle_exit_seconds=float("inf"))
+    rig.clock.at = [(rig.clock() + 10.0, lambda: setattr(rig.stream, "lag", kafka_away))]
+    with pytest.raises(Stopped, match="no Kafka broker answers"):
+        rig.worker.run()
+    assert rig.kafka.log(STATE) == []
+
+
 def test_a_stop_during_an_outage_publishes_nothing(rig: Rig) -> None:
     rig.send(0, 250)
     rig.service.away = 10**6
@@ -202,8 +224,8 @@ def test_hold_partition_lost_while_its_rows_wait_leaves_them_to_the_new_owner(ri
     rig.clock.at = [(rig.clock() + 1.0, lambda: rig.stream.news.append(lost))]
     rig.worker.run()
     assert rig.worker.counts == Counts(rows_in=400, warmup=336, predictions=64)
-    for partition in (0, 1):
-        assert [p.source_offset for p in rig.predictions(partition)] == list(range(168, 200))
+    for number in (0, 1):
+        assert [p.source_offset for p in rig.predictions(number)] == list(range(168, 200))
 
 
 def test_hold_other_partition_lost_publishes_nothing_of_it(rig: Rig) -> None:
@@ -363,3 +385,36 @@ def test_a_stop_does_not_wait_for_reports_but_saves_what_is_saved_safely(rig: Ri
     assert len(rig.monitors.waiting) == 1
     assert [record.key for record in rig.kafka.log(STATE)] == [b"station_1"]
     assert rig.note().replay_offset == 0
+
+
+def test_stop_with_many_stations_saves_what_fits_and_replays_the_rest(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(partition, "SNAPSHOTS_PER_COMMIT", 2)
+    for station in range(9):
+        rig.send(0, 3, station=station)
+    commit = rig.stream.commit
+
+    def slow(messages: Iterable[Message], positions: Mapping[int, Position], ownership: Ownership) -> list[int]:
+        rig.clock.sleep(0.75 * STOP_SECONDS if rig.limits.stopped else 0.0)
+        return commit(messages, positions, ownership)
+
+    rig.stream.commit = slow  # type: ignore[method-assign]
+    rig.clock.at = [(rig.clock() + 2.0, lambda: setattr(rig.limits, "stopped", True))]
+    rig.worker.run()
+    assert len(rig.kafka.log(STATE)) == 4
+    rig.restart()
+    rig.worker.run()
+    assert rig.worker.counts == Counts(rows_in=27, warmup=27)
+    assert len({record.key for record in rig.kafka.log(STATE)}) == 9
+
+
+def test_restore_prediction_gone_is_refused_and_goes_on_where_accepted(rig: Rig) -> None:
+    rig.send(0, 200)
+    rig.worker._finish = lambda: None  # type: ignore[method-assign]
+    rig.worker.run()
+    rig.kafka.log(PRED).pop(0)
+    rig.restart()
+    with pytest.raises(Refused, match=r"raw offsets \[168\] .* --accept-loss"):
+        rig.worker.run()
+    rig.restart(accept_loss=True)
+    rig.worker.run()
+    assert rig.worker.counts == Counts(rows_in=200, warmup=168, predictions=32)

@@ -8,6 +8,8 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
+#: A remark for the client's own developers: that this process did something else for a tenth of a second.
+_BUSY = "blocking the event loop"
 _NO_ANSWER = (
     "[Cc]onnect",
     "[Bb]ootstrap",
@@ -74,6 +76,8 @@ class KafkaLines(logging.Filter):
         if record.name.partition(".")[0] != "kafka":
             return True
         now, text = self._clock(), record.getMessage()
+        if _BUSY in text:
+            return False
         for episode in self._episodes:
             if episode.pattern.search(text):
                 record.msg, record.args, record.exc_info = episode.sentence, (), None

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from airquality.monitoring.detector import Cell, Memory
-from airquality.monitoring.network import N_NODES, NODES, VIEWS, Bools
+from airquality.monitoring.network import N_NODES, NODES, VIEWS, Bools, avoiding
 from airquality.monitoring.relations import Relations
 from airquality.monitoring.rows import CARRIED_ROWS, CHANNEL_SCALE, MISSING, Floats, Ints, Rows, predicted, to_fixed
 
@@ -87,6 +87,8 @@ class Clock:
             variance = self._variances(rows, memory, days)
             ratio = np.log(variance[..., 0, :] / variance[..., 1:, :].min(axis=-2))
             out[..., index * N_NODES : (index + 1) * N_NODES] = ratio
+        witnesses = avoiding(memory.wrong).sum(axis=1)
+        out[..., np.tile(witnesses <= VIEWS // 2, len(_WINDOW_DAYS))] = np.nan  # the middle prediction may be a wrong one
         return out
 
     def size(self, rows: Rows, memory: Memory, cell: int) -> Floats:

@@ -34,8 +34,8 @@ class Limits:
     """What history never did; a statistic of 1 is at the limit.
 
     ``stuck`` ``(10,)``: hours of one value, infinite where history's runs are too long to count. ``clipped``
-    ``(2 windows, top and bottom, 9)``: times the window's extreme occurs. ``distinct`` ``(9,)``: the least share of different
-    values in 48 h. ``identity`` ``(2,)``: departures of the computed columns, as multiples of their tolerance.
+    ``(2 windows, top and bottom, 9)``: times the window's extreme occurs. ``distinct`` ``(9,)``: the least share of
+    different values in 48 h. ``identity`` ``(2,)``: departures of the computed columns, as multiples of their tolerance.
     """
 
     stuck: Floats

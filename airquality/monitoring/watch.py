@@ -188,7 +188,7 @@ class Watch:
             station = self._stations[station_id]
             self._begin(station, first)
             if self._bank.has_bad_days(station.slot):
-                table = self._until_midnight(runs)
+                table = self._until_change(station, runs)
             groups[first, len(table), self._wrong(station, first)].append(station_id)
         for (first, n_rows, wrong), station_ids in groups.items():
             tables = np.stack([waiting[station_id].pop(0)[1] for station_id in station_ids])
@@ -197,12 +197,14 @@ class Watch:
                 if n_kept < n_rows:
                     waiting[station_id].insert(0, (first + n_kept, table[n_kept:]))
 
-    def _until_midnight(self, runs: list[tuple[int, Floats]]) -> Floats:
-        """Cut the next run at midnight, when a repaired sensor may become a witness again; return what comes before."""
+    def _until_change(self, station: _Station, runs: list[tuple[int, Floats]]) -> Floats:
+        """Cut the next run at the midnight when other columns are witnesses; return what comes before."""
         first, table = runs[0]
-        n_rows = 24 - first % 24
-        if len(table) > n_rows:
-            runs[0:1] = [(first, table[:n_rows]), (first + n_rows, table[n_rows:])]
+        now = self._wrong(station, first)
+        for n_rows in range(24 - first % 24, len(table), 24):
+            if self._wrong(station, first + n_rows) != now:
+                runs[0:1] = [(first, table[:n_rows]), (first + n_rows, table[n_rows:])]
+                break
         return runs[0][1]
 
     def _wrong(self, station: _Station, first: int) -> frozenset[str]:

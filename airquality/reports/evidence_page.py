@@ -16,11 +16,17 @@ _STYLE = "<link rel='stylesheet' href='{{assets}}{name}'>"
 _SCRIPT = "<script src='{{assets}}{name}'></script>"
 _REFERENCE = re.compile(r"<(link|script) (?:rel='stylesheet' href|src)='([^']*)'>(?:</script>)?")
 _FRAME = re.compile(r"<p id='back'>.*?</p>", re.DOTALL)
-#: Evidently's buttons have icons and no names, and some of its headings are empty: mended as they are drawn.
-_MEND = """<script>new MutationObserver(() => {
-document.querySelectorAll('button:not([aria-label])').forEach(e => e.textContent.trim() || e.setAttribute('aria-label', 'light or dark'))
-document.querySelectorAll('h1,h2,h3,h4,h5,h6').forEach(e => e.textContent.trim() || e.setAttribute('role', 'presentation'))
-}).observe(document.documentElement, {childList: true, subtree: true})</script>"""  # noqa: E501
+#: Evidently's buttons have icons and no names, some of its headings are empty, all skip levels: mended as they are drawn.
+_MEND = """<script>
+const named = e => e.hasAttribute('aria-label') || e.textContent.trim()
+new MutationObserver(() => {
+  document.querySelectorAll('button').forEach(e => named(e) || e.setAttribute('aria-label', 'light or dark'))
+  document.querySelectorAll('h2,h3,h4,h5,h6').forEach(e => {
+    if (!named(e)) e.setAttribute('role', 'presentation')
+    else { e.setAttribute('role', 'heading'); e.setAttribute('aria-level', '2') }
+  })
+}).observe(document.documentElement, {childList: true, subtree: true})
+</script>"""
 
 
 def apart(page: str) -> tuple[str, dict[str, str]]:

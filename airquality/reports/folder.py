@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import bisect
 import contextlib
+import functools
 import hashlib
 import json
 import logging
@@ -24,6 +25,8 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
+
+import orjson
 
 from airquality.ground.files import write_atomically
 from airquality.monitoring.drift import KIND_BY_NAME, KINDS, Window
@@ -121,6 +124,10 @@ class ReportsFolder:
         Raises:
             OSError: the folder cannot be read or written, or another process holds the lock too long.
         """
+        if self._seen is None:  # the first look takes long, and need not keep the others waiting: files change as a whole
+            self._state = self._load()
+            self._scan()
+            self._seen = self._state.changes
         with locked(self._dir, _LOCK_SECONDS):
             self._catch_up()
             yield
@@ -174,11 +181,12 @@ class ReportsFolder:
         return [self._entries[name] for _, name in ordered[: bisect.bisect_left(ordered, (end, ""))]]
 
     def neighbours(self, entry: Entry) -> tuple[Entry | None, Entry | None]:
-        """Return the same station's reports of the same kind before and after this one."""
-        ordered = self._by_station[entry.station_id, entry.kind]
-        place = bisect.bisect_left(ordered, (entry.end, entry.name))
-        before = self._entries[ordered[place - 1][1]] if place else None
-        after = self._entries[ordered[place + 1][1]] if place + 1 < len(ordered) else None
+        """Return the same station's reports of the same kind before and after this one, which need not be there yet."""
+        ordered = self._by_station.get((entry.station_id, entry.kind), [])
+        start = bisect.bisect_left(ordered, (entry.end, entry.name))
+        stop = bisect.bisect_right(ordered, (entry.end, entry.name))
+        before = self._entries[ordered[start - 1][1]] if start else None
+        after = self._entries[ordered[stop][1]] if stop < len(ordered) else None
         return before, after
 
     def same_window(self, kind: str, end: str) -> list[Entry]:
@@ -220,8 +228,11 @@ class ReportsFolder:
         return f"{kind}/{folder_name(station_id)}"
 
     def _flat_station(self, station_id: str) -> str | None:
-        """Return the station that lies flat: the first one of the folder, which is ``station_id`` if there was none."""
-        if self._state.flat_station is None:
+        """Return the station that lies flat: the first one of the folder, which is ``station_id`` if there was none.
+
+        A folder without a single report has been emptied, and begins anew.
+        """
+        if self._state.flat_station is None or not self._entries:
             flat = (entry.document["station_id"] for name, entry in self._entries.items() if name.count("/") == 1)
             found = next(flat, None)
             if found is None and not self._has_own_folder(station_id):
@@ -238,7 +249,7 @@ class ReportsFolder:
     def _catch_up(self) -> None:
         self._state = self._load()
         missed = self._state.changes - (self._seen or 0)
-        if self._seen is None or not 0 <= missed <= len(self._state.recent):
+        if self._seen is None or not 0 <= missed <= len(self._state.recent):  # away for too long, or a damaged log
             self._scan()
         else:
             for name in self._state.recent[len(self._state.recent) - missed :]:
@@ -305,7 +316,7 @@ class ReportsFolder:
     def _read(self, name: str) -> Entry | None:
         """Return the report whose sidecar is ``name``; None if that is no sidecar of this release, or not in its place."""
         try:
-            document = json.loads((self._dir / name).read_bytes())
+            document = orjson.loads((self._dir / name).read_bytes())
             head = {key: document[key] for key in _KEPT}
             end, kind, station_id = datetime.fromisoformat(head["end"]), head["kind"], head["station_id"]
             findings = tuple(map(Finding.from_json, head["findings"]))
@@ -350,6 +361,7 @@ def _stem(kind: str, end_hour: int) -> str:
     return f"{kind}_{datetime_of(end_hour):%Y%m%d_%H%M%S}"
 
 
+@functools.lru_cache(maxsize=1_000)
 def folder_name(station_id: str) -> str:
     """Return a folder name for ``station_id`` that cannot lead elsewhere, be hidden or be taken for a file.
 

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
+import time
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -26,6 +28,8 @@ from airquality.reports.sources import KnownRows
 #: Windows in the table of the index, stations in the table of a window.
 INDEX_ROWS = 20
 WINDOW_ROWS = 200
+#: While reports wait, the index is written at most this often.
+INDEX_SECONDS = 2.0
 _PLOT_DAYS = 7
 _DAY_HOURS = 24
 
@@ -48,6 +52,7 @@ class ReportWriter:
         self._known_rows = known_rows or KnownRows()
         self._keep = timedelta(days=keep_days) if keep_days else None
         self._now = now
+        self._index_written = -math.inf
         self._basis = hashlib.sha256(json.dumps(judge.calibration.to_json()).encode()).hexdigest()
 
     def write(self, window: Window, waiting: int = 0) -> Path:
@@ -77,10 +82,12 @@ class ReportWriter:
         return path
 
     def _put(self, path: Path, document: dict[str, Any], evidence: Evidence) -> None:
-        """Write page, Evidently's part and sidecar; the links to neighbours come with :meth:`_write_around`."""
+        """Write page, Evidently's part and sidecar."""
         page = path.relative_to(self._dir).as_posix()
+        entry = Entry(page.removesuffix(".html") + ".json", page, document)
+        nav = pages.Nav.of(page, entry, *self._folder.neighbours(entry))
         sidecar = json.dumps(document, ensure_ascii=False).encode()
-        files = {path: pages.report(document, None).encode(), path.with_suffix(".json"): sidecar}
+        files = {path: pages.report(document, nav).encode(), path.with_suffix(".json"): sidecar}
         if evidence.page:
             place = paths.evidence_page(page)
             text = evidence.page.replace(ASSETS_PLACE, paths.link(place, f"{paths.ASSETS}/"))
@@ -106,7 +113,9 @@ class ReportWriter:
                 self._write_month(neighbour)
         self._write_window(entry.kind, entry.end)
         self._remove_old(entry)
-        self._write_index(waiting)
+        if not waiting or time.monotonic() - self._index_written > INDEX_SECONDS:  # the last of a backlog writes it
+            self._write_index(waiting)
+            self._index_written = time.monotonic()
 
     def _write_report(self, entry: Entry) -> None:
         page = entry.name.replace(".json", ".html")

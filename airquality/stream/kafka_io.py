@@ -6,11 +6,10 @@ reading uncommitted records.
 
 from __future__ import annotations
 
-import argparse
 import logging
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import closing, contextmanager
 from typing import Any, NamedTuple
 
@@ -18,8 +17,8 @@ from kafka import KafkaAdminClient, KafkaConsumer, KafkaProducer, TopicPartition
 from kafka.admin import ConfigResource, ConfigResourceType, NewTopic
 from kafka.errors import KafkaConnectionError, KafkaError, KafkaTimeoutError, NodeNotReadyError, TopicAlreadyExistsError
 
-from airquality.ground import log
-from airquality.ground.errors import AirQualityError, ContractError, Unavailable, UsageError
+from airquality.ground import command, log
+from airquality.ground.errors import ContractError, Unavailable
 from airquality.ground.settings import Settings, read_settings
 from airquality.stream.account import Topics
 from airquality.stream.batches import UNREAD, read_any_batch
@@ -43,7 +42,7 @@ TOPIC_CONFIGS: dict[str, dict[str, str]] = {
         "segment.bytes": str(16 * 1024 * 1024),
     },
 }
-CONNECT_TIMEOUT_MS = 4_000
+CONNECT_TIMEOUT_MS = 3_000
 CREATE_TIMEOUT_MS = 15_000
 TOPIC_SECONDS = 10.0
 #: How long reading a partition to its end may stand still: longer than a dead worker's transaction can hold it up.
@@ -53,6 +52,18 @@ STALL_SECONDS = 60.0
 _NO_ANSWER = (KafkaConnectionError, KafkaTimeoutError, NodeNotReadyError)
 #: An error of the client may quote a whole request.
 _QUOTED_CHARACTERS = 300
+
+_DESCRIPTION = """\
+Create the topics where they are missing; existing ones stay as they are. More partitions let more consumers share the
+stations.
+"""
+_EXAMPLES = """\
+examples:
+  python -m airquality topics                          at localhost:9092
+  KAFKA_BOOTSTRAP_SERVERS=kafka:9092 TOPIC_PARTITIONS=6 python -m airquality topics
+
+exit status: 0 done, 1 no broker answers, 2 wrong usage
+"""
 
 logger = logging.getLogger(__name__)
 
@@ -200,12 +211,13 @@ def read(
         Unavailable: no broker answers, or nothing moved for a minute.
     """
     assigned = TopicPartition(topic, partition)
-    with kafka_errors_as_unavailable(settings), closing(_reader(settings, "read_uncommitted")) as client:
-        end = client.end_offsets([assigned])[assigned] if stop is None else stop
-        oldest = client.beginning_offsets([assigned])[assigned]
+    first, end = start, stop  # an offset before the oldest is the oldest's: the client is told to begin there
+    if first is None or end is None:
+        oldest, newest = log_ranges(settings, [topic], partition)[topic]
+        first, end = oldest if first is None else first, newest if end is None else end
     with kafka_errors_as_unavailable(settings), closing(_reader(settings, "read_committed")) as client:
         client.assign([assigned])
-        client.seek(assigned, oldest if start is None else max(start, oldest))
+        client.seek(assigned, first)
         moved = time.monotonic()
         while (position := client.position(assigned)) < end:
             for record in client.poll(timeout_ms=200).get(assigned, ()):
@@ -226,20 +238,23 @@ def record_of(consumed: Any) -> Record:
     )
 
 
-def log_range(settings: Settings, topic: str, partition: int) -> tuple[int, int]:
-    """Return the oldest offset of the partition that is there, and the offset its next record gets."""
-    assigned = TopicPartition(topic, partition)
+def log_ranges(settings: Settings, topics: Iterable[str], partition: int) -> dict[str, tuple[int, int]]:
+    """Return, by topic, the oldest offset of the partition that is there, and the offset its next record gets."""
+    assigned = [TopicPartition(topic, partition) for topic in topics]
     with kafka_errors_as_unavailable(settings), closing(_reader(settings, "read_uncommitted")) as client:
-        return int(client.beginning_offsets([assigned])[assigned]), int(client.end_offsets([assigned])[assigned])
+        starts, ends = client.beginning_offsets(assigned), client.end_offsets(assigned)
+    return {each.topic: (int(starts[each]), int(ends[each])) for each in assigned}
 
 
-def newest(settings: Settings, topic: str, partition: int, floor: int, found_in: Callable[[Record], int | None]) -> int:
+def newest(
+    settings: Settings, topic: str, partition: int, within: tuple[int, int], found_in: Callable[[Record], int | None]
+) -> int:
     """Return what ``found_in`` finds in the newest committed record in which it finds anything, -1 if there is none.
 
-    Reads backwards in growing steps, so that the cost is that of the records after it; none before ``floor`` is looked at.
+    Reads backwards in growing steps ``within`` these offsets, so that the cost is that of the records after it.
     """
-    start, stop = log_range(settings, topic, partition)
-    start, step = max(start, floor), 16
+    start, stop = within
+    step = 16
     while stop > start:
         first = max(start, stop - step)
         found = [found_in(record) for record in read(settings, topic, partition, first, stop)]
@@ -320,22 +335,16 @@ def _reader(settings: Settings, isolation_level: str, group_id: str | None = Non
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Create the topics; 0 done, 1 failure, 2 usage."""
-    p = argparse.ArgumentParser(
-        prog="python -m airquality topics",
-        description="Create the five topics where they are missing. KAFKA_BOOTSTRAP_SERVERS says where, "
-        "TOPIC_PARTITIONS how many partitions (more of them let more consumers share the stations).",
-    )
-    p.parse_args(argv)
-    try:
-        settings = read_settings()
-        log.configure(settings.log_level, settings.log_format)
-        ensure_topics(settings)
-    except AirQualityError as error:
-        print(f"topics: {error}", file=sys.stderr)
-        return 2 if isinstance(error, UsageError) else 1
+    """Run the command line and return its exit code."""
+    command.parser("python -m airquality topics", _DESCRIPTION, _EXAMPLES).parse_args(argv)
+    return command.run("topics", _run)
+
+
+def _run() -> None:
+    settings = read_settings()
+    log.configure(settings.log_level, settings.log_format)
+    ensure_topics(settings)
     print(f"topics ready at {settings.kafka_bootstrap_servers}: {', '.join(topic_names(settings).values())}")
-    return 0
 
 
 if __name__ == "__main__":

@@ -17,17 +17,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from airquality.events import AlarmEvent, Finding, WindowJudged
-from airquality.ground.errors import ContractError, InvalidRecord
+from airquality.ground.errors import InvalidRecord
 from airquality.monitoring.drift import Window
-from airquality.records import Prediction, Reading, RowAnswer, check_not_future, kafka_hour, parse_reading
+from airquality.records import Outcome, Prediction, Reading, RowAnswer, check_not_future, kafka_hour, parse_reading
 from airquality.stream import snapshots
 from airquality.stream.account import Counts, Note
 from airquality.stream.batches import MAX_BATCH_BYTES
 from airquality.stream.homes import Homes
-from airquality.stream.identity import Plan
+from airquality.stream.identity import Plan, Refused
 from airquality.stream.kafka_io import Record
 from airquality.stream.saved import NOTE_HEADER, SINCE_HEADER, SavedStations
-from airquality.stream.station import Buffer, Judge, Monitor, OpenStation, Outcome, take_features
+from airquality.stream.station import Buffer, Judge, Monitor, OpenStation, take_features
 
 #: How many rows are replayed at a time: features and predictions of all of them are held together.
 REPLAY_ROWS = 2_000
@@ -226,7 +226,7 @@ class PartitionState:
             The windows the replayed rows closed, whose reports may not have been written.
 
         Raises:
-            ContractError: a snapshot is of another group or release, or a prediction is gone that ``plan`` needs.
+            Refused: a snapshot is of another group or release, or a prediction is gone that ``plan`` needs.
         """
         for station_id in list(saved.snapshots):
             self._load(station_id, saved, plan)
@@ -347,12 +347,12 @@ class PartitionState:
         try:
             state = snapshots.decode(record.value or b"")
         except ValueError as error:
-            raise ContractError(
+            raise Refused(
                 f"the snapshot of {station_id!r} at offset {record.offset} of the state topic's partition {self.partition} "
                 f"cannot be read: {error}. A tombstone with that key forgets the station: it warms up again"
             ) from error
         if state["group"] != self._group:
-            raise ContractError(
+            raise Refused(
                 f"the state topic holds the stations of group {state['group']!r}, not of {self._group!r}: "
                 f"another group needs a STATE_TOPIC and a PRED_TOPIC of its own"
             )
@@ -402,7 +402,7 @@ def prediction_of(record: Record) -> Prediction | None:
 def _look_up(made: Mapping[int, RowAnswer], strict: bool, offsets: Sequence[int]) -> list[RowAnswer]:
     absent = [offset for offset in offsets if offset not in made]
     if absent and strict:
-        raise ContractError(
+        raise Refused(
             f"predictions of the raw offsets {absent[:5]} were committed but cannot be read back; "
             f"--accept-loss goes on without them"
         )

@@ -158,7 +158,7 @@ def _move(settings: Settings, found: Found, planned: list[Move]) -> None:
     n_saved = Counter(homes.values())
     notes = {}
     for partition in range(found.topics.partitions):
-        start, _ = kafka_io.log_range(settings, settings.raw_topic, partition)
+        start, _ = kafka_io.log_ranges(settings, [settings.raw_topic], partition)[settings.raw_topic]
         before = found.notes.get(partition, Note(start))
         notes[partition] = replace(before, topics=found.topics, n_saved=n_saved[partition])
     offsets = {

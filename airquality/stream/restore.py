@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterator
+import math
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 
 from airquality.ground.settings import Settings
@@ -19,6 +20,9 @@ from airquality.stream.partitioners import moved_to
 from airquality.stream.saved import SavedStations
 from airquality.stream.station import Monitoring, OpenStation
 from airquality.stream.transactions import Position
+
+#: How long what was read of the other partitions holds: those that are gained together are restored one by one.
+GROUP_SECONDS = 5.0
 
 logger = logging.getLogger("consumer")
 
@@ -71,7 +75,8 @@ class Restorer:
         self._restored: set[int] = set()
         self._read_up_to: dict[int, int] = {}  # of the state topic's partitions, for the homes
         self._carried: dict[int, Topics] = {}  # what the snapshots of each partition say of the topics
-        self._looked = clock()
+        self._group: tuple[float, set[Topics]] = (-math.inf, set())
+        self._looked = -math.inf
 
     def restore(self, partition: int) -> Restored:
         """Return the state of a gained partition.
@@ -80,13 +85,16 @@ class Restorer:
             Refused: what Kafka holds of it does not belong together; the message names the loss and the choices.
         """
         topics = kafka_io.topics_now(self._settings)
-        self._look(topics.partitions)
+        if self._clock() - self._looked > GROUP_SECONDS:
+            self._look(topics.partitions)
         saved = SavedStations(kafka_io.read(self._settings, self._settings.state_topic, partition))
         self._name_foreign(saved, partition)
+        for station_id in saved.snapshots:
+            self._homes.learn(station_id, partition, saved.since_ms(station_id))
         facts = self._facts(partition, topics, saved)
         facts, refusal = self._settle(facts)
         plan, rows_lost = self._decide(facts)
-        plan = replace(plan, note=replace(plan.note, topics=facts.topics))
+        plan = replace(plan, note=replace(plan.note, topics=facts.topics), strict=plan.strict and not self._accept_loss)
         state = PartitionState(
             partition,
             plan.note,
@@ -146,37 +154,54 @@ class Restorer:
         note = Note.decode(committed.note) if committed else None
         notes = [found for found in (note, saved.note) if found is not None and not found.topics.is_other("raw", topics)]
         newest = max(notes, key=lambda found: found.age, default=Note())
-        start, end = kafka_io.log_range(settings, settings.raw_topic, partition)
-        others = [Note.decode(text) for _, text in kafka_io.group_positions(settings, topics.partitions).values()]
+        raw, pred, dlq = settings.raw_topic, settings.pred_topic, settings.dlq_topic
+        ranges = kafka_io.log_ranges(settings, (raw, pred, dlq), partition)
+        others = self._group_topics(topics.partitions)
         return Facts(
-            raw_topic=settings.raw_topic,
+            raw_topic=raw,
             partition=partition,
-            log_start=start,
-            log_end=end,
+            log_start=ranges[raw][0],
+            log_end=ranges[raw][1],
             committed=committed.offset if committed else None,
             note=note,
             saved=saved.note,
             n_saved=len(saved.snapshots) + len(saved.forgotten),
             foreign_keys=tuple(sorted(saved.foreign)),
-            newest_prediction=kafka_io.newest(
-                settings, settings.pred_topic, partition, newest.pred_floor, self._source_of_prediction
-            ),
-            newest_dead_letter=kafka_io.newest(
-                settings, settings.dlq_topic, partition, newest.dlq_floor, self._source_of_dead_letter
-            ),
+            newest_prediction=self._newest(pred, partition, newest.pred_floor, ranges, self._source_of_prediction),
+            newest_dead_letter=self._newest(dlq, partition, newest.dlq_floor, ranges, self._source_of_dead_letter),
             topics=topics,
-            group=frozenset({found.topics for found in others if found} or self._carried.values()),
-            pred_end=kafka_io.end_offset(settings, settings.pred_topic, partition),
-            dlq_end=kafka_io.end_offset(settings, settings.dlq_topic, partition),
-            pred_topic=settings.pred_topic,
+            group=frozenset(others or self._carried.values()),
+            pred_end=ranges[pred][1],
+            dlq_end=ranges[dlq][1],
+            pred_topic=pred,
             state_topic=settings.state_topic,
-            moving=self._moving(topics, [found.topics for found in others if found] or list(self._carried.values())),
+            moving=self._moving(topics, others or set(self._carried.values())),
         )
 
-    def _moving(self, now: Topics, carried: list[Topics]) -> tuple[str, ...]:
+    def _group_topics(self, n_partitions: int) -> set[Topics]:
+        """Return what the group's notes say of the topics, read once for partitions that are gained together."""
+        read_at, found = self._group
+        if self._clock() - read_at > GROUP_SECONDS:
+            notes = [Note.decode(text) for _, text in kafka_io.group_positions(self._settings, n_partitions).values()]
+            found = {note.topics for note in notes if note is not None}
+            self._group = self._clock(), found
+        return found
+
+    def _moving(self, now: Topics, carried: set[Topics]) -> tuple[str, ...]:
         """Return the stations whose rows come on another partition since partitions were added."""
         before = max((topics.partitions for topics in carried), default=now.partitions)
         return tuple(s for s, home in self._homes.all() if moved_to(s, home, before, now.partitions) != home)
+
+    def _newest(
+        self,
+        topic: str,
+        partition: int,
+        floor: int,
+        ranges: Mapping[str, tuple[int, int]],
+        source: Callable[[Record], int | None],
+    ) -> int:
+        start, end = ranges[topic]
+        return kafka_io.newest(self._settings, topic, partition, (max(start, floor), end), source)
 
     def _source_of_prediction(self, record: Record) -> int | None:
         prediction = prediction_of(record)
@@ -193,8 +218,8 @@ class Restorer:
         refused: Iterator[Record] = iter(())
         if plan.replay_from < plan.resume:
             rows = kafka_io.read(settings, settings.raw_topic, partition, plan.replay_from, plan.resume)
-            published = kafka_io.read(settings, settings.pred_topic, partition, plan.note.pred_offset)
-            refused = kafka_io.read(settings, settings.dlq_topic, partition, plan.note.dlq_offset)
+            published = kafka_io.read(settings, settings.pred_topic, partition, plan.note.pred_offset, facts.pred_end)
+            refused = kafka_io.read(settings, settings.dlq_topic, partition, plan.note.dlq_offset, facts.dlq_end)
         ends = facts.pred_end, facts.dlq_end
         return state.restore(plan, saved, rows, published, refused_rows(refused, settings), ends)
 

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from enum import Enum
 from typing import Any, Protocol
 
 import numpy as np
@@ -16,17 +15,9 @@ from numpy.typing import NDArray
 from airquality.model import features
 from airquality.monitoring.alarms import Event
 from airquality.monitoring.drift import Window
-from airquality.records import Reading, Served
+from airquality.records import Outcome, Reading, Served
 from airquality.reports.process import ReportResult
 from airquality.reports.summary import PartitionFigures
-
-
-class Outcome(Enum):
-    """What became of a reading the buffer did not refuse."""
-
-    DUPLICATE = "duplicate"
-    WARMUP = "warmup"
-    READY = "ready"
 
 
 class Buffer(Protocol):

@@ -38,6 +38,8 @@ SESSION_TIMEOUT_MS = 10_000
 TRANSACTION_TIMEOUT_MS = 20_000
 #: How soon new partitions, and another topic under the same name, are noticed.
 METADATA_AGE_MS = 10_000
+#: A figure that is asked for every few seconds may not hold up the loop, nor a stop, while a broker is away.
+LAG_TIMEOUT_MS = 2_000
 NO_MEMBERSHIP = ConsumerGroupMetadata()
 
 logger = logging.getLogger(__name__)
@@ -295,7 +297,8 @@ class TransactionalStream:
     def lag(self) -> dict[int, int]:
         """Return, by partition, how many offsets of the raw topic lie between this consumer and the end."""
         with kafka_errors_as_unavailable(self._settings):
-            ends = self._consumer.end_offsets(list(self._consumer.assignment() - self._assignment.unstarted))
+            started = list(self._consumer.assignment() - self._assignment.unstarted)
+            ends = self._consumer.end_offsets(started, timeout_ms=LAG_TIMEOUT_MS)
             return {tp.partition: max(0, end - self._consumer.position(tp)) for tp, end in ends.items()}
 
     def close(self) -> None:

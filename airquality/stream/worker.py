@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 from tqdm import tqdm
 
-from airquality.ground.errors import AirQualityError
+from airquality.ground.errors import AirQualityError, Unavailable
 from airquality.ground.settings import Settings
 from airquality.metrics import ConsumerMetrics
 from airquality.model.client import PredictionClient
@@ -49,6 +49,14 @@ logger = logging.getLogger("consumer")
 
 class Stopped(AirQualityError):
     """The run had to end while it waited; nothing of the batch at hand has been published, and no summary written."""
+
+
+def stopped_without_kafka(error: Unavailable) -> Stopped:
+    """Return what a run says that has to end while Kafka is away."""
+    return Stopped(
+        f"stopped while Kafka could not be used ({error}): what was committed stays committed, "
+        "the other rows wait in Kafka for the next start"
+    )
 
 
 class PartitionLost(Exception):
@@ -309,8 +317,12 @@ class Worker:
         """Now and then ask how far behind this worker is, of the partitions it owns now and no others."""
         if self._clock() - self._measured < LAG_SECONDS:
             return
-        self._measured = self._clock()
-        lags = self._stream.lag()
+        try:
+            lags = self._stream.lag()
+        except Unavailable:  # a figure is no reason to begin anew: the client finds its broker again by itself
+            return
+        finally:
+            self._measured = self._clock()
         self._metrics.kafka_answered.set_to_current_time()
         self._metrics.lag.clear()
         self._behind = sum(lags.values())
@@ -327,7 +339,15 @@ class Worker:
             )
 
     def _finish(self) -> None:
-        """Leave nothing half done: unless a stop was asked for, wait for the reports and snapshot every station."""
+        """Leave nothing half done: unless a stop was asked for, wait for the reports and snapshot every station.
+
+        Raises:
+            Stopped: Kafka does not answer, so that nothing can be saved and nobody knows what rows wait.
+        """
+        try:
+            self._stream.lag()
+        except Unavailable as error:
+            raise stopped_without_kafka(error) from error
         if self._limits.stopped:
             logger.info("stopping: the last snapshots are written; a second signal ends the process at once")
         with tqdm(total=self._monitoring.backlog, desc="writing reports", unit="report", disable=None) as bar:

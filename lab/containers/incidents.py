@@ -46,7 +46,7 @@ def kafka_away(stack: Stack) -> None:
     red_in_time(stack, stopped, "KafkaGone", Consumer="NO KAFKA")
     consumer_says(stack, "Kafka has not answered")
     stack.compose("start", "kafka")
-    wait_for("all services are healthy again", stack.all_healthy, 120)
+    wait_for("all services are healthy again", stack.all_healthy, 240)
 
 
 def consumer_killed(stack: Stack) -> None:
