@@ -11,7 +11,7 @@ from tests.system import wait_until
 
 
 def topics(bootstrap_servers: str, name: str) -> Settings:
-    """Return settings of four topics with two partitions each, made on the broker, and of a group."""
+    """Return settings of topics with two partitions each, made on the broker, and of a group."""
     made = Settings(
         kafka_bootstrap_servers=bootstrap_servers,
         raw_topic=f"{name}.raw",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -13,9 +13,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
+from airquality.events import AlarmEvent, finding_of
 from airquality.ground.errors import ContractError, InvalidRecord
 from airquality.ground.settings import Settings
-from airquality.records import HISTORY_HOURS, MAX_HOURS_AHEAD, RowAnswer
+from airquality.monitoring.detectors import Detectors
+from airquality.records import HISTORY_HOURS, MAX_HOURS_AHEAD, Reading, RowAnswer
 from airquality.stream import snapshots
 from airquality.stream.account import Counts, Note
 from airquality.stream.dead_letters import dead_letter, refused_rows
@@ -26,6 +28,7 @@ from airquality.stream.partition import Batch, PartitionState, Predict, Snapshot
 from airquality.stream.saved import SavedStations
 from airquality.stream.transactions import Message, Position
 from feature_buffer import REMEMBERED_HOURS
+from tests import watched
 from tests.simulated_kafka import Monitors, SimulatedKafka, predicted, reading
 
 START = 307_668
@@ -221,8 +224,16 @@ def test_a_batch_without_ready_rows_asks_for_no_prediction() -> None:
 class Life:
     """A partition whose owner commits as a worker does, and may die at any point: what it knew is then gone."""
 
-    def __init__(self, kafka: SimulatedKafka, snapshot_offsets: int, reports_a_commit: int, predict: Predict = predicted):
+    def __init__(
+        self,
+        kafka: SimulatedKafka,
+        snapshot_offsets: int,
+        reports_a_commit: int,
+        predict: Predict = predicted,
+        detect: Callable[[], Detectors] = lambda: Detectors(None),
+    ) -> None:
         self.kafka = kafka
+        self.detect = detect
         self.snapshot_offsets = snapshot_offsets
         self.reports_a_commit = reports_a_commit
         self.predict = predict
@@ -232,7 +243,7 @@ class Life:
         position = self.kafka.positions.get(0, Position(0, ""))
         note = Note.decode(position.note) or Note()
         plan = Plan(note, note.position if note.replay_offset is None else note.replay_offset, note.position)
-        self.monitors = Monitors()
+        self.monitors = Monitors(self.detect())
         self.state = fresh(note, self.monitors)
         windows = self.state.restore(
             plan,
@@ -259,6 +270,7 @@ class Life:
     def commit(self, batch: Batch, snapshot_offsets: int) -> None:
         messages = [Message("pred", 0, p.station_id.encode(), p.to_bytes()) for p in batch.predictions]
         messages += [dead_letter(letter, TOPICS) for letter in batch.dead_letters]
+        messages += [Message("events", 0, found.station_id.encode(), found.to_bytes()) for found in batch.findings]
         due = self.state.due_snapshots(snapshot_offsets, 1e9 if snapshot_offsets else 0.0)
         messages += [Message("state", 0, snapshot.key, snapshot.value, snapshot.headers) for snapshot in due]
         position = Position(self.state.next_offset, self.state.note().encode())
@@ -303,9 +315,46 @@ def test_a_crash_at_any_point_changes_nothing_that_is_committed(
     found = life.finish()
     assert committed(crashed, "pred") == committed(unharmed, "pred")
     assert committed(crashed, "dlq") == committed(unharmed, "dlq")
+    assert committed(crashed, "events") == committed(unharmed, "events")
     assert crashed.positions == unharmed.positions
     assert found == expected
     assert life.state.counts.rows_in == len(crashed.log("raw"))
+
+
+def station_with_a_gain() -> SimulatedKafka:
+    """A station whose rows follow the detectors' history, one sensor half as much again from its hundredth row on."""
+    kafka, frame = SimulatedKafka(), watched.stream()
+    values = frame.values[:500].copy()
+    values[100:, watched.column("PT08.S1(CO)")] *= 1.5
+    for hour, row in zip(frame.hours[:500].tolist(), values.tolist(), strict=True):
+        kafka.append("raw", 0, b"roof", Reading("roof", hour, tuple(row)).to_bytes())
+    return kafka
+
+
+def watching() -> Detectors:
+    return Detectors(watched.calibration())
+
+
+@pytest.mark.parametrize("snapshot_offsets", [1, 60, 10**9])
+def test_a_crash_at_any_point_changes_no_finding(snapshot_offsets: int) -> None:
+    unharmed, crashed = station_with_a_gain(), station_with_a_gain()
+    expected = Life(unharmed, 10**9, 100, detect=watching).finish()
+    life = Life(crashed, snapshot_offsets, 1, detect=watching)
+    for size, dies in [(60, ""), (45, "before"), (3, "after"), (1, "before"), (100, "after"), (7, ""), (50, "before")]:
+        life.step(size, dies)
+    assert life.finish() == expected
+    found = [finding_of(record.value) for record in unharmed.log("events")]
+    opened = [finding.event for finding in found if isinstance(finding, AlarmEvent) and finding.event.detector != "daily"]
+    assert (opened[0].kind, opened[0].column) == ("opened", "PT08.S1(CO)")
+    assert committed(crashed, "events") == committed(unharmed, "events")
+
+
+def test_restore_another_calibration_begins_cold_and_keeps_the_alarms() -> None:
+    kafka = station_with_a_gain()
+    Life(kafka, 10**9, 100, detect=watching).finish()
+    other = Life(kafka, 10**9, 100, detect=lambda: Detectors(watched.calibration(), budget=2.0))
+    assert other.monitors.detectors.state("roof") == {}
+    assert set(other.monitors.stations["roof"].detected) == {"PT08.S1(CO)"}
 
 
 def note_of(life: Life) -> Note:

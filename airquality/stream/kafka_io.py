@@ -99,6 +99,8 @@ def topic_names(settings: Settings) -> dict[str, str]:
 def ensure_topics(settings: Settings) -> None:
     """Create the topics that do not exist; existing ones stay as they are, and what is wrong with them is logged.
 
+    Where the raw topic exists the others are made with as many partitions as it has: that is where its stations are.
+
     Raises:
         Unavailable: no broker answers.
     """
@@ -111,12 +113,15 @@ def ensure_topics(settings: Settings) -> None:
         )
         return
     with kafka_errors_as_unavailable(settings), closing(KafkaAdminClient(**connection(settings))) as admin:
+        n_partitions = settings.topic_partitions
         for role, name in topic_names(settings).items():
-            topic = NewTopic(name, settings.topic_partitions, 1, topic_configs=TOPIC_CONFIGS[role])
+            topic = NewTopic(name, n_partitions, 1, topic_configs=TOPIC_CONFIGS[role])
             try:
                 admin.create_topics([topic], timeout_ms=CONNECT_TIMEOUT_MS)
-                logger.info("created topic %s with %d partitions", name, settings.topic_partitions)
+                logger.info("created topic %s with %d partitions", name, n_partitions)
             except TopicAlreadyExistsError:
+                if role == "raw":
+                    n_partitions = len(partitions(settings, name))
                 for fault in _faults_of(admin, role, name):
                     logger.warning("%s", fault)
 

@@ -207,7 +207,7 @@ librdkafka's).
 _EXAMPLES = """\
 to add partitions:
   1. stop the producers, let the consumers catch up, stop all consumers
-  2. python -m airquality repartition --partitions 6     raises all four topics, and moves the stations
+  2. python -m airquality repartition --partitions 6     raises all topics, and moves the stations
   3. start the consumers, then the producers
 
 examples:
