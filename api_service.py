@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import contextlib
 import socket
 import sys
 from collections.abc import AsyncIterator, Callable, Sequence
@@ -153,7 +154,8 @@ def _serve(host: str, port: int) -> None:
         config = uvicorn.Config(
             create_app(settings), access_log=False, log_config=None, timeout_graceful_shutdown=5, workers=1
         )
-        uvicorn.Server(config).run(sockets=[listener])
+        with contextlib.suppress(KeyboardInterrupt):  # uvicorn has finished its requests, then says how it was asked to
+            uvicorn.Server(config).run(sockets=[listener])
 
 
 def _listening(host: str, port: int) -> socket.socket:

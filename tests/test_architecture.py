@@ -85,6 +85,7 @@ PURE = (
     "airquality.records",
     "airquality.model.features",
     "airquality.monitoring.drift",
+    "airquality.monitoring.watch",
     "airquality.ground.errors",
     "feature_buffer",
 )

@@ -405,7 +405,8 @@ def test_service_failed_reports_are_made_after_a_restart(tmp_path: Path) -> None
     now = [0.0]
     made = failing_rig(tmp_path, now)
     observer = made.run(168)
-    poll_until(made, lambda: observer.failed == {"daily": 7, "weekly": 0}, "seven failures")
+    poll_until(made, lambda: not observer.outstanding, "seven failures and the week's report")
+    assert observer.failed == {"daily": 7, "weekly": 0}
     snapshot = snapshots.encode(observer.state())
     digests = [window.digest() for window in observer.unmade]
     made.service.close(drain=False)

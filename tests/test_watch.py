@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections import defaultdict
 from typing import Any
 
@@ -11,10 +12,11 @@ import pytest
 from numpy.typing import NDArray
 
 from airquality.ground.errors import ContractError
-from airquality.monitoring.alarms import Event
+from airquality.monitoring.alarms import Alarm, Event
 from airquality.monitoring.network import RULE_COLUMNS
 from airquality.monitoring.watch import Watch
 from airquality.records import DEVICE_COLUMNS
+from airquality.stream import snapshots
 from tests import watched
 
 Floats = NDArray[np.float64]
@@ -125,10 +127,8 @@ def test_observe_any_cuts_neighbours_and_restarts_give_the_same_events(seed: int
 
 
 def stored(state: dict[str, Any]) -> dict[str, Any]:
-    """Return a state as it comes back from a snapshot: arrays copied, everything else by way of JSON."""
-    arrays = {name: part.copy() for name, part in state.items() if isinstance(part, np.ndarray)}
-    rest = {name: part for name, part in state.items() if name not in arrays}
-    return {**json.loads(json.dumps(rest)), **arrays}
+    """Return a state as it comes back from the state topic."""
+    return snapshots.decode(snapshots.encode(state))
 
 
 def test_observe_gap_of_missing_rows_equals_rows_without_values() -> None:
@@ -194,3 +194,10 @@ def test_state_of_a_station_with_alarms_is_json_and_arrays_within_64_kib() -> No
     rest = {name: part for name, part in state.items() if not isinstance(part, np.ndarray)}
     assert arrays + len(json.dumps(rest)) <= 64 * 1024
     assert len(state["alarms"]) == 2
+
+
+def test_alarm_without_a_size_survives_a_snapshot() -> None:
+    alarm = Alarm("T", "stuck", 3, opened=10, since=8, size=math.nan, peaks={3: 1.5})
+    back = Alarm.from_state(snapshots.decode(snapshots.encode({"alarm": alarm.state()}))["alarm"])
+    assert math.isnan(back.size)
+    assert (back.column, back.peaks) == ("T", {3: 1.5})

@@ -92,13 +92,15 @@ class Alarm:
         return Event(kind, self.detector, self.column, at, self.since, self.size, unit)
 
     def state(self) -> dict[str, Any]:
-        """Return the alarm as JSON values."""
-        return {**asdict(self), "peaks": [[cell, peak] for cell, peak in self.peaks.items()]}
+        """Return the alarm as JSON values without NaN."""
+        size = None if math.isnan(self.size) else self.size
+        return {**asdict(self), "size": size, "peaks": [[cell, peak] for cell, peak in self.peaks.items()]}
 
     @classmethod
     def from_state(cls, state: dict[str, Any]) -> Alarm:
         """Return the alarm whose state this is."""
-        return cls(**{**state, "peaks": {int(cell): peak for cell, peak in state["peaks"]}})
+        size = math.nan if state["size"] is None else state["size"]
+        return cls(**{**state, "size": size, "peaks": {int(cell): peak for cell, peak in state["peaks"]}})
 
 
 @dataclass(frozen=True, eq=False)

@@ -39,7 +39,7 @@ TRANSACTION_TIMEOUT_MS = 20_000
 #: How soon new partitions, and another topic under the same name, are noticed.
 METADATA_AGE_MS = 10_000
 #: A figure that is asked for every few seconds may not hold up the loop, nor a stop, while a broker is away.
-LAG_TIMEOUT_MS = 2_000
+LAG_TIMEOUT_MS = 4_000
 NO_MEMBERSHIP = ConsumerGroupMetadata()
 
 logger = logging.getLogger(__name__)
