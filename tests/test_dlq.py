@@ -28,7 +28,9 @@ def letter(reason: str = "malformed", key: bytes | None = b"roof", value: bytes 
 
 
 def raw_records(settings: Settings) -> list[Record]:
-    return [r for p in kafka_io.partitions(settings, settings.raw_topic) for r in kafka_io.read(settings, settings.raw_topic, p)]
+    return [
+        r for p in kafka_io.partitions(settings, settings.raw_topic) for r in kafka_io.read(settings, settings.raw_topic, p)
+    ]
 
 
 def test_letter_of_a_dead_letter_gives_its_reason_and_source() -> None:

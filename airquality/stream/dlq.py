@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import sys
 from base64 import b64encode
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
@@ -14,9 +13,10 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from airquality.ground import log
-from airquality.ground.errors import AirQualityError, UsageError
+from airquality.ground import command, log
+from airquality.ground.errors import UsageError
 from airquality.ground.settings import Settings, read_settings
+from airquality.ground.shown import printable
 from airquality.records import DEAD_LETTER_REASONS
 from airquality.stream import kafka_io
 from airquality.stream.kafka_io import Record
@@ -195,14 +195,14 @@ exit status: 0 done, 1 failure, 2 wrong usage
 """
 
 
+_DESCRIPTION = """\
+Dead letters: records that could not become a reading or a prediction, kept as they came (DLQ_TOPIC; KAFKA_BOOTSTRAP_SERVERS
+says where).
+"""
+
+
 def _parser() -> argparse.ArgumentParser:
-    p = argparse.ArgumentParser(
-        prog="python -m airquality dlq",
-        description="Dead letters: records that could not become a reading or a prediction, kept as they came "
-        "(DLQ_TOPIC; KAFKA_BOOTSTRAP_SERVERS says where).",
-        epilog=_EXAMPLES,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    p = command.parser("python -m airquality dlq", _DESCRIPTION, _EXAMPLES)
     verbs = p.add_subparsers(dest="verb", required=True)
     listing = verbs.add_parser("list", help="one line a letter, and how many of each reason")
     listing.add_argument("--json", action="store_true", help="one JSON object a line instead")
@@ -234,7 +234,7 @@ def _list(settings: Settings, args: argparse.Namespace) -> Iterator[str]:
     for letter in letters(settings, _filter(args)):
         reasons[letter.reason] += 1
         line = f"{letter.place:>10}  {letter.at:%Y-%m-%d %H:%M:%S}Z  {letter.station}  {letter.reason}: {letter.message}"
-        yield json.dumps(letter.to_json()) if args.json else log.printable(line)
+        yield json.dumps(letter.to_json()) if args.json else printable(line)
     if not args.json:
         counts = ", ".join(f"{count} {reason}" for reason, count in sorted(reasons.items()))
         yield f"{reasons.total()} dead letters{f' ({counts})' if counts else ''}"
@@ -245,7 +245,7 @@ def _show(settings: Settings, args: argparse.Namespace) -> Iterator[str]:
         if letter.place == args.letter:
             content = (letter.value or b"").decode(errors="backslashreplace")
             yield from (f"{name}: {value}" for name, value in letter.to_json().items() if not name.endswith("base64"))
-            yield f"value: {'null' if letter.value is None else log.printable(content)}"
+            yield f"value: {'null' if letter.value is None else printable(content)}"
             return
     raise UsageError(f"there is no dead letter {args.letter}: python -m airquality dlq list names them")
 
@@ -278,18 +278,18 @@ _VERBS: dict[str, Callable[[Settings, argparse.Namespace], Iterator[str]]] = {
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Run the command line; 0 done, 1 failure, 2 usage."""
+    """Run the command line and return its exit code."""
     args = _parser().parse_args(argv)
+    return command.run("dlq", lambda: _run(args))
+
+
+def _run(args: argparse.Namespace) -> None:
+    settings = read_settings()
+    log.configure(settings.log_level, settings.log_format)
     try:
-        settings = read_settings()
-        log.configure(settings.log_level, settings.log_format)
         for line in _VERBS[args.verb](settings, args):
             print(line)
-    except (AirQualityError, OSError) as error:
-        print(f"dlq: {error}", file=sys.stderr)
-        return 2 if isinstance(error, UsageError) else 1
-    return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())
+    except OSError as error:
+        if isinstance(error, BrokenPipeError):
+            raise
+        raise UsageError(f"{error.filename} cannot be written: {error.strerror}") from error

@@ -161,9 +161,13 @@ class _Server:
         await ended.wait()
         for server in servers:
             server.close()
-        for task in self._open:
-            task.cancel()
-        await asyncio.gather(*self._open)
+        await asyncio.sleep(0)  # what was being accepted becomes a task
+        while others := asyncio.all_tasks() - {asyncio.current_task()}:  # one that is being accepted opens another
+            await asyncio.sleep(0)  # a task cancelled before it has begun would not close its connection
+            for task in others:
+                task.cancel()
+            await asyncio.wait(others)
+        await asyncio.sleep(0)  # an aborted connection is closed in the loop's next turn
         for maker in self._makers.values():
             maker.shutdown(wait=False, cancel_futures=True)
 

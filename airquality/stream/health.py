@@ -23,7 +23,7 @@ class Health:
     """
 
     def __init__(
-        self, registry: CollectorRegistry, ask_api: Callable[[], None], clock: Callable[[], float] = time.time
+        self, registry: CollectorRegistry, ask_api: Callable[[], object], clock: Callable[[], float] = time.time
     ) -> None:
         self._registry = registry
         self._ask_api = ask_api

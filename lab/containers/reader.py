@@ -10,6 +10,8 @@ from kafka import KafkaAdminClient, KafkaConsumer, TopicPartition
 from kafka.errors import KafkaError
 
 BOOTSTRAP = "localhost:9092"
+RAW, PREDICTIONS = "air_quality.raw", "air_quality.pred"
+WARMUP_HOURS = 168
 PATIENCE_SECONDS = 60.0
 
 
