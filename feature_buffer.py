@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from airquality.ground.errors import InvalidRecord
-from airquality.records import HISTORY_HOURS, RAW_COLUMNS, Reading, isoformat
+from airquality.records import HISTORY_HOURS, RAW_COLUMNS, Reading, check_not_future, isoformat
 from airquality.stream.station import Outcome
 
 #: Hours whose checksum is remembered, so that a replay of them is recognised: 13 months, 40 KB a station.
@@ -33,8 +33,12 @@ class FeatureBuffer:
         self._arrived: list[tuple[float, ...]] = []
         self._ready: list[tuple[int, int]] = []
 
-    def push(self, reading: Reading) -> Outcome:
+    def push(self, reading: Reading, kafka_hour: int | None = None) -> Outcome:
         """Accept one reading, in the order of the stream.
+
+        Args:
+            reading: The row.
+            kafka_hour: The hour of its record's Kafka timestamp, None where there is none.
 
         Returns:
             ``DUPLICATE`` for an hour already accepted with the same values; ``WARMUP`` for each of the first 168 accepted
@@ -42,10 +46,11 @@ class FeatureBuffer:
 
         Raises:
             InvalidRecord: ``conflict`` if the hour was accepted with other values, ``late`` if it is older than the
-                newest hour and was not accepted (or is too old to remember).
+                newest hour and was not accepted (or is too old to remember), ``future`` if it is too far ahead.
         """
         if self.newest_hour is not None and reading.hour <= self.newest_hour:
             return self._repeated(reading, self.newest_hour)
+        check_not_future(reading, self.newest_hour, kafka_hour)
         self._advance(reading)
         if self.warmed_hours < HISTORY_HOURS:
             self.warmed_hours += 1

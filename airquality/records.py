@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 import reprlib
 import zlib
 from dataclasses import dataclass
@@ -68,17 +69,34 @@ HARD_LIMITS: dict[str, tuple[float, float]] = {
     "RH": (0.0, 105.0),
     "AH": (0.0, 100.0),
 }
+#: The hours a row can be of, inclusive: no such device existed before, and Kafka's timestamps are of this age.
+HOUR_LIMITS = (datetime(1970, 1, 1), datetime(2199, 12, 31, 23))
+#: How many hours a row may be ahead of its station's newest hour or of Kafka's timestamp, whichever allows more: two days,
+#: because station-local time is up to 14 hours ahead of UTC and clocks are wrong by a day.
+MAX_HOURS_AHEAD = 48
 #: What may be a Kafka key, a file name and part of a message everywhere.
 MAX_STATION_ID_BYTES = 255
-#: The closed set of reasons a record is dead-lettered for: the first three by what it holds (of several faults the first
-#: one in the order of the columns counts), the last two by what was accepted before it.
-DEAD_LETTER_REASONS = ("malformed", "not_finite", "out_of_range", "conflict", "late")
+#: Key and value of a record together; a reading is some 350 bytes. Anything larger is refused unread.
+MAX_RECORD_BYTES = 64 * 1024
+#: The predictions that can be meant, mg/m3, inclusive: those that could be measured.
+PREDICTION_LIMITS = HARD_LIMITS[TARGET]
+#: A registry's version is a number of a few digits; it stands in every prediction, in metrics and in log lines.
+MAX_MODEL_VERSION_CHARACTERS = 64
+#: Why a record is refused by what it holds; of several faults the first one in the order of the columns counts.
+PARSE_REASONS = ("oversize", "malformed", "not_finite", "out_of_range")
+#: Why a reading is refused by where it stands: against what was accepted before it, Kafka's timestamp, its partition.
+ORDER_REASONS = ("conflict", "late", "future", "moved")
+#: The closed set of reasons a record is dead-lettered for; ``unpredictable``: the model has no usable value for the row.
+DEAD_LETTER_REASONS = (*PARSE_REASONS, *ORDER_REASONS, "unpredictable")
 
 HISTORY_HOURS = 168
 DAILY_HOURS = 24
 WEEKLY_HOURS = 168
 
 _EPOCH = datetime(1970, 1, 1)
+_HOUR_MS = 3_600_000
+#: One spelling, on which every Python version agrees: the date, the time of day to the minute or finer, no time zone.
+_DATE_TIME = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}[T ][0-9]{2}:[0-9]{2}(:[0-9]{2}(\.[0-9]{1,6})?)?")
 _LIMITS = tuple((name, *HARD_LIMITS[name]) for name in RAW_COLUMNS)
 
 
@@ -187,9 +205,9 @@ def parse_reading(key: bytes | None, value: bytes | None) -> Reading:
         value: JSON as DESIGN section 3 describes it. Fields it does not know are ignored.
 
     Raises:
-        InvalidRecord: with reason ``malformed``, ``not_finite`` or ``out_of_range``.
+        InvalidRecord: with one of :data:`PARSE_REASONS`.
     """
-    record = _json_object(value)
+    record = _json_object(_bounded(key, value))
     station_id = _parse_station_id(record.get("station_id"), key)
     absent = [name for name in RAW_COLUMNS if name not in record]
     if absent:
@@ -198,22 +216,71 @@ def parse_reading(key: bytes | None, value: bytes | None) -> Reading:
     return Reading(station_id, hour, tuple(_parse_value(record[n], n, low, high) for n, low, high in _LIMITS))
 
 
-def _json_object(value: bytes | None) -> dict[str, Any]:
+def kafka_hour(timestamp_ms: int) -> int | None:
+    """Return the hour of a record's Kafka timestamp (UTC, rounded down), None where the record has no timestamp.
+
+    >>> isoformat(kafka_hour(1_107_572_400_000))
+    '2005-02-05T03:00:00'
+    """
+    return timestamp_ms // _HOUR_MS if timestamp_ms >= 0 else None
+
+
+def check_not_future(reading: Reading, newest_hour: int | None, kafka_hour: int | None) -> None:
+    """Refuse a row that would make every later row of its station late.
+
+    No clock is read, so a replay decides alike. The bound is only as good as Kafka's timestamp: the broker's own on topics
+    with ``LogAppendTime``; on a topic with ``CreateTime`` a producer with a wrong clock moves it, and where a record has no
+    timestamp nothing but :data:`HOUR_LIMITS` holds.
+
+    Args:
+        reading: The row.
+        newest_hour: The newest hour its station has, None before its first row.
+        kafka_hour: The hour of the record's Kafka timestamp, None if it has none.
+
+    Raises:
+        InvalidRecord: ``future``: the row is more than :data:`MAX_HOURS_AHEAD` ahead of both.
+    """
+    if kafka_hour is None or reading.hour <= max(kafka_hour, newest_hour or 0) + MAX_HOURS_AHEAD:
+        return
+    newest = "no row yet" if newest_hour is None else f"newest row {isoformat(newest_hour)}"
+    raise InvalidRecord(
+        "future",
+        f"{reading.station_id} {isoformat(reading.hour)} is more than {MAX_HOURS_AHEAD} h ahead of its station ({newest}) "
+        f"and of Kafka's timestamp ({isoformat(kafka_hour)}Z): is the station's clock right?",
+    )
+
+
+def _bounded(key: bytes | None, value: bytes | None) -> bytes:
     if value is None:
         raise InvalidRecord("malformed", "the record has no value")
+    size = len(value) + len(key or b"")
+    if size > MAX_RECORD_BYTES:
+        raise InvalidRecord("oversize", f"key and value are {size:,} bytes, a record may have {MAX_RECORD_BYTES:,}")
+    return value
+
+
+def _json_object(value: bytes) -> dict[str, Any]:
     try:
         record = orjson.loads(value)
     except orjson.JSONDecodeError:
         record = _lenient_json(value)
     if not isinstance(record, dict):
         raise InvalidRecord("malformed", f"a JSON object is expected, not {type(record).__name__}")
+    if _may_repeat_a_name(value, record) and len(_lenient_json(value, object_pairs_hook=list)) != len(record):
+        raise InvalidRecord("malformed", "a field is there twice: which one is meant cannot be known")
     return record
 
 
-def _lenient_json(value: bytes) -> Any:
+def _may_repeat_a_name(value: bytes, record: dict[str, Any]) -> bool:
+    """Whether there are more colons than names and plain text account for; cheap, and false for every record we write."""
+    texts = (str(record.get("station_id")), str(record.get("DateTime")))
+    return b"\\" in value or value.count(b":") != len(record) + sum(text.count(":") for text in texts)
+
+
+def _lenient_json(value: bytes, **options: Any) -> Any:
     """Parse what strict JSON refuses but Python writes, bare NaN and Infinity, so that each is refused by name."""
     try:
-        return json.loads(value)
+        return json.loads(value.decode("utf-8-sig"), **options)
     except (ValueError, RecursionError) as error:
         raise InvalidRecord("malformed", f"not JSON: {error}") from error
 
@@ -224,21 +291,29 @@ def _parse_station_id(station_id: object, key: bytes | None) -> str:
     try:
         name = station_id.encode()
     except UnicodeEncodeError as error:  # a lone surrogate: JSON can spell it, no key can hold it
-        raise InvalidRecord("malformed", f"station_id {station_id!r}: {error}") from error
+        raise InvalidRecord("malformed", f"station_id {reprlib.repr(station_id)}: {error}") from error
     if not 0 < len(name) <= MAX_STATION_ID_BYTES:
         raise InvalidRecord("malformed", f"station_id must be of 1 to {MAX_STATION_ID_BYTES} bytes, not {len(name)}")
     if key is not None and key != name:
-        raise InvalidRecord("malformed", f"record key {key!r} is not its station_id {station_id!r}")
+        raise InvalidRecord("malformed", f"record key {reprlib.repr(key)} is not its station_id {station_id!r}")
     return station_id
 
 
 def _parse_hour(text: object) -> int:
-    if not isinstance(text, str):
-        raise InvalidRecord("malformed", f"DateTime must be text such as 2005-02-05T03:00:00, not {reprlib.repr(text)}")
+    if not isinstance(text, str) or not _DATE_TIME.fullmatch(text):
+        raise InvalidRecord(
+            "malformed",
+            f"DateTime must be local time such as 2005-02-05T03:00:00, without a time zone, not {reprlib.repr(text)}",
+        )
     try:
-        return hour_of(datetime.fromisoformat(text))
+        moment = datetime.fromisoformat(text)
+        hour = hour_of(moment)
     except ValueError as error:
-        raise InvalidRecord("malformed", f"DateTime {text!r}: {error}") from error
+        raise InvalidRecord("malformed", f"DateTime {text}: {error}") from error
+    earliest, latest = HOUR_LIMITS
+    if not earliest <= moment <= latest:
+        raise InvalidRecord("out_of_range", f"DateTime {text} lies outside [{earliest.isoformat()}, {latest.isoformat()}]")
+    return hour
 
 
 def _parse_value(value: object, name: str, low: float, high: float) -> float:

@@ -10,6 +10,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import kafka.codec
 import pytest
 import yaml
 
@@ -285,3 +286,9 @@ def test_no_stage_may_compile() -> None:
 
 def test_no_dockerfile_feature_that_needs_more_than_the_classic_builder() -> None:
     assert not re.search(r"^#\s*syntax|--mount=|<<EOF", DOCKERFILE, re.M)
+
+
+@pytest.mark.parametrize("codec", ["gzip", "snappy", "lz4", "zstd"])
+def test_requirements_codec_any_producer_may_choose_is_installed(codec: str) -> None:
+    assert getattr(kafka.codec, f"has_{codec}")()
+    assert {"zstandard", "lz4", "python-snappy"} <= set(requirements("requirements-consumer.txt"))

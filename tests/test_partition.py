@@ -170,7 +170,7 @@ def test_the_streams_of_these_tests_hold_every_outcome() -> None:
     described = [(kind, 0, step, 30) for step in (1, 30) for kind in kinds]
     counts = outcomes(stream_of(described).records, [50])[0].counts
     assert min(counts.warmup, counts.predictions, counts.duplicates) > 0
-    assert set(counts.dead_letters) == set(DEAD_LETTER_REASONS) - {"not_finite"}
+    assert set(counts.dead_letters) == {"malformed", "out_of_range", "conflict", "late"}
 
 
 def test_ready_rows_of_all_stations_are_predicted_in_one_call() -> None:

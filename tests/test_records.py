@@ -12,24 +12,27 @@ from hypothesis import strategies as st
 
 from airquality.ground.errors import MAX_MESSAGE_CHARACTERS, InvalidRecord
 from airquality.records import (
-    DEAD_LETTER_REASONS,
     DEVICE_COLUMNS,
     HARD_LIMITS,
+    HOUR_LIMITS,
+    MAX_HOURS_AHEAD,
+    MAX_RECORD_BYTES,
     MAX_STATION_ID_BYTES,
+    PARSE_REASONS,
     RAW_COLUMNS,
     TARGET,
     Prediction,
     Reading,
+    check_not_future,
     datetime_of,
     hour_of,
     isoformat,
+    kafka_hour,
     parse_reading,
     values_matrix,
 )
 
-PARSE_REASONS = DEAD_LETTER_REASONS[:3]
-
-hours = st.integers(hour_of(datetime(1, 1, 1)), hour_of(datetime(9999, 12, 31, 23)))
+hours = st.integers(*(hour_of(limit) for limit in HOUR_LIMITS))
 stations = st.text(min_size=1, max_size=MAX_STATION_ID_BYTES // 4)
 values = st.tuples(*(st.just(math.nan) | st.floats(*HARD_LIMITS[name]) for name in RAW_COLUMNS))
 readings = st.builds(Reading, stations, hours, values)
@@ -72,8 +75,7 @@ def refusal(value: bytes | None, key: bytes | None = None) -> InvalidRecord:
 def test_an_hour_survives_every_form(hour: int) -> None:
     assert hour_of(datetime_of(hour)) == hour
     assert hour_of(datetime.fromisoformat(isoformat(hour))) == hour
-    if hour < hour_of(datetime(9999, 12, 31, 23)):
-        assert datetime_of(hour + 1) - datetime_of(hour) == timedelta(hours=1)
+    assert datetime_of(hour + 1) - datetime_of(hour) == timedelta(hours=1)
 
 
 @pytest.mark.parametrize(
@@ -187,7 +189,7 @@ def test_the_longest_station_id_is_accepted() -> None:
     assert parse_reading(station_id.encode(), encoded({"station_id": station_id})).station_id == station_id
 
 
-@pytest.mark.parametrize("key", [b"station_2", b"", b"\xff\xfe", b"station_1\x00", b"k" * 1_000_000])
+@pytest.mark.parametrize("key", [b"station_2", b"", b"\xff\xfe", b"station_1\x00", b"k" * 60_000])
 def test_a_key_that_is_not_the_station_is_malformed(key: bytes) -> None:
     assert refusal(encoded(), key).reason == "malformed"
 
@@ -205,7 +207,14 @@ def test_a_key_that_is_not_the_station_is_malformed(key: bytes) -> None:
         "2005-02-05T12:00:00+01:00",
         "2005-02-05T12:30:00",
         "2005-02-05T12:00:00.5",
-        "9" * 100_000,
+        "9" * 60_000,
+        "2005-02-05",
+        "2005-02-05T12",
+        "20050205T12",
+        "2005-W05-6T12:00",
+        "2005-02-05x12:00:00",
+        "2005-02-05T24:00:00",
+        "٢٠٠٥-02-05T12:00:00",
     ],
 )
 def test_a_time_that_is_no_local_hour_is_malformed(moment: object) -> None:
@@ -229,13 +238,101 @@ def test_a_time_that_is_no_local_hour_is_malformed(moment: object) -> None:
         encoded()[:-1],
         encoded() + b"}",
         '{"station_id": "é"}'.encode("latin-1"),
-        b"[" * 100_000,
-        b'{"a":' * 100_000,
+        b"[" * 60_000,
+        b'{"a":' * 12_000,
+        encoded().decode().encode("utf-16"),
+        encoded().decode().encode("utf-32"),
+        encoded()[:-1] + b', "firmware": "\xff"}',
     ],
     ids=repr,
 )
 def test_what_is_no_json_object_is_malformed(value: bytes | None) -> None:
     assert refusal(value).reason == "malformed"
+
+
+@pytest.mark.parametrize("text", ["2005-02-05T12:00", "2005-02-05 12:00:00", "2005-02-05T12:00:00.000"])
+def test_parse_hour_other_precision_is_accepted(text: str) -> None:
+    assert isoformat(parse_reading(None, encoded({"DateTime": text})).hour) == "2005-02-05T12:00:00"
+
+
+@pytest.mark.parametrize(
+    "text", ["1969-12-31T23:00:00", "2200-01-01T00:00:00", "0001-01-01T00:00:00", "9999-12-31T23:00:00"]
+)
+def test_parse_hour_outside_the_limits_is_refused(text: str) -> None:
+    error = refusal(encoded({"DateTime": text}))
+    assert (error.reason, text in str(error)) == ("out_of_range", True)
+
+
+def test_parse_reading_oversize_is_refused_unread() -> None:
+    padded = encoded({"firmware": ""})
+    largest = padded.replace(b'"firmware": ""', b'"firmware": "%s"' % (b"x" * (MAX_RECORD_BYTES - len(padded))))
+    assert parse_reading(None, largest) == parse_reading(None, encoded())
+    for key, value in (
+        (b"station_1", largest),
+        (None, largest + b" "),
+        (b"k" * MAX_RECORD_BYTES, b"{"),
+        (None, b"\0" * 30_000_000),
+    ):
+        error = refusal(value, key)
+        assert (error.reason, f"{len(value) + len(key or b''):,}" in str(error)) == ("oversize", True)
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        encoded()[:-1] + b', "CO(GT)": 2.0}',
+        encoded()[:-1] + b', "station_id": "station_1"}',
+        encoded()[:-1] + b', "CO(GT)" : 2.0}',
+        encoded({"DateTime": "2005-02-05T12:00"})[:-1] + b', "AH": 1.0}',
+        encoded().replace(b"T12:00:00", b"T12\\u003a00:00")[:-1] + b', "AH": 1.0}',
+        encoded()[:-1] + b', "\\u0041H": 1.0}',
+    ],
+)
+def test_parse_reading_repeated_field_is_malformed(value: bytes) -> None:
+    assert (refusal(value).reason, "twice" in str(refusal(value))) == ("malformed", True)
+
+
+def test_parse_reading_repeats_inside_unknown_fields_do_not_matter() -> None:
+    value = encoded()[:-1] + b', "firmware": {"a:b": 1, "a:b": 2}}'
+    assert parse_reading(None, value) == parse_reading(None, encoded())
+
+
+def at(text: str) -> int:
+    return hour_of(datetime.fromisoformat(text))
+
+
+@pytest.mark.parametrize(
+    ("row", "newest", "kafka", "future"),
+    [
+        ("2026-01-03T00:00", None, "2026-01-01T00:00", False),  # 48 h: a station far east with a clock a day fast
+        ("2026-01-03T01:00", None, "2026-01-01T00:00", True),
+        ("2099-01-01T00:00", "2026-01-01T00:00", "2026-01-01T01:00", True),
+        ("2005-02-05T03:00", None, "2026-01-01T00:00", False),  # a replay of old data
+        ("2025-12-01T00:00", "2005-02-05T03:00", "2026-01-01T00:00", False),  # the station was silent for 20 years
+        ("2030-01-03T00:00", "2030-01-01T00:00", "2026-01-01T00:00", False),  # a looped replay has overtaken Kafka's clock
+        ("2030-01-03T01:00", "2030-01-01T00:00", "2026-01-01T00:00", True),
+        ("2099-01-01T00:00", "2026-01-01T00:00", None, False),  # no timestamp: only the limits of an hour hold
+        ("2026-01-03T01:00", None, "1970-01-01T00:00", True),
+    ],
+)
+def test_check_not_future_bound_is_two_days_past_station_and_kafka(
+    row: str, newest: str | None, kafka: str | None, future: bool
+) -> None:
+    reading = Reading("roof", at(row), (0.0,) * len(RAW_COLUMNS))
+    arguments = (reading, newest and at(newest), kafka and at(kafka))
+    if not future:
+        check_not_future(*arguments)  # type: ignore[arg-type]
+        return
+    with pytest.raises(InvalidRecord, match=f"more than {MAX_HOURS_AHEAD} h ahead") as caught:
+        check_not_future(*arguments)  # type: ignore[arg-type]
+    assert caught.value.reason == "future"
+
+
+@pytest.mark.parametrize(
+    ("timestamp_ms", "hour"), [(-1, None), (0, 0), (3_599_999, 0), (3_600_000, 1), (2**63 - 1, 2562047788015)]
+)
+def test_kafka_hour_rounds_down_and_knows_absence(timestamp_ms: int, hour: int | None) -> None:
+    assert kafka_hour(timestamp_ms) == hour
 
 
 JSON = st.recursive(

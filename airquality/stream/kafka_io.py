@@ -45,12 +45,18 @@ logger = logging.getLogger(__name__)
 
 
 class Record(NamedTuple):
-    """One record of a topic, bytes untouched."""
+    """One record of a topic, bytes untouched.
+
+    ``timestamp_ms`` is Kafka's: milliseconds since 1970 (UTC), of the broker where the topic says ``LogAppendTime``, of the
+    producer where it says ``CreateTime``; negative where the record has none.
+    """
 
     partition: int
     offset: int
     key: bytes | None
     value: bytes | None
+    timestamp_ms: int = -1
+    headers: tuple[tuple[str, bytes], ...] = ()
 
 
 def topic_names(settings: Settings) -> dict[str, str]:
@@ -146,11 +152,18 @@ def read(
         while (position := client.position(assigned)) < end:
             for record in client.poll(timeout_ms=200).get(assigned, ()):
                 if record.offset < end:
-                    yield Record(partition, record.offset, record.key, record.value)
+                    yield record_of(record)
             if client.position(assigned) > position:
                 moved = time.monotonic()
             elif time.monotonic() - moved > STALL_SECONDS:
                 raise Unavailable(f"{topic}-{partition} stands still at {position} of {end}: a transaction is open there")
+
+
+def record_of(consumed: Any) -> Record:
+    """Return the client's record as ours."""
+    return Record(
+        consumed.partition, consumed.offset, consumed.key, consumed.value, consumed.timestamp, tuple(consumed.headers)
+    )
 
 
 def end_offset(settings: Settings, topic: str, partition: int) -> int:

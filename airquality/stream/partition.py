@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from airquality.ground.errors import ContractError, InvalidRecord
 from airquality.monitoring.drift import Window
-from airquality.records import DEAD_LETTER_REASONS, Prediction, Reading, parse_reading
+from airquality.records import DEAD_LETTER_REASONS, Prediction, Reading, kafka_hour, parse_reading
 from airquality.stream import snapshots
 from airquality.stream.kafka_io import Record
 from airquality.stream.station import Buffer, Monitor, OpenStation, Outcome, take_features
@@ -237,7 +237,7 @@ class PartitionState:
         batch.counts.rows_in += 1
         try:
             reading = parse_reading(record.key, record.value)
-            outcome = self._station(reading.station_id).buffer.push(reading)
+            outcome = self._station(reading.station_id).buffer.push(reading, kafka_hour(record.timestamp_ms))
         except InvalidRecord as error:
             batch.dead_letters.append(DeadLetter(record, error))
             batch.counts.dead_letters[error.reason] = batch.counts.dead_letters.get(error.reason, 0) + 1

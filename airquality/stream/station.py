@@ -31,7 +31,7 @@ class Buffer(Protocol):
 
     warmed_hours: int
 
-    def push(self, reading: Reading) -> Outcome:
+    def push(self, reading: Reading, kafka_hour: int | None = None) -> Outcome:
         """Accept one reading in the order of the stream; raises ``InvalidRecord`` if it cannot be."""
 
     def take(self) -> tuple[NDArray[np.float64], list[tuple[int, int]]]:

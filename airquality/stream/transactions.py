@@ -21,7 +21,7 @@ from kafka.coordinator.assignors.cooperative_sticky import CooperativeStickyAssi
 from airquality.ground.errors import ContractError
 from airquality.ground.settings import Settings
 from airquality.stream import kafka_io
-from airquality.stream.kafka_io import Record, connection, kafka_errors_as_unavailable
+from airquality.stream.kafka_io import Record, connection, kafka_errors_as_unavailable, record_of
 
 SESSION_TIMEOUT_MS = 10_000
 TRANSACTION_TIMEOUT_MS = 20_000
@@ -135,10 +135,7 @@ class TransactionalStream:
         with kafka_errors_as_unavailable(self._settings):
             polled = self._consumer.poll(timeout_ms=int(timeout_seconds * 1000), max_records=max_records)
         lost, gained = self._assignment.take()
-        records = {
-            partition.partition: [Record(r.partition, r.offset, r.key, r.value) for r in batch]
-            for partition, batch in polled.items()
-        }
+        records = {partition.partition: [record_of(consumed) for consumed in batch] for partition, batch in polled.items()}
         return Poll(lost, gained, records)
 
     def keep_membership(self) -> bool:
