@@ -5,7 +5,7 @@ from __future__ import annotations
 import http.client
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from types import TracebackType
@@ -122,9 +122,9 @@ def trickling(seconds: float) -> Fault:
     return fault
 
 
-def lying(lies: list[Answer], times: int) -> Fault:
-    """Tell each lie so many times, then the truth."""
-    told = iter([lie for lie in lies for _ in range(times)])
+def lying(lies: Sequence[Answer]) -> Fault:
+    """Tell each lie once, then the truth."""
+    told = iter(lies)
     lock = threading.Lock()
 
     def fault(_: _Handler, answer: Answer) -> Answer:
