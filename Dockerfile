@@ -1,4 +1,4 @@
-# One small image per role: docker build --target api|producer|consumer|mlflow .
+# One small image per role: docker build --target api|producer|consumer|data|mlflow .
 # No stage has a compiler: --only-binary makes a dependency without a wheel fail the build instead of needing one.
 # Stages stand in order of need: the classic builder makes every stage above its target.
 
@@ -20,7 +20,7 @@ FROM base AS api
 COPY requirements.lock requirements-api.txt ./
 RUN pip install -c requirements.lock -r requirements-api.txt
 COPY airquality ./airquality
-COPY api_service.py ./
+COPY api_service.py feature_buffer.py ./
 USER app
 EXPOSE 8000
 CMD ["uvicorn", "api_service:app", "--host", "0.0.0.0", "--port", "8000", "--no-access-log"]
@@ -43,3 +43,14 @@ EXPOSE 8001
 # Reports belong to whoever owns the mounted ./reports; run as any fixed user, the entry point changes nothing.
 ENTRYPOINT ["python", "run_as_owner.py", "reports"]
 CMD ["python", "consumer.py"]
+
+# The job that makes what the streaming containers mount, where nobody has: the programs a person would run.
+FROM base AS data
+COPY requirements.lock requirements-api.txt requirements-data.txt ./
+RUN pip install -c requirements.lock -r requirements-data.txt && install -d -o app -g app /data
+COPY airquality ./airquality
+COPY training/*.py training/frozen.json ./training/
+COPY dataset/create_dataset.py ./dataset/
+COPY generate_reference_dataset.py deploy/make_data.py ./
+USER app
+CMD ["python", "make_data.py", "/data", "/host/dataset"]

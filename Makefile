@@ -1,4 +1,5 @@
 # make run     everything once, without containers        make test    all tests
+# The parts one by one, each in a terminal of its own: make prepare, broker, topics, api, produce, consume.
 .DEFAULT_GOAL := help
 SHELL := bash
 BASE_PYTHON ?= python3
@@ -22,6 +23,27 @@ $(READY): requirements.txt requirements-dev.txt requirements.lock
 run: $(READY) ## run the whole system once, without containers, on the real test period
 	@$(PYTHON) -m lab.demo
 
+prepare: $(READY) ## make data, backtest, reference with its calibration, and the registry (a minute or two)
+	@$(PYTHON) -m lab.prepare
+
+broker: $(READY) ## run a Kafka broker until Ctrl-C (`make broker PORT=9092`; ARGS="--data-dir run/kafka" keeps its records)
+	@$(PYTHON) -m airquality broker --port $(or $(PORT),9092) $(ARGS)
+
+topics: $(READY) ## create the topics where they are missing
+	@$(PYTHON) -m airquality topics $(ARGS)
+
+api: $(READY) ## serve the registry's champion until Ctrl-C (`make api PORT=8000`)
+	@$(PYTHON) api_service.py --port $(or $(PORT),8000) $(ARGS)
+
+produce: $(READY) ## replay the test period into Kafka (`make produce ARGS="--rate 50 --loop"`)
+	@$(PYTHON) producer.py --csv $(or $(DATASET_DIR),dataset)/test_data_raw.csv $(ARGS)
+
+consume: $(READY) ## predict, publish and monitor until Ctrl-C (`make consume ARGS="--idle-exit-seconds 10"`)
+	@$(PYTHON) consumer.py $(ARGS)
+
+test-fast: $(READY) ## run the tests for daily work: nothing slow, no real broker
+	@$(PYTHON) -m pytest -m "not slow and not broker and not engine" -n 2
+
 test: $(READY) ## run all tests; those that need a real Kafka start one
 	@$(PYTHON) -m pytest
 
@@ -31,11 +53,15 @@ lint: $(READY) ## check style and types
 bench: $(READY) ## measure throughput and latency beside the bare limit and the naive way
 	@$(PYTHON) -m benchmarks.throughput
 
+faultlab: $(READY) ## score the detectors on injected faults (QUICK=1: three onsets); settings must be committed
+	@$(PYTHON) -m lab.faultlab $(if $(QUICK),--quick)
+
 lock: ## write requirements.lock from what is installed now
 	@{ echo "# Everything below requirements.txt and requirements-dev.txt, as tested. Written by make lock."; \
 	   $(PYTHON) -m pip freeze --exclude pip --exclude setuptools; } > requirements.lock
 
-clean: ## remove what runs leave behind (not the environment, not the data)
-	rm -rf run reports/daily reports/weekly reports/index.html reports/monitoring_summary.json .pytest_cache .mypy_cache .ruff_cache .hypothesis
+clean: ## remove what make run leaves behind, and caches (not the environment, not the data, nothing of anybody else)
+	@test ! -x $(PYTHON) || $(PYTHON) -m lab.demo --clean
+	rm -rf .pytest_cache .mypy_cache .ruff_cache .hypothesis
 
-.PHONY: help setup run test lint bench lock clean
+.PHONY: help setup run prepare broker topics api produce consume test-fast test lint bench faultlab lock clean

@@ -1,232 +1,103 @@
-"""Serve CO(GT) predictions of the registry's champion over HTTP: ``uvicorn api_service:app``.
+"""Serve CO(GT) predictions of the registry's champion over HTTP.
 
 The model is loaded while the service starts and again whenever the champion alias moves; a request is answered by one
-model from beginning to end. Bodies are parsed by orjson into one float64 matrix: no DataFrame, no per-field validation.
+model from beginning to end.
 """
 
 from __future__ import annotations
 
+import argparse
 import asyncio
-import logging
-import time
-from collections import Counter
-from collections.abc import AsyncIterator, Iterable, Iterator
-from contextlib import asynccontextmanager, contextmanager
-from itertools import chain
+import contextlib
+import socket
+import sys
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager
 from typing import Any
 
 import numpy as np
-import orjson
-from fastapi import FastAPI, Request
-from fastapi.responses import Response
+import uvicorn
+from fastapi import FastAPI
 from numpy.typing import NDArray
-from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, generate_latest
 
-from airquality.ground import log
-from airquality.ground.errors import AirQualityError
+from airquality.ground import command, log
+from airquality.ground.errors import UsageError
+from airquality.ground.proxies import exempt_loopback
 from airquality.ground.settings import Settings, read_settings
-from airquality.metrics import ApiMetrics, expose_process
 from airquality.model import features, registry
-from airquality.model.model import Model
-from airquality.model.registry import RegisteredModel
+from airquality.records import HISTORY_HOURS, Reading
+from airquality.serving import connections, documents, handlers, pages
+from airquality.serving.guard import Guard, Hosts, Receive, Scope, Send, refuse_several_workers
+from airquality.serving.service import Service
+from feature_buffer import FeatureBuffer
 
-#: A batch of 2,000 rows with full-length numbers is about 6 MB.
-MAX_BODY_BYTES = 16 * 1024 * 1024
+_DESCRIPTION = """Serve CO(GT) predictions of the registry's champion over HTTP (MLFLOW_TRACKING_URI says which registry).
 
-_NUMBER_TYPES = {float, int, type(None)}
-_FLOAT32_MAX = float(np.finfo(np.float32).max)
-
-logger = logging.getLogger(__name__)
-
-
-class RequestError(Exception):
-    """A request that cannot be answered: HTTP ``status``, a ``reason`` for the metric, and ``detail`` for the caller."""
-
-    def __init__(self, status: int, reason: str, detail: dict[str, Any]) -> None:
-        super().__init__(detail["error"])
-        self.status = status
-        self.reason = reason
-        self.detail = detail
+It starts without a model and says why it is not ready until one is the champion. Ctrl-C stops it."""
+_EXAMPLES = """examples:
+  python api_service.py                          http://localhost:8000/ : start page, documentation, reports
+  python api_service.py --port 8010              beside another one
+  python api_service.py --host 0.0.0.0           for other machines, by their names for this one in API_ALLOWED_HOSTS
+"""
 
 
-class Service:
-    """The served model and its metrics. Transport-free: bytes in, answers out."""
+class Application(FastAPI):
+    """FastAPI behind its guard, which must be outermost: only there can uvicorn's own configuration be seen."""
 
-    def __init__(self, settings: Settings) -> None:
-        self.settings = settings
-        self.registry = CollectorRegistry()
-        self.metrics = ApiMetrics(self.registry)
-        expose_process(self.registry)
-        self.why_not_ready = "the model is being loaded"
-        self._served: RegisteredModel | None = None
+    def __init__(self, prepare: Callable[[uvicorn.Config | None], Hosts], **options: Any) -> None:
+        super().__init__(**options)
+        self._guard = Guard(super().__call__, prepare)
 
-    @property
-    def served(self) -> RegisteredModel | None:
-        """The model that answers now; None before the first one is loaded."""
-        return self._served
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer one connection."""
+        await self._guard(scope, receive, send)
 
-    def serve(self, registered: RegisteredModel) -> None:
-        """Answer with this model from the next request on."""
-        self.metrics.model.clear()
-        self.metrics.model.labels(registered.name, registered.version).set(1)
-        self._served = registered
-        logger.info(
-            "serving %s version %s (%s data)", registered.name, registered.version, registered.model.card.data_source
-        )
-
-    def refresh(self) -> None:
-        """Load the champion if it is not the version being served; blocking. On failure keep what is served, and say so."""
-        try:
-            version = registry.champion_version(self.settings)
-            if self._served is None or version not in (None, self._served.version):
-                self.serve(registry.load(self.settings, version))
-        except AirQualityError as error:
-            self._stay(str(error))
-        except Exception as error:  # whatever the registry's client raises: the polling must go on
-            self._stay(f"{type(error).__name__}: {error}")
-            logger.debug("", exc_info=True)
-
-    def _stay(self, why: str) -> None:
-        self.why_not_ready = why
-        logger.warning("%s; %s", why, "still serving the version before" if self._served else "not ready")
-
-    def predict(self, body: bytes) -> dict[str, Any]:
-        """Answer ``{"features": {name: number | null}}``."""
-        with self._observed():
-            row = _field(_json(body), "features", dict)
-            predictions, version = self._predict(list(row), [list(row.values())])
-            return {"prediction": predictions[0], "model_version": version}
-
-    def predict_batch(self, body: bytes) -> dict[str, Any]:
-        """Answer ``{"features": [names], "rows": [[number | null, ...], ...]}``, names once and a list of values a row."""
-        with self._observed():
-            request = _json(body)
-            predictions, version = self._predict(_field(request, "features", list), _field(request, "rows", list))
-            return {"predictions": predictions, "model_version": version}
-
-    def _predict(self, names: list[str], rows: list[list[float | None]]) -> tuple[list[float], str]:
-        served = self._served
-        if served is None:
-            raise RequestError(503, "model_not_loaded", {"error": f"no model is loaded: {self.why_not_ready}"})
-        expected = served.model.card.features
-        _check_names(names, expected)
-        matrix = _matrix(rows, len(names))
-        if names != list(expected):
-            matrix = matrix[:, [names.index(name) for name in expected]]
-        predictions = _scored(served.model, matrix)
-        self.metrics.value.set(predictions[-1])
-        missing = np.isnan(matrix).sum(axis=1)
-        self.metrics.missing.set(int(missing[-1]))
-        self.metrics.missing_total.inc(int(missing.sum()))
-        self.metrics.predictions.inc(len(predictions))
-        return predictions, served.version
-
-    @contextmanager
-    def _observed(self) -> Iterator[None]:
-        started = time.perf_counter()
-        try:
-            yield
-        except RequestError:
-            raise  # counted where it is answered, with those of the transport
-        except Exception:
-            self.metrics.errors.labels("internal").inc()
-            raise
-        finally:
-            self.metrics.latency.observe(time.perf_counter() - started)
+    def openapi(self) -> dict[str, Any]:
+        """Return the OpenAPI document, with the bodies that the handlers parse themselves."""
+        if self.openapi_schema is None:
+            document = super().openapi()
+            document.setdefault("components", {}).setdefault("schemas", {}).update(documents.schemas())
+            for path in ("/predict", "/predict/batch", "/predict/from-readings"):
+                name = path.strip("/").replace("/", "_").replace("-", "_")
+                document["paths"][path]["post"]["requestBody"] = documents.body(name)
+            self.openapi_schema = document
+        return self.openapi_schema
 
 
-def _json(body: bytes) -> dict[str, Any]:
-    try:
-        request = orjson.loads(body)
-    except orjson.JSONDecodeError as error:
-        raise _invalid(f"the body is not JSON: {error}") from error
-    if not isinstance(request, dict):
-        raise _invalid("the body must be a JSON object")
-    return request
+def create_app(settings: Settings | None = None) -> FastAPI:
+    """Return the application; settings are read and the model is loaded when it starts, not when it is made."""
 
+    @asynccontextmanager
+    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        refreshing = asyncio.create_task(_keep_fresh(app.state.service))
+        yield
+        refreshing.cancel()
 
-def _field(request: dict[str, Any], name: str, kind: type) -> Any:
-    value = request.get(name)
-    if not isinstance(value, kind):
-        raise _invalid(f"{name!r} must be a JSON {'object' if kind is dict else 'array'}")
-    return value
+    def prepare(server: uvicorn.Config | None) -> Hosts:
+        chosen = settings or read_settings()
+        log.configure(chosen.log_level, chosen.log_format)
+        exempt_loopback()
+        registry.configure()
+        registry.require_address(chosen)
+        if server:
+            refuse_several_workers(server)
+            connections.bound(server)
+        app.state.service = Service(chosen, newest_features)
+        handlers.show_reports(app, chosen.reports_dir)
+        return Hosts(chosen.api_allowed_hosts)
 
-
-def _check_names(names: list[str], expected: tuple[str, ...]) -> None:
-    """Refuse absent, unknown and repeated names, all of them at once."""
-    if names == list(expected):
-        return
-    given, known = Counter(map(str, names)), set(expected)
-    faults = {
-        "absent": [name for name in expected if name not in given],
-        "unknown": [name for name in given if name not in known],
-        "repeated": sorted(name for name, count in given.items() if count > 1),
-    }
-    found = {fault: listed for fault, listed in faults.items() if listed}
-    if found:
-        raise _invalid("the features are not the model's", **found)
-
-
-def _matrix(rows: list[list[float | None]], width: int) -> NDArray[np.float64]:
-    """Return the rows as float64, null as NaN, shape ``(len(rows), width)``."""
-    if not rows:
-        raise _invalid("there are no rows to predict")
-    for index, row in enumerate(rows):
-        if not isinstance(row, list) or len(row) != width:
-            raise _invalid(f"row {index} must be an array of {width} values")
-    if not _types(rows) <= _NUMBER_TYPES:
-        raise _invalid("values must be numbers or null")
-    matrix = np.array(rows, dtype=np.float64).reshape(-1, width)
-    if np.any(np.abs(matrix) > _FLOAT32_MAX):
-        raise _invalid(f"values must lie within +-{_FLOAT32_MAX:.4g}")
-    return matrix
-
-
-def _scored(model: Model, matrix: NDArray[np.float64]) -> list[float]:
-    """Predict, or refuse a row the target transform is not defined for (its base is negative): its answer would be null."""
-    with np.errstate(invalid="ignore"):
-        predictions = model.predict(matrix)
-    if not np.isfinite(predictions).all():
-        raise _invalid(f"row {int(np.argmin(np.isfinite(predictions)))} has no finite prediction")
-    scored: list[float] = predictions.tolist()
-    return scored
-
-
-def _types(rows: Iterable[list[float | None]]) -> set[type]:
-    return set(map(type, chain.from_iterable(rows)))
-
-
-def _invalid(message: str, **detail: object) -> RequestError:
-    return RequestError(422, "invalid_request", {"error": message, **detail})
-
-
-async def _body(request: Request) -> bytes:
-    """Read the body, at most :data:`MAX_BODY_BYTES` of it."""
-    chunks, size = [], 0
-    async for chunk in request.stream():
-        size += len(chunk)
-        if size > MAX_BODY_BYTES:
-            raise RequestError(413, "invalid_request", {"error": f"the body is larger than {MAX_BODY_BYTES} bytes"})
-        chunks.append(chunk)
-    return b"".join(chunks)
-
-
-def _answer(content: dict[str, Any], status: int = 200) -> Response:
-    return Response(orjson.dumps(content), status, media_type="application/json")
-
-
-def _example_row() -> dict[str, float]:
-    return {name: 1.8 if name == features.BASE_FEATURE else 0.1 for name in features.NAMES}
-
-
-def _documented(example: dict[str, Any]) -> dict[str, Any]:
-    """Describe a body that the handler parses itself, with an example that runs as pasted."""
-    return {
-        "requestBody": {
-            "required": True,
-            "content": {"application/json": {"schema": {"type": "object"}, "example": example}},
-        }
-    }
+    app = Application(
+        prepare,
+        title=pages.TITLE,
+        version=command.VERSION,
+        description=__doc__ or "",
+        lifespan=lifespan,
+        generate_unique_id_function=lambda route: route.name,  # what a generated client calls its functions
+        docs_url=None,
+        redoc_url=None,
+    )
+    handlers.add_to(app)
+    return app
 
 
 async def _keep_fresh(service: Service) -> None:
@@ -236,87 +107,70 @@ async def _keep_fresh(service: Service) -> None:
         await asyncio.sleep(service.settings.model_poll_seconds if service.served else 1.0)
 
 
-def create_app(settings: Settings | None = None) -> FastAPI:
-    """Return the application; settings are read and the model is loaded when it starts, not when it is made."""
+def newest_features(readings: Sequence[Reading]) -> NDArray[np.float64] | None:
+    """Return the feature row of the newest reading, shape ``(1, n_features)``, as the stream computes it.
 
-    @asynccontextmanager
-    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
-        chosen = settings or read_settings()
-        log.configure(chosen.log_level, chosen.log_format)
-        app.state.service = Service(chosen)
-        refreshing = asyncio.create_task(_keep_fresh(app.state.service))
-        yield
-        refreshing.cancel()
+    The station counts as warm before the first reading: a caller who sends a station's last week knows no more of it. None
+    if a silence of 168 hours or more lies behind the newest reading, after which it would have to warm up again.
 
-    app = FastAPI(title="Air quality: CO(GT) prediction", version="1", lifespan=lifespan, description=__doc__ or "")
-    _add_routes(app)
-    return app
-
-
-def _add_routes(app: FastAPI) -> None:
-    row = _example_row()
-
-    @app.exception_handler(RequestError)
-    async def refuse(request: Request, error: RequestError) -> Response:
-        request.app.state.service.metrics.errors.labels(error.reason).inc()
-        answer = _answer(error.detail, error.status)
-        if error.status == 413:
-            answer.headers["connection"] = "close"  # or a caller who goes on sending is listened to for ever
-        return answer
-
-    @app.post("/predict", openapi_extra=_documented({"features": row}))
-    async def predict(request: Request) -> Response:
-        """Predict CO(GT) in mg/m3 for one feature row. Null is a missing value; an absent or unknown name is an error."""
-        service: Service = request.app.state.service
-        return _answer(service.predict(await _body(request)))
-
-    @app.post("/predict/batch", openapi_extra=_documented({"features": list(row), "rows": [list(row.values())] * 2}))
-    async def predict_batch(request: Request) -> Response:
-        """Predict many rows at once: the names once, then one array of values a row, in that order."""
-        service: Service = request.app.state.service
-        return _answer(service.predict_batch(await _body(request)))
-
-    @app.get("/health")
-    async def health() -> Response:
-        """Say that the process is alive."""
-        return _answer({"status": "ok"})
-
-    @app.get("/ready")
-    async def ready(request: Request) -> Response:
-        """Say whether a model is loaded: 200 or 503, with the reason."""
-        service: Service = request.app.state.service
-        if service.served is None:
-            return _answer({"status": "not ready", "error": service.why_not_ready}, 503)
-        return _answer({"status": "ready", "model_version": service.served.version})
-
-    @app.get("/version")
-    async def version(request: Request) -> Response:
-        """Say which model answers, and what it carries."""
-        service: Service = request.app.state.service
-        if service.served is None:
-            return _answer({"status": "not ready", "error": service.why_not_ready}, 503)
-        return _answer(_described(service.served))
-
-    @app.get("/metrics")
-    async def metrics(request: Request) -> Response:
-        """Expose the Prometheus metrics."""
-        service: Service = request.app.state.service
-        return Response(generate_latest(service.registry), media_type=CONTENT_TYPE_LATEST)
+    Raises:
+        InvalidRecord: the readings are not in time order, or contradict each other.
+    """
+    buffer = FeatureBuffer()
+    buffer.warmed_hours = HISTORY_HOURS
+    for reading in readings:
+        buffer.push(reading)
+    grid, ready = buffer.take()
+    if not ready or ready[-1][1] != buffer.newest_hour:
+        return None
+    position, hour = ready[-1]
+    return features.rows(grid, np.array([hour], dtype=np.int64), np.array([position], dtype=np.intp))
 
 
-def _described(served: RegisteredModel) -> dict[str, Any]:
-    card = served.model.card
-    return {
-        "model_name": served.name,
-        "model_version": served.version,
-        "model_hash": served.model.hash,
-        "features_hash": card.features_hash,
-        "data_hash": card.data_hash,
-        "data_source": card.data_source,
-        "target": card.target,
-        "history_hours": card.history_hours,
-        "scores": card.scores,
-    }
+def main(argv: list[str] | None = None) -> int:
+    """Run the program and return its exit code."""
+    args = _parser().parse_args(argv)
+    return command.run("api_service.py", lambda: _serve(args.host, args.port))
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = command.parser("python api_service.py", _DESCRIPTION, _EXAMPLES)
+    parser.add_argument("--host", default="127.0.0.1", help="the address to listen on (%(default)s: this machine only)")
+    parser.add_argument("--port", type=_port, default=8000, help="%(default)s")
+    return parser
+
+
+def _port(text: str) -> int:
+    if not text.isdecimal() or not 0 <= int(text) <= 65535:
+        raise argparse.ArgumentTypeError(f"{text!r} is no port (0 to 65535)")
+    return int(text)
+
+
+def _serve(host: str, port: int) -> None:
+    settings = read_settings()
+    with _listening(host, port) as listener:
+        shown = host if host not in ("0.0.0.0", "::") else "localhost"
+        print(f"http://{shown}:{listener.getsockname()[1]}/ (documentation at /docs; Ctrl-C stops it)", flush=True)
+        config = uvicorn.Config(
+            create_app(settings), access_log=False, log_config=None, timeout_graceful_shutdown=5, workers=1
+        )
+        with contextlib.suppress(KeyboardInterrupt):  # uvicorn has finished its requests, then says how it was asked to
+            uvicorn.Server(config).run(sockets=[listener])
+
+
+def _listening(host: str, port: int) -> socket.socket:
+    """Return a socket that listens; raises ``UsageError`` at once if the address cannot be had."""
+    try:
+        return socket.create_server((host, port), family=socket.AF_INET6 if ":" in host else socket.AF_INET, backlog=2048)
+    except OSError as error:
+        raise UsageError(
+            f"cannot listen on {host}:{port}: {error.strerror or error}. Another program may have it: choose another --port "
+            f"(and API_URL=http://localhost:<port> for the consumer)"
+        ) from error
 
 
 app = create_app()
+
+
+if __name__ == "__main__":
+    sys.exit(main())

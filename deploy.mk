@@ -21,7 +21,7 @@ down: ## stop the stack and keep its data (`make down VOLUMES=-v` throws them aw
 logs: ## follow the logs of all services (`make logs SERVICE=api` for one)
 	$(COMPOSE) --profile stream logs -f --tail=50 $(SERVICE)
 
-e2e: $(READY) ## run the whole stack twice on a container engine and check every promise (about 10 minutes)
+e2e: $(READY) ## run the whole stack on a container engine and check every promise (about 15 minutes)
 	@$(PREFLIGHT) --bare
 	@COMPOSE="$(COMPOSE)" $(PYTHON) -m lab.containers
 

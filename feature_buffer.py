@@ -8,8 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from airquality.ground.errors import InvalidRecord
-from airquality.records import HISTORY_HOURS, RAW_COLUMNS, Reading, check_not_future, isoformat
-from airquality.stream.station import Outcome
+from airquality.records import HISTORY_HOURS, RAW_COLUMNS, Outcome, Reading, check_not_future, isoformat
 
 #: Hours whose checksum is remembered, so that a replay of them is recognised: 13 months, 40 KB a station.
 REMEMBERED_HOURS = 10_000

@@ -1,84 +1,74 @@
 """Score the validation rows with the fit that never saw them, and calibrate the monitoring on history.
 
 Writes ``reference.csv`` (every validation hour with its prediction) and ``reference_calibration.json`` (column scales,
-thresholds with their false-alarm budgets, the baseline error). Needs no running service.
+thresholds with their false-alarm budgets, the baseline error), and ``detectors.json`` with ``detectors.npz``, the
+hour-by-hour detectors (off, and saying so, where the history is too short for them). Needs no running service.
 """
 
 from __future__ import annotations
 
 import argparse
-import csv
 import json
 import math
 import sys
-from collections.abc import Iterator
-from dataclasses import dataclass
-from datetime import datetime
 from pathlib import Path
 
 import numpy as np
 
 from airquality.data import dataset
 from airquality.data.dataset import Frame
-from airquality.ground import log
-from airquality.ground.errors import AirQualityError, ContractError, UsageError
+from airquality.ground import command, log
+from airquality.ground.errors import ContractError, UsageError
 from airquality.ground.files import write_atomically
 from airquality.ground.settings import Settings, read_settings
-from airquality.model import features
+from airquality.model import backtest, features
+from airquality.model.backtest import Origin
 from airquality.model.model import TRAIN_ONLY_DIR, Model
+from airquality.monitoring import calibration as detectors
 from airquality.monitoring.drift import (
     CALIBRATION_NAME,
-    JUDGED_COLUMNS,
     KINDS,
-    MIN_TRUTHS,
     REFERENCE_NAME,
     Calibration,
-    Distribution,
-    Floats,
-    Hours,
-    KindCalibration,
     Performance,
     Reference,
     Threshold,
     WindowKind,
-    calibrate,
 )
-from airquality.records import RAW_COLUMNS, TARGET, datetime_of, hour_of
+from airquality.monitoring.window_calibration import History, calibrate_history, span
+from airquality.records import RAW_COLUMNS, TARGET
 
-#: Out-of-sample predictions of the hours before the validation block, if a forward-chained training wrote them.
-EARLIER_PREDICTIONS_NAME = "calibration.csv"
-#: Share of windows without known faults that may raise each of the three verdicts: one day a month, one week in twenty.
-BUDGETS = {"daily": 1 / 30, "weekly": 1 / 20}
+_EXAMPLES = """\
+examples:
+  python generate_reference_dataset.py                      from dataset/ and artifacts/
+  python generate_reference_dataset.py --dataset-dir data   from another folder
 
-_STRIDE_HOURS = 24
-_REFERENCE_STRIDE_HOURS = 168
-#: Eight weeks of predictions are too few to learn from how far predictions wander; five months are enough.
-_MIN_PREDICTED_HOURS = 150 * 24
-_INDEX = {name: index for index, name in enumerate(RAW_COLUMNS)}
+exit status: 0 done, 1 failure, 2 wrong usage, or a model that was fitted on other data
+"""
+_ELSEWHERE = ", then pass --artifacts-dir run/training-simulated/artifacts"
 
 
 def main(argv: list[str] | None = None) -> int:
     """Run the program and return its exit code."""
     args = _parser().parse_args(argv)
-    try:
-        settings = read_settings(dataset_dir=args.dataset_dir, artifacts_dir=args.artifacts_dir)
-        log.configure(settings.log_level, settings.log_format)
-        print("\n".join(generate(settings)))
-    except AirQualityError as error:
-        print(f"generate_reference_dataset.py: {error}", file=sys.stderr)
-        return 2 if isinstance(error, UsageError) else 1
-    return 0
+    return command.run("generate_reference_dataset.py", lambda: _run(args))
+
+
+def _run(args: argparse.Namespace) -> None:
+    settings = read_settings(dataset_dir=args.dataset_dir, artifacts_dir=args.artifacts_dir)
+    log.configure(settings.log_level, settings.log_format)
+    print("\n".join(generate(settings)))
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = command.parser("python generate_reference_dataset.py", __doc__ or "", _EXAMPLES)
     parser.add_argument("--dataset-dir", type=Path, help="where the data is and the files go (DATASET_DIR; default dataset)")
     parser.add_argument("--artifacts-dir", type=Path, help="where the fitted models are (ARTIFACTS_DIR; default artifacts)")
     return parser
 
 
 def generate(settings: Settings) -> list[str]:
-    """Write both files and return the lines that say what they hold.
+    """Write the files and return the lines that say what they hold.
 
     Raises:
         UsageError: the model was fitted on other data than the data set at hand, or that is too short.
@@ -88,14 +78,16 @@ def generate(settings: Settings) -> list[str]:
     model = Model.load(settings.artifacts_dir / TRAIN_ONLY_DIR)
     _require_same_data(model, frame)
     reference = score(frame, model)
-    calibration = calibrate_on(frame, model, reference, settings.dataset_dir / EARLIER_PREDICTIONS_NAME)
+    calibration = calibrate_on(frame, model, reference, settings.dataset_dir / backtest.FILE_NAME)
     _require_valid(model, calibration.baseline)
     table = np.column_stack((reference.values, reference.predictions))
     path = settings.dataset_dir / REFERENCE_NAME
     dataset.write_table(path, (*RAW_COLUMNS, "prediction"), reference.hours, table)
     text = json.dumps(calibration.to_json(), indent=1) + "\n"
     write_atomically(settings.dataset_dir / CALIBRATION_NAME, text.encode())
-    return _summary(path, reference, calibration)
+    known = frame.rows(0, len(dataset.split(frame).train) + len(reference.hours))
+    lines = detectors.make(known.hours, known.values, known.source, known.sha256, settings.dataset_dir)
+    return _summary(path, reference, calibration, lines)
 
 
 def _require_same_data(model: Model, frame: Frame) -> None:
@@ -103,6 +95,7 @@ def _require_same_data(model: Model, frame: Frame) -> None:
         raise UsageError(
             f"The model was fitted on {model.card.data_source} data with hash {model.card.data_hash[:12]}, not on the "
             f"training rows of the {frame.source} data set at hand. Train again: python training/train.py --quick"
+            f"{_ELSEWHERE if frame.source == 'simulated' else ''}"
         )
 
 
@@ -120,27 +113,6 @@ def score(frame: Frame, model: Model) -> Reference:
     return Reference(validation.hours, validation.values, model.predict(rows))
 
 
-# ---- calibration ----
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class History:
-    """What is known of the past, hour by hour without gaps: ``(n,)`` hours, ``(n, 13)`` values, ``(n,)`` predictions.
-
-    ``predictions`` are out of sample, NaN where there is none. ``reference_hours`` is the length of the reference.
-    """
-
-    hours: Hours
-    values: Floats
-    predictions: Floats
-    reference_hours: int
-
-    @property
-    def span(self) -> str:
-        """The first and the last day in words."""
-        return _span(self.hours)
-
-
 def calibrate_on(frame: Frame, model: Model, reference: Reference, earlier: Path) -> Calibration:
     """Return all thresholds, from training and validation rows alone.
 
@@ -148,129 +120,33 @@ def calibrate_on(frame: Frame, model: Model, reference: Reference, earlier: Path
         frame: The data set.
         model: The fit that predicted the reference.
         reference: The validation rows.
-        earlier: ``calibration.csv``, which need not exist.
+        earlier: ``backtest.csv``, which need not exist.
+
+    Raises:
+        UsageError: ``earlier`` was made of other data, or by another champion.
     """
     n_train, n_reference = len(dataset.split(frame).train), len(reference.hours)
     known = frame.rows(0, n_train + n_reference)
-    predictions = _earlier_predictions(earlier, known.hours)
+    origin = Origin(frame.source, known.sha256, model.card.features_hash, model.card.parameters)
+    predictions = backtest.read(earlier, known, origin)
     predictions[n_train:] = reference.predictions
     history = History(known.hours, known.values, predictions, n_reference)
     return Calibration(
         kinds={kind.name: calibrate_history(history, kind) for kind in KINDS},
-        baseline=Performance.of(reference.predictions, reference.values[:, _INDEX[TARGET]]),
+        baseline=Performance.of(reference.predictions, reference.values[:, RAW_COLUMNS.index(TARGET)]),
         data_source=frame.source,
         data_hash=known.sha256,
         model_hash=model.hash,
+        reference_hash=reference.digest(),
     )
 
 
-def _earlier_predictions(path: Path, hours: Hours) -> Floats:
-    """Return the predictions ``path`` holds for ``hours``, NaN elsewhere."""
-    predictions = np.full(len(hours), np.nan)
-    if path.exists():
-        with path.open(newline="") as file:
-            for row in csv.DictReader(file):
-                position = hour_of(datetime.fromisoformat(row["DateTime"])) - int(hours[0])
-                if 0 <= position < len(hours) and row["prediction"]:
-                    predictions[position] = float(row["prediction"])
-    return predictions
-
-
-def calibrate_history(history: History, kind: WindowKind) -> KindCalibration:
-    """Return the thresholds of one window kind, calibrated on ``history``."""
-    return KindCalibration(
-        data=_calibrate_data(history, kind),
-        prediction=_calibrate_prediction(history, kind),
-        performance=_calibrate_performance(history, kind),
-    )
-
-
-def _calibrate_data(history: History, kind: WindowKind) -> Threshold:
-    series = history.values[:, [_INDEX[name] for name in JUDGED_COLUMNS]]
-    statistics, starts = past_distances(series, history.hours, kind, history.reference_hours)
-    return calibrate(JUDGED_COLUMNS, statistics, starts, BUDGETS[kind.name], f"sensors, {history.span}")
-
-
-def _calibrate_prediction(history: History, kind: WindowKind) -> Threshold:
-    """Calibrate on out-of-sample predictions, or on what they follow, measured CO, while there are too few of them."""
-    predicted = np.flatnonzero(~np.isnan(history.predictions))
-    if len(predicted) >= _MIN_PREDICTED_HOURS:
-        series, hours = history.predictions[predicted[0] :], history.hours[predicted[0] :]
-        basis = f"out-of-sample predictions, {_span(hours)}"
-    else:
-        series, hours = history.values[:, _INDEX[TARGET]], history.hours
-        basis = f"measured {TARGET} in place of predictions, {history.span}"
-    statistics, starts = past_distances(series[:, np.newaxis], hours, kind, history.reference_hours)
-    return calibrate(("prediction",), statistics, starts, BUDGETS[kind.name], basis)
-
-
-def _calibrate_performance(history: History, kind: WindowKind) -> Threshold:
-    predicted = np.flatnonzero(~np.isnan(history.predictions))
-    rows = slice(int(predicted[0]), None)
-    truths = history.values[rows, _INDEX[TARGET]]
-    errors, starts = past_errors(history.predictions[rows], truths, history.hours[rows], kind)
-    basis = f"out-of-sample predictions, {_span(history.hours[rows])}"
-    return calibrate(("rmse",), errors, starts, BUDGETS[kind.name], basis)
-
-
-def past_distances(series: Floats, hours: Hours, kind: WindowKind, reference_hours: int) -> tuple[Floats, Hours]:
-    """Return how far windows lay from a reference in the past, when references and windows stood as they do today.
-
-    A stretch of ``reference_hours`` plays the reference, the windows of the next ``reference_hours`` are measured against
-    it, as the stream follows the real reference; then the same from a week later on.
-
-    Args:
-        series: ``(n, n_columns)``, hour by hour without gaps.
-        hours: ``(n,)``.
-        kind: The windows' kind; they begin every 24 hours.
-        reference_hours: The length of the real reference.
-
-    Returns:
-        ``(n_windows, n_columns)``, NaN where fewer than half of the hours have a value, and each window's first hour.
-    """
-    distances, starts = [], []
-    for first in range(0, len(series) - 2 * reference_hours + 1, _REFERENCE_STRIDE_HOURS):
-        end = first + reference_hours
-        references = [Distribution(column) for column in series[first:end].T]
-        for start in _starts(end, end + reference_hours, kind):
-            distances.append(_distances(references, series[start : start + kind.hours], kind))
-            starts.append(hours[start])
-    return np.array(distances).reshape(-1, series.shape[1]), np.array(starts, dtype=np.int64)
-
-
-def _distances(references: list[Distribution], window: Floats, kind: WindowKind) -> list[float]:
-    seen = (~np.isnan(window)).sum(axis=0)
-    return [
-        reference.distance(column) if n_values >= kind.min_values else math.nan
-        for reference, column, n_values in zip(references, window.T, seen, strict=True)
-    ]
-
-
-def past_errors(predictions: Floats, truths: Floats, hours: Hours, kind: WindowKind) -> tuple[Floats, Hours]:
-    """Return the RMSE of past windows, ``(n_windows, 1)``, NaN below twelve truths, and each window's first hour."""
-    errors, starts = [], []
-    for start in _starts(0, len(hours), kind):
-        rows = slice(start, start + kind.hours)
-        predicted = ~np.isnan(predictions[rows])
-        performance = Performance.of(predictions[rows][predicted], truths[rows][predicted])
-        errors.append(performance.rmse if performance.n >= MIN_TRUTHS else math.nan)
-        starts.append(hours[start])
-    return np.array(errors).reshape(-1, 1), np.array(starts, dtype=np.int64)
-
-
-def _starts(first: int, end: int, kind: WindowKind) -> Iterator[int]:
-    return iter(range(first, end - kind.hours + 1, _STRIDE_HOURS))
-
-
-# ---- what is printed ----
-
-
-def _summary(path: Path, reference: Reference, calibration: Calibration) -> list[str]:
+def _summary(path: Path, reference: Reference, calibration: Calibration, of_detectors: list[str]) -> list[str]:
     baseline = calibration.baseline
     notice = ["SIMULATED DATA: no real measurement in these files"] if calibration.data_source == "simulated" else []
     return [
         *notice,
-        f"{path} ({calibration.data_source}): {len(reference.hours):,} hours, {_span(reference.hours)}, out of sample",
+        f"{path} ({calibration.data_source}): {len(reference.hours):,} hours, {span(reference.hours)}, out of sample",
         f"baseline: RMSE {baseline.rmse:.4f}, MAE {baseline.mae:.4f} mg/m3, R2 {baseline.r2:.4f} on {baseline.n:,} truths",
         "",
         f"{'window':8}{'verdict':18}{'budget':>8}{'held out':>10}{'windows':>9}",
@@ -282,6 +158,8 @@ def _summary(path: Path, reference: Reference, calibration: Calibration) -> list
         "",
         f"{path.with_name(CALIBRATION_NAME)}: budget is the share of windows without known faults that may raise",
         "the verdict, held out the share that did when each four weeks were judged by thresholds calibrated without them.",
+        "",
+        *of_detectors,
         *notice,
     ]
 
@@ -293,10 +171,6 @@ def _thresholds(calibration: Calibration, kind: WindowKind) -> list[tuple[str, T
 
 def _threshold_line(kind: str, name: str, threshold: Threshold) -> str:
     return f"{kind:8}{name:18}{threshold.budget:8.1%}{threshold.held_out_rate:10.1%}{threshold.windows:9,}"
-
-
-def _span(hours: Hours) -> str:
-    return " to ".join(f"{datetime_of(int(hour)):%Y-%m-%d}" for hour in hours[[0, -1]])
 
 
 if __name__ == "__main__":

@@ -14,24 +14,23 @@ from __future__ import annotations
 
 import functools
 import itertools
-import json
 import logging
 import math
 import time
-from collections import Counter, deque
-from collections.abc import Iterable, Mapping
-from dataclasses import asdict
+from collections import deque
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, Literal, Self
 
 import numpy as np
 
 from airquality.ground.errors import ContractError
-from airquality.ground.files import write_atomically
 from airquality.ground.settings import Settings
 from airquality.metrics import ConsumerMetrics
+from airquality.monitoring.alarms import Event
+from airquality.monitoring.detectors import Detectors
 from airquality.monitoring.drift import (
-    ALARM_FAMILIES,
     DAILY,
     KINDS,
     MIN_TRUTHS,
@@ -42,12 +41,18 @@ from airquality.monitoring.drift import (
     WindowKind,
     load_judge,
 )
-from airquality.records import RAW_COLUMNS, Reading, isoformat
+from airquality.records import RAW_COLUMNS, Reading, Served, isoformat
 from airquality.reports.process import OpenWriter, ReportProcess, ReportResult, evidently_writer
+from airquality.reports.summary import Part, PartitionFigures, SummaryFile, merge
 
-SUMMARY_NAME = "monitoring_summary.json"
 #: Above this many unfinished windows the consumer should stop polling until reports have caught up.
 MAX_BACKLOG = 10_000
+#: Seconds between two attempts at a report that failed; doubled as long as they fail.
+RETRY_SECONDS = (30.0, 900.0)
+#: Failed windows that are kept for each station while it is owned.
+MAX_UNMADE = 100
+#: Hours of failed windows that a snapshot holds, so that their reports are made again after a restart, too: about 40 KB.
+SAVED_UNMADE_HOURS = 2 * WEEKLY.hours
 
 logger = logging.getLogger(__name__)
 
@@ -63,8 +68,9 @@ class StationMonitor:
     ``anchor + i*H`` to ``anchor + (i+1)*H - 1``. It closes with its last hour's row, or with the first later one.
     """
 
-    def __init__(self, station_id: str, judge: Judge) -> None:
+    def __init__(self, station_id: str, judge: Judge, detectors: Detectors) -> None:
         self.station_id = station_id
+        self._detectors = detectors
         #: Windows closed whose report has neither been made nor failed yet. Take no snapshot while it is not 0.
         self.outstanding = 0
         self.errors = ErrorSums()
@@ -76,6 +82,8 @@ class StationMonitor:
         self.empty = _per_kind()
         #: Open alarms and the last hour of the window that raised each.
         self.alarms: dict[str, int] = {}
+        #: Failed windows, oldest first, whose reports are to be made once the cause is gone.
+        self.unmade: deque[Window] = deque()
         self.model_version = ""
         self._judge = judge
         self._last_hour: int | None = None
@@ -85,6 +93,30 @@ class StationMonitor:
         self._values = np.empty((WEEKLY.hours, len(RAW_COLUMNS)))
         self._predictions = np.empty(WEEKLY.hours)
         self._versions: list[str] = []
+        #: The detectors' alarms that are open as of the last hour, by column.
+        self.detected: dict[str, Event] = {}
+        self._coming: deque[Event] = deque()  # what the detectors found in rows that are not observed yet
+        self._verdict_events: list[Event] = []
+        #: By window kind: what the latest windows raise, and the first hour of the window since which they do.
+        self._raised: dict[str, dict[str, int]] = {kind.name: {} for kind in KINDS}
+
+    def take_events(self, events: Sequence[Event]) -> None:
+        """Take in what the detectors found, in event order, in rows up to those that are observed next."""
+        self._coming.extend(events)
+
+    def take_verdict_events(self) -> list[Event]:
+        """Return what the daily verdicts opened and closed since the last call."""
+        taken, self._verdict_events = self._verdict_events, []
+        return taken
+
+    def _follow(self, hour: float) -> None:
+        """Keep which of the detectors' alarms are open as of ``hour``."""
+        while self._coming and self._coming[0].at <= hour:
+            event = self._coming.popleft()
+            if event.kind == "closed":
+                self.detected.pop(event.column, None)
+            else:
+                self.detected[event.column] = event
 
     def observe(self, reading: Reading, prediction: float, model_version: str) -> list[Window]:
         """Take in one predicted row and return the windows it closed, shorter ones first.
@@ -102,9 +134,10 @@ class StationMonitor:
             self._ends = {kind.name: hour + kind.hours - 1 for kind in KINDS}
         elif hour <= self._last_hour:
             raise ContractError(f"{self.station_id}: {isoformat(hour)} is not later than the last row observed")
+        self._follow(self._ends[DAILY.name])
         closed = self._close_until(hour - 1)
         self._append(reading, prediction, model_version)
-        # Hour-by-hour detectors are to be updated here: each row is seen once, in order; their state joins state().
+        self._follow(hour)
         closed += self._close_until(hour)
         self.outstanding += len(closed)
         return closed
@@ -149,6 +182,8 @@ class StationMonitor:
         if first == self._n_rows:
             return None
         values, predictions = self._values[rows].copy(), self._predictions[rows].copy()
+        verdict = self._judge.judge(kind, values, predictions)
+        raised = self._raised[kind.name] = verdict.raised_since(self._raised[kind.name], end - kind.hours + 1)
         return Window(
             station_id=self.station_id,
             kind=kind,
@@ -157,7 +192,9 @@ class StationMonitor:
             values=values,
             predictions=predictions,
             model_version=", ".join(dict.fromkeys(self._versions[rows])),
-            verdict=self._judge.judge(kind, values, predictions),
+            verdict=verdict,
+            since=raised,
+            alarms=tuple(self.detected[column] for column in sorted(self.detected)),
         )
 
     def _take_verdict(self, window: Window) -> None:
@@ -165,24 +202,34 @@ class StationMonitor:
         if window.kind is not DAILY:
             return
         for alarm, raised in window.verdict.alarms().items():
-            if raised:
-                self.alarms.setdefault(alarm, window.end_hour)
-            else:
-                self.alarms.pop(alarm, None)
+            since = self.alarms.get(alarm)
+            if raised and since is None:
+                self.alarms[alarm] = window.end_hour
+                self._verdict_events.append(_verdict_event("opened", alarm, window.end_hour, window.start_hour))
+            elif not raised and since is not None:
+                del self.alarms[alarm]
+                self._verdict_events.append(_verdict_event("closed", alarm, window.end_hour, since))
 
     def take_result(self, result: ReportResult) -> None:
         """Count the end of one of this station's windows."""
         (self.generated if result.result == "generated" else self.failed)[result.kind] += 1
         self.outstanding -= 1
 
+    def take_remade(self, window: Window) -> None:
+        """Count the report of a window that had failed and was made after all."""
+        self.unmade.remove(window)
+        self.failed[window.kind.name] -= 1
+        self.generated[window.kind.name] += 1
+
     def state(self) -> dict[str, Any]:
-        """Return everything :meth:`from_state` needs: JSON values without NaN, and numpy arrays; under 40 KB.
+        """Return everything :meth:`from_state` needs: JSON values without NaN, and numpy arrays; under 90 KB.
 
         Raises:
             ContractError: windows are outstanding, so the report counters do not yet tell the end of this station's rows.
         """
         if self.outstanding:
             raise ContractError(f"{self.station_id}: {self.outstanding} windows are outstanding; no snapshot may be taken")
+        self._follow(math.inf)
         rows = slice(0, self._n_rows)
         return {
             "station_id": self.station_id,
@@ -196,12 +243,19 @@ class StationMonitor:
             "errors": asdict(self.errors),
             **{name: dict(getattr(self, name)) for name in _COUNTERS},
             "alarms": dict(self.alarms),
+            "detected": [event.state() for event in self.detected.values()],
+            "detectors": self._detectors.state(self.station_id),
+            "raised": {kind: dict(since) for kind, since in self._raised.items()},
+            "unmade": [window.to_state() for window in _newest(self.unmade, SAVED_UNMADE_HOURS)],
         }
 
     @classmethod
-    def from_state(cls, state: Mapping[str, Any], judge: Judge) -> StationMonitor:
+    def from_state(cls, state: Mapping[str, Any], judge: Judge, detectors: Detectors) -> StationMonitor:
         """Return the monitor whose :meth:`state` this is; it goes on exactly as that one would have."""
-        monitor = cls(state["station_id"], judge)
+        monitor = cls(state["station_id"], judge, detectors)
+        detectors.restore(monitor.station_id, state["detectors"])
+        events = [Event.from_state(event) for event in state["detected"]]
+        monitor.detected = {event.column: event for event in events}
         monitor.model_version = state["model_version"]
         monitor._last_hour = state["last_hour"]
         monitor._ends = dict(state["ends"])
@@ -214,10 +268,33 @@ class StationMonitor:
         for name in _COUNTERS:
             setattr(monitor, name, dict(state[name]))
         monitor.alarms = dict(state["alarms"])
+        monitor._raised = {kind: dict(since) for kind, since in state["raised"].items()}
+        monitor.unmade = deque(Window.from_state(monitor.station_id, saved, judge) for saved in state["unmade"])
         return monitor
 
 
+def _verdict_event(kind: Literal["opened", "closed"], alarm: str, at: int, since: int) -> Event:
+    return Event(kind, DAILY.name, alarm, at, since, math.nan, "")
+
+
 _COUNTERS = ("generated", "failed", "drifted", "empty")
+
+
+def _newest(windows: Iterable[Window], hours: int) -> list[Window]:
+    """Return the newest windows that span at most ``hours`` together, oldest first."""
+    oldest_first = list(windows)
+    spans = itertools.accumulate(window.kind.hours for window in reversed(oldest_first))
+    n_windows = sum(span <= hours for span in spans)
+    return oldest_first[len(oldest_first) - n_windows :]
+
+
+@dataclass(frozen=True, slots=True)
+class _Ticket:
+    """An unfinished window, whose monitor waits for its end; ``again`` where its report has failed before."""
+
+    monitor: StationMonitor
+    window: Window
+    again: bool = False
 
 
 class MonitoringService:
@@ -228,16 +305,27 @@ class MonitoringService:
     """
 
     def __init__(
-        self, settings: Settings, judge: Judge, metrics: ConsumerMetrics, open_writer: OpenWriter | None = None
+        self,
+        settings: Settings,
+        judge: Judge,
+        metrics: ConsumerMetrics,
+        open_writer: OpenWriter | None = None,
+        clock: Callable[[], float] = time.monotonic,
+        detectors: Detectors | None = None,
     ) -> None:
+        self._settings = settings
         self._judge = judge
+        self._detectors = detectors or Detectors(None, why_off="none were given")
         self._metrics = metrics
-        self._summary_path = settings.reports_dir / SUMMARY_NAME
-        writer = open_writer or functools.partial(evidently_writer, settings.reports_dir, settings.dataset_dir)
+        self._clock = clock
+        self._summary = SummaryFile(settings.reports_dir)
+        self._summary_error = ""  # why the summary could not be written, as it was last said
+        self._retry_at, self._retry_pause = -math.inf, RETRY_SECONDS[0]
+        writer = open_writer or functools.partial(evidently_writer, settings)
         self._process = ReportProcess(writer, settings.report_queue_size, settings.report_timeout_seconds)
         self._monitors: dict[str, StationMonitor] = {}
         self._waiting: deque[tuple[int, Window]] = deque()
-        self._tickets: dict[int, StationMonitor] = {}  # every unfinished window's monitor
+        self._tickets: dict[int, _Ticket] = {}
         self._next_ticket = itertools.count()
         metrics.baseline_rmse.set(judge.calibration.baseline.rmse)
 
@@ -247,8 +335,16 @@ class MonitoringService:
 
         Raises:
             UsageError: either file is absent; the message says how to make it.
+            ContractError: they cannot be read, or do not belong together.
         """
-        return cls(settings, load_judge(settings.dataset_dir), metrics)
+        judge, detectors = load_judge(settings.dataset_dir), Detectors.load(settings.dataset_dir, settings.pages_a_month)
+        if detectors.why_off:
+            logger.warning("nothing is judged hour by hour: %s", detectors.why_off)
+        return cls(settings, judge, metrics, detectors=detectors)
+
+    def require_calibrated_for(self, served: Served) -> None:
+        """Raise ``ContractError`` unless the reference was predicted by the twin of the model that is served."""
+        self._judge.calibration.require_made_for(served)
 
     def __enter__(self) -> Self:
         return self
@@ -274,9 +370,13 @@ class MonitoringService:
     def monitor(self, station_id: str, state: Mapping[str, Any] | None = None) -> StationMonitor:
         """Return a monitor for ``station_id``, from its snapshot if there is one, in place of any held before."""
         self.forget(station_id)
-        monitor = StationMonitor(station_id, self._judge) if state is None else StationMonitor.from_state(state, self._judge)
+        if state is None:
+            monitor = StationMonitor(station_id, self._judge, self._detectors)
+        else:
+            monitor = StationMonitor.from_state(state, self._judge, self._detectors)
         self._monitors[station_id] = monitor
-        self._show_alarms()
+        self._metrics.stations.open(station_id)
+        self._show_alarms(monitor)
         return monitor
 
     def forget(self, station_id: str) -> None:
@@ -284,23 +384,45 @@ class MonitoringService:
         monitor = self._monitors.pop(station_id, None)
         if monitor is None:
             return
-        self._tickets = {ticket: owner for ticket, owner in self._tickets.items() if owner is not monitor}
-        self._waiting = deque((ticket, window) for ticket, window in self._waiting if ticket in self._tickets)
-        self._show_alarms()
+        self._detectors.forget(station_id)
+        self._tickets = {number: ticket for number, ticket in self._tickets.items() if ticket.monitor is not monitor}
+        self._waiting = deque((number, window) for number, window in self._waiting if number in self._tickets)
+        self._metrics.stations.forget(station_id)
+
+    def judge(self, arrived: Mapping[str, Sequence[Reading]]) -> Mapping[str, Sequence[Event]]:
+        """Judge accepted rows hour by hour, ascending in time by station; return each station's alarm events."""
+        return self._detectors.judge(arrived)
 
     def submit(self, windows: Iterable[Window]) -> None:
         """Queue closed windows for their reports, after the rows that closed them are committed. Never blocks."""
         for window in windows:
-            ticket = next(self._next_ticket)
-            self._tickets[ticket] = self._monitors[window.station_id]
-            self._waiting.append((ticket, window))
+            monitor = self._monitors[window.station_id]
+            self._queue(_Ticket(monitor, window))
             self._show(window)
-        self._show_alarms()
+            self._show_alarms(monitor)
         self._feed()
 
+    def _queue(self, ticket: _Ticket) -> None:
+        number = next(self._next_ticket)
+        self._tickets[number] = ticket
+        self._waiting.append((number, ticket.window))
+
     def poll(self) -> list[ReportResult]:
-        """Return the reports that have ended since the last call, counted in their stations' monitors."""
-        return self._take(self._process.results())
+        """Return the reports that have ended since the last call, counted in their stations' monitors.
+
+        Failed reports are made again one at a time, the oldest first, at growing intervals until one succeeds.
+        """
+        results = self._take(self._process.results())
+        if self._clock() >= self._retry_at and not any(ticket.again for ticket in self._tickets.values()):
+            self._retry()
+        return results
+
+    def _retry(self) -> None:
+        failed = next((monitor for monitor in self._monitors.values() if monitor.unmade), None)
+        self._retry_at = self._clock() + self._retry_pause
+        if failed is not None:
+            self._queue(_Ticket(failed, failed.unmade[0], again=True))
+            self._feed()
 
     def close(self, *, drain: bool = True, deadline_seconds: float | None = None) -> list[ReportResult]:
         """End the report process, after the reports that are still due if ``drain``.
@@ -322,27 +444,55 @@ class MonitoringService:
 
     def _take(self, results: list[tuple[int, ReportResult]]) -> list[ReportResult]:
         taken = []
-        for ticket, result in results:
-            monitor = self._tickets.pop(ticket, None)
-            if monitor is None:  # its station was let go
+        for number, result in results:
+            ticket = self._tickets.pop(number, None)
+            if ticket is None:  # its station was let go
                 continue
-            monitor.take_result(result)
-            self._metrics.reports_total.labels(result.kind, result.result).inc()
+            if ticket.again:
+                self._take_again(ticket, result)
+            else:
+                self._take_first(ticket, result)
             taken.append(result)
         self._feed()
         return taken
 
+    def _take_first(self, ticket: _Ticket, result: ReportResult) -> None:
+        ticket.monitor.take_result(result)
+        self._metrics.reports_total.labels(result.kind, result.result).inc()
+        if result.result == "failed":
+            self._keep_unmade(ticket.monitor, ticket.window)
+
+    def _keep_unmade(self, monitor: StationMonitor, window: Window) -> None:
+        monitor.unmade.append(window)
+        self._retry_at = min(max(self._retry_at, self._clock()), self._clock() + self._retry_pause)
+        if len(monitor.unmade) > MAX_UNMADE:
+            lost = monitor.unmade.popleft()
+            logger.warning("the report of %s up to %s is given up", lost.station_id, isoformat(lost.end_hour))
+
+    def _take_again(self, ticket: _Ticket, result: ReportResult) -> None:
+        if result.result == "failed":
+            ticket.monitor.unmade.rotate(-1)  # another one may work
+            self._retry_pause = min(2 * self._retry_pause, RETRY_SECONDS[1])
+            return
+        ticket.monitor.take_remade(ticket.window)
+        self._metrics.reports_total.labels(result.kind, result.result).inc()
+        self._retry_at, self._retry_pause = self._clock(), RETRY_SECONDS[0]
+
     def _feed(self) -> None:
-        while self._waiting and self._process.offer(*self._waiting[0]):
+        while self._waiting:
+            self._process.not_offered = len(self._waiting) - 1
+            if not self._process.offer(*self._waiting[0]):
+                self._process.not_offered += 1
+                break
             self._waiting.popleft()
         self._metrics.report_backlog.set(len(self._tickets))
 
     def _show(self, window: Window) -> None:
         verdict, kind = window.verdict, window.kind.name
-        if verdict.drifted:
-            self._metrics.drift_windows_total.labels(kind).inc()
-        if verdict.performance.n >= MIN_TRUTHS:
-            self._metrics.window_rmse.labels(kind).set(verdict.performance.rmse)
+        enough = verdict.performance.n >= MIN_TRUTHS
+        self._metrics.stations.show_window(
+            window.station_id, kind, verdict.performance.rmse if enough else None, drifted=verdict.drifted
+        )
         columns = [column.column for column in (*verdict.columns, verdict.prediction) if column.drifted]
         logger.log(
             logging.INFO if columns or verdict.degraded or verdict.missing else logging.DEBUG,
@@ -356,43 +506,67 @@ class MonitoringService:
             verdict.performance.n,
         )
 
-    def _show_alarms(self) -> None:
-        counts = Counter(alarm.partition(":")[0] for monitor in self._monitors.values() for alarm in monitor.alarms)
-        for family in ALARM_FAMILIES:
-            self._metrics.open_alarms.labels(family).set(counts[family])
+    def _show_alarms(self, monitor: StationMonitor) -> None:
+        families = [alarm.partition(":")[0] for alarm in monitor.alarms]
+        self._metrics.stations.show_alarms(monitor.station_id, [*families, *("sensor" for _ in monitor.detected)])
 
-    def write_summary(self, counts: Mapping[str, Any]) -> None:
-        """Write ``monitoring_summary.json`` atomically.
+    def write_summary(self, owned: Mapping[int, PartitionFigures]) -> None:
+        """Write ``monitoring_summary.json``, over all partitions of the group, after the figures of those owned here.
 
-        Args:
-            counts: What the consumer knows: ``rows_in``, ``warmup``, ``predictions_total``, ``dead_letters`` by reason,
-                ``duplicates``.
+        A disk that is full, or a folder that cannot be written, is said once and counted: predictions go on.
         """
-        write_atomically(self._summary_path, (json.dumps(self.summary(counts), indent=2) + "\n").encode())
+        if not owned:
+            return
+        try:
+            self._summary.write(self._parts(owned))
+        except OSError as error:
+            self._metrics.summary_failures.inc()
+            if str(error) != self._summary_error:
+                self._summary_error = str(error)
+                logger.error("the summary cannot be written (%s); predictions go on without it", error)
+        else:
+            if self._summary_error:
+                logger.info("the summary is written again")
+            self._summary_error = ""
 
-    def summary(self, counts: Mapping[str, Any]) -> dict[str, Any]:
-        """Return what ``monitoring_summary.json`` holds, over all stations of this consumer; an undefined figure is null."""
-        monitors = [self._monitors[station_id] for station_id in sorted(self._monitors)]
+    def summary(self, owned: Mapping[int, PartitionFigures]) -> dict[str, Any]:
+        """Return what ``monitoring_summary.json`` holds when nobody else owns partitions of the group."""
+        return merge(self._parts(owned))
+
+    def _parts(self, owned: Mapping[int, PartitionFigures]) -> list[Part]:
+        return [self._part(partition, figures) for partition, figures in sorted(owned.items())]
+
+    def _part(self, partition: int, figures: PartitionFigures) -> Part:
+        monitors = [self._monitors[name] for name in sorted(figures.station_ids) if name in self._monitors]
         errors = ErrorSums()
         for monitor in monitors:
             errors.merge(monitor.errors)
-        versions = dict.fromkeys(monitor.model_version for monitor in monitors if monitor.model_version)
-        return {
-            "data_source": self.data_source,
-            "model_version": ", ".join(versions),
-            **counts,
-            "reports_generated": _total(monitor.generated for monitor in monitors),
-            "reports_failed": sum(_total(monitor.failed for monitor in monitors).values()),
-            "drift_detected": _total(monitor.drifted for monitor in monitors),
-            "windows_without_predictions": _total(monitor.empty for monitor in monitors),
-            "performance": _without_nan(asdict(errors.performance())),
-            "baseline": _without_nan(asdict(self._judge.calibration.baseline)),
-            "open_alarms": [
+        return Part(
+            group=self._settings.consumer_group,
+            topic=self._settings.raw_topic,
+            partition=partition,
+            data_source=self.data_source,
+            baseline=self._judge.calibration.baseline,
+            model_versions=tuple(dict.fromkeys(monitor.model_version for monitor in monitors if monitor.model_version)),
+            counts=figures.counts,
+            reports={name: _total(getattr(monitor, name) for monitor in monitors) for name in _COUNTERS},
+            errors=errors,
+            alarms=tuple(
                 {"station_id": monitor.station_id, "alarm": alarm, "since": isoformat(since)}
                 for monitor in monitors
                 for alarm, since in sorted(monitor.alarms.items())
-            ],
-        }
+            )
+            + tuple(
+                {"station_id": monitor.station_id, "alarm": f"{event.detector}:{event.column}", **_shown(event)}
+                for monitor in monitors
+                for event in monitor.detected.values()
+            ),
+        )
+
+
+def _shown(event: Event) -> dict[str, Any]:
+    """Return what the summary says of an alarm of the detectors."""
+    return {name: value for name, value in event.to_json().items() if name in ("since", "column", "size", "unit")}
 
 
 def _total(counters: Iterable[Mapping[str, int]]) -> dict[str, int]:
@@ -401,7 +575,3 @@ def _total(counters: Iterable[Mapping[str, int]]) -> dict[str, int]:
         for kind, count in counter.items():
             total[kind] += count
     return total
-
-
-def _without_nan(figures: Mapping[str, float]) -> dict[str, float | None]:
-    return {name: None if math.isnan(figure) else figure for name, figure in figures.items()}

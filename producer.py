@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import itertools
+import logging
 import math
 import signal
 import sys
@@ -20,22 +21,23 @@ import numpy as np
 from tqdm import tqdm
 
 from airquality.data import dataset
-from airquality.data.dataset import DataSource, Frame
-from airquality.ground import log
-from airquality.ground.errors import AirQualityError, Unavailable, UsageError
-from airquality.ground.settings import read_settings
+from airquality.data.dataset import STATION_IDS, Frame
+from airquality.data.steps import why_not_hourly
+from airquality.ground import command, log
+from airquality.ground.errors import Unavailable, UsageError
+from airquality.ground.settings import Settings, read_settings
+from airquality.ground.shown import shown
 from airquality.records import Reading, hour_of, isoformat
 from airquality.stream import kafka_io
 
 #: Sends one record's key and value; the future succeeds once the broker has acknowledged it.
 Send = Callable[[bytes, bytes], "Future[object]"]
 
-#: Whose readings a file holds if ``--station-id`` does not say. Simulated rows never share the real station's history.
-STATION_IDS: dict[DataSource, str] = {"uci": "uci-360", "unlabelled": "uci-360", "simulated": "simulated-360"}
 #: At this interval and above a person can follow: one line, and one record in flight, at a time.
 SLOW_SECONDS = 0.1
 LINE_EVERY_ROWS = 100
 IN_FLIGHT = 1000
+logger = logging.getLogger("producer")
 _ACKNOWLEDGE_SECONDS = 130.0  # beyond the client's own delivery timeout, whose error says more
 
 _DESCRIPTION = """\
@@ -44,6 +46,9 @@ Send the rows of a CSV to Kafka, ordered by DateTime, one JSON record an hour.
 The CSV has the columns of dataset/test_data_raw.csv, which python dataset/create_dataset.py writes: DateTime (local
 station time, on the hour) and the data set's thirteen columns. An empty cell, or -200, is a missing value and is sent
 as null. A row counts as sent once every in-sync replica has acknowledged it; a retry never writes it twice.
+
+Rows are hourly readings. Gaps between them are fine; a file whose rows are a day or three hours apart is refused before
+anything is sent, unless --any-step says that it is meant.
 """
 _EXAMPLES = """\
 examples:
@@ -53,27 +58,18 @@ examples:
   python producer.py --csv my.csv --start 2026-01-01T00:00 --station-id roof   a CSV without DateTime
 
 exit status: 0 done or stopped on request, 1 the broker cannot be reached or a row was not acknowledged,
-2 wrong usage or a file that cannot be read
+2 wrong usage or a file that cannot be read or is not hourly
 """
 
 
 def main(argv: list[str] | None = None) -> int:
     """Run the program and return its exit code."""
     args = _parser().parse_args(argv)
-    try:
-        return run(args)
-    except AirQualityError as error:
-        print(f"producer.py: {error}", file=sys.stderr)
-        return 2 if isinstance(error, UsageError) else 1
-    except KeyboardInterrupt:
-        print("producer.py: interrupted before the first row", file=sys.stderr)
-        return 1
+    return command.run("producer.py", lambda: run(args))
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        description=_DESCRIPTION, epilog=_EXAMPLES, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = command.parser("python producer.py", _DESCRIPTION, _EXAMPLES)
     parser.add_argument("--csv", type=Path, required=True, help="the readings to send")
     parser.add_argument("--topic", help="default air_quality.raw (RAW_TOPIC)")
     parser.add_argument("--bootstrap-servers", help="default localhost:9092 (KAFKA_BOOTSTRAP_SERVERS)")
@@ -83,6 +79,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--loop", action="store_true", help="begin again at the end, DateTime moved on by the file's span")
     parser.add_argument("--start", type=_hour, metavar="DATETIME", help="hour of the first row of a CSV without DateTime")
     parser.add_argument("--station-id", type=_name, help="default uci-360, or simulated-360 for simulated data")
+    parser.add_argument("--any-step", action="store_true", help="send a file whose rows are not hourly as it is")
     parser.add_argument("--max-records", type=_count, metavar="N", help="stop after N rows")
     parser.add_argument(
         "--timeout-seconds", type=_positive, default=math.inf, metavar="SECONDS", help="stop after that time"
@@ -126,8 +123,9 @@ def run(args: argparse.Namespace) -> int:
     frame = dataset.read_stream_csv(args.csv, args.start)
     if not len(frame):
         raise UsageError(f"{args.csv} has a header but no rows.")
+    _require_hourly(args.csv, frame, args.any_step)
     station_id = args.station_id or STATION_IDS[frame.source]
-    print(announcement(args.csv, frame, station_id), flush=True)
+    print(announcement(args.csv, frame, station_id), destination(settings), sep="\n", flush=True)
     rows = itertools.islice(readings(frame, station_id, args.loop), args.max_records)
     pace = Pace(args.delay or (1 / args.rate if args.rate else 0.0))
     total = args.max_records if args.loop else min(len(frame), args.max_records or len(frame))
@@ -139,9 +137,28 @@ def run(args: argparse.Namespace) -> int:
     return 0
 
 
+def _require_hourly(path: Path, frame: Frame, any_step: bool) -> None:
+    """Raise ``UsageError`` if the rows are not hourly readings; with ``any_step`` only warn."""
+    odd = why_not_hourly(frame.hours)
+    if odd is None:
+        return
+    found = f"{path} is not a file of hourly readings: {odd}."
+    if not any_step:
+        raise UsageError(
+            f"{found} Each row would be taken for one hour and the hours between for gaps, so nothing was sent. Send hourly "
+            "rows, or pass --any-step to send these as they are."
+        )
+    logger.warning("%s Sending it all the same, as --any-step says: the hours between count as gaps.", found)
+
+
 def announcement(path: Path, frame: Frame, station_id: str) -> str:
     """Return the line that says what is about to be sent."""
-    return f"{path}: {len(frame):,} rows of station {station_id}, data source: {frame.source}{_caveat(frame)}"
+    return shown(f"{path}: {len(frame):,} rows of station {station_id}, data source: {frame.source}{_caveat(frame)}")
+
+
+def destination(settings: Settings) -> str:
+    """Return the line that says where the rows go, and how to stop."""
+    return f"to {settings.raw_topic} at {settings.kafka_bootstrap_servers}; Ctrl-C stops it, and what was sent stays"
 
 
 def _caveat(frame: Frame) -> str:

@@ -7,6 +7,8 @@ import importlib.util
 import sys
 from typing import NamedTuple
 
+from airquality.ground import command
+
 
 class Tool(NamedTuple):
     """A tool: the module whose ``main(argv)`` runs it, and what it does in one line."""
@@ -17,8 +19,12 @@ class Tool(NamedTuple):
 
 TOOLS = {
     "broker": Tool("lab.embedded_kafka", "start a single-node Apache Kafka on this machine"),
+    "check": Tool("airquality.check", "judge files of readings with the detectors, without Kafka or a service"),
+    "events": Tool("airquality.stream.events_command", "follow alarms and judged windows; list the open alarms"),
+    "repartition": Tool("airquality.stream.repartition", "move the stations' state after partitions were added"),
+    "report": Tool("airquality.reports.export", "make one file of a report, to send it"),
     "topics": Tool("airquality.stream.kafka_io", "create the topics where they are missing"),
-    "registry": Tool("airquality.model.registry", "seed the model registry; list, promote and roll back versions"),
+    "registry": Tool("airquality.model.registry_command", "seed the model registry; list, promote and roll back versions"),
 }
 
 
@@ -28,12 +34,15 @@ def main(argv: list[str] | None = None) -> int:
     if not arguments or arguments[0] in ("-h", "--help"):
         print(usage())
         return 0
+    if arguments == ["--version"]:
+        print(command.version())
+        return 0
     name, *rest = arguments
     tool = installed().get(name)
     if tool is None:
         print(f"python -m airquality: there is no tool {name!r}\n\n{usage()}", file=sys.stderr)
         return 2
-    return int(importlib.import_module(tool.module).main(rest))
+    return command.run(f"airquality {name}", lambda: int(importlib.import_module(tool.module).main(rest)))
 
 
 def installed() -> dict[str, Tool]:

@@ -7,6 +7,7 @@ cannot collide on a Prometheus that watches more than this system. HELP says the
 
 from __future__ import annotations
 
+from collections import Counter as Counts
 from collections.abc import Iterable
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, GCCollector, Histogram, PlatformCollector, ProcessCollector
@@ -16,10 +17,13 @@ from airquality.records import DEAD_LETTER_REASONS
 
 #: Seconds. A cached one-row call takes 1-3 ms, a batch of 500 about 20 ms; the rest is what must be noticed.
 LATENCY_BUCKETS = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0)
-INFERENCE_ERRORS = ("invalid_request", "model_not_loaded", "internal")
+INFERENCE_ERRORS = ("invalid_request", "model_not_loaded", "upload", "internal")
 REPORT_KINDS = ("daily", "weekly")
 REPORT_RESULTS = ("generated", "failed")
-ALARMS = ("data_drift", "prediction_drift", "performance", "missing")
+ALARMS = ("data_drift", "prediction_drift", "performance", "missing", "sensor")
+#: Stations with series of their own on a consumer; a Prometheus holds at most this many times the series of one.
+MAX_STATIONS = 200
+OTHER_STATIONS = "other"
 #: What can become of a row: the law is rows in = the sum of these.
 OUTCOMES = (
     ("warmup", ""),
@@ -81,6 +85,11 @@ class ConsumerMetrics:
         self.paused = Gauge(
             "air_quality_consumer_paused", "1 while the consumer waits for the prediction service.", registry=registry
         )
+        self.kafka_answered = Gauge(
+            "air_quality_kafka_answered_timestamp_seconds",
+            "Unix time when Kafka last answered this consumer, 0 before.",
+            registry=registry,
+        )
         self.refused = Gauge(
             "air_quality_consumer_refused",
             "1 while the consumer takes no partitions because going on would lose or repeat rows; its log says which.",
@@ -103,21 +112,86 @@ class ConsumerMetrics:
         self.reports_total = Counter(
             "air_quality_reports", "Finished report windows.", ["kind", "result"], registry=registry
         )
-        self.drift_windows_total = Counter(
-            "air_quality_drift_windows", "Windows whose drift verdict is true.", ["kind"], registry=registry
-        )
-        self.window_rmse = Gauge(
-            "air_quality_window_rmse", "RMSE of the latest closed window, in mg/m3.", ["kind"], registry=registry
-        )
         self.baseline_rmse = Gauge("air_quality_baseline_rmse", "RMSE on the reference, in mg/m3.", registry=registry)
-        self.open_alarms = Gauge("air_quality_open_alarms", "Alarms open now.", ["alarm"], registry=registry)
         self.report_backlog = Gauge(
             "air_quality_report_backlog", "Closed windows whose report is not written yet.", registry=registry
         )
+        self.summary_failures = Counter(
+            "air_quality_unwritten_summaries", "Times the monitoring summary could not be written.", registry=registry
+        )
         _touch(self.outcomes, OUTCOMES)
         _touch(self.reports_total, ((kind, result) for kind in REPORT_KINDS for result in REPORT_RESULTS))
-        _touch(self.drift_windows_total, ((kind,) for kind in REPORT_KINDS))
-        _touch(self.open_alarms, ((alarm,) for alarm in ALARMS))
+        self.stations = StationMetrics(registry)
+
+
+class StationMetrics:
+    """What the consumer exposes of each station it owns. All methods cost the same however many stations there are.
+
+    The first :data:`MAX_STATIONS` stations have series of their own; the others share one called ``other``, which holds
+    their alarms together and, of figures, the latest.
+    """
+
+    def __init__(self, registry: CollectorRegistry) -> None:
+        self.prediction = Gauge(
+            "air_quality_station_prediction_mg_m3", "Latest predicted CO(GT), in mg/m3.", ["station"], registry=registry
+        )
+        self.alarms = Gauge(
+            "air_quality_open_alarms", "Alarms open now, by what they are about.", ["station", "alarm"], registry=registry
+        )
+        self.rmse = Gauge(
+            "air_quality_window_rmse", "RMSE of the latest closed window, in mg/m3.", ["station", "kind"], registry=registry
+        )
+        self.windows = Counter("air_quality_windows", "Windows judged.", ["station", "kind"], registry=registry)
+        self.drifted = Counter(
+            "air_quality_drift_windows", "Windows whose drift verdict is true.", ["station", "kind"], registry=registry
+        )
+        self._named: set[str] = set()
+        self._open: dict[str, Counts[str]] = {}  # alarms by station
+
+    def open(self, station_id: str) -> None:
+        """Begin to show a station, so that its zeros are there before anything happens."""
+        if station_id in self._open:
+            return
+        self._open[station_id] = Counts()
+        if len(self._named) < MAX_STATIONS:
+            self._named.add(station_id)
+        station = self._label(station_id)
+        _touch(self.alarms, ((station, alarm) for alarm in ALARMS))
+        _touch(self.windows, ((station, kind) for kind in REPORT_KINDS))
+        _touch(self.drifted, ((station, kind) for kind in REPORT_KINDS))
+
+    def forget(self, station_id: str) -> None:
+        """Show nothing more of a station that this consumer no longer owns."""
+        if station_id not in self._open:
+            return
+        self.show_alarms(station_id, ())
+        del self._open[station_id]
+        if station_id in self._named:
+            self._named.remove(station_id)
+            for metric in (self.prediction, self.alarms, self.rmse, self.windows, self.drifted):
+                metric.remove_by_labels({"station": station_id})
+
+    def show_prediction(self, station_id: str, mg_m3: float) -> None:
+        """Show a station's latest prediction."""
+        self.prediction.labels(self._label(station_id)).set(mg_m3)
+
+    def show_alarms(self, station_id: str, alarms: Iterable[str]) -> None:
+        """Show the alarms a station has open now, each as one of :data:`ALARMS`, as often as it is open."""
+        before, now = self._open[station_id], Counts(alarms)
+        self._open[station_id] = now
+        for alarm in before.keys() | now.keys():
+            self.alarms.labels(self._label(station_id), alarm).inc(now[alarm] - before[alarm])
+
+    def show_window(self, station_id: str, kind: str, rmse: float | None, *, drifted: bool) -> None:
+        """Show a closed window; ``rmse`` in mg/m3, None where too few hours were measured to say."""
+        station = self._label(station_id)
+        self.windows.labels(station, kind).inc()
+        self.drifted.labels(station, kind).inc(drifted)
+        if rmse is not None:
+            self.rmse.labels(station, kind).set(rmse)
+
+    def _label(self, station_id: str) -> str:
+        return station_id if station_id in self._named else OTHER_STATIONS
 
 
 def expose_process(registry: CollectorRegistry) -> None:

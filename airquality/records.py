@@ -11,8 +11,10 @@ import math
 import re
 import reprlib
 import zlib
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from enum import Enum
 from typing import Any
 
 import numpy as np
@@ -51,6 +53,16 @@ DEVICE_COLUMNS = (
     "RH",
     "AH",
 )
+#: What the columns are measured in. The device's raw signals have no unit; AH is close to, but is not, g/m3.
+UNITS: dict[str, str] = {
+    TARGET: "mg/m³",
+    "NMHC(GT)": "µg/m³",
+    "C6H6(GT)": "µg/m³",
+    "NOx(GT)": "ppb",
+    "NO2(GT)": "µg/m³",
+    "T": "°C",
+    "RH": "%",
+}
 #: The data set's marker for a missing value; accepted on the wire beside null.
 MISSING_MARKER = -200.0
 #: What no such instrument can report, inclusive bounds. Outside is a dead letter; odd but possible is an alarm's business.
@@ -88,6 +100,9 @@ PARSE_REASONS = ("oversize", "malformed", "not_finite", "out_of_range")
 ORDER_REASONS = ("conflict", "late", "future", "moved")
 #: The closed set of reasons a record is dead-lettered for; ``unpredictable``: the model has no usable value for the row.
 DEAD_LETTER_REASONS = (*PARSE_REASONS, *ORDER_REASONS, "unpredictable")
+
+#: What the model says of a row: its prediction in mg/m3 and the version that made it, or why there is none.
+RowAnswer = tuple[float, str] | InvalidRecord
 
 HISTORY_HOURS = 168
 DAILY_HOURS = 24
@@ -129,6 +144,14 @@ def isoformat(hour: int) -> str:
     '1970-01-02T03:00:00'
     """
     return datetime_of(hour).isoformat()
+
+
+class Outcome(Enum):
+    """What became of a reading the buffer did not refuse."""
+
+    DUPLICATE = "duplicate"
+    WARMUP = "warmup"
+    READY = "ready"
 
 
 @dataclass(frozen=True, slots=True)
@@ -197,6 +220,19 @@ class Prediction:
         )
 
 
+@dataclass(frozen=True, slots=True)
+class Served:
+    """What ``GET /version`` says of the model that answers: its data and the error of its twin on the validation rows.
+
+    ``valid_rmse`` is in mg/m3. None stands for what the service does not say.
+    """
+
+    version: str
+    data_source: str | None
+    data_hash: str | None
+    valid_rmse: float | None
+
+
 def parse_reading(key: bytes | None, value: bytes | None) -> Reading:
     """Parse one raw record at the edge of the system.
 
@@ -207,7 +243,11 @@ def parse_reading(key: bytes | None, value: bytes | None) -> Reading:
     Raises:
         InvalidRecord: with one of :data:`PARSE_REASONS`.
     """
-    record = _json_object(_bounded(key, value))
+    return reading_of(_json_object(_bounded(key, value)), key)
+
+
+def reading_of(record: Mapping[str, Any], key: bytes | None = None) -> Reading:
+    """Return the reading a parsed record holds; raises ``InvalidRecord`` as :func:`parse_reading` does."""
     station_id = _parse_station_id(record.get("station_id"), key)
     absent = [name for name in RAW_COLUMNS if name not in record]
     if absent:

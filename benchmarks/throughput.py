@@ -25,20 +25,23 @@ import requests
 from fastapi import FastAPI, Response
 from prometheus_client import CollectorRegistry
 
-from airquality.ground.errors import AirQualityError, UsageError
-from airquality.ground.settings import Settings
+from airquality.ground import command
+from airquality.ground.errors import AirQualityError
+from airquality.ground.settings import Settings, read_settings
 from airquality.metrics import ConsumerMetrics
 from airquality.model import features, registry
 from airquality.model.client import PredictionClient
+from airquality.model.transport import Transport
 from airquality.monitoring.drift import Window, load_judge
 from airquality.records import HISTORY_HOURS, RAW_COLUMNS, Reading
 from airquality.reports.process import Write
 from airquality.stream import kafka_io
 from airquality.stream.console import Console
-from airquality.stream.transactions import Message, Poll, Position, TransactionalStream
+from airquality.stream.transactions import Message, Ownership, Poll, Position, TransactionalStream
 from airquality.stream.worker import Limits, Worker
 from consumer import station_opener
 from lab import embedded_kafka
+from lab.child import Child
 from monitoring_service import MonitoringService
 from tests.system import free_port, wait_until
 
@@ -88,8 +91,8 @@ class TimedStream(TransactionalStream):
         self._polled += sum(map(len, polled.records.values()))
         return polled
 
-    def commit(self, messages: Iterable[Message], positions: Mapping[int, Position]) -> list[int]:
-        offsets = super().commit(messages, positions)
+    def commit(self, messages: Iterable[Message], positions: Mapping[int, Position], ownership: Ownership) -> list[int]:
+        offsets = super().commit(messages, positions, ownership)
         if self._began and self._polled >= self._n_rows and not self.spent.seconds:
             self.spent = Spent(time.perf_counter() - self._began[0], time.process_time() - self._began[1])
         return offsets
@@ -100,7 +103,7 @@ class TimedStream(TransactionalStream):
 
 def prepared(base: Settings, name: str, rows: Iterable[Reading]) -> Settings:
     """Return settings of topics of their own that hold ``rows``."""
-    topics = {f"{role}_topic": f"bench.{name}.{role}" for role in ("raw", "pred", "state", "dlq")}
+    topics = {f"{role}_topic": f"bench.{name}.{role}" for role in ("raw", "pred", "state", "dlq", "events")}
     settings = base.model_copy(update={**topics, "consumer_group": f"bench-{name}"})
     kafka_io.ensure_topics(settings)
     with closing(kafka_io.idempotent_producer(settings)) as producer:
@@ -115,11 +118,14 @@ def bare_loop(settings: Settings, n_rows: int) -> Spent:
     with closing(TimedStream(settings, n_rows)) as stream:
         while not stream.spent.seconds:
             polled = stream.poll(0.25, settings.max_poll_records)
+            for partition in polled.gained:
+                stream.start(partition, 0)
             batches = polled.records.items()
             if polled.records:
                 stream.commit(
                     [Message(settings.pred_topic, p, r.key, r.value) for p, records in batches for r in records],
                     {p: Position(records[-1].offset + 1, "") for p, records in batches},
+                    polled.ownership,
                 )
     return stream.spent
 
@@ -131,9 +137,9 @@ def pipeline(settings: Settings, n_rows: int, profile: cProfile.Profile | None =
     with (
         MonitoringService(settings, judge, metrics, _no_reports) as monitoring,
         closing(TimedStream(settings, n_rows)) as stream,
-        requests.Session() as session,
+        closing(Transport(settings.api_url, settings.api_timeout_seconds)) as transport,
     ):
-        client = PredictionClient(settings.api_url, settings.api_timeout_seconds, session)
+        client = PredictionClient(transport)
         limits = Limits(max_records=n_rows)
         opener, console = station_opener(monitoring), Console(lambda _: None)
         worker = Worker(settings, stream, client, monitoring, opener, metrics, console, limits)
@@ -149,7 +155,7 @@ def _no_reports() -> Write:
     return _write_nothing
 
 
-def _write_nothing(window: Window) -> Path:
+def _write_nothing(window: Window, _: int) -> Path:
     return Path(window.station_id)
 
 
@@ -266,22 +272,20 @@ async def _load(url: str, body: bytes, n_connections: int, seconds: float) -> li
 def _server(*application: str, path: str, **environment: str) -> Iterator[str]:
     """Run uvicorn in a process of its own, and yield its URL once ``path`` answers 200."""
     port = free_port()
-    command = [sys.executable, "-m", "uvicorn", *application, "--port", str(port), "--no-access-log", "--log-level", "error"]
-    process = subprocess.Popen(command, cwd=ROOT, env={**os.environ, "LOG_LEVEL": "WARNING", **environment})
+    program = [sys.executable, "-m", "uvicorn", *application, "--port", str(port), "--no-access-log", "--log-level", "error"]
     url = f"http://127.0.0.1:{port}"
+    session = requests.Session()
+    session.trust_env = False  # a proxy in the environment cannot reach this machine's loopback
 
     def answers() -> bool:
         try:
-            return requests.get(url + path, timeout=2).status_code == 200
+            return session.get(url + path, timeout=2).status_code == 200
         except requests.RequestException:
             return False
 
-    try:
+    with session, Child(program, ROOT, {**os.environ, "LOG_LEVEL": "WARNING", **environment}):
         wait_until(answers, f"{application[0]} answers", 90)
         yield url
-    finally:
-        process.terminate()
-        process.wait()
 
 
 # --- the run ---
@@ -293,7 +297,7 @@ def run(args: argparse.Namespace) -> None:
         folder = stack.enter_context(tempfile.TemporaryDirectory())
         broker = stack.enter_context(embedded_kafka.start("real"))
         print(broker.description, flush=True)
-        base = Settings(
+        base = read_settings(
             kafka_bootstrap_servers=broker.bootstrap_servers,
             kafka_api_version=broker.api_version,
             topic_partitions=1,
@@ -377,12 +381,7 @@ examples:
 
 
 def _parser() -> argparse.ArgumentParser:
-    p = argparse.ArgumentParser(
-        prog="python -m benchmarks.throughput",
-        description=__doc__,
-        epilog=_EPILOG,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    p = command.parser("python -m benchmarks.throughput", __doc__ or "", _EPILOG)
     p.add_argument("--rows", type=int, default=6_000, metavar="N", help="rows of the one station (%(default)s)")
     p.add_argument("--stations", type=int, default=200, metavar="N", help="stations of the run with many (%(default)s)")
     p.add_argument("--hours", type=int, default=200, metavar="N", help="rows of each of them (%(default)s)")
@@ -396,12 +395,8 @@ def _parser() -> argparse.ArgumentParser:
 
 def main(argv: list[str] | None = None) -> int:
     """Run the command line; 0 done, 1 failure, 2 usage."""
-    try:
-        run(_parser().parse_args(argv))
-    except AirQualityError as error:
-        print(f"throughput: {error}", file=sys.stderr)
-        return 2 if isinstance(error, UsageError) else 1
-    return 0
+    args = _parser().parse_args(argv)
+    return command.run("benchmarks.throughput", lambda: run(args))
 
 
 if __name__ == "__main__":

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import argparse
+import hashlib
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -14,8 +17,8 @@ sys.path.insert(
 
 from airquality.data import dataset
 from airquality.data.dataset import Frame, Split
-from airquality.ground import log
-from airquality.ground.errors import AirQualityError, UsageError
+from airquality.ground import command, log
+from airquality.ground.errors import UsageError
 from airquality.ground.settings import read_settings
 from airquality.model import features
 from airquality.records import RAW_COLUMNS, TARGET, datetime_of
@@ -49,21 +52,18 @@ exit status: 0 done, 1 the real data cannot be had, 2 wrong usage or a file that
 def main(argv: list[str] | None = None) -> int:
     """Run the program and return its exit code."""
     args = _parser().parse_args(argv)
-    try:
-        settings = read_settings(dataset_dir=args.dataset_dir, air_quality_data_source=args.source)
-        log.configure(settings.log_level, settings.log_format)
-        chosen = "dataset_dir" in settings.model_fields_set
-        create(settings.dataset_dir if chosen else Path(__file__).resolve().parent, settings.air_quality_data_source)
-    except AirQualityError as error:
-        print(f"create_dataset.py: {error}", file=sys.stderr)
-        return 2 if isinstance(error, UsageError) else 1
-    return 0
+    return command.run("create_dataset.py", lambda: _run(args))
+
+
+def _run(args: argparse.Namespace) -> None:
+    settings = read_settings(dataset_dir=args.dataset_dir, air_quality_data_source=args.source)
+    log.configure(settings.log_level, settings.log_format)
+    chosen = "dataset_dir" in settings.model_fields_set
+    create(settings.dataset_dir if chosen else Path(__file__).resolve().parent, settings.air_quality_data_source)
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        description=_DESCRIPTION, epilog=_EXAMPLES, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = command.parser("python dataset/create_dataset.py", _DESCRIPTION, _EXAMPLES)
     parser.add_argument(
         "--source", choices=("auto", "uci", "simulated"), help="which data to use (AIR_QUALITY_DATA_SOURCE; default auto)"
     )
@@ -78,10 +78,35 @@ def create(dataset_dir: Path, choice: dataset.Choice) -> None:
     found = dataset.find(dataset_dir, choice)
     frame = dataset.load(found.path)
     parts = dataset.split(frame)
-    dataset.write_stream_csv(parts.test, dataset_dir / dataset.STREAM_NAME)
-    write_engineered(frame, dataset_dir / EVAL_NAME)
+    with kept_if_foreign(dataset_dir / dataset.STREAM_NAME):
+        dataset.write_stream_csv(parts.test, dataset_dir / dataset.STREAM_NAME)
+    with kept_if_foreign(dataset_dir / EVAL_NAME):
+        write_engineered(frame, dataset_dir / EVAL_NAME)
     dataset.write_label(dataset_dir, frame, (dataset.STREAM_NAME, EVAL_NAME))
     print("\n".join(summary(found.path, dataset_dir, frame, parts)))
+
+
+@contextmanager
+def kept_if_foreign(path: Path) -> Iterator[None]:
+    """Move a file that this program did not write out of the way before the block writes it anew, and say so."""
+    if not path.exists() or _is_own(path):
+        yield
+        return
+    kept = path.with_name(f"{path.stem}.kept-{hashlib.sha256(path.read_bytes()).hexdigest()[:12]}{path.suffix}")
+    path.replace(kept)
+    yield
+    if kept.read_bytes() == path.read_bytes():
+        kept.unlink()
+    else:
+        print(f"{path} was not written by this program, or was changed since: kept as {kept}")
+
+
+def _is_own(path: Path) -> bool:
+    """Whether the label beside a file lists it as it stands."""
+    try:
+        return hashlib.sha256(path.read_bytes()).hexdigest() == dataset.read_label(path.parent).files.get(path.name)
+    except UsageError:
+        return False
 
 
 def write_engineered(frame: Frame, path: Path) -> None:

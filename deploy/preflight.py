@@ -17,13 +17,8 @@ PORTS = {5000: "MLflow", 8000: "API", 8080: "Kafka UI", 9090: "Prometheus", 3000
 STREAM_PORTS = {8001: "consumer metrics"}
 #: Limits add up to 6.5 GB; what the services really take together is under 3.
 NEEDED_GB = 3.0
-#: What a container mounts, and the command that makes it.
+#: What a container mounts, and the command that makes it. Data and reference are made by the stack where they are missing.
 MODEL = {"artifacts/model.ubj": "python training/train.py --quick"}
-DATA = {
-    "dataset/test_data_raw.csv": "python dataset/create_dataset.py",
-    "dataset/reference.csv": "python generate_reference_dataset.py",
-    "dataset/reference_calibration.json": "python generate_reference_dataset.py",
-}
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -37,7 +32,7 @@ def main(argv: list[str] | None = None) -> int:
         missing += memory(docker_info())
         missing += ports(PORTS | (STREAM_PORTS if args.stream or args.bare else {}), set() if args.bare else own_ports())
     if not args.bare:
-        missing += files(MODEL | DATA if args.stream else MODEL, ROOT)
+        missing += files(MODEL, ROOT)
     for line in missing:
         print(f"missing: {line}", file=sys.stderr)
     if not missing:

@@ -2,43 +2,57 @@
 
 Starts a broker (unless ``KAFKA_BOOTSTRAP_SERVERS`` names one), makes the data and the reference, seeds a model registry,
 serves the model, replays the test period and consumes it, each by the program a user would type. Then reads back what was
-committed, with nothing but a reader, and says where to look. Everything it starts, it stops.
+committed, with nothing but a reader, and says where to look. Everything it starts ends with it.
+
+Its registry and logs go to a folder of its own under ``RUN_DIR``, so that it always shows the model of this checkout and
+never touches another registry. Only that folder, and reports that are exactly as an earlier run left them, are removed.
 """
 
 from __future__ import annotations
 
 import argparse
+import contextlib
 import os
-import shutil
-import signal
 import socket
-import subprocess
 import sys
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NoReturn
 
 import orjson
 import requests
 
 from airquality.data import dataset
-from airquality.data.dataset import DataSource
-from airquality.ground.errors import AirQualityError, ContractError, UsageError
+from airquality.data.dataset import STATION_IDS, DataSource
+from airquality.ground import command
+from airquality.ground.addresses import sqlite_uri
+from airquality.ground.errors import ContractError
 from airquality.ground.settings import Settings, read_settings
 from airquality.stream import kafka_io
-from lab import embedded_kafka
+from lab import embedded_kafka, ownership
+from lab.child import Child
 from lab.embedded_kafka import Broker
-from producer import STATION_IDS
+from lab.interruption import Interruption
+from lab.prepare import PROJECT, SIMULATED_NOTICE, prepare, run_step
 
-PROJECT = Path(__file__).resolve().parent.parent
 READY_SECONDS = 120.0
 #: The consumer's last word waits this long for another row: the producer has finished before it starts.
 IDLE_EXIT_SECONDS = 3.0
+#: Under ``RUN_DIR``: what a run keeps for itself, emptied when the next one starts.
+FOLDER_NAME = "make-run"
 
-_SIMULATED = "*** SIMULATED DATA: the real data set could not be had; nothing below is a measurement. ***"
+_EXAMPLES = """\
+examples:
+  make run                                              the usual way to start it
+  KAFKA_BOOTSTRAP_SERVERS=localhost:9092 make run       on a broker that runs already
+  AIR_QUALITY_BROKER=mock make run                      without Java: real or mock forces a kind of broker
+  AIR_QUALITY_DATA_SOURCE=simulated make run            uci or simulated forces the data
+  REPORTS_DIR=/tmp/reports make run                     reports somewhere else
+
+exit status: 0 done, 1 a part failed, 2 wrong usage, 130 ended early by a signal, 141 its output was closed (| head)
+"""
 
 
 @dataclass(frozen=True)
@@ -52,51 +66,53 @@ class Committed:
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Run the command line; 0 done, 1 failure, 2 usage, 130 interrupted."""
-    _parser().parse_args(argv)
-    signal.signal(signal.SIGTERM, _interrupt)
-    started = time.monotonic()
-    try:
-        run(read_settings())
-    except AirQualityError as error:
-        print(f"demo.py: {error}", file=sys.stderr)
-        return 2 if isinstance(error, UsageError) else 1
-    except KeyboardInterrupt:
-        print("\ninterrupted; everything this run started has been stopped", file=sys.stderr)
-        return 130
-    print(f"finished in {time.monotonic() - started:.0f} s")
-    return 0
+    """Run the command line and return its exit code."""
+    args = _parser().parse_args(argv)
+    return command.run("make run", lambda: _clean(read_settings()) if args.clean else _run(read_settings()))
 
 
 def _parser() -> argparse.ArgumentParser:
-    return argparse.ArgumentParser(
-        description=__doc__,
-        epilog="Environment: KAFKA_BOOTSTRAP_SERVERS uses a broker that runs already; AIR_QUALITY_BROKER=real|mock and "
-        "AIR_QUALITY_DATA_SOURCE=uci|simulated force a choice.",
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    parser = command.parser("python -m lab.demo", __doc__ or "", _EXAMPLES)
+    parser.add_argument("--clean", action="store_true", help="remove what earlier runs left, and nothing else")
+    return parser
 
 
-def _interrupt(*_: object) -> NoReturn:
-    raise KeyboardInterrupt
+def _run(settings: Settings) -> None:
+    started = time.monotonic()
+    Interruption()
+    try:
+        run(settings)
+    except KeyboardInterrupt as interrupt:
+        raise KeyboardInterrupt(f"{interrupt}; everything this run started has been stopped") from interrupt
+    print(f"finished in {time.monotonic() - started:.0f} s")
+
+
+def _clean(settings: Settings) -> None:
+    folder = settings.run_dir / FOLDER_NAME
+    if ownership.remove_own_folder(folder):
+        print(f"removed {folder}")
+    if not ownership.remove_own_reports(settings.reports_dir):
+        print(f"kept {settings.reports_dir}: it holds reports that make run did not make")
 
 
 def run(settings: Settings) -> None:
     """Run every part in order, leaving reports, summary and logs; raises ``AirQualityError`` if a part fails."""
     with ExitStack() as stack:
+        folder = stack.enter_context(ownership.own_folder(settings.run_dir / FOLDER_NAME)).resolve()
+        reports_dir = stack.enter_context(_reports_folder(settings.reports_dir, folder))
         broker = stack.enter_context(embedded_kafka.start(say=_detail))
         print(broker.description, flush=True)
-        _clear(settings.run_dir)
-        _clear_reports(settings.reports_dir)
+        if reports_dir.is_relative_to(folder):
+            print(f"{settings.reports_dir} holds reports that make run did not make; they stay. New ones: {reports_dir}")
         found = dataset.find(settings.dataset_dir, settings.air_quality_data_source)
-        environment = _environment(settings, broker, found.source)
+        environment = _environment(settings, broker, found.source, folder, reports_dir)
         if found.source == "simulated":
-            print(_SIMULATED, flush=True)
-        _prepare(found.source, environment)
-        stack.enter_context(_api(environment, settings.run_dir / "api.log"))
+            print(SIMULATED_NOTICE, flush=True)
+        prepare(found.source, environment)
+        stack.enter_context(_api(environment, folder / "api.log"))
         station_id = _station_id(found.source, broker)
         csv = Path(environment["DATASET_DIR"]) / dataset.STREAM_NAME
-        _step(
+        run_step(
             "replaying the test period into Kafka",
             "producer.py",
             "--csv",
@@ -105,11 +121,22 @@ def run(settings: Settings) -> None:
             station_id,
             env=environment,
         )
-        _step("consuming it", "consumer.py", "--idle-exit-seconds", str(IDLE_EXIT_SECONDS), env=environment)
-        conclude(read_settings(**_overrides(environment)), station_id, found.source)
+        run_step("consuming it", "consumer.py", "--idle-exit-seconds", str(IDLE_EXIT_SECONDS), env=environment)
+        conclude(read_settings(**_overrides(environment)), station_id, found.source, folder)
 
 
-def _environment(settings: Settings, broker: Broker, source: str) -> dict[str, str]:
+@contextmanager
+def _reports_folder(wanted: Path, folder: Path) -> Iterator[Path]:
+    """Yield where this run's reports go: ``wanted``, or a folder of its own where that holds reports of somebody else."""
+    chosen = wanted.resolve() if ownership.remove_own_reports(wanted) else folder / "reports"
+    try:
+        yield chosen
+    finally:
+        with contextlib.suppress(OSError):  # unsigned reports are only kept longer
+            ownership.sign_reports(chosen)
+
+
+def _environment(settings: Settings, broker: Broker, source: str, folder: Path, reports_dir: Path) -> dict[str, str]:
     """Return the environment of every program of this run. A simulated run keeps its data and model in its own folder."""
     simulated = source == "simulated"
     environment = {
@@ -117,13 +144,11 @@ def _environment(settings: Settings, broker: Broker, source: str) -> dict[str, s
         "KAFKA_BOOTSTRAP_SERVERS": broker.bootstrap_servers,
         "API_URL": f"http://127.0.0.1:{_free_port()}",
         "CONSUMER_METRICS_PORT": "0",
-        "MLFLOW_TRACKING_URI": f"sqlite:///{settings.run_dir.resolve()}/mlflow.db",
-        "DATASET_DIR": str((settings.run_dir / "simulated" / "dataset" if simulated else settings.dataset_dir).resolve()),
-        "ARTIFACTS_DIR": str(
-            (settings.run_dir / "simulated" / "artifacts" if simulated else settings.artifacts_dir).resolve()
-        ),
+        "MLFLOW_TRACKING_URI": _registry_uri(folder),
+        "DATASET_DIR": str(folder / "simulated" / "dataset" if simulated else settings.dataset_dir.resolve()),
+        "ARTIFACTS_DIR": str(folder / "simulated" / "artifacts" if simulated else settings.artifacts_dir.resolve()),
         "AIR_QUALITY_DATA_SOURCE": source,
-        "REPORTS_DIR": str(settings.reports_dir.resolve()),
+        "REPORTS_DIR": str(reports_dir),
         "PYTHONUNBUFFERED": "1",
         "LOG_LEVEL": "WARNING",
     }
@@ -132,32 +157,15 @@ def _environment(settings: Settings, broker: Broker, source: str) -> dict[str, s
     return environment
 
 
+def _registry_uri(folder: Path) -> str:
+    """Return the address of this run's registry; relative, so that no odd sign in the checkout's path gets into it."""
+    return sqlite_uri(Path(os.path.relpath(folder, PROJECT)) / "mlflow.db")
+
+
 def _station_id(source: DataSource, broker: Broker) -> str:
     """Return the station to replay as: on a broker that others use, one of its own for each run."""
     usual = STATION_IDS[source]
     return f"{usual}-{time.strftime('%Y%m%d%H%M%S')}" if broker.kind == "external" else usual
-
-
-def _prepare(source: str, environment: Mapping[str, str]) -> None:
-    _step("making the stream's file", "dataset/create_dataset.py", env=environment)
-    if source == "simulated":
-        _step("training a quick model on the simulated history", "training/train.py", "--quick", env=environment)
-    _step("predicting the earlier months out of sample", "-m", "training.calibration", env=environment)
-    _step("scoring the reference, calibrating the monitoring", "generate_reference_dataset.py", env=environment)
-    _step("registering the model", "-m", "airquality", "registry", "seed", env=environment)
-
-
-def _step(title: str, *program: str, env: Mapping[str, str]) -> None:
-    """Run one program to its end, its output on this terminal, in a session of its own: Ctrl-C reaches it through here."""
-    print(f"\n=== {title}: python {' '.join(program)}", flush=True)
-    with subprocess.Popen([sys.executable, *program], env=dict(env), cwd=PROJECT, start_new_session=True) as process:
-        try:
-            code = process.wait()
-        except KeyboardInterrupt:
-            _end(process)
-            raise
-    if code:
-        raise ContractError(f"python {' '.join(program)} ended with exit code {code}; its message is above")
 
 
 @contextmanager
@@ -165,44 +173,24 @@ def _api(environment: Mapping[str, str], log_path: Path) -> Iterator[None]:
     """Serve the model while entered; ready when it yields."""
     url = environment["API_URL"]
     print(f"\n=== serving the model: uvicorn api_service:app at {url} (log: {log_path})", flush=True)
-    command = [sys.executable, "-m", "uvicorn", "api_service:app", "--host", "127.0.0.1", "--port", url.rpartition(":")[2]]
-    with (
-        log_path.open("wb") as log,
-        subprocess.Popen(
-            command,
-            env={**environment, "LOG_LEVEL": "INFO"},
-            cwd=PROJECT,
-            start_new_session=True,
-            stdout=log,
-            stderr=subprocess.STDOUT,
-        ) as process,
-    ):
-        try:
-            _await_ready(url, process, log_path)
-            yield
-        finally:
-            _end(process)
+    program = [sys.executable, "-m", "uvicorn", "api_service:app", "--host", "127.0.0.1", "--port", url.rpartition(":")[2]]
+    with log_path.open("wb") as log, Child(program, PROJECT, {**environment, "LOG_LEVEL": "INFO"}, log) as process:
+        _await_ready(url, process, log_path)
+        yield
 
 
-def _await_ready(url: str, process: subprocess.Popen[bytes], log_path: Path) -> None:
+def _await_ready(url: str, process: Child, log_path: Path) -> None:
     deadline = time.monotonic() + READY_SECONDS
-    while time.monotonic() < deadline and process.poll() is None:
-        try:
-            if requests.get(f"{url}/ready", timeout=2).ok:
-                return
-        except requests.RequestException:
-            pass
-        time.sleep(0.1)
+    with requests.Session() as session:
+        session.trust_env = False  # a proxy in the environment cannot reach this machine's loopback
+        while time.monotonic() < deadline and process.poll() is None:
+            try:
+                if session.get(f"{url}/ready", timeout=2).ok:
+                    return
+            except requests.RequestException:
+                pass
+            time.sleep(0.1)
     raise ContractError(f"the prediction service did not become ready; see {log_path}")
-
-
-def _end(process: subprocess.Popen[bytes]) -> None:
-    process.terminate()
-    try:
-        process.wait(timeout=15)
-    except subprocess.TimeoutExpired:
-        process.kill()
-        process.wait()
 
 
 def committed(settings: Settings, station_id: str) -> Committed:
@@ -222,7 +210,7 @@ def committed(settings: Settings, station_id: str) -> Committed:
     return Committed(len(raw), len(pred), measured, len(dlq))
 
 
-def conclude(settings: Settings, station_id: str, source: str) -> None:
+def conclude(settings: Settings, station_id: str, source: str, folder: Path) -> None:
     """Compare the summary with what an independent reader finds, and print where to look."""
     summary = orjson.loads((settings.reports_dir / "monitoring_summary.json").read_bytes())
     found = committed(settings, station_id)
@@ -242,28 +230,16 @@ windows with drift: {summary["drift_detected"]["daily"]} daily, {summary["drift_
 === where to look
 reports     {(settings.reports_dir / "index.html").resolve()}
 summary     {settings.reports_dir / "monitoring_summary.json"}
-model       mlflow ui --backend-store-uri sqlite:///{settings.run_dir}/mlflow.db   (then http://localhost:5000)
-logs        {settings.run_dir}/""")
+model       mlflow ui --backend-store-uri {_registry_uri(folder)}   (then http://localhost:5000)
+logs        {folder}/""")
 
 
 def _overrides(environment: Mapping[str, str]) -> dict[str, str | None]:
     return {
         "kafka_bootstrap_servers": environment["KAFKA_BOOTSTRAP_SERVERS"],
         "kafka_api_version": environment.get("KAFKA_API_VERSION"),
+        "reports_dir": environment["REPORTS_DIR"],
     }
-
-
-def _clear(directory: Path) -> None:
-    shutil.rmtree(directory, ignore_errors=True)
-    directory.mkdir(parents=True)
-
-
-def _clear_reports(reports_dir: Path) -> None:
-    """Remove the reports of an earlier run, so that the folder holds this run's and no other."""
-    for kind in ("daily", "weekly"):
-        shutil.rmtree(reports_dir / kind, ignore_errors=True)
-    for name in ("index.html", "monitoring_summary.json"):
-        (reports_dir / name).unlink(missing_ok=True)
 
 
 def _free_port() -> int:

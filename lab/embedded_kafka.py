@@ -37,7 +37,9 @@ from typing import Any, BinaryIO, Literal, NoReturn, Self
 from kafka import KafkaAdminClient
 from kafka.errors import KafkaError
 
-from airquality.ground.errors import AirQualityError, Unavailable, UsageError
+from airquality.ground import command
+from airquality.ground.errors import Unavailable, UsageError
+from lab.child import Child
 
 KAFKA_VERSION = "4.1.2"
 MINIMUM_JAVA = 17
@@ -55,6 +57,21 @@ _LOOPBACK = "127.0.0.1"
 #: given the broker's own port, connect to itself (a TCP simultaneous open) and keep the restarted broker from binding it.
 _PORTS = range(20_000, 32_768)
 _log = logging.getLogger(__name__)
+
+_DESCRIPTION = """\
+Run one Kafka broker without containers, until Ctrl-C: a real Apache Kafka if Java and Maven can provide one, else
+librdkafka's mock cluster. Its first line says which; its exports lead other programs to it.
+"""
+_EXAMPLES = f"""\
+examples:
+  python -m airquality broker                        on port 9092, its data in a temporary directory
+  python -m airquality broker --data-dir run/kafka   records are kept between runs
+  python -m airquality broker --install-only         only fetch Kafka's jars
+
+A real broker needs Java {MINIMUM_JAVA} or newer (JAVA_HOME or PATH) and, the first time only, Maven and a network.
+environment: AIR_QUALITY_BROKER=real|mock forces a kind, AIR_QUALITY_CACHE is where the jars are kept
+exit status: 0 ended by Ctrl-C, SIGTERM or SIGHUP, 1 no broker can be had, 2 wrong usage or a port that is taken
+"""
 
 _POM = """\
 <project xmlns="http://maven.apache.org/POM/4.0.0">
@@ -88,27 +105,21 @@ _POM = """\
 </project>
 """
 
+#: Stands in every file of a data directory that a start overwrites.
+_AUTHOR = "Written by python -m airquality broker"
+
 # Standard output is the log file, so that what the JVM itself says on the way down stands in the same place.
-_LOG4J = """\
+_LOG4J = f"""\
+<!-- {_AUTHOR} -->
 <Configuration status="WARN" shutdownHook="disable">
   <Appenders>
-    <Console name="log" target="SYSTEM_OUT"><PatternLayout pattern="%d %-5p %c{1} %m%n"/></Console>
+    <Console name="log" target="SYSTEM_OUT"><PatternLayout pattern="%d %-5p %c{{1}} %m%n"/></Console>
   </Appenders>
   <Loggers>
     <Logger name="kafka.server.KafkaRaftServer" level="INFO"/>
     <Root level="WARN"><AppenderRef ref="log"/></Root>
   </Loggers>
 </Configuration>
-"""
-
-# read returns at end of file: when the parent closes its end of the pipe, which its death does for it, kill -9 included.
-# Prefer a clean shutdown, then insist; remove the data directory only if it was a temporary one ($2 is empty otherwise).
-_WATCHDOG = """\
-read -r _
-kill "$1"
-for _ in 1 2 3 4 5 6 7 8 9 10; do kill -0 "$1" || break; sleep 1; done
-kill -9 "$1"
-[ -z "$2" ] || rm -rf "$2"
 """
 
 
@@ -208,8 +219,7 @@ class RealBroker(Broker):
         self._temporary = data_dir is None
         self.data_dir = Path(tempfile.mkdtemp(prefix="air-quality-kafka-")) if data_dir is None else data_dir.absolute()
         self._port = _free_port() if port is None else port
-        self._jvm: subprocess.Popen[bytes] | None = None
-        self._watchdog: subprocess.Popen[bytes] | None = None
+        self._jvm: Child | None = None
         self._log_start = 0
         servers = f"{_LOOPBACK}:{self._port}"
         kept = "removed at the end" if self._temporary else "kept"
@@ -237,7 +247,7 @@ class RealBroker(Broker):
         """
         if self._jvm is not None and self._jvm.poll() is None:
             return
-        self.kill()  # lay to rest a JVM that ended by itself
+        self.kill()  # clean up after a JVM that exited on its own
         if not _is_free(self._port):
             raise UsageError(f"port {self._port} of {_LOOPBACK} is taken: stop what listens there, or choose another port")
         try:
@@ -256,22 +266,15 @@ class RealBroker(Broker):
 
     def stop(self) -> None:
         """End the JVM as an operator would (SIGTERM), or by force if it does not end in time; its data stay."""
-        if self._jvm is None:
-            return
-        try:
-            self._jvm.terminate()
-            with contextlib.suppress(subprocess.TimeoutExpired):
-                self._jvm.wait(STOP_TIMEOUT_SECONDS)
-        finally:  # also when a second Ctrl-C interrupts the wait
-            self.kill()
+        if self._jvm is not None:
+            self._jvm.end(STOP_TIMEOUT_SECONDS)
+            self._jvm = None
 
     def kill(self) -> None:
         """End the JVM as a crash would (SIGKILL); its data stay."""
         if self._jvm is not None:
             self._jvm.kill()
-            self._jvm.wait()
             self._jvm = None
-        self._dismiss_watchdog()
 
     def close(self) -> None:
         """End the JVM and remove the data directory if it was a temporary one."""
@@ -301,10 +304,16 @@ class RealBroker(Broker):
             ) from error
 
     def _write_configuration(self) -> None:
-        (self.data_dir / "log4j2.xml").write_text(_LOG4J)
-        (self.data_dir / "server.properties").write_text(_server_properties(self._port, _free_port()))
+        self._write_own("log4j2.xml", _LOG4J)
+        self._write_own("server.properties", _server_properties(self._port, _free_port()))
         if not (self.data_dir / "topics" / "meta.properties").exists():
             self._format()
+
+    def _write_own(self, name: str, text: str) -> None:
+        path = self.data_dir / name
+        if path.exists() and _AUTHOR not in path.read_text(errors="replace"):
+            raise UsageError(f"{path} was written by another program: choose an empty data directory")
+        path.write_text(text)
 
     def _format(self) -> None:
         cluster_id = urlsafe_b64encode(uuid.uuid4().bytes)[:22].decode()
@@ -325,40 +334,9 @@ class RealBroker(Broker):
 
     def _launch(self, log: BinaryIO) -> None:
         self._log_start = log.tell()
-        # A session of its own keeps the terminal's Ctrl-C from the JVM: consumers commit first, then close() ends it.
         # Paths inside the data directory are relative, so that blanks, commas and umlauts in its name cannot hurt.
-        self._jvm = subprocess.Popen(
-            self.installation.command("kafka.Kafka", "server.properties", heap_mb=512),
-            cwd=self.data_dir,
-            stdin=subprocess.DEVNULL,
-            stdout=log,
-            stderr=subprocess.STDOUT,
-            start_new_session=True,
-        )
-        self._watchdog = self._set_watchdog(self._jvm.pid)
-
-    def _set_watchdog(self, pid: int) -> subprocess.Popen[bytes]:
-        """Start the shell that ends the JVM when this process dies without close(), by kill -9 too.
-
-        It reads a pipe whose only write end is ours. Linux's PR_SET_PDEATHSIG would need no process, but does not exist on
-        macOS, fires when the *thread* that started the JVM ends, and wants Python code between fork and exec. Descriptors
-        are closed on exec, so only a child forked without exec (multiprocessing's "fork") could hold the pipe open longer.
-        """
-        owned = str(self.data_dir) if self._temporary else ""
-        return subprocess.Popen(
-            ["/bin/sh", "-c", _WATCHDOG, "kafka-watchdog", str(pid), owned],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
-            start_new_session=True,
-        )
-
-    def _dismiss_watchdog(self) -> None:
-        if self._watchdog is None:
-            return
-        self._watchdog.kill()  # before its pipe closes: the process id it knows may soon be somebody else's
-        self._watchdog.communicate()
-        self._watchdog = None
+        command = self.installation.command("kafka.Kafka", "server.properties", heap_mb=512)
+        self._jvm = Child(command, self.data_dir, output=log, temporary=self.data_dir if self._temporary else None)
 
     def _await_ready(self) -> None:
         assert self._jvm is not None
@@ -371,7 +349,7 @@ class RealBroker(Broker):
             time.sleep(0.05)
 
     def _death_notice(self) -> str:
-        status = "unknown" if self._jvm is None else self._jvm.returncode
+        status = "unknown" if self._jvm is None else self._jvm.poll()
         return f"Apache Kafka's JVM ended with status {status}. {self._log_end()}"
 
     def _log_end(self) -> str:
@@ -416,7 +394,7 @@ def _server_properties(port: int, controller_port: int) -> str:
         # A quarter of the heap by default; 16 MB hold the offsets of 600,000 keys.
         "log.cleaner.dedupe.buffer.size": 16_777_216,
     }
-    return "".join(f"{name}={value}\n" for name, value in properties.items())
+    return "".join([f"# {_AUTHOR}\n", *(f"{name}={value}\n" for name, value in properties.items())])
 
 
 def _free_port() -> int:
@@ -508,7 +486,15 @@ def _parse_java_version(text: str) -> int | None:
 
 
 def _cache_dir() -> Path:
-    return Path(os.environ.get("AIR_QUALITY_CACHE") or "~/.cache/air-quality-monitoring").expanduser().absolute()
+    return Path(os.environ.get("AIR_QUALITY_CACHE") or _user_cache()).expanduser().absolute()
+
+
+def _user_cache() -> Path:
+    """Return the user's cache folder, the checkout's for a user without a home."""
+    try:
+        return Path.home() / ".cache" / "air-quality-monitoring"
+    except RuntimeError:
+        return Path(__file__).resolve().parent.parent / ".cache"
 
 
 def _cached_jars(say: Say) -> Path:
@@ -549,6 +535,9 @@ def _run_maven(maven: str, work: str, say: Say) -> None:
         limit.start()
         try:
             output = list(_with_progress(process.stdout or (), say))
+        except BaseException:
+            process.kill()
+            raise
         finally:
             limit.cancel()
     if process.returncode:
@@ -622,21 +611,11 @@ def _start_real(installation: Installation, data_dir: Path | None, port: int | N
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Run one broker until Ctrl-C or SIGTERM; return 0, 1 if none could be had, 2 if asked for the impossible."""
+    """Run one broker until Ctrl-C, SIGTERM or SIGHUP; return 0, 1 if none could be had, 2 if asked for the impossible."""
     arguments = _parser().parse_args(argv)
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
-    try:
-        if arguments.install_only:
-            print(f"Apache Kafka {KAFKA_VERSION}: {install(_say).jars}")
-        else:
-            _run(arguments)
-    except AirQualityError as error:
-        _say(f"error: {error}")
-        return 2 if isinstance(error, UsageError) else 1
-    except KeyboardInterrupt:
-        _say("interrupted")
-        return 1
-    return 0
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, signal.default_int_handler)
+    return command.run("broker", lambda: _run(arguments))
 
 
 def _say(line: str) -> None:
@@ -644,21 +623,24 @@ def _say(line: str) -> None:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="python -m airquality broker",
-        description="Run one Kafka broker without containers, until Ctrl-C: a real Apache Kafka if Java and Maven can "
-        "provide one, else librdkafka's mock cluster. Its first line says which; its exports lead other programs to it.",
-        epilog=f"A real broker needs Java {MINIMUM_JAVA} or newer (JAVA_HOME or PATH) and, the first time only, Maven and a "
-        "network. Environment: AIR_QUALITY_BROKER=real|mock forces a kind; AIR_QUALITY_CACHE is where the jars are kept.",
-    )
+    parser = command.parser("python -m airquality broker", _DESCRIPTION, _EXAMPLES)
     parser.add_argument("--data-dir", type=Path, help="keep records here between runs (default: a temporary directory)")
-    parser.add_argument("--port", type=int, default=9092, help="of a real broker (default: 9092); the mock picks its own")
+    parser.add_argument("--port", type=_port, default=9092, help="of a real broker (default: 9092); the mock picks its own")
     parser.add_argument("--broker", choices=["real", "mock"], help="insist on this kind instead of the best that can be had")
     parser.add_argument("--install-only", action="store_true", help="only make sure that Kafka's jars are in the cache")
     return parser
 
 
+def _port(text: str) -> int:
+    if not text.isdecimal() or not 0 < int(text) < 65_536:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a port (1 to 65535)")
+    return int(text)
+
+
 def _run(arguments: argparse.Namespace) -> None:
+    if arguments.install_only:
+        print(f"Apache Kafka {KAFKA_VERSION}: {install(_say).jars}")
+        return
     with start(arguments.broker, arguments.data_dir, _say, arguments.port) as broker:
         if broker.kind == "external":
             raise UsageError(

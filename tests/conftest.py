@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+import re
 import types
+import uuid
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
@@ -39,7 +41,8 @@ def settings(broker: Broker, request: pytest.FixtureRequest) -> Settings:
     """Settings of topics and a group of the test's own on the real broker."""
     from tests import broker_topics
 
-    return broker_topics.topics(broker.bootstrap_servers, request.node.name.replace("_", "-"))
+    name = re.sub(r"[^a-zA-Z0-9.-]+", "-", request.node.name)
+    return broker_topics.topics(broker.bootstrap_servers, f"{name}-{uuid.uuid4().hex[:6]}")
 
 
 @pytest.fixture

@@ -21,7 +21,11 @@ def plain(folder: Path) -> OpenWriter:
 
 
 def faulty(folder: Path, fault: str, when: str) -> OpenWriter:
-    """Return an opener whose writer has ``fault`` on its first window, ``"once"``, or on every daily one, ``"daily"``."""
+    """Return an opener whose writer has ``fault`` on some windows.
+
+    ``when`` is ``"once"``, the first window; ``"daily"``, every daily one; or ``"broken"``, every daily one while a file of
+    that name is there.
+    """
     return functools.partial(_open, folder, fault, when)
 
 
@@ -34,7 +38,9 @@ def _open(folder: Path, fault: str, when: str) -> Write:
     return functools.partial(_write, folder, fault, when)
 
 
-def _write(folder: Path, fault: str, when: str, window: Window) -> Path:
+def _write(folder: Path, fault: str, when: str, window: Window, waiting: int) -> Path:
+    with (folder / "waiting").open("a") as file:
+        file.write(f"{waiting} ")
     (folder / "pid").write_text(str(os.getpid()))
     if _is_due(folder, when, window):
         _FAULTS[fault](window)
@@ -50,6 +56,8 @@ def _is_due(folder: Path, when: str, window: Window) -> bool:
         except FileExistsError:
             return False
         return True
+    if when == "broken":
+        return window.kind.name == "daily" and (folder / "broken").exists()
     return window.kind.name == when
 
 

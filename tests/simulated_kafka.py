@@ -9,15 +9,20 @@ from __future__ import annotations
 import zlib
 from collections import deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from airquality.ground.settings import Settings
+from airquality.monitoring.alarms import Event
+from airquality.monitoring.detectors import Detectors
 from airquality.monitoring.drift import Window
-from airquality.records import Reading
+from airquality.records import Reading, Served
 from airquality.reports.process import ReportResult
+from airquality.reports.summary import PartitionFigures, added
+from airquality.stream.account import Topics
 from airquality.stream.kafka_io import Record
 from airquality.stream.station import StationParts
 from airquality.stream.transactions import Message, Position
@@ -34,16 +39,26 @@ class SimulatedKafka:
         self.headers: dict[tuple[str, int, int], dict[str, str]] = {}
         self.positions: dict[int, Position] = {}
         self.transactions = 0
+        self.topics = Topics("raw-1", "pred-1", "state-1", "dlq-1", partitions=2)
+        self.starts: dict[tuple[str, int], int] = {}
         self._ends: dict[tuple[str, int], int] = {}
 
     def log(self, topic: str, partition: int = 0) -> list[Record]:
         """Return the committed records of a partition."""
         return self.logs.setdefault((topic, partition), [])
 
-    def append(self, topic: str, partition: int, key: bytes | None, value: bytes | None) -> int:
+    def append(
+        self,
+        topic: str,
+        partition: int,
+        key: bytes | None,
+        value: bytes | None,
+        timestamp_ms: int = -1,
+        headers: tuple[tuple[str, bytes], ...] = (),
+    ) -> int:
         """Write one record and return its offset."""
         offset = self.end(topic, partition)
-        self.log(topic, partition).append(Record(partition, offset, key, value))
+        self.log(topic, partition).append(Record(partition, offset, key, value, timestamp_ms, headers))
         self._ends[topic, partition] = offset + 1
         return offset
 
@@ -64,7 +79,9 @@ class SimulatedKafka:
         """Do one transaction and return the offsets of its messages."""
         offsets, touched = [], set()
         for message in messages:
-            offset = self.append(message.topic, message.partition, message.key, message.value)
+            if message.key is None and message.value is None:
+                raise ValueError("Need at least one: key or value")  # as the client does
+            offset = self.append(message.topic, message.partition, message.key, message.value, headers=message.headers)
             headers = {name: text.decode() for name, text in message.headers}
             self.headers[message.topic, message.partition, offset] = headers
             offsets.append(offset)
@@ -83,13 +100,22 @@ class SimulatedKafka:
         ) -> Iterator[Record]:
             return self.read(topic, partition, start, stop)
 
-        return {"read": read, "end_offset": lambda _, topic, partition: self.end(topic, partition)}
+        return {
+            "read": read,
+            "end_offset": lambda _, topic, partition: self.end(topic, partition),
+            "log_ranges": lambda _, topics, partition: {
+                topic: (self.starts.get((topic, partition), 0), self.end(topic, partition)) for topic in topics
+            },
+            "topics_now": lambda _: self.topics,
+            "group_positions": lambda _, n_partitions: {p: (at.offset, at.note) for p, at in self.positions.items()},
+        }
 
 
 class Monitors:
     """A monitoring service whose reports are made when the test says so: real monitors, no process."""
 
-    def __init__(self) -> None:
+    def __init__(self, detectors: Detectors | None = None) -> None:
+        self.detectors = detectors or Detectors(None)
         self.stations: dict[str, StationMonitor] = {}
         self.waiting: deque[Window] = deque()
         self.made: list[tuple[str, str, int]] = []
@@ -99,7 +125,10 @@ class Monitors:
     def monitor(self, station_id: str, state: Mapping[str, Any] | None = None) -> StationMonitor:
         self.forget(station_id)
         judge = stations.judge()
-        made = StationMonitor(station_id, judge) if state is None else StationMonitor.from_state(state, judge)
+        if state is None:
+            made = StationMonitor(station_id, judge, self.detectors)
+        else:
+            made = StationMonitor.from_state(state, judge, self.detectors)
         self.stations[station_id] = made
         return made
 
@@ -111,30 +140,40 @@ class Monitors:
 
     def forget(self, station_id: str) -> None:
         self.stations.pop(station_id, None)
+        self.detectors.forget(station_id)
         self.waiting = deque(window for window in self.waiting if window.station_id != station_id)
 
     @property
     def backlog(self) -> int:
         return len(self.waiting)
 
+    def judge(self, arrived: Mapping[str, Sequence[Reading]]) -> Mapping[str, Sequence[Event]]:
+        return self.detectors.judge(arrived)
+
     def submit(self, windows: Iterable[Window]) -> None:
         self.waiting.extend(windows)
 
-    def finish(self, n_windows: int) -> None:
+    def finish(self, n_windows: int) -> list[ReportResult]:
         """Let that many reports end."""
+        results = []
         for _ in range(min(n_windows, len(self.waiting))):
             window = self.waiting.popleft()
-            result = ReportResult(window.station_id, window.kind.name, window.end_hour, "generated")
+            path = Path(f"reports/{window.kind.name}.html")
+            result = ReportResult(window.station_id, window.kind.name, window.end_hour, "generated", path)
+            results.append(result)
             self.stations[window.station_id].take_result(result)
             self.made.append((window.station_id, window.kind.name, window.end_hour))
+        return results
 
     def poll(self) -> list[ReportResult]:
         """Finish every report at once, as a fast report process does between two polls."""
-        self.finish(len(self.waiting))
-        return []
+        return self.finish(len(self.waiting))
 
-    def write_summary(self, counts: Mapping[str, Any]) -> None:
-        self.summaries.append(dict(counts))
+    def require_calibrated_for(self, served: Served) -> None:
+        pass
+
+    def write_summary(self, owned: Mapping[int, PartitionFigures]) -> None:
+        self.summaries.append(added(figures.counts for figures in owned.values()))
 
 
 _VALUES = stations.values_of(2_000, seed=11)

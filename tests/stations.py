@@ -8,9 +8,10 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from airquality.monitoring.detectors import Detectors
 from airquality.monitoring.drift import KINDS, Calibration, Floats, Judge, Performance, Reference, Window
+from airquality.monitoring.window_calibration import History, calibrate_history
 from airquality.records import RAW_COLUMNS, TARGET, Reading
-from generate_reference_dataset import History, calibrate_history
 from monitoring_service import StationMonitor
 
 FIRST_HOUR = 300_003
@@ -55,6 +56,7 @@ def judge(data_source: str = "uci") -> Judge:
             data_source=data_source,
             data_hash="data",
             model_hash="model",
+            reference_hash=reference.digest(),
         ),
     )
 
@@ -67,7 +69,7 @@ def readings_of(values: Floats, station_id: str = "station_1", hours: Sequence[i
 
 def windows_of(values: Floats, predictions: Floats | None = None, *, station_id: str = "station_1") -> list[Window]:
     """Return the windows that gap-free ``values`` close."""
-    monitor = StationMonitor(station_id, judge())
+    monitor = StationMonitor(station_id, judge(), Detectors(None))
     made = predictions_of(np.nan_to_num(values, nan=2.5)) if predictions is None else predictions
     windows = []
     for reading, prediction in zip(readings_of(values, station_id), made.tolist(), strict=True):

@@ -130,7 +130,7 @@ def system(directory: Path, base: Mapping[str, str], bootstrap_servers: str, nam
         "REPORTS_DIR": str(directory / "reports"),
         "LOG_FORMAT": "text",
         "PYTHONUNBUFFERED": "1",
-        **{f"{role.upper()}_TOPIC": f"{name}.{role}" for role in ("raw", "pred", "state", "dlq")},
+        **{f"{role.upper()}_TOPIC": f"{name}.{role}" for role in ("raw", "pred", "state", "dlq", "events")},
     }
     made = System(directory, environment)
     try:

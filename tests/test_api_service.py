@@ -4,11 +4,16 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import os
+import signal
+import socket
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from http import HTTPStatus
 from pathlib import Path
 from typing import Any
 
@@ -16,18 +21,23 @@ import numpy as np
 import orjson
 import pytest
 import requests
-import uvicorn
+from prometheus_client import generate_latest
 from prometheus_client.parser import text_string_to_metric_families
 
 import api_service
 from airquality.ground import log
 from airquality.ground.errors import Unavailable
 from airquality.ground.settings import Settings
+from airquality.metrics import INFERENCE_ERRORS
 from airquality.model import features, registry
 from airquality.model.model import CARD_FILE, MODEL_FILE, Model
-from api_service import RequestError, Service, create_app
+from airquality.serving import bodies, uploads
+from airquality.serving.problems import MAX_NAMED, RequestError
+from airquality.serving.service import Service
+from api_service import newest_features
 from tests import stations
-from tests.system import free_port, wait_until
+from tests.api_server import Client, running
+from tests.system import is_ready, wait_until
 
 ARTIFACTS = Path(__file__).resolve().parent.parent / "artifacts"
 # mlflow says this of its own types, at its first import of pyfunc
@@ -69,40 +79,9 @@ def champion(settings: Settings) -> Model:
 
 @pytest.fixture
 def service(settings: Settings) -> Service:
-    made = Service(settings)
+    made = Service(settings, newest_features)
     made.refresh()
     return made
-
-
-class Client:
-    """A caller of a running service; every request is a connection of its own."""
-
-    def __init__(self, port: int) -> None:
-        self.url = f"http://127.0.0.1:{port}"
-
-    def get(self, path: str) -> requests.Response:
-        return requests.get(self.url + path, timeout=20, allow_redirects=False)
-
-    def post(self, path: str, body: Any) -> requests.Response:
-        data = orjson.dumps(body) if isinstance(body, dict) else body
-        return requests.post(self.url + path, data=data, timeout=20, allow_redirects=False)
-
-
-@contextmanager
-def running(settings: Settings, *, ready: bool = True) -> Iterator[Client]:
-    """Run the service as uvicorn does, and yield a caller of it once it is ready, or at least there."""
-    port = free_port()
-    server = uvicorn.Server(uvicorn.Config(create_app(settings), port=port, log_config=None, access_log=False))
-    thread = threading.Thread(target=server.run)
-    thread.start()
-    try:
-        client = Client(port)
-        wait_until(lambda: server.started, "started")
-        wait_until(lambda: not ready or client.get("/ready").status_code == 200, "ready")
-        yield client
-    finally:
-        server.should_exit = True
-        thread.join()
 
 
 @pytest.fixture
@@ -131,7 +110,7 @@ def samples(text: str) -> dict[tuple[str, ...], float]:
 
 
 def metrics_of(service: Service) -> dict[tuple[str, ...], float]:
-    return samples(api_service.generate_latest(service.registry).decode())
+    return samples(generate_latest(service.registry).decode())
 
 
 # --- being there, being ready ---
@@ -151,7 +130,7 @@ def test_it_is_alive_before_it_is_ready_and_says_why_it_is_not(settings: Setting
         assert client.get("/health").json() == {"status": "ok"}
         assert [client.get(path).status_code for path in ("/ready", "/version")] == [503, 503]
         refused = client.post("/predict", {"features": ROW})
-        assert (refused.status_code, "away for lunch" in refused.json()["error"]) == (503, True)
+        assert (refused.status_code, "away for lunch" in refused.json()["detail"]) == (503, True)
         assert samples(client.get("/metrics").text)["inference_errors_total", "model_not_loaded"] == 1
         away.set()
         wait_until(lambda: client.get("/ready").status_code == 200, "ready")
@@ -161,7 +140,7 @@ def test_it_is_alive_before_it_is_ready_and_says_why_it_is_not(settings: Setting
 
 
 def test_a_registry_without_the_model_says_what_to_run(settings: Settings) -> None:
-    service = Service(settings.model_copy(update={"model_name": "nobody's"}))
+    service = Service(settings.model_copy(update={"model_name": "nobody's"}), newest_features)
     service.refresh()
     assert "python -m airquality registry seed" in service.why_not_ready
 
@@ -183,7 +162,7 @@ def test_the_examples_of_the_documentation_run_as_pasted(client: Client) -> None
         for path, operation in client.get("/openapi.json").json()["paths"].items()
         if "post" in operation
     }
-    assert set(examples) == {"/predict", "/predict/batch"}
+    assert set(examples) == {"/predict", "/predict/batch", "/predict/from-readings"}
     for path, example in examples.items():
         answer = client.post(path, example)
         assert (answer.status_code, answer.json()["model_version"]) == (200, "1")
@@ -197,7 +176,7 @@ def test_metrics_are_a_plain_200_with_every_name_and_its_zeros(client: Client) -
     assert answer.status_code == 200
     assert answer.headers["content-type"].startswith("text/plain")
     found = samples(answer.text)
-    for reason in ("invalid_request", "model_not_loaded", "internal"):
+    for reason in INFERENCE_ERRORS:
         assert found["inference_errors_total", reason] == 0
     assert found["predictions_total",] == found["prediction_latency_count",] == 0
     assert {("prediction_value",), ("missing_values_count",), ("prediction_latency_bucket", "0.01")} <= set(found)
@@ -220,7 +199,7 @@ def test_the_gauges_tell_the_latest_row(service: Service, rows: np.ndarray) -> N
 def test_errors_are_counted_by_reason(client: Client, monkeypatch: pytest.MonkeyPatch) -> None:
     client.post("/predict", b"{")
     client.post("/predict/batch", b"[]")
-    client.post("/predict", b" " * (api_service.MAX_BODY_BYTES + 1))
+    client.post("/predict", b" " * (uploads.MAX_BODY_BYTES + 1))
 
     def broken(*_: object) -> None:
         raise RuntimeError("a bug")
@@ -279,23 +258,26 @@ def refusal(service: Service, request: object) -> dict[str, Any]:
     with pytest.raises(RequestError) as caught:
         service.predict_batch(request if isinstance(request, bytes) else orjson.dumps(request))
     assert (caught.value.status, caught.value.reason) == (422, "invalid_request")
-    return caught.value.detail
+    return caught.value.problem()
 
 
 def test_absent_unknown_and_repeated_names_are_listed_all_at_once(service: Service) -> None:
     first, second, third, *rest = features.NAMES
     names = [*rest, third, third, "co_gt", "temprature"]
     assert refusal(service, {"features": names, "rows": [[0.1] * len(names)]}) == {
-        "error": "the features are not the model's",
+        "title": HTTPStatus(422).phrase,
+        "status": 422,
+        "detail": "the features are not the model's: 2 absent, 2 unknown, 1 repeated",
+        "reason": "invalid_request",
         "absent": [first, second],
         "unknown": ["co_gt", "temprature"],
         "repeated": [third],
     }
     with pytest.raises(RequestError) as caught:
         service.predict(orjson.dumps({"features": {"co_gt": 1.0}}))
-    assert caught.value.detail["unknown"] == ["co_gt"]
-    assert caught.value.detail["absent"] == list(features.NAMES)
-    assert "repeated" not in caught.value.detail
+    assert caught.value.more["unknown"] == ["co_gt"]
+    assert caught.value.more["absent"] == list(features.NAMES)
+    assert "repeated" not in caught.value.more
 
 
 @pytest.mark.parametrize("name", [None, 1, ["s1_log"], {"s1_log": 1}, True])
@@ -308,7 +290,73 @@ def test_a_name_that_is_no_text_is_an_unknown_one(service: Service, name: object
 @pytest.mark.timeout(30)
 def test_a_flood_of_names_is_refused_without_holding_up_the_others(service: Service) -> None:
     names = [f"name_{i}" for i in range(200_000)]
-    assert len(refusal(service, {"features": names, "rows": []})["unknown"]) == len(names)
+    answer = refusal(service, {"features": [*names, "x" * 1_000_000], "rows": []})
+    assert "200001 unknown" in answer["detail"]
+    assert answer["unknown"] == names[:MAX_NAMED]
+    assert len(orjson.dumps(answer)) < 32_000
+
+
+def test_predict_long_unknown_name_is_answered_in_short(service: Service) -> None:
+    answer = refusal(service, {"features": ["x" * 1_000_000, *features.NAMES[1:]], "rows": [[0.1] * WIDTH]})
+    assert len(orjson.dumps(answer)) < 1_000
+
+
+@pytest.mark.parametrize(
+    ("path", "body"),
+    [
+        ("/predict", b'{"features": {"hour_sin": 1, "hour_sin": 2}}'),
+        ("/predict", b'{"features": {}, "features": {}}'),
+        ("/predict", b'{"features": {"hour_sin": 1, "\\u0068our_sin": 2}}'),
+        ("/predict/batch", b'{"features": [], "rows": [], "rows": []}'),
+        ("/predict/batch", b'{"features": ["a:b"], "features": ["a:b"], "rows": []}'),
+        ("/predict/from-readings", b'{"readings": [{"T": 1, "T": 2}]}'),
+        ("/predict/from-readings", b'{"readings": [], "readings": [{"DateTime": "2005-02-05T03:00:00"}]}'),
+    ],
+)
+def test_predict_name_that_is_there_twice_is_refused(client: Client, path: str, body: bytes) -> None:
+    answer = client.post(path, body)
+    assert (answer.status_code, "there twice" in answer.json()["detail"]) == (422, True)
+
+
+def test_predict_escaped_names_are_read_as_what_they_spell(service: Service) -> None:
+    body = orjson.dumps({"features": ROW})
+    assert service.predict(body.replace(b"hour_sin", b"\\u0068our_sin")) == service.predict(body)
+
+
+def test_predict_batch_more_rows_than_the_limit_is_413_and_so_halved_by_the_client(service: Service) -> None:
+    rows = [[0.1] * WIDTH] * (bodies.MAX_ROWS + 1)
+    with pytest.raises(RequestError) as caught:
+        service.predict_batch(orjson.dumps({"features": features.NAMES, "rows": rows}))
+    assert caught.value.status == 413
+
+
+@pytest.mark.parametrize("value", [b"[]", b"{}", b"0"])
+def test_predict_batch_of_too_many_values_is_413_before_it_is_parsed(
+    service: Service, monkeypatch: pytest.MonkeyPatch, value: bytes
+) -> None:
+    monkeypatch.setattr(bodies.orjson, "loads", lambda _: pytest.fail("parsed"))
+    body = b'{"features": [], "rows": [' + b",".join([value] * (2_500 if value != b"0" else 600_000)) + b"]}"
+    with pytest.raises(RequestError) as caught:
+        service.predict_batch(body)
+    assert caught.value.status == 413
+
+
+def test_every_error_is_a_problem_of_one_shape(client: Client) -> None:
+    answers = [
+        client.post("/predict", b"{"),
+        client.post("/predict/from-readings", b"DateTime"),
+        client.get("/nowhere"),
+        client.get("/predict"),
+        client.get("/reports/daily/none.html"),
+        requests.get(client.url + "/ready", headers={"Host": "evil.example"}, timeout=20),
+    ]
+    assert [answer.status_code for answer in answers] == [422, 422, 404, 405, 404, 403]
+    for answer in answers:
+        assert answer.headers["content-type"] == "application/problem+json"
+        problem = answer.json()
+        assert problem["status"] == answer.status_code
+        assert problem["title"]
+        assert problem["detail"]
 
 
 WIDTH = len(features.NAMES)
@@ -336,12 +384,14 @@ WIDTH = len(features.NAMES)
 def test_rows_that_are_no_matrix_of_numbers_are_refused(service: Service, rows: object, told: str) -> None:
     written = str(rows).replace("'", '"').replace("True", "true").replace("None", "null")
     request = b'{"features": %b, "rows": %b}' % (orjson.dumps(features.NAMES), written.encode())
-    assert told in refusal(service, request)["error"]
+    assert told in refusal(service, request)["detail"]
 
 
 def test_a_row_without_a_finite_prediction_is_refused_rather_than_answered_with_null(service: Service) -> None:
     row = [-1.0 if name == features.BASE_FEATURE else 0.1 for name in features.NAMES]
-    assert "row 1" in refusal(service, {"features": features.NAMES, "rows": [list(ROW.values()), row]})["error"]
+    answer = refusal(service, {"features": features.NAMES, "rows": [list(ROW.values()), row, row]})
+    assert "row 1" in answer["detail"]
+    assert (answer["reason"], answer["row"], answer["rows"]) == ("unpredictable", 1, [1, 2])
 
 
 @pytest.mark.parametrize(
@@ -351,7 +401,7 @@ def test_a_row_without_a_finite_prediction_is_refused_rather_than_answered_with_
         ("/predict", b'{"features": {"a": NaN}}', "not JSON"),
         ("/predict", b'{"features": {"a": 1e999}}', "not JSON"),
         ("/predict", b"\xff\xfe", "not JSON"),
-        ("/predict", b"[" * 100_000, "not JSON"),
+        ("/predict", b"[" * 1_500, "not JSON"),
         ("/predict", b"[]", "must be a JSON object"),
         ("/predict", b"null", "must be a JSON object"),
         ("/predict", b"{}", "'features' must be a JSON object"),
@@ -363,16 +413,16 @@ def test_a_row_without_a_finite_prediction_is_refused_rather_than_answered_with_
 def test_a_body_of_another_shape_is_refused_with_what_is_wrong(client: Client, path: str, body: bytes, told: str) -> None:
     answer = client.post(path, body)
     assert answer.status_code == 422
-    assert told in answer.json()["error"]
+    assert told in answer.json()["detail"]
 
 
 @pytest.mark.timeout(60)
 def test_a_body_is_read_up_to_its_limit_and_no_further(client: Client) -> None:
-    limit = api_service.MAX_BODY_BYTES
+    limit = uploads.MAX_BODY_BYTES
     asked = orjson.dumps({"features": ROW})
     assert client.post("/predict", asked.ljust(limit)).status_code == 200
     answer = client.post("/predict", asked.ljust(limit + 1))
-    assert (answer.status_code, answer.json()) == (413, {"error": f"the body is larger than {limit} bytes"})
+    assert (answer.status_code, answer.json()["detail"]) == (413, f"the body is larger than {limit} bytes")
     sent = 0
 
     def endless() -> Iterator[bytes]:
@@ -469,7 +519,7 @@ def test_a_broken_new_version_leaves_the_old_one_serving(
     break_it: Callable[[Path], None],
 ) -> None:
     settings = other_model(f"broken {break_it.__name__}")
-    service = Service(settings)
+    service = Service(settings, newest_features)
     service.refresh()
     before = _booster_folders(settings)
     registry.register(ARTIFACTS, settings, settings.model_alias)
@@ -488,6 +538,71 @@ def test_a_broken_new_version_leaves_the_old_one_serving(
 def _booster_folders(settings: Settings) -> set[Path]:
     registry = Path(settings.mlflow_tracking_uri.removeprefix("sqlite:///")).parent
     return {path.parent for path in registry.rglob(MODEL_FILE)}
+
+
+def test_refresh_registry_away_is_a_metric_until_it_answers(service: Service, monkeypatch: pytest.MonkeyPatch) -> None:
+    def away(_: Settings) -> str:
+        raise Unavailable("it does not answer")
+
+    def unreachable() -> float:
+        return metrics_of(service)["air_quality_registry_unreachable",]
+
+    assert unreachable() == 0
+    with monkeypatch.context() as patch:
+        patch.setattr(registry, "champion_version", away)
+        service.refresh()
+        assert unreachable() == 1
+    service.refresh()
+    assert unreachable() == 0
+
+
+# --- the program ---
+
+
+def test_program_port_taken_is_one_sentence(capsys: pytest.CaptureFixture[str]) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        assert api_service.main(["--port", str(port)]) == 2
+    said = capsys.readouterr().err
+    assert len(said.splitlines()) == 1
+    assert f"127.0.0.1:{port}" in said
+    assert "--port" in said
+
+
+@pytest.mark.parametrize("arguments", [["--port", "99999"], ["--port", "x"], ["--workers", "2"]])
+def test_program_wrong_arguments_are_a_usage_error(arguments: list[str]) -> None:
+    with pytest.raises(SystemExit) as ended:
+        api_service.main(arguments)
+    assert ended.value.code == 2
+
+
+@pytest.mark.parametrize(("argument", "told"), [("--help", "examples:"), ("--version", "air-quality-monitoring ")])
+def test_program_help_has_examples_and_version_is_known(
+    argument: str, told: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as ended:
+        api_service.main([argument])
+    assert (ended.value.code, told in capsys.readouterr().out) == (0, True)
+
+
+def test_program_wrong_setting_is_one_sentence(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.setenv("LOG_LEVEL", "often")
+    assert api_service.main(["--port", "0"]) == 2
+    assert "LOG_LEVEL=often" in capsys.readouterr().err
+
+
+def test_program_serves_and_ends_on_a_signal(settings: Settings) -> None:
+    environment = {**os.environ, "MLFLOW_TRACKING_URI": settings.mlflow_tracking_uri, "PYTHONUNBUFFERED": "1"}
+    command = [sys.executable, "api_service.py", "--port", "0"]
+    with subprocess.Popen(command, cwd=ARTIFACTS.parent, env=environment, stdout=subprocess.PIPE, text=True) as process:
+        try:
+            assert process.stdout is not None
+            url = process.stdout.readline().split("/ ")[0]
+            wait_until(lambda: is_ready(url), "ready")
+            assert "/docs" in requests.get(url, timeout=20).text
+        finally:
+            process.send_signal(signal.SIGINT)
+        assert process.wait(60) == 130
 
 
 @pytest.mark.parametrize(

@@ -17,7 +17,16 @@ ROOT = Path(__file__).resolve().parent.parent
 FLOORS = {
     name: floor
     for floor, names in enumerate(
-        [["ground"], ["records"], ["data", "metrics"], ["model", "monitoring"], ["reports"], ["stream"], ["__main__"]]
+        [
+            ["ground"],
+            ["records"],
+            ["data", "metrics"],
+            ["model", "monitoring"],
+            ["events"],
+            ["reports"],
+            ["serving", "stream", "check"],
+            ["__main__"],
+        ]
     )
     for name in names
 }
@@ -27,10 +36,17 @@ SERVICES = {"feature_buffer", "monitoring_service"}
 FOLDERS = {"training", "dataset", "benchmarks", "deploy", "lab", "tests"}
 #: Library: where it may be imported, a file or a folder of the project.
 FENCES = {
-    "kafka": {"airquality/stream/kafka_io.py", "airquality/stream/transactions.py", "lab"},
+    "kafka": {
+        "airquality/stream/batches.py",
+        "airquality/stream/kafka_io.py",
+        "airquality/stream/repartition.py",
+        "airquality/stream/transactions.py",
+        "lab",
+    },
     "confluent_kafka": {"lab"},
     "mlflow": {"airquality/model/registry.py", "training"},
-    "evidently": {"airquality/reports/writer.py"},
+    "evidently": {"airquality/reports/evidence.py", "lab/faultlab/rivals.py"},
+    "river": {"lab/faultlab/rivals.py"},
     "xgboost": {"airquality/model/model.py", "training"},
     "pickle": set[str](),
     "cPickle": set[str](),
@@ -69,6 +85,7 @@ PURE = (
     "airquality.records",
     "airquality.model.features",
     "airquality.monitoring.drift",
+    "airquality.monitoring.watch",
     "airquality.ground.errors",
     "feature_buffer",
 )

@@ -2,21 +2,28 @@
 
 from __future__ import annotations
 
+import contextlib
+import gzip
 import threading
-from collections.abc import Iterator
+from base64 import b64encode
+from collections.abc import Callable, Iterator
+from contextlib import closing
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
 import numpy as np
 import orjson
 import pytest
-import requests
 
-from airquality.ground.errors import ContractError, Unavailable
+from airquality.ground.errors import ContractError, InvalidRecord, Unavailable
 from airquality.model import features
-from airquality.model.client import PredictionClient
+from airquality.model.client import MAX_ROWS, PredictionClient
+from airquality.model.transport import MAX_ANSWER_BYTES, Transport
+from airquality.records import MAX_MODEL_VERSION_CHARACTERS, PREDICTION_LIMITS, Served
 from tests.system import free_port
 
+#: What a served model says of where it comes from.
+ORIGIN = {"data_source": "uci", "data_hash": "abc", "scores": {}}
 ROWS = np.array([[np.nan, 0.1, 1 / 3, -0.0], [5e-324, 1.7976931348623157e308, 1.0, np.nan]])
 
 
@@ -30,9 +37,15 @@ class Peer(ThreadingHTTPServer):
         self.url = f"http://127.0.0.1:{self.server_port}"
         self.status = 200
         self.answer: bytes = b""
+        self.pages: dict[str, bytes] = {}  # what one path answers, with 200
+        self.answers: Callable[[bytes], tuple[int, Any]] | None = None  # what a body is answered
+        self.claimed: int | None = None  # the length the head claims
+        self.encoding = ""
         self.silent = False
+        self.trickles = ""  # "head" or "body": a byte now and then, for ever
         self.released = threading.Event()
         self.asked: list[tuple[str, str, bytes]] = []
+        self.accepted = self.authorization = ""
 
     def says(self, answer: Any, status: int = 200) -> None:
         self.status, self.answer = status, answer if isinstance(answer, bytes) else orjson.dumps(answer)
@@ -42,15 +55,37 @@ class Handler(BaseHTTPRequestHandler):
     server: Peer
 
     def do_GET(self) -> None:
+        server = self.server
         body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
-        self.server.asked.append((self.command, self.path, body))
-        if self.server.silent:
-            self.server.released.wait(5)
+        server.asked.append((self.command, self.path, body))
+        server.accepted, server.authorization = (self.headers.get(n, "") for n in ("Accept-Encoding", "Authorization"))
+        if server.silent:
+            server.released.wait(5)
             return
-        self.send_response(self.server.status)
-        self.send_header("Content-Length", str(len(self.server.answer)))
+        with contextlib.suppress(OSError):  # the client may have had enough
+            if server.trickles:
+                self.trickle(server.trickles == "body")
+            else:
+                self.reply(body)
+
+    def reply(self, body: bytes) -> None:
+        status, answer = self.server.status, self.server.answer
+        if self.path in self.server.pages:
+            status, answer = 200, self.server.pages[self.path]
+        elif self.server.answers:
+            status, content = self.server.answers(body)
+            answer = orjson.dumps(content)
+        self.send_response(status)
+        self.send_header("Content-Length", str(self.server.claimed or len(answer)))
+        if self.server.encoding:
+            self.send_header("Content-Encoding", self.server.encoding)
         self.end_headers()
-        self.wfile.write(self.server.answer)
+        self.wfile.write(answer)
+
+    def trickle(self, body: bool) -> None:
+        self.wfile.write(b"HTTP/1.0 200 OK\r\n" + (b"\r\n" if body else b"X-Padding: "))
+        while not self.server.released.wait(0.05):
+            self.wfile.write(b" ")
 
     do_POST = do_GET
 
@@ -69,14 +104,16 @@ def peer() -> Iterator[Peer]:
 
 
 @pytest.fixture
-def session() -> Iterator[requests.Session]:
-    with requests.Session() as made:
-        yield made
+def client(peer: Peer) -> Iterator[PredictionClient]:
+    with closing(Transport(peer.url, 20.0)) as transport:
+        yield PredictionClient(transport)
 
 
 @pytest.fixture
-def client(peer: Peer, session: requests.Session) -> PredictionClient:
-    return PredictionClient(peer.url, 0.3, session)
+def impatient(peer: Peer) -> Iterator[PredictionClient]:
+    with closing(Transport(peer.url, 0.3)) as transport:
+        yield PredictionClient(transport)
+    peer.released.set()
 
 
 def test_many_rows_are_one_request_that_keeps_every_bit(peer: Peer, client: PredictionClient) -> None:
@@ -89,56 +126,251 @@ def test_many_rows_are_one_request_that_keeps_every_bit(peer: Peer, client: Pred
     assert np.array(sent["rows"], dtype=np.float64).tobytes() == ROWS.tobytes()
 
 
-@pytest.mark.parametrize("status", [500, 502, 503])
-def test_a_service_in_trouble_is_worth_waiting_for(peer: Peer, client: PredictionClient, status: int) -> None:
-    peer.says({"error": "no model is loaded"}, status)
-    with pytest.raises(Unavailable, match=f"answers {status}: .*no model is loaded"):
+@pytest.mark.parametrize("status", [301, 400, 401, 403, 404, 405, 407, 408, 413, 425, 429, 500, 502, 503, 504])
+def test_predict_any_refusal_by_status_is_worth_waiting_for(peer: Peer, client: PredictionClient, status: int) -> None:
+    peer.says({"error": "not now"}, status)
+    for ask in (client.check, lambda: client.predict(ROWS)):
+        with pytest.raises(Unavailable, match=f"answers {status}.*not now"):
+            ask()
+
+
+@pytest.mark.parametrize(("status", "hint"), [(401, "API_URL may hold"), (404, "does API_URL name"), (429, "too often")])
+def test_predict_a_status_an_operator_can_mend_says_how(
+    peer: Peer, client: PredictionClient, status: int, hint: str
+) -> None:
+    peer.says({}, status)
+    with pytest.raises(Unavailable, match=hint):
         client.predict(ROWS)
 
 
-def test_a_silent_service_is_worth_waiting_for(peer: Peer, client: PredictionClient) -> None:
+def test_a_silent_service_is_worth_waiting_for(peer: Peer, impatient: PredictionClient) -> None:
     peer.silent = True
-    with pytest.raises(Unavailable, match="does not answer: ReadTimeout"):
-        client.predict(ROWS)
-    peer.released.set()
+    with pytest.raises(Unavailable, match=r"does not answer: (ReadTimeout|no whole answer within 0.3 s)"):
+        impatient.predict(ROWS)
 
 
-def test_an_absent_service_is_worth_waiting_for(session: requests.Session) -> None:
-    with pytest.raises(Unavailable, match="does not answer: ConnectionError"):
-        PredictionClient(f"http://127.0.0.1:{free_port()}", 0.3, session).check()
+@pytest.mark.parametrize("part", ["head", "body"])
+def test_ask_a_service_that_trickles_is_cut_off_at_the_deadline(peer: Peer, impatient: PredictionClient, part: str) -> None:
+    peer.trickles = part
+    with pytest.raises(Unavailable, match=r"no whole answer within 0.3 s"):
+        impatient.check()
 
 
-@pytest.mark.parametrize("status", [404, 413, 422])
-def test_a_refusal_is_a_disagreement(peer: Peer, client: PredictionClient, status: int) -> None:
-    peer.says({"error": "the features are not the model's"}, status)
-    with pytest.raises(ContractError, match=f"/predict/batch refuses the request: {status} .*not the model's"):
-        client.predict(ROWS)
-
-
-def test_another_number_of_predictions_is_a_disagreement(peer: Peer, client: PredictionClient) -> None:
-    peer.says({"predictions": [1.5], "model_version": "7"})
-    with pytest.raises(ContractError, match="1 predictions for 2 rows"):
-        client.predict(ROWS)
-
-
-@pytest.mark.parametrize(
-    "answer", [b"<html>Grafana</html>", b"[]", b"{}", b"null", b'{"predictions": [1.5, null], "model_version": "7"}']
-)
-def test_an_answer_of_another_kind_is_a_disagreement(peer: Peer, client: PredictionClient, answer: bytes) -> None:
-    peer.says(answer)
-    with pytest.raises(ContractError, match=peer.url):
-        client.predict(ROWS)
-    with pytest.raises(ContractError, match=peer.url):
+@pytest.mark.parametrize("lying", [False, True])
+def test_ask_an_answer_without_end_is_given_up(peer: Peer, client: PredictionClient, lying: bool) -> None:
+    peer.says(b"[" + b"0," * MAX_ANSWER_BYTES)
+    peer.claimed = 10**12 if lying else None
+    with pytest.raises(Unavailable, match=f"answers more than {MAX_ANSWER_BYTES} bytes"):
         client.check()
 
 
-def test_a_model_of_these_features_passes_the_check(peer: Peer, client: PredictionClient) -> None:
-    peer.says({"features_hash": features.manifest()["hash"], "model_version": "7"})
+def test_ask_a_compressed_answer_is_not_inflated(peer: Peer, client: PredictionClient) -> None:
+    peer.says(gzip.compress(b"0" * 100_000_000))
+    peer.encoding = "gzip"
+    with pytest.raises(Unavailable, match="as no prediction service does"):
+        client.check()
+    assert "identity" in peer.accepted
+
+
+def test_ask_after_an_answer_that_was_cut_goes_on(peer: Peer) -> None:
+    with closing(Transport(peer.url, 2.0)) as transport:
+        peer.trickles = "body"
+        with pytest.raises(Unavailable):
+            transport.ask("GET", "/version")
+        peer.trickles = ""
+        peer.says({})
+        assert transport.ask("GET", "/version").content == b"{}"
+    peer.released.set()
+
+
+def test_an_absent_service_is_worth_waiting_for() -> None:
+    transport = Transport(f"http://127.0.0.1:{free_port()}", 20.0)
+    with closing(transport), pytest.raises(Unavailable, match="does not answer: ConnectionError"):
+        PredictionClient(transport).check()
+
+
+def test_ask_loopback_is_never_proxied(peer: Peer, client: PredictionClient, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("http_proxy", "all_proxy", "HTTP_PROXY", "ALL_PROXY"):
+        monkeypatch.setenv(name, f"http://127.0.0.1:{free_port()}")
+    for name in ("no_proxy", "NO_PROXY"):
+        monkeypatch.delenv(name, raising=False)
+    peer.says({"features_hash": features.manifest()["hash"], "model_version": "7", **ORIGIN})
     client.check()
+
+
+def test_ask_a_proxy_in_the_way_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("http_proxy", "HTTP_PROXY", "no_proxy", "NO_PROXY"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("http_proxy", f"http://127.0.0.1:{free_port()}")
+    transport = Transport("http://api.invalid:8000", 20.0)
+    wanted = r"proxy in http_proxy; NO_PROXY=api.invalid goes around it"
+    with closing(transport), pytest.raises(Unavailable, match=wanted):
+        PredictionClient(transport).check()
+
+
+def test_ask_credentials_are_sent_and_never_shown(peer: Peer) -> None:
+    peer.says({}, 401)
+    transport = Transport(peer.url.replace("//", "//ann:secret@"), 20.0)
+    with closing(transport), pytest.raises(Unavailable) as caught:
+        PredictionClient(transport).check()
+    assert "secret" not in str(caught.value)
+    assert peer.authorization == "Basic " + b64encode(b"ann:secret").decode()
+
+
+def test_predict_a_refusal_that_features_explain_is_a_disagreement(peer: Peer, client: PredictionClient) -> None:
+    peer.says({"error": "the features are not the model's"}, 422)
+    peer.pages["/version"] = orjson.dumps({"features_hash": "0123456789abcdef", "model_version": "8", **ORIGIN})
+    with pytest.raises(ContractError, match=r"version 8, fitted on features '0123456789ab'.*from the same release"):
+        client.predict(ROWS)
+
+
+def test_predict_a_refusal_that_features_do_not_explain_is_waited_for(peer: Peer, client: PredictionClient) -> None:
+    peer.says({"error": "something else"}, 422)
+    peer.pages["/version"] = orjson.dumps({"features_hash": features.manifest()["hash"], "model_version": "8", **ORIGIN})
+    with pytest.raises(Unavailable, match=r"answers 422: .*something else"):
+        client.predict(ROWS)
+
+
+GOOD = [1.5, 2.5]
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        b"<html>Grafana</html>",
+        b"",
+        b"[]",
+        b"{}",
+        b"null",
+        b"\xff",
+        {"predictions": [1.5, None], "model_version": "7"},
+        {"predictions": [1.5, "2.5"], "model_version": "7"},
+        {"predictions": [1.5, True], "model_version": "7"},
+        {"predictions": [1.5, [2.5]], "model_version": "7"},
+        {"predictions": [1.5], "model_version": "7"},
+        {"predictions": [1.5, 2.5, 3.5], "model_version": "7"},
+        {"predictions": 1.5, "model_version": "7"},
+        {"predictions": {"0": 1.5, "1": 2.5}, "model_version": "7"},
+        {"predictions": "12", "model_version": "7"},
+        {"predictions": GOOD},
+        {"predictions": GOOD, "model_version": 7},
+        {"predictions": GOOD, "model_version": None},
+        {"predictions": GOOD, "model_version": ""},
+        {"predictions": GOOD, "model_version": ["7"]},
+        {"predictions": GOOD, "model_version": "7" * (MAX_MODEL_VERSION_CHARACTERS + 1)},
+        {"predictions": GOOD, "model_version": "7\n"},
+        {"predictions": GOOD, "model_version": "\x1b[31m7"},
+    ],
+    ids=repr,
+)
+def test_predict_a_malformed_answer_is_a_wait_like_an_outage(peer: Peer, client: PredictionClient, answer: Any) -> None:
+    peer.says(answer)
+    with pytest.raises(Unavailable, match=peer.url) as caught:
+        client.predict(ROWS)
+    assert str(caught.value).isprintable()
+
+
+@pytest.mark.parametrize("answer", [b"<html>Grafana</html>", b"[]", {"features_hash": 7, "model_version": "7"}, {}])
+def test_check_a_malformed_answer_is_a_wait_like_an_outage(peer: Peer, client: PredictionClient, answer: Any) -> None:
+    peer.says(answer)
+    with pytest.raises(Unavailable, match="as no prediction service does"):
+        client.check()
+
+
+def test_predict_whole_numbers_are_numbers(peer: Peer, client: PredictionClient) -> None:
+    peer.says({"predictions": [1, 2.5], "model_version": "7"})
+    assert client.predict(ROWS) == [(1.0, "7"), (2.5, "7")]
+    assert {type(value) for value, _ in client.predict(ROWS)} == {float}  # type: ignore[misc]
+
+
+@pytest.mark.parametrize("value", [-5.0, -1e-300, PREDICTION_LIMITS[1] + 0.1, 1e200, 10**18])
+def test_predict_a_value_outside_the_limits_refuses_its_row_only(peer: Peer, client: PredictionClient, value: float) -> None:
+    peer.says({"predictions": [value, 2.5], "model_version": "7"})
+    refused, prediction = client.predict(ROWS)
+    assert isinstance(refused, InvalidRecord)
+    assert (refused.reason, prediction) == ("unpredictable", (2.5, "7"))
+    assert f"{float(value):g} mg/m3" in str(refused)
+
+
+def test_predict_limits_are_inclusive(peer: Peer, client: PredictionClient) -> None:
+    peer.says({"predictions": list(PREDICTION_LIMITS), "model_version": "7"})
+    assert client.predict(ROWS) == [(limit, "7") for limit in PREDICTION_LIMITS]
+
+
+def row_numbers(body: bytes) -> list[float]:
+    return [row[0] for row in orjson.loads(body)["rows"]]
+
+
+@pytest.mark.parametrize("all_at_once", [True, False])
+def test_predict_rows_the_service_names_are_refused_and_the_others_predicted(
+    peer: Peer, client: PredictionClient, all_at_once: bool
+) -> None:
+    unusable = {1.0, 4.0}
+
+    def answers(body: bytes) -> tuple[int, Any]:
+        rows = row_numbers(body)
+        named = [index for index, row in enumerate(rows) if row in unusable]
+        if not named:
+            return 200, {"predictions": [row / 10 for row in rows], "model_version": "7"}
+        refusal = {"error": f"row {named[0]} has no finite prediction", "row": named[0], "reason": "unpredictable"}
+        return 422, {**refusal, "rows": named} if all_at_once else refusal
+
+    peer.answers = answers
+    found = client.predict(np.arange(6.0).reshape(6, 1))
+    assert [a.reason if isinstance(a, InvalidRecord) else a for a in found] == [
+        (0.0, "7"),
+        "unpredictable",
+        (0.2, "7"),
+        (0.3, "7"),
+        "unpredictable",
+        (0.5, "7"),
+    ]
+    assert len(peer.asked) == (2 if all_at_once else 3)
+
+
+@pytest.mark.parametrize("row", [2, -1, "0", None, 0.0, True, [0]])
+def test_predict_a_refusal_that_names_no_row_of_the_request_is_waited_for(
+    peer: Peer, client: PredictionClient, row: Any
+) -> None:
+    peer.says({"error": "odd", "row": row, "reason": "unpredictable"}, 422)
+    peer.pages["/version"] = orjson.dumps({"features_hash": features.manifest()["hash"], "model_version": "8", **ORIGIN})
+    with pytest.raises(Unavailable, match="answers 422"):
+        client.predict(ROWS)
+
+
+@pytest.mark.parametrize("largest", [1, 3, 7])
+def test_predict_a_request_that_is_too_large_for_the_peer_is_sent_in_parts(
+    peer: Peer, client: PredictionClient, largest: int
+) -> None:
+    def answers(body: bytes) -> tuple[int, Any]:
+        rows = row_numbers(body)
+        if len(rows) > largest:
+            return 413, {"error": "too large"}
+        return 200, {"predictions": [row / 10 for row in rows], "model_version": "7"}
+
+    peer.answers = answers
+    assert client.predict(np.arange(7.0).reshape(7, 1)) == [(row / 10, "7") for row in range(7)]
+
+
+def test_predict_more_rows_than_a_request_takes_are_several(peer: Peer, client: PredictionClient) -> None:
+    def answers(body: bytes) -> tuple[int, Any]:
+        return 200, {"predictions": [row / 100 for row in row_numbers(body)], "model_version": "7"}
+
+    peer.answers = answers
+    found = client.predict(np.arange(MAX_ROWS + 1.0).reshape(-1, 1))
+    assert found == [(row / 100, "7") for row in range(MAX_ROWS + 1)]
+    assert [len(row_numbers(body)) for _, _, body in peer.asked] == [MAX_ROWS, 1]
+
+
+def test_a_model_of_these_features_passes_the_check(peer: Peer, client: PredictionClient) -> None:
+    says = {"data_source": "uci", "data_hash": "abc", "scores": {"validation": {"rmse": 0.3}}}
+    peer.says({"features_hash": features.manifest()["hash"], "model_version": "7", **says})
+    assert client.check() == Served("7", "uci", "abc", 0.3)
     assert peer.asked == [("GET", "/version", b"")]
 
 
 def test_a_model_of_other_features_is_a_disagreement(peer: Peer, client: PredictionClient) -> None:
-    peer.says({"features_hash": "0123456789abcdef", "model_version": "7"})
-    with pytest.raises(ContractError, match=r"version 7, fitted on features 0123456789ab.*run both from the same release"):
+    says = {"data_source": "uci", "data_hash": "abc", "scores": {}}
+    peer.says({"features_hash": "0123456789abcdef", "model_version": "7", **says})
+    with pytest.raises(ContractError, match=r"version 7, fitted on features '0123456789ab'.*run both from the same release"):
         client.check()

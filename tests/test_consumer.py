@@ -4,20 +4,27 @@ from __future__ import annotations
 
 import contextlib
 import os
+import signal
 import socket
 import subprocess
 import sys
+import time
+import tomllib
 import types
 from pathlib import Path
 
 import pytest
+import requests
 from prometheus_client import CollectorRegistry
 
 import consumer
 from airquality.ground.errors import Unavailable
+from airquality.metrics import ConsumerMetrics
 from airquality.stream import kafka_io
-from airquality.stream.partition import Counts
-from airquality.stream.worker import Limits
+from airquality.stream.account import Counts
+from airquality.stream.identity import Refused
+from airquality.stream.patience import BACKOFF_SECONDS, Patience
+from airquality.stream.worker import Limits, Stopped
 from tests.system import PROJECT, free_port
 from tests.worker_rig import SETTINGS, Clock
 
@@ -40,20 +47,93 @@ def supervised(monkeypatch: pytest.MonkeyPatch, away: int, **limits: float) -> t
     return consumer.run(settings, Limits(started=began, **limits)), clock() - began  # type: ignore[arg-type]
 
 
-def test_a_new_worker_is_tried_ever_more_slowly_until_one_ends_well(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_run_broker_away_a_new_worker_is_tried_ever_more_slowly(monkeypatch: pytest.MonkeyPatch) -> None:
     counts, seconds = supervised(monkeypatch, away=7)
     assert counts == Counts(rows_in=1, warmup=1)
-    assert seconds == 0.5 + 1 + 2 + 4 + 8 + 10 + 10
+    low, high = BACKOFF_SECONDS
+    doubled = sum(min(low * 2**i, high) for i in range(7))
+    assert 0.5 * doubled <= seconds <= 1.5 * doubled + 1.0
 
 
 @pytest.mark.parametrize("limits", [{"timeout_seconds": 60.0}, {"stopped": True}], ids=str)
-def test_no_new_worker_is_tried_once_the_run_has_to_end(monkeypatch: pytest.MonkeyPatch, limits: dict[str, float]) -> None:
-    counts, seconds = supervised(monkeypatch, away=10**6, **limits)
-    assert counts == Counts()
-    assert seconds <= 70.0
+def test_run_that_has_to_end_while_the_broker_is_away_is_no_clean_end(
+    monkeypatch: pytest.MonkeyPatch, limits: dict[str, float]
+) -> None:
+    with pytest.raises(Stopped, match=r"Kafka could not be used \(the broker went away\).* the other rows wait in Kafka"):
+        supervised(monkeypatch, away=10**6, **limits)
+
+
+@pytest.mark.parametrize("waits", [False, True])
+def test_run_without_kafka_at_the_start_waits_only_where_a_supervisor_asked_for_it(
+    monkeypatch: pytest.MonkeyPatch, waits: bool
+) -> None:
+    clock, away = Clock(), [Unavailable("no broker answers")] * 3
+
+    def ensure_topics(_: object) -> None:
+        if away:
+            raise away.pop()
+
+    monkeypatch.setattr(consumer, "time", types.SimpleNamespace(sleep=clock.sleep, monotonic=clock))
+    monkeypatch.setattr(kafka_io, "ensure_topics", ensure_topics)
+    settings = SETTINGS.model_copy(update={"consumer_waits_for_kafka": waits})
+    ensure = lambda: consumer._ensure_topics(settings, Patience(clock=clock), Limits())  # noqa: E731
+    if waits:
+        ensure()
+    else:
+        with pytest.raises(Unavailable):
+            ensure()
+    assert len(away) == (0 if waits else 2)
+
+
+def refused(monkeypatch: pytest.MonkeyPatch, limits: Limits, clock: Clock) -> None:
+    def work(*_: object) -> Counts:
+        raise Refused("600 rows are gone")
+
+    monkeypatch.setattr(consumer, "time", types.SimpleNamespace(sleep=clock.sleep, monotonic=clock))
+    monkeypatch.setattr(consumer, "_work", work)
+    monkeypatch.setattr(kafka_io, "ensure_topics", lambda _: None)
+    monkeypatch.setattr(consumer.MonitoringService, "open", lambda *_: contextlib.nullcontext())
+    consumer.run(SETTINGS.model_copy(update={"consumer_metrics_port": 0}), limits)
+
+
+def test_run_refused_under_a_supervisor_stays_up_and_says_why_once_a_minute(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    clock, limits, seen = Clock(), Limits(), list[float]()
+    metrics: list[ConsumerMetrics] = []
+    made = ConsumerMetrics.__init__
+
+    def noted(self: ConsumerMetrics, registry: CollectorRegistry) -> None:
+        made(self, registry)
+        metrics.append(self)
+
+    monkeypatch.setattr(ConsumerMetrics, "__init__", noted)
+    clock.at = [
+        (clock() + 150.0, lambda: seen.append(metrics[0].refused._value.get())),
+        (clock() + 200.0, lambda: setattr(limits, "stopped", True)),
+    ]
+    with pytest.raises(Refused, match="600 rows"):
+        refused(monkeypatch, limits, clock)
+    assert seen == [1.0]
+    assert len([r for r in caplog.records if r.levelname == "ERROR" and "600 rows are gone" in r.getMessage()]) == 4
+
+
+@pytest.mark.parametrize("limits", [{"max_records": 5}, {"timeout_seconds": 60.0}, {"idle_exit_seconds": 5.0}], ids=str)
+def test_run_refused_with_a_limit_ends_at_once(monkeypatch: pytest.MonkeyPatch, limits: dict[str, float]) -> None:
+    clock = Clock()
+    began = clock()
+    with pytest.raises(Refused, match="600 rows"):
+        refused(monkeypatch, Limits(**limits), clock)  # type: ignore[arg-type]
+    assert clock() == began
 
 
 # --- the program ---
+
+_MONITORING_OFF = """
+import contextlib
+import consumer
+consumer.MonitoringService.open = lambda *_: contextlib.nullcontext()
+"""
 
 
 def program(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
@@ -71,7 +151,15 @@ def program(*arguments: str, **environment: str) -> subprocess.CompletedProcess[
 def test_the_help_teaches() -> None:
     done = program("--help")
     assert done.returncode == 0
-    for taught in ("--max-records", "--timeout-seconds", "--idle-exit-seconds", "API_URL", "examples:", "exit status: 0"):
+    for taught in (
+        "--max-records",
+        "--timeout-seconds",
+        "--idle-exit-seconds",
+        "--accept-loss",
+        "API_URL",
+        "examples:",
+        "exit status: 0",
+    ):
         assert taught in done.stdout
 
 
@@ -79,6 +167,94 @@ def test_a_wrong_environment_is_wrong_usage() -> None:
     done = program(MAX_POLL_RECORDS="many")
     assert (done.returncode, done.stdout) == (2, "")
     assert done.stderr.startswith("consumer.py: settings: MAX_POLL_RECORDS=many")
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [("API_URL", "127.0.0.1:8000"), ("KAFKA_BOOTSTRAP_SERVERS", '"a:9092"'), ("MLFLOW_TRACKING_URI", "sqlite:/m.db")],
+)
+def test_main_address_that_can_never_work_is_one_line(name: str, value: str) -> None:
+    done = program(**{name: value})
+    assert (done.returncode, done.stdout) == (2, "")
+    [line] = done.stderr.splitlines()
+    assert line.startswith(f"consumer.py: settings: {name}={value}: ")
+
+
+def test_main_version_is_that_of_the_project() -> None:
+    stated = tomllib.loads((PROJECT / "pyproject.toml").read_text())["project"]["version"]
+    assert program("--version").stdout == f"air-quality-monitoring {stated}\n"
+
+
+_DEFECT = """
+import threading
+from airquality.ground import program
+def defect(*_):
+    threading.Thread(target=threading.Event().wait).start()
+    raise KeyError("a defect")
+program.LEAVE_SECONDS = 1.0
+consumer.kafka_io.ensure_topics = defect
+program.leave(lambda: consumer.main([]))
+"""
+
+
+_STUCK = """
+import sys, threading
+class Stuck(contextlib.nullcontext):
+    def __exit__(self, *_):
+        threading.Event().wait()
+def defect(*_):
+    raise KeyError("a defect")
+consumer.CLOSE_SECONDS = 1.0
+consumer.MonitoringService.open = lambda *_: Stuck()
+consumer.kafka_io.ensure_topics = defect
+sys.exit(consumer.main([]))
+"""
+
+
+def test_main_uncaught_error_ends_the_process_whatever_cannot_be_closed() -> None:
+    done = program("-c", _MONITORING_OFF + _STUCK)
+    assert done.returncode == 1
+    assert "not everything could be closed within 1 s" in done.stderr
+
+
+def test_main_uncaught_error_ends_the_process_whatever_thread_is_left() -> None:
+    done = program("-c", _MONITORING_OFF + _DEFECT)
+    assert done.returncode == 1
+    assert "KeyError: 'a defect'" in done.stderr
+
+
+_WAITING = """
+import sys, time
+import consumer
+def wait(settings):
+    print("waiting", flush=True)
+    while True:
+        time.sleep(0.1)
+consumer.kafka_io.ensure_topics = wait
+sys.exit(consumer.main([]))
+"""
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_main_second_signal_ends_it_at_once(number: signal.Signals) -> None:
+    process = subprocess.Popen(
+        [sys.executable, "-c", _MONITORING_OFF + _WAITING],
+        cwd=PROJECT,
+        env={**os.environ, "CONSUMER_METRICS_PORT": "0"},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        text=True,
+    )
+    with process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "waiting\n"
+        process.send_signal(number)
+        deadline = time.monotonic() + 30.0
+        while process.poll() is None and time.monotonic() < deadline:
+            process.send_signal(number)
+            time.sleep(0.05)
+        process.kill()
+    assert process.returncode == -number
 
 
 def test_a_taken_metrics_port_is_wrong_usage_that_says_what_to_do() -> None:
@@ -98,29 +274,33 @@ def test_without_a_reference_it_says_how_to_make_one(tmp_path: Path) -> None:
     assert "Traceback" not in done.stderr
 
 
-_IMPATIENT = """
-import contextlib, sys
-import consumer
-consumer.kafka_io.CONNECT_TIMEOUT_MS = 500
-consumer.MonitoringService.open = lambda *_: contextlib.nullcontext()
-sys.exit(consumer.main([]))
-"""
-
-
 def test_without_a_broker_it_fails_with_a_hint() -> None:
     servers = f"127.0.0.1:{free_port()}"
-    done = program("-c", _IMPATIENT, KAFKA_BOOTSTRAP_SERVERS=servers)
+    done = program("-c", _MONITORING_OFF + "import sys; sys.exit(consumer.main([]))", KAFKA_BOOTSTRAP_SERVERS=servers)
     assert done.returncode == 1
-    assert f"consumer.py: Kafka at {servers}" in done.stderr
-    assert "KAFKA_BOOTSTRAP_SERVERS says where to look" in done.stderr
-    assert "Traceback" not in done.stderr
+    [line] = [line for line in done.stderr.splitlines() if "metrics on" not in line]
+    assert line.startswith(f"consumer.py: no Kafka broker answers at {servers}")
+    assert "KAFKA_BOOTSTRAP_SERVERS" in line
 
 
 def test_the_metrics_port_is_given_back() -> None:
     registry = CollectorRegistry()
-    port = free_port()
+    settings = SETTINGS.model_copy(update={"consumer_metrics_port": free_port(), "consumer_metrics_host": "127.0.0.1"})
+    address = ("127.0.0.1", settings.consumer_metrics_port)
     for _ in range(2):
-        with consumer._exposed(port, registry), socket.create_connection(("127.0.0.1", port)):
+        with consumer._exposed(settings, registry), socket.create_connection(address):
             pass
     with pytest.raises(ConnectionRefusedError):
-        socket.create_connection(("127.0.0.1", port))
+        socket.create_connection(address)
+
+
+def test_health_without_kafka_and_api_names_both() -> None:
+    registry = CollectorRegistry()
+    ConsumerMetrics(registry)
+    away = {"api_url": f"http://127.0.0.1:{free_port()}", "consumer_metrics_port": 0, "consumer_metrics_host": "127.0.0.1"}
+    with consumer._exposed(SETTINGS.model_copy(update=away), registry) as port:
+        answer = requests.get(f"http://127.0.0.1:{port}/health", timeout=10)
+    assert answer.status_code == 503
+    kafka, api = answer.json()["faults"]
+    assert kafka == "Kafka has not answered yet"
+    assert "prediction service" in api

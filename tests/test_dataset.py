@@ -444,6 +444,17 @@ def copy_of(home: Path, tmp_path: Path) -> Path:
     return tmp_path / "dataset"
 
 
+def test_a_file_of_somebody_else_is_kept_when_the_program_writes_its_own(home: Path, tmp_path: Path) -> None:
+    folder = copy_of(home, tmp_path)
+    (folder / dataset.STREAM_NAME).write_text("the only copy")
+    for _ in range(2):
+        done = create_dataset("--source", "simulated", "--dataset-dir", str(folder), cwd=tmp_path)
+        assert done.returncode == 0, done.stderr
+    kept = [path for path in folder.iterdir() if ".kept-" in path.name]
+    assert [path.read_text() for path in kept] == ["the only copy"]
+    assert len(dataset.read_stream_csv(folder / dataset.STREAM_NAME)) == 1404
+
+
 def test_streamed_rows_are_the_test_block_with_its_gaps(home: Path, simulated: Frame) -> None:
     streamed = dataset.read_stream_csv(home / dataset.STREAM_NAME)
     test = dataset.split(simulated).test

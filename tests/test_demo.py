@@ -1,4 +1,4 @@
-"""`make run` without its broker choice, which has tests of its own: what it leaves behind when it is interrupted."""
+"""`make run` without its broker choice, which has tests of its own: how it ends early, and what it never removes."""
 
 from __future__ import annotations
 
@@ -7,30 +7,37 @@ import re
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 
+from lab import demo, ownership
 from tests.system import PROJECT, wait_until
 
+PROGRAM = [sys.executable, "-m", "lab.demo"]
+needs_proc = pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="reads the process tree from /proc")
 
-@pytest.fixture
-def started(tmp_path: Path) -> Iterator[tuple[subprocess.Popen[bytes], Path]]:
+
+@contextmanager
+def started(tmp_path: Path, *program: str) -> Iterator[tuple[subprocess.Popen[bytes], Path]]:
+    """Start a run on the mock broker whose folders are in ``tmp_path``, its output in a file."""
     environment = {
         **os.environ,
         "AIR_QUALITY_BROKER": "mock",
+        "AIR_QUALITY_DATA_SOURCE": "simulated",
         "RUN_DIR": str(tmp_path / "run"),
         "REPORTS_DIR": str(tmp_path / "reports"),
     }
     output = tmp_path / "output.txt"
     with output.open("wb") as file:
-        process = subprocess.Popen(
-            [sys.executable, "-m", "lab.demo"], cwd=PROJECT, env=environment, stdout=file, stderr=subprocess.STDOUT
-        )
-    yield process, output
-    process.kill()
-    process.wait()
+        process = subprocess.Popen(program, cwd=PROJECT, env=environment, stdout=file, stderr=subprocess.STDOUT)
+    try:
+        yield process, output
+    finally:
+        process.kill()
+        process.wait()
 
 
 def descendants(pid: int) -> set[int]:
@@ -39,17 +46,133 @@ def descendants(pid: int) -> set[int]:
     return {pid}.union(*(descendants(child) for child in children))
 
 
+def is_gone(pid: int) -> bool:
+    """Whether a process has ended; init may not have collected it yet."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "Z"
+    except OSError:
+        return True
+
+
+def belonging_to(folder: Path) -> list[int]:
+    """Return the processes whose environment names the folder of a test."""
+    found = []
+    for path in Path("/proc").glob("[0-9]*/environ"):
+        try:
+            named = f"RUN_DIR={folder}/run".encode() in path.read_bytes()
+        except OSError:  # it has ended, or is somebody else's
+            continue
+        if named:
+            found.append(int(path.parent.name))
+    return found
+
+
 @pytest.mark.slow
-@pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="reads the process tree from /proc")
-def test_ctrl_c_stops_everything_it_started(started: tuple[subprocess.Popen[bytes], Path]) -> None:
-    process, output = started
-    wait_until(lambda: "Sent row" in output.read_text() or process.poll() is not None, "the replay has begun", 240)
-    assert process.poll() is None, output.read_text()
-    family = descendants(process.pid)
-    assert len(family) >= 3, "the demo, the prediction service, a program"
-    process.send_signal(signal.SIGINT)
-    assert process.wait(timeout=60) == 130
-    wait_until(lambda: not any(Path(f"/proc/{pid}").exists() for pid in family), "every process has ended", 20)
+@needs_proc
+def test_demo_ctrl_c_stops_everything_it_started(tmp_path: Path) -> None:
+    with started(tmp_path, *PROGRAM) as (process, output):
+        wait_until(lambda: "Sent row" in output.read_text() or process.poll() is not None, "the replay has begun", 240)
+        assert process.poll() is None, output.read_text()
+        family = descendants(process.pid)
+        assert len(family) >= 3, "the demo, the prediction service, a program"
+        process.send_signal(signal.SIGINT)
+        assert process.wait(timeout=60) == 130
+    wait_until(lambda: all(map(is_gone, family)), "every process has ended", 20)
     assert output.read_text().splitlines()[0].startswith("Broker: librdkafka mock cluster")
     assert "everything this run started has been stopped" in output.read_text()
     assert not re.search("Traceback", output.read_text())
+
+
+def kill_the_parent(process: subprocess.Popen[bytes]) -> None:
+    process.kill()
+
+
+def hang_up(process: subprocess.Popen[bytes]) -> None:
+    (run,) = descendants(process.pid) & {int(pid) for pid in runs_of(process)}
+    os.kill(run, signal.SIGHUP)
+
+
+def kill_the_run(process: subprocess.Popen[bytes]) -> None:
+    (run,) = runs_of(process)
+    os.kill(run, signal.SIGKILL)
+
+
+def runs_of(process: subprocess.Popen[bytes]) -> set[int]:
+    """Return the process of the run itself among the descendants."""
+    return {pid for pid in descendants(process.pid) if b"-m\0lab.demo" in Path(f"/proc/{pid}/cmdline").read_bytes()}
+
+
+@pytest.mark.slow
+@needs_proc
+@pytest.mark.parametrize("happens", [kill_the_parent, hang_up, kill_the_run])
+def test_demo_ended_by_force_leaves_nothing_running(tmp_path: Path, happens: Callable[[object], None]) -> None:
+    parent = [sys.executable, "-c", f"import subprocess; subprocess.run({PROGRAM!r})"]
+    with started(tmp_path, *parent) as (process, output):
+        wait_until(lambda: "===" in output.read_text() and len(descendants(process.pid)) > 3, "a program runs", 60)
+        family = descendants(process.pid)
+        happens(process)
+        wait_until(lambda: all(map(is_gone, family - {process.pid})), "every process has ended", 30)
+    assert "Traceback" not in output.read_text()
+
+
+@pytest.mark.slow
+@needs_proc
+def test_demo_output_closed_by_its_reader_ends_quietly_and_leaves_nothing_running(tmp_path: Path) -> None:
+    codes = tmp_path / "codes"
+    script = f'{sys.executable} -m lab.demo | head -n 3; echo "${{PIPESTATUS[0]}}" > {codes}'
+    with started(tmp_path, "bash", "-c", script) as (process, output):
+        assert process.wait(60) == 0
+        wait_until(lambda: not belonging_to(tmp_path), "every process has ended", 20)
+    assert codes.read_text() == "141\n"
+    assert output.read_text().startswith("Broker: ")
+    assert "Traceback" not in output.read_text()
+
+
+def test_demo_run_folder_of_somebody_else_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    mine = tmp_path / demo.FOLDER_NAME / "thesis.txt"
+    mine.parent.mkdir()
+    mine.write_text("the only copy")
+    monkeypatch.setenv("RUN_DIR", str(tmp_path))
+    monkeypatch.setattr(demo, "Interruption", lambda: None)
+    assert demo.main([]) == 2
+    assert "nothing was removed" in capsys.readouterr().err
+    assert mine.read_text() == "the only copy"
+
+
+def test_demo_reports_of_another_run_stay_and_new_ones_go_elsewhere(tmp_path: Path) -> None:
+    wanted, folder = tmp_path / "reports", tmp_path / "run"
+    with demo._reports_folder(wanted, folder) as reports_dir:
+        assert reports_dir == wanted
+        (wanted / "daily").mkdir(parents=True)
+        (wanted / "daily" / "ours.html").write_text("ours")
+    with demo._reports_folder(wanted, folder) as reports_dir:
+        assert reports_dir == wanted
+        assert not (wanted / "daily").exists(), "the last run's own reports make room"
+        (wanted / "ours.html").write_text("ours")
+    (wanted / "theirs.html").write_text("theirs")
+    with demo._reports_folder(wanted, folder) as reports_dir:
+        assert reports_dir == folder / "reports"
+    assert {path.name for path in wanted.iterdir()} >= {"ours.html", "theirs.html"}
+
+
+def test_demo_clean_removes_what_runs_left_and_keeps_the_rest(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("RUN_DIR", str(tmp_path / "run"))
+    monkeypatch.setenv("REPORTS_DIR", str(tmp_path / "reports"))
+    (tmp_path / "run" / "kafka").mkdir(parents=True)
+    (tmp_path / "reports").mkdir()
+    (tmp_path / "reports" / "theirs.html").write_text("theirs")
+    with ownership.own_folder(tmp_path / "run" / demo.FOLDER_NAME):
+        pass
+    assert demo.main(["--clean"]) == 0
+    assert [path.name for path in (tmp_path / "run").iterdir()] == ["kafka"]
+    assert (tmp_path / "reports" / "theirs.html").exists()
+    assert f"kept {tmp_path / 'reports'}" in capsys.readouterr().out
+
+
+def test_demo_registry_is_beside_its_logs_and_free_of_odd_signs_of_the_checkout() -> None:
+    assert demo._registry_uri(PROJECT / "run" / "mine") == "sqlite:///run/mine/mlflow.db"
+    assert demo._registry_uri(PROJECT / "50%20" / "run") == "sqlite:///50%2520/run/mlflow.db"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import doctest
+import json
 import os
 import socket
 import subprocess
@@ -11,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from deploy import preflight, run_as_owner
+from deploy import make_data, preflight, run_as_owner
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -91,3 +92,62 @@ def run_as_owner_of(directory: Path, image_user: str = "app") -> str:
     return subprocess.run(
         [sys.executable, "-c", program], cwd=ROOT, check=True, capture_output=True, text=True
     ).stdout.strip()
+
+
+# --- the containers' data
+
+
+def prepared(directory: Path, source: str | None = "uci") -> Path:
+    """Fill a dataset directory as a person's commands do."""
+    directory.mkdir()
+    for name in make_data.PREPARED:
+        (directory / name).write_text(f"{name} of {directory.name}")
+    if source:
+        (directory / make_data.LABEL).write_text(json.dumps({"data_source": source}))
+    return directory
+
+
+def test_make_data_takes_what_a_person_prepared_even_over_what_was_made(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    host, own = prepared(tmp_path / "host"), prepared(tmp_path / "own", "simulated")
+    assert make_data.main([str(own), str(host)]) == 0
+    assert all((own / name).read_text() == f"{name} of host" for name in make_data.PREPARED)
+    assert "data source: uci" in capsys.readouterr().out
+
+
+def test_make_data_keeps_what_it_made_before(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    own = prepared(tmp_path / "own")
+    monkeypatch.setattr(make_data, "run", lambda *_, **__: pytest.fail("nothing is to be made"))
+    (tmp_path / "host").mkdir()
+    assert make_data.main([str(own), str(tmp_path / "host")]) == 0
+    assert all((own / name).read_text() == f"{name} of own" for name in make_data.PREPARED)
+
+
+def test_make_data_without_label_calls_the_data_unlabelled(tmp_path: Path) -> None:
+    assert make_data.source(prepared(tmp_path / "host", None)) == "unlabelled"
+
+
+def test_make_data_program_that_fails_is_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    def fail(*command: str, **_: str) -> None:
+        raise subprocess.CalledProcessError(1, command)
+
+    for name in ("own", "host"):
+        (tmp_path / name).mkdir()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(make_data, "run", fail)
+        assert make_data.main([str(tmp_path / "own"), str(tmp_path / "host")]) == 1
+    assert "dataset/create_dataset.py failed" in capsys.readouterr().err
+
+
+def test_make_data_simulated_model_that_is_not_taken_up_is_said(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    own = prepared(tmp_path / "own", "simulated")
+    (tmp_path / "host").mkdir()
+    monkeypatch.setattr(make_data, "SERVED_WITHIN_SECONDS", 0)
+    monkeypatch.setattr(make_data, "served_source", lambda _: "")
+    assert make_data.main([str(own), str(tmp_path / "host")]) == 1
+    captured = capsys.readouterr()
+    assert "SIMULATED DATA" in captured.out
+    assert "does not serve the simulated model" in captured.err

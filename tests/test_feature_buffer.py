@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 
 from airquality.ground.errors import InvalidRecord
 from airquality.model import features
-from airquality.records import HISTORY_HOURS, RAW_COLUMNS, Reading, isoformat
-from airquality.stream.station import Outcome, take_features
+from airquality.records import HISTORY_HOURS, RAW_COLUMNS, Outcome, Reading, isoformat
+from airquality.stream.station import take_features
 from feature_buffer import REMEMBERED_HOURS, FeatureBuffer
 
 MISSING = (math.nan,) * len(RAW_COLUMNS)

@@ -19,8 +19,8 @@ from numpy.typing import NDArray
 from airquality.ground.errors import InvalidRecord
 from airquality.model import features
 from airquality.model.features import FAMILIES, NAMES, Family
-from airquality.records import HISTORY_HOURS, RAW_COLUMNS, TARGET, Reading, datetime_of
-from airquality.stream.station import Outcome, take_features
+from airquality.records import HISTORY_HOURS, RAW_COLUMNS, TARGET, Outcome, Reading, datetime_of
+from airquality.stream.station import take_features
 from feature_buffer import FeatureBuffer
 
 Floats = NDArray[np.float64]

@@ -9,6 +9,7 @@ import shutil
 from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -18,13 +19,17 @@ from numpy.testing import assert_array_equal
 import generate_reference_dataset as program
 from airquality.data import dataset
 from airquality.data.dataset import Frame
+from airquality.ground.errors import ContractError
 from airquality.ground.settings import Settings
-from airquality.model import features
+from airquality.model import backtest, features
+from airquality.model.backtest import Origin
 from airquality.model.model import TRAIN_ONLY_DIR, Card, Model, TargetTransform
-from airquality.monitoring import drift
+from airquality.monitoring import drift, window_calibration
 from airquality.monitoring.drift import DAILY, WEEKLY, Distribution, Performance, load_judge
-from airquality.records import RAW_COLUMNS, hour_of, isoformat
+from airquality.records import RAW_COLUMNS, Served, hour_of
 from tests import stations
+
+pytestmark = pytest.mark.slow
 
 ROOT = Path(__file__).resolve().parent.parent
 REAL = next((p for p in (ROOT / "dataset", ROOT.parent / "shared" / "dataset") if (p / dataset.UCI_NAME).exists()), None)
@@ -121,7 +126,7 @@ def test_what_the_files_were_made_of_is_written_down(made: Path, frame: Frame, m
 
 def test_every_threshold_states_its_budget_and_what_it_was_worth(made: Path) -> None:
     calibration = load_judge(made).calibration
-    for kind, budget in program.BUDGETS.items():
+    for kind, budget in window_calibration.BUDGETS.items():
         limits = calibration.kinds[kind]
         assert set(limits.data.scales) == set(drift.JUDGED_COLUMNS)
         for threshold in (limits.data, limits.prediction, limits.performance):
@@ -187,13 +192,11 @@ def test_no_model_is_an_error_that_names_the_folder(made: Path, tmp_path: Path, 
     assert str(folder / TRAIN_ONLY_DIR) in capsys.readouterr().err
 
 
-def test_earlier_out_of_sample_predictions_are_used_once_there_are_enough(
+def test_earlier_backtest_predictions_are_used_once_there_are_enough(
     made: Path, frame: Frame, model: Model, tmp_path: Path
 ) -> None:
-    path = tmp_path / program.EARLIER_PREDICTIONS_NAME
-    rows = slice(6549 - 150 * 24, 6549)
-    truths = frame.values[rows, 0]
-    write_earlier(path, frame.hours[rows], truths, np.nan_to_num(truths, nan=2.0) + 1.0)
+    path = tmp_path / backtest.FILE_NAME
+    write_earlier(path, frame, model)
     found = program.calibrate_on(frame, model, program.score(frame, model), path)
     before = load_judge(made).calibration
     daily = found.kinds["daily"]
@@ -204,17 +207,103 @@ def test_earlier_out_of_sample_predictions_are_used_once_there_are_enough(
     assert daily.performance.of("rmse") == pytest.approx(1.0)
 
 
-def write_earlier(path: Path, hours: np.ndarray, truths: np.ndarray, predictions: np.ndarray) -> None:
-    with path.open("w", newline="") as file:
-        rows = csv.writer(file)
-        rows.writerow(("DateTime", "CO(GT)", "prediction"))
-        for hour, truth, prediction in zip(hours.tolist(), truths.tolist(), predictions.tolist(), strict=True):
-            rows.writerow((isoformat(hour), "" if math.isnan(truth) else truth, prediction))
+def write_earlier(path: Path, frame: Frame, model: Model, **other: Any) -> None:
+    """Write predictions of 150 days that miss the truth by 1 mg/m3, of the model's origin or an ``other``."""
+    known = frame.rows(0, 7953)
+    predicted = np.full(len(known), np.nan)
+    rows = slice(6549 - 150 * 24, 6549)
+    predicted[rows] = np.nan_to_num(known.values[rows, 0], nan=2.0) + 1.0
+    origin = Origin(frame.source, known.sha256, model.card.features_hash, model.card.parameters)
+    backtest.write(path, known, predicted, replace(origin, **other))
+
+
+@pytest.mark.parametrize(
+    ("other", "words"),
+    [
+        ({"data_source": "uci"}, "another data source than the model's: uci, not simulated"),
+        ({"data_hash": "0123456789abcdef"}, "another data hash than the model's: 0123456789ab, not "),
+        ({"features_hash": "0123456789abcdef"}, "another features hash than the model's: 0123456789ab, not "),
+        ({"parameters": {"rounds": 3}}, 'another parameters than the model\'s: {"rounds": 3}, not {}'),
+    ],
+)
+def test_generate_earlier_predictions_of_another_origin_are_refused(
+    made: Path,
+    tmp_path: Path,
+    frame: Frame,
+    model: Model,
+    other: dict[str, Any],
+    words: str,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    folder = copy_of(made, tmp_path)
+    write_earlier(folder / backtest.FILE_NAME, frame, model, **other)
+    assert run(folder) == 2
+    error = capsys.readouterr().err
+    assert words in error
+    assert error.count("\n") == 1
+    assert "python -m training.backtest" in error
+
+
+@pytest.mark.parametrize("change", ["no origin", "another file", "not JSON"])
+def test_generate_earlier_predictions_without_their_origin_are_refused(
+    made: Path, tmp_path: Path, frame: Frame, model: Model, change: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = copy_of(made, tmp_path)
+    path = folder / backtest.FILE_NAME
+    write_earlier(path, frame, model)
+    if change == "no origin":
+        path.with_suffix(".json").unlink()
+    elif change == "another file":
+        path.write_text(path.read_text().replace("2004", "2005"))
+    else:
+        path.with_suffix(".json").write_text("{")
+    assert run(folder) == 2
+    assert str(path) in capsys.readouterr().err
+
+
+def test_judge_calibration_beside_another_reference_is_refused(made: Path, tmp_path: Path) -> None:
+    folder = copy_of(made, tmp_path)
+    path = folder / drift.REFERENCE_NAME
+    path.write_text(path.read_text().rpartition("\n2")[0] + "\n")
+    with pytest.raises(ContractError, match=r"calibrated for another reference\.csv.*generate_reference_dataset"):
+        load_judge(folder)
+
+
+@pytest.mark.parametrize("content", ["", "{}", "[]", "{", '{"kinds": 3}'])
+def test_judge_unreadable_calibration_is_refused_with_the_remedy(made: Path, tmp_path: Path, content: str) -> None:
+    folder = copy_of(made, tmp_path)
+    (folder / drift.CALIBRATION_NAME).write_text(content)
+    with pytest.raises(ContractError, match=r"Make it with: python generate_reference_dataset\.py"):
+        load_judge(folder)
+
+
+def served_by(folder: Path) -> Served:
+    """What an API says whose champion was fitted on the same rows as the reference's model knew."""
+    calibration = load_judge(folder).calibration
+    return Served("3", calibration.data_source, calibration.data_hash, calibration.baseline.rmse)
+
+
+def test_calibration_of_the_served_models_twin_is_accepted(made: Path) -> None:
+    load_judge(made).calibration.require_made_for(served_by(made))
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"data_source": "uci"}, "was made of simulated data, the model of uci data"),
+        ({"data_hash": "0123456789abcdef"}, "the model of data 0123456789ab"),
+        ({"valid_rmse": 0.29135}, "the model's validation 0.291350"),
+    ],
+)
+def test_calibration_of_another_model_is_refused(made: Path, change: dict[str, Any], words: str) -> None:
+    with pytest.raises(ContractError, match=r"not calibrated for the served model \(version 3\)") as refused:
+        load_judge(made).calibration.require_made_for(replace(served_by(made), **change))
+    assert words in str(refused.value)
 
 
 def test_distances_of_the_past_are_between_a_stretch_and_the_windows_after_it() -> None:
     series, hours = stations.values_of(300)[:, 3:5], np.arange(1000, 1300)
-    distances, starts = program.past_distances(series, hours, DAILY, 100)
+    distances, starts = window_calibration.past_distances(series, hours, DAILY, 100)
     assert starts.tolist() == [1100, 1124, 1148, 1172]
     expected = Distribution(series[:100, 1]).distance(series[124:148, 1])
     assert distances[1, 1] == expected
@@ -223,11 +312,11 @@ def test_distances_of_the_past_are_between_a_stretch_and_the_windows_after_it() 
 def test_errors_of_the_past_are_those_of_its_windows() -> None:
     predictions, truths, hours = np.full(200, 2.0), np.full(200, 1.5), np.arange(500, 700)
     truths[24:37] = np.nan
-    errors, starts = program.past_errors(predictions, truths, hours, DAILY)
+    errors, starts = window_calibration.past_errors(predictions, truths, hours, DAILY)
     assert starts.tolist() == [500 + 24 * day for day in range(8)]
     assert errors[0, 0] == pytest.approx(0.5)
     assert math.isnan(errors[1, 0])
-    weeks, starts = program.past_errors(predictions, truths, hours, WEEKLY)
+    weeks, starts = window_calibration.past_errors(predictions, truths, hours, WEEKLY)
     assert (len(weeks), starts.tolist()) == (2, [500, 524])
 
 
@@ -240,5 +329,8 @@ def test_the_shipped_twin_and_the_real_data_make_the_reference(tmp_path: Path) -
     assert judge.calibration.data_source == "uci"
     assert judge.calibration.baseline.n == 1234
     assert judge.calibration.baseline.rmse <= 0.33
+    champion = Model.load(ROOT / "artifacts").card
+    valid = champion.scores["validation"]["rmse"]
+    judge.calibration.require_made_for(Served("1", champion.data_source, champion.data_hash, valid))
     assert hour_of(datetime(2004, 12, 8, 15)) == judge.reference.hours[0]
     assert not any("SIMULATED" in line for line in lines)

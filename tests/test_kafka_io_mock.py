@@ -8,6 +8,7 @@ from airquality.ground.settings import Settings
 from airquality.stream import kafka_io
 from airquality.stream.transactions import Message, Position, TransactionalStream
 from lab import embedded_kafka
+from tests.broker_topics import owned
 
 
 def test_what_two_transactions_wrote_is_read_back_whole() -> None:
@@ -16,7 +17,9 @@ def test_what_two_transactions_wrote_is_read_back_whole() -> None:
         kafka_io.ensure_topics(settings)
         values = [b"%d" % number for number in range(90)]
         with closing(TransactionalStream(settings)) as stream:
-            stream.poll(1.0, 1)
+            ownership = owned(stream, 4)
             for part in (values[:60], values[60:]):
-                stream.commit([Message(settings.pred_topic, 0, b"roof", value) for value in part], {0: Position(1, "")})
+                stream.commit(
+                    [Message(settings.pred_topic, 0, b"roof", value) for value in part], {0: Position(1, "")}, ownership
+                )
         assert [record.value for record in kafka_io.read(settings, settings.pred_topic, 0)] == values

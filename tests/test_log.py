@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import io
 import logging
+import os
+import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -87,3 +89,41 @@ def test_libraries_that_chatter_are_kept_to_warnings(monkeypatch: pytest.MonkeyP
     logging.getLogger("kafka.net").info("connected")
     logging.getLogger("urllib3.pool").info("starting a connection")
     assert stream.getvalue() == ""
+
+
+@pytest.mark.parametrize("log_format", ["text", "json"])
+def test_configure_no_control_character_and_no_credential_reaches_a_line(
+    monkeypatch: pytest.MonkeyPatch, log_format: str
+) -> None:
+    stream = io.StringIO()
+    monkeypatch.setattr(sys, "stderr", stream)
+    log.configure("info", log_format)
+    odd = "roof\x1b[2J\nforged \u202e \ud800 http://ann:secret@mlflow:5000"
+    try:
+        raise ValueError(odd)
+    except ValueError:
+        logging.getLogger("consumer").exception("station %s", odd, extra={"station": odd, "other": Path("a\x1b")})
+    written = stream.getvalue()
+    assert "secret" not in written
+    assert all(line.isprintable() for line in written.splitlines())
+    assert [line for line in written.splitlines() if line.startswith("forged")] == (
+        ["forged \\u202e \\ud800 http://mlflow:5000"] if log_format == "text" else []  # inside its traceback only
+    )
+
+
+def test_configure_a_locale_without_the_letters_stops_no_output() -> None:
+    program = "from airquality.ground import log; log.configure(); print('Z\\u00fcrich \\u2713 \\ud800')"
+    environment = {**os.environ, "PYTHONIOENCODING": "ascii:strict"}
+    done = subprocess.run([sys.executable, "-c", program], env=environment, capture_output=True, text=True, timeout=60)
+    assert (done.returncode, done.stdout) == (0, "Z\\xfcrich \\u2713 \\ud800\n")
+
+
+@pytest.mark.parametrize(("level", "told"), [("INFO", 0), ("DEBUG", 1)])
+def test_configure_the_kafka_client_is_heard_in_full_only_at_debug(
+    monkeypatch: pytest.MonkeyPatch, level: str, told: int
+) -> None:
+    stream = io.StringIO()
+    monkeypatch.setattr(sys, "stderr", stream)
+    log.configure(level, "text")
+    logging.getLogger("kafka.net.manager").error("Connection failed: KafkaConnectionError: 111 ECONNREFUSED")
+    assert len(stream.getvalue().splitlines()) == told

@@ -27,3 +27,24 @@ def test_installed_without_the_lab_leaves_its_tools_out(monkeypatch: pytest.Monk
     monkeypatch.setitem(tools.TOOLS, "broker", tools.Tool("not_in_this_image.broker", ""))
     assert "broker" not in tools.installed()
     assert "topics" in tools.installed()
+
+
+@pytest.mark.parametrize(
+    "program",
+    [
+        ["consumer.py"],
+        ["producer.py"],
+        ["generate_reference_dataset.py"],
+        ["dataset/create_dataset.py"],
+        ["training/train.py"],
+        ["-m", "airquality", "topics"],
+        ["-m", "uvicorn", "api_service:app"],
+        ["-m", "lab.demo"],
+    ],
+    ids=lambda program: program[-1],
+)
+def test_every_program_refuses_python_without_assertions_in_a_sentence(program: list[str]) -> None:
+    done = subprocess.run([sys.executable, "-O", *program], cwd=ROOT, capture_output=True, text=True, timeout=60)
+    assert done.returncode == 2
+    [line] = done.stderr.splitlines()
+    assert "start without it" in line

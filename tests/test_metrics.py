@@ -6,6 +6,7 @@ import pytest
 from prometheus_client import REGISTRY, CollectorRegistry, generate_latest
 from prometheus_client.parser import text_string_to_metric_families
 
+from airquality import metrics as metrics_module
 from airquality.metrics import (
     ALARMS,
     INFERENCE_ERRORS,
@@ -14,6 +15,7 @@ from airquality.metrics import (
     REPORT_RESULTS,
     ApiMetrics,
     ConsumerMetrics,
+    StationMetrics,
     expose_process,
 )
 from airquality.records import DEAD_LETTER_REASONS
@@ -67,8 +69,6 @@ def test_the_names_fixed_by_the_user_are_exposed_as_they_are(metrics: type[ApiMe
             "air_quality_reports_total",
             [(kind, result) for kind in REPORT_KINDS for result in REPORT_RESULTS],
         ),
-        (ConsumerMetrics, "air_quality_drift_windows_total", [(kind,) for kind in REPORT_KINDS]),
-        (ConsumerMetrics, "air_quality_open_alarms", [(alarm,) for alarm in ALARMS]),
     ],
 )
 def test_zero_shows_for_every_child_of_a_closed_set(
@@ -81,10 +81,73 @@ def test_zero_shows_for_every_child_of_a_closed_set(
 @pytest.mark.parametrize("metrics", FIXED_BY_THE_USER, ids=lambda metrics: metrics.__name__)
 def test_no_counter_begins_without_a_sample(metrics: type[ApiMetrics | ConsumerMetrics]) -> None:
     registry = CollectorRegistry()
-    metrics(registry)
+    made = metrics(registry)
+    if isinstance(made, ConsumerMetrics):
+        made.stations.open("roof")  # what is counted by station begins with the station
     counters = [family for family in registry.collect() if family.type == "counter"]
     assert counters
     assert [family.name for family in counters if not family.samples] == []
+
+
+def stations() -> tuple[StationMetrics, CollectorRegistry]:
+    registry = CollectorRegistry()
+    return StationMetrics(registry), registry
+
+
+def test_stations_of_an_opened_station_show_their_zeros() -> None:
+    shown, registry = stations()
+    shown.open("roof")
+    for alarm in ALARMS:
+        assert registry.get_sample_value("air_quality_open_alarms", {"station": "roof", "alarm": alarm}) == 0
+    for kind in REPORT_KINDS:
+        assert registry.get_sample_value("air_quality_windows_total", {"station": "roof", "kind": kind}) == 0
+        assert registry.get_sample_value("air_quality_drift_windows_total", {"station": "roof", "kind": kind}) == 0
+
+
+def test_stations_beyond_the_limit_share_one_name_and_add_their_alarms(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(metrics_module, "MAX_STATIONS", 2)
+    shown, registry = stations()
+    drift = {"station": "other", "alarm": "data_drift"}
+    for name in ("a", "b", "c", "d"):
+        shown.open(name)
+        shown.show_alarms(name, ["data_drift", "data_drift"])
+        shown.show_prediction(name, 1.5)
+    assert {labels["station"] for labels in labels_of(registry, "air_quality_station_prediction_mg_m3")} == {
+        "a",
+        "b",
+        "other",
+    }
+    assert registry.get_sample_value("air_quality_open_alarms", drift) == 4
+    shown.show_alarms("c", ["missing"])
+    assert registry.get_sample_value("air_quality_open_alarms", drift) == 2
+    shown.forget("d")
+    assert registry.get_sample_value("air_quality_open_alarms", drift) == 0
+    assert registry.get_sample_value("air_quality_open_alarms", {"station": "other", "alarm": "missing"}) == 1
+
+
+def test_stations_let_go_leave_no_series_and_may_come_back() -> None:
+    shown, registry = stations()
+    for _ in range(2):
+        shown.open("roof")
+        shown.show_prediction("roof", 1.5)
+        shown.show_window("roof", "daily", 0.3, drifted=True)
+        shown.forget("roof")
+    assert [sample for family in registry.collect() for sample in family.samples] == []
+
+
+def test_stations_window_without_enough_truths_leaves_the_error_of_the_last_one() -> None:
+    shown, registry = stations()
+    shown.open("roof")
+    shown.show_window("roof", "daily", 0.3, drifted=False)
+    shown.show_window("roof", "daily", None, drifted=True)
+    labels = {"station": "roof", "kind": "daily"}
+    found = [registry.get_sample_value(f"air_quality_{name}", labels) for name in ("window_rmse", "windows_total")]
+    assert found == [0.3, 2]
+    assert registry.get_sample_value("air_quality_drift_windows_total", labels) == 1
+
+
+def labels_of(registry: CollectorRegistry, name: str) -> list[dict[str, str]]:
+    return [sample.labels for family in registry.collect() for sample in family.samples if sample.name == name]
 
 
 def test_every_reason_for_a_dead_letter_is_an_outcome() -> None:

@@ -1,15 +1,18 @@
 import json
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
+import xgboost as xgb
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from airquality.data import dataset
 from airquality.ground.errors import ContractError
 from airquality.model import features
-from airquality.model.model import CARD_FILE, MODEL_FILE, Model, TargetTransform, golden_rows
+from airquality.model import model as model_module
+from airquality.model.model import CARD_FILE, MODEL_FILE, Card, Golden, Model, TargetTransform, golden_rows
 from training import champion
 from training.protocol import Study
 
@@ -76,22 +79,73 @@ def test_no_rows_give_no_predictions(model):
     assert model.predict(np.empty((0, len(features.NAMES)))).shape == (0,)
 
 
-def test_a_model_of_other_features_is_refused(saved):
+def test_load_model_of_other_features_raises(saved):
     edit(saved, features_hash="0" * 64)
     with pytest.raises(ContractError, match="other features"):
         Model.load(saved)
 
 
-def test_a_booster_that_is_not_the_cards_is_refused(saved, study):
-    champion.fit(study, "train", {**champion.HAND_SET, "rounds": 5}).booster.save_model(saved / MODEL_FILE)
+def test_load_other_golden_prediction_raises(saved):
+    golden = json.loads((saved / CARD_FILE).read_text())["golden"]
+    golden["predictions"][3] = np.nextafter(golden["predictions"][3], 99)
+    edit(saved, golden=golden)
     with pytest.raises(ContractError, match="golden predictions"):
         Model.load(saved)
+
+
+@pytest.mark.parametrize("golden", [{"rows": [], "predictions": []}, {"rows": [[1.0]], "predictions": [1.0]}])
+def test_load_unusable_golden_rows_raises(saved, golden):
+    edit(saved, golden=golden)
+    with pytest.raises(ContractError):
+        Model.load(saved)
+
+
+def test_load_booster_with_a_flipped_bit_is_refused_before_it_is_parsed(saved, monkeypatch):
+    content = (saved / MODEL_FILE).read_bytes()
+    monkeypatch.setattr(xgb, "Booster", lambda *args, **kwargs: pytest.fail("XGBoost was given damaged bytes"))
+    for position in np.random.default_rng(14).integers(0, len(content) * 8, 40).tolist():
+        damaged = bytearray(content)
+        damaged[position // 8] ^= 1 << position % 8
+        (saved / MODEL_FILE).write_bytes(damaged)
+        with pytest.raises(ContractError, match=r"has SHA-256 .* changed or damaged"):
+            Model.load(saved)
+
+
+def test_load_card_with_a_flipped_bit_is_refused(saved):
+    content = (saved / CARD_FILE).read_bytes()
+    for position in np.random.default_rng(15).integers(0, len(content) * 8, 60).tolist():
+        damaged = bytearray(content)
+        damaged[position // 8] ^= 1 << position % 8
+        (saved / CARD_FILE).write_bytes(damaged)
+        with pytest.raises(ContractError):
+            Model.load(saved)
+
+
+@pytest.mark.parametrize("absent", ["model_sha256", "card_sha256"])
+def test_load_card_without_checksums_is_refused_with_the_reason(saved, absent):
+    card = json.loads((saved / CARD_FILE).read_text())
+    del card[absent]
+    (saved / CARD_FILE).write_text(json.dumps(card))
+    with pytest.raises(ContractError, match="carries no checksums"):
+        Model.load(saved)
+
+
+def test_load_booster_of_another_fit_is_refused(saved, study):
+    champion.fit(study, "train", {**champion.HAND_SET, "rounds": 5}).booster.save_model(saved / MODEL_FILE)
+    with pytest.raises(ContractError, match="SHA-256"):
+        Model.load(saved)
+
+
+@pytest.mark.parametrize("folder", ["artifacts", "artifacts/train_only"])
+def test_load_committed_artifacts_match_their_checksums(folder):
+    loaded = Model.load(Path(__file__).resolve().parent.parent / folder)
+    assert loaded.card.model_sha256 == loaded.hash
 
 
 @pytest.mark.parametrize("content", ["", "{}", "[]", '{"features": 1}'])
 def test_a_broken_card_is_refused(saved, content):
     (saved / CARD_FILE).write_text(content)
-    with pytest.raises(ContractError, match="no readable model"):
+    with pytest.raises(ContractError, match="holds no"):
         Model.load(saved)
 
 
@@ -108,8 +162,12 @@ def test_a_folder_without_a_model_is_refused(tmp_path):
 
 
 def edit(folder, **fields):
-    card = json.loads((folder / CARD_FILE).read_text())
-    (folder / CARD_FILE).write_text(json.dumps({**card, **fields}))
+    """Change a card as somebody would who also writes its checksum anew."""
+    card = Card.from_json((folder / CARD_FILE).read_bytes())
+    changed = {**json.loads(card.to_json()), **fields}
+    del changed["card_sha256"]
+    content = {**changed, "card_sha256": model_module._sha256_of_fields(changed)}
+    (folder / CARD_FILE).write_text(json.dumps(content))
 
 
 @settings(max_examples=200)
@@ -126,6 +184,7 @@ def test_golden_rows_hold_gaps_and_are_the_same_everywhere():
     assert rows[1, :3].tolist() == [3.676, 2.592, 1.508]
 
 
-def test_a_card_survives_json(model):
-    card = replace(model.card, scores={"validation": {"rmse": 0.1}}, golden=(1.0, 2.0))
-    assert card.from_dict(json.loads(json.dumps(card.to_dict()))) == card
+def test_card_json_round_trip_is_equal(model):
+    golden = Golden(((1.0, None), (0.1, -2.5)), (1.0, 2.0))
+    card = replace(model.card, scores={"validation": {"rmse": 0.1}}, golden=golden)
+    assert Card.from_json(card.to_json()) == card

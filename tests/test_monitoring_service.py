@@ -25,10 +25,19 @@ from prometheus_client import CollectorRegistry
 from airquality.ground.errors import ContractError, UsageError
 from airquality.ground.settings import Settings
 from airquality.metrics import ConsumerMetrics
+from airquality.monitoring.detectors import Detectors
 from airquality.monitoring.drift import KINDS, Performance, Window
 from airquality.records import Reading, isoformat
 from airquality.reports.process import OpenWriter, ReportResult
-from monitoring_service import MAX_BACKLOG, SUMMARY_NAME, MonitoringService, StationMonitor
+from airquality.reports.summary import SUMMARY_NAME, PartitionFigures
+from airquality.stream import snapshots
+from monitoring_service import (
+    MAX_BACKLOG,
+    RETRY_SECONDS,
+    SAVED_UNMADE_HOURS,
+    MonitoringService,
+    StationMonitor,
+)
 from tests import report_writers, stations
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -39,7 +48,7 @@ FIRST = stations.FIRST_HOUR
 
 
 def monitor() -> StationMonitor:
-    return StationMonitor("station_1", stations.judge())
+    return StationMonitor("station_1", stations.judge(), Detectors(None))
 
 
 def observe_all(observer: StationMonitor, hours: Sequence[int], version: str = "1") -> list[list[Window]]:
@@ -106,7 +115,7 @@ def test_a_crash_at_any_row_changes_nothing(gaps: list[int], data: st.DataObject
     uncut = observe_all(whole, hours)
     first = monitor()
     observe_all(first, hours[:cut])
-    second = StationMonitor.from_state(through_codec(first.state()), stations.judge())
+    second = StationMonitor.from_state(through_codec(first.state()), stations.judge(), Detectors(None))
     replayed = observe_all(second, hours[cut:])
     assert [w.digest() for ws in replayed for w in ws] == [w.digest() for ws in uncut[cut:] for w in ws]
     assert_same_state(second.state(), whole.state())
@@ -117,7 +126,7 @@ def through_codec(state: Mapping[str, Any]) -> dict[str, Any]:
     arrays = {name: value for name, value in state.items() if isinstance(value, np.ndarray)}
     text = json.dumps({name: value for name, value in state.items() if name not in arrays}, allow_nan=False)
     assert len(text) + sum(array.nbytes for array in arrays.values()) < 40_000
-    return {**json.loads(text), **{name: array.copy() for name, array in arrays.items()}}
+    return snapshots.decode(snapshots.encode(dict(state)))
 
 
 def assert_same_state(one: Mapping[str, Any], other: Mapping[str, Any]) -> None:
@@ -248,7 +257,8 @@ class Rig:
     def __init__(self, folder: Path, open_writer: OpenWriter, **changes: Any) -> None:
         self.folder = folder
         self.registry = CollectorRegistry()
-        settings = Settings(reports_dir=folder, dataset_dir=folder, **{"report_timeout_seconds": 30.0, **changes})
+        defaults = {"reports_dir": folder, "dataset_dir": folder, "report_timeout_seconds": 30.0}
+        settings = Settings(**{**defaults, **changes})
         self.service = MonitoringService(settings, stations.judge(), ConsumerMetrics(self.registry), open_writer)
 
     def run(self, n_hours: int, station_id: str = "station_1", first: int = FIRST, **changes: float) -> StationMonitor:
@@ -302,6 +312,16 @@ def test_reports_are_made_elsewhere_and_counted_by_poll(rig: Callable[..., Rig])
     assert observer.state()["generated"] == {"daily": 7, "weekly": 1}
 
 
+def test_service_tells_each_report_how_many_are_due_after_it(rig: Callable[..., Rig], tmp_path: Path) -> None:
+    made = rig(report_queue_size=2)
+    made.run(168)
+    made.service.close(drain=True, deadline_seconds=60)
+    waiting = [int(number) for number in (tmp_path / "waiting").read_text().split()]
+    assert len(waiting) == 8
+    assert waiting[-1] == 0
+    assert all(number <= 7 - done for done, number in enumerate(waiting))
+
+
 def test_close_waits_for_the_reports_that_are_due(rig: Callable[..., Rig]) -> None:
     made = rig()
     observer = made.run(48)
@@ -348,6 +368,80 @@ def test_a_report_that_fails_once_is_tried_again(rig: Callable[..., Rig], fault:
     observer = made.run(24)
     made.service.close(drain=True, deadline_seconds=60)
     assert (observer.generated["daily"], observer.failed["daily"]) == (1, 0)
+
+
+def failing_rig(tmp_path: Path, now: list[float]) -> Rig:
+    """A service whose daily reports fail as long as the file ``broken`` is there."""
+    (tmp_path / "broken").touch()
+    made = Rig(tmp_path, report_writers.faulty(tmp_path, "fail", "broken"))
+    made.service._clock = lambda: now[0]
+    return made
+
+
+def poll_until(made: Rig, condition: Callable[[], bool], what: str) -> None:
+    wait_until(lambda: not made.service.poll() and condition(), what)
+
+
+def test_service_failed_reports_are_made_once_their_cause_is_gone(tmp_path: Path) -> None:
+    now = [0.0]
+    made = failing_rig(tmp_path, now)
+    observer = made.run(72)
+    made.service.close(drain=False)
+    made = failing_rig(tmp_path, now)
+    observer = made.run(72)
+    poll_until(made, lambda: observer.failed["daily"] == 3, "three failures")
+    assert observer.state()["failed"]["daily"] == 3  # a failed report does not hold up snapshots
+    now[0] += RETRY_SECONDS[0]
+    poll_until(made, lambda: not made.service.backlog, "a first new attempt, in vain")
+    assert (observer.failed["daily"], len(observer.unmade)) == (3, 3)
+    (tmp_path / "broken").unlink()
+    now[0] += 2 * RETRY_SECONDS[0]
+    poll_until(made, lambda: observer.generated["daily"] == 3, "three reports")
+    assert (observer.failed["daily"], len(observer.unmade), made.service.backlog) == (0, 0, 0)
+    made.service.close(drain=False)
+
+
+def test_service_failed_reports_are_made_after_a_restart(tmp_path: Path) -> None:
+    now = [0.0]
+    made = failing_rig(tmp_path, now)
+    observer = made.run(168)
+    poll_until(made, lambda: not observer.outstanding, "seven failures and the week's report")
+    assert observer.failed == {"daily": 7, "weekly": 0}
+    snapshot = snapshots.encode(observer.state())
+    digests = [window.digest() for window in observer.unmade]
+    made.service.close(drain=False)
+    made = failing_rig(tmp_path, now)
+    (tmp_path / "broken").unlink()
+    observer = made.service.monitor("station_1", snapshots.decode(snapshot))
+    assert [window.digest() for window in observer.unmade] == digests
+    poll_until(made, lambda: observer.generated["daily"] == 7, "seven reports")
+    assert observer.failed == {"daily": 0, "weekly": 0}
+    made.service.close(drain=False)
+
+
+def test_monitor_snapshot_holds_no_more_failed_windows_than_it_may() -> None:
+    observer = monitor()
+    for hour in range(FIRST, FIRST + 10 * 168):
+        for window in observer.observe(_row(hour), 2.0, "1"):
+            observer.take_result(ReportResult("station_1", window.kind.name, window.end_hour, "failed"))
+            observer.unmade.append(window)
+    saved = observer.state()["unmade"]
+    assert sum(len(window["hours"]) for window in saved) == SAVED_UNMADE_HOURS
+    assert [window["end_hour"] for window in saved] == sorted(window.end_hour for window in observer.unmade)[-len(saved) :]
+    assert len(snapshots.encode(observer.state())) < 90_000
+
+
+def test_window_says_since_when_it_raises_what_it_raises() -> None:
+    observer, quiet = monitor(), stations.values_of(24, seed=6)
+    shifted = stations.changed(quiet, {"RH": 80.0})
+    silent = np.full((24, 13), np.nan)
+    since = []
+    for day, values in enumerate([quiet, shifted, shifted, silent, shifted, quiet, shifted]):
+        rows = stations.readings_of(values, hours=range(FIRST + 24 * day, FIRST + 24 * day + 24))
+        for row, prediction in zip(rows, stations.predictions_of(np.nan_to_num(values, nan=2.5)).tolist(), strict=True):
+            closed = observer.observe(row, prediction, "1")
+            since += [window.since.get("drift:RH") for window in closed if window.kind.name == "daily"]
+    assert since == [None, *[FIRST + 24] * 4, None, FIRST + 6 * 24]
 
 
 def test_a_report_process_that_never_starts_fails_its_windows(tmp_path: Path) -> None:
@@ -444,16 +538,18 @@ def test_a_great_backlog_asks_the_consumer_to_wait(rig: Callable[..., Rig]) -> N
 def test_metrics_tell_drift_error_and_alarms(rig: Callable[..., Rig]) -> None:
     made = rig()
     assert made.metric("air_quality_baseline_rmse") == stations.judge().calibration.baseline.rmse
-    assert made.metric("air_quality_drift_windows_total", kind="daily") == 0
     made.run(168, "quiet")
-    assert made.metric("air_quality_drift_windows_total", kind="daily") == 0
+    assert made.metric("air_quality_drift_windows_total", station="quiet", kind="daily") == 0
+    assert made.metric("air_quality_windows_total", station="quiet", kind="daily") == 7
     made.run(24, "shifted", T=80.0)
-    assert made.metric("air_quality_drift_windows_total", kind="daily") == 1
-    assert made.metric("air_quality_open_alarms", alarm="data_drift") == 1
-    assert made.metric("air_quality_open_alarms", alarm="missing") == 0
-    assert made.metric("air_quality_window_rmse", kind="weekly") == pytest.approx(0.3, abs=0.05)
+    assert made.metric("air_quality_drift_windows_total", station="shifted", kind="daily") == 1
+    assert made.metric("air_quality_open_alarms", station="shifted", alarm="data_drift") == 1
+    assert made.metric("air_quality_open_alarms", station="shifted", alarm="missing") == 0
+    assert made.metric("air_quality_open_alarms", station="quiet", alarm="data_drift") == 0
+    assert made.metric("air_quality_window_rmse", station="quiet", kind="weekly") == pytest.approx(0.3, abs=0.05)
     made.service.forget("shifted")
-    assert made.metric("air_quality_open_alarms", alarm="data_drift") == 0
+    assert made.metric("air_quality_open_alarms", station="shifted", alarm="data_drift") is None
+    assert made.metric("air_quality_open_alarms", station="quiet", alarm="data_drift") == 0
 
 
 COUNTS = {"rows_in": 400, "warmup": 168, "predictions_total": 232, "dead_letters": {}, "duplicates": 0}
@@ -464,7 +560,7 @@ def test_the_summary_is_complete_and_exact(rig: Callable[..., Rig], tmp_path: Pa
     made.run(168, "b", T=80.0)
     made.run(64, "a")
     made.service.close(drain=True, deadline_seconds=60)
-    made.service.write_summary(COUNTS)
+    made.service.write_summary({0: PartitionFigures(COUNTS, ("a", "b"))})
     summary = json.loads((tmp_path / SUMMARY_NAME).read_text())
     assert {name: summary[name] for name in COUNTS} == COUNTS
     assert summary["data_source"] == "uci"
@@ -482,8 +578,91 @@ def test_the_summary_is_complete_and_exact(rig: Callable[..., Rig], tmp_path: Pa
     assert summary["performance"]["r2"] == pytest.approx(expected.r2)
 
 
+def test_summary_of_two_consumers_is_that_of_one(tmp_path: Path) -> None:
+    counts = [{"rows_in": n, "predictions_total": n, "dead_letters": {"late": n}} for n in (100, 200, 300)]
+    alone, one, other = (Rig(tmp_path / name, report_writers.plain(tmp_path)) for name in ("alone", "shared", "shared"))
+    for rig, names in ((alone, "abc"), (one, "ac"), (other, "b")):
+        for name in names:
+            rig.run(24 * (1 + "abc".index(name)), name, T=80.0 if name == "b" else 0.0)
+        rig.service.close(drain=True, deadline_seconds=60)
+    owned = {partition: PartitionFigures(counts[partition], (name,)) for partition, name in enumerate("abc")}
+    alone.service.write_summary(owned)
+    one.service.write_summary({0: owned[0], 2: owned[2]})
+    other.service.write_summary({1: owned[1]})
+    summary = json.loads((tmp_path / "alone" / SUMMARY_NAME).read_text())
+    assert summary["rows_in"] == 600
+    assert summary["dead_letters"] == {"late": 600}
+    assert summary["reports_generated"] == {"daily": 6, "weekly": 0}
+    assert [alarm["station_id"] for alarm in summary["open_alarms"]] == ["b"]
+    assert json.loads((tmp_path / "shared" / SUMMARY_NAME).read_text()) == summary
+
+
+def test_summary_of_another_group_is_not_added(tmp_path: Path) -> None:
+    one = Rig(tmp_path, report_writers.plain(tmp_path))
+    other = Rig(tmp_path, report_writers.plain(tmp_path), consumer_group="another")
+    for rig in (one, other):
+        rig.service.write_summary({0: PartitionFigures(COUNTS, ())})
+    assert json.loads((tmp_path / SUMMARY_NAME).read_text())["rows_in"] == COUNTS["rows_in"]
+
+
+def test_summary_reports_generated_never_go_back_when_a_backlog_is_taken_over(tmp_path: Path) -> None:
+    first, second = (Rig(tmp_path, report_writers.plain(tmp_path)) for _ in range(2))
+    first.run(168)
+    first.service.close(drain=True, deadline_seconds=60)
+    owned = {0: PartitionFigures(COUNTS, ("station_1",))}
+    first.service.write_summary(owned)
+    second.run(168)  # replayed: no report has been counted yet
+
+    def told() -> dict[str, int]:
+        second.service.write_summary(owned)
+        generated: dict[str, int] = json.loads((tmp_path / SUMMARY_NAME).read_text())["reports_generated"]
+        return generated
+
+    assert told() == {"daily": 7, "weekly": 1}
+    second.service.close(drain=True, deadline_seconds=60)
+    assert told() == {"daily": 7, "weekly": 1}
+
+
+def test_summary_of_fewer_rows_than_before_is_another_history(tmp_path: Path) -> None:
+    first, second = (Rig(tmp_path, report_writers.plain(tmp_path)) for _ in range(2))
+    first.run(24)
+    first.service.close(drain=True, deadline_seconds=60)
+    first.service.write_summary({0: PartitionFigures(COUNTS, ("station_1",))})
+    second.service.write_summary({0: PartitionFigures({**COUNTS, "rows_in": 1}, ())})
+    summary = json.loads((tmp_path / SUMMARY_NAME).read_text())
+    assert (summary["rows_in"], summary["reports_generated"]["daily"]) == (1, 0)
+
+
+@pytest.mark.parametrize("content", ["", "{}", "[]", "null", '{"rows_in": 1}'])
+def test_summary_foreign_part_is_left_out(tmp_path: Path, content: str) -> None:
+    made = Rig(tmp_path, report_writers.plain(tmp_path))
+    owned = {0: PartitionFigures(COUNTS, ())}
+    made.service.write_summary(owned)
+    part = next((tmp_path / ".monitoring" / "summary").iterdir())
+    part.with_name(part.name.replace("-0.json", "-1.json")).write_text(content)
+    part.write_text(content)
+    made.service.write_summary(owned)
+    assert json.loads((tmp_path / SUMMARY_NAME).read_text())["rows_in"] == COUNTS["rows_in"]
+
+
+def test_summary_on_a_broken_disk_is_said_once_and_counted(
+    rig: Callable[..., Rig], tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    made = rig(reports_dir=tmp_path / "file")
+    (tmp_path / "file").write_text("no folder")
+    owned = {0: PartitionFigures(COUNTS, ())}
+    for _ in range(3):
+        made.service.write_summary(owned)
+    assert made.metric("air_quality_unwritten_summaries_total") == 3
+    assert len([record for record in caplog.records if "predictions go on without it" in record.getMessage()]) == 1
+    (tmp_path / "file").unlink()
+    made.service.write_summary(owned)
+    assert made.metric("air_quality_unwritten_summaries_total") == 3
+    assert json.loads((tmp_path / "file" / SUMMARY_NAME).read_text())["rows_in"] == COUNTS["rows_in"]
+
+
 def test_a_summary_of_nothing_says_null_and_not_zero(rig: Callable[..., Rig]) -> None:
-    summary = rig().service.summary(COUNTS)
+    summary = rig().service.summary({0: PartitionFigures(COUNTS, ())})
     assert summary["performance"] == {"rmse": None, "mae": None, "r2": None, "n": 0}
     assert json.loads(json.dumps(summary, allow_nan=False)) == summary
 
@@ -492,10 +671,11 @@ def test_counts_survive_a_restart(rig: Callable[..., Rig]) -> None:
     made = rig()
     observer = made.run(168)
     made.service.close(drain=True, deadline_seconds=60)
-    before = made.service.summary(COUNTS)
+    owned = {0: PartitionFigures(COUNTS, ("station_1",))}
+    before = made.service.summary(owned)
     after = rig()
     after.service.monitor("station_1", through_codec(copy.deepcopy(observer.state())))
-    assert after.service.summary(COUNTS) == before
+    assert after.service.summary(owned) == before
 
 
 def test_a_missing_reference_stops_the_service_before_it_starts(tmp_path: Path) -> None:

@@ -291,6 +291,12 @@ def test_on_a_terminal_a_fast_replay_shows_a_bar_and_the_last_row(
     assert "300/300" in err
 
 
+def test_announcement_of_an_odd_station_holds_no_control_character() -> None:
+    line = producer.announcement(Path("x.csv"), frame_of([1], "uci"), "roof\x1b[31m\nnext")
+    assert line.isprintable()
+    assert "roof" in line
+
+
 @pytest.mark.parametrize(("source", "loud"), [("uci", False), ("unlabelled", False), ("simulated", True)])
 def test_announcement_names_the_source(source: dataset.DataSource, loud: bool) -> None:
     line = producer.announcement(Path("x.csv"), frame_of([1], source), "s")
@@ -357,6 +363,28 @@ def test_wrong_files_are_usage_errors(
     assert message in err
 
 
+@pytest.mark.parametrize(("hours", "found"), [(24, "9 of 9 steps are 24 h"), (3, "9 of 9 steps are 3 h")])
+def test_a_file_that_is_not_hourly_is_refused_before_anything_is_sent(
+    tmp_path: Path, hours: int, found: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(kafka_io, "idempotent_producer", lambda settings: pytest.fail("it connected"))
+    dataset.write_stream_csv(frame_of([FIRST + hours * k for k in range(10)]), tmp_path / "rows.csv")
+    assert producer.main(["--csv", str(tmp_path / "rows.csv")]) == 2
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert found in err
+    assert "--any-step" in err
+
+
+def test_a_file_that_is_not_hourly_is_sent_with_a_warning_if_it_is_meant(tmp_path: Path) -> None:
+    dataset.write_stream_csv(frame_of([FIRST + 24 * k for k in range(3)]), tmp_path / "rows.csv")
+    with on_mock("--csv", str(tmp_path / "rows.csv"), "--any-step") as process:
+        out, err = process.communicate(timeout=30)
+    assert process.returncode == 0, err
+    assert "2 of 2 steps are 24 h" in err
+    assert out.endswith("3 rows acknowledged by air_quality.raw\n")
+
+
 def test_the_program_starts_from_any_directory_and_explains_itself(tmp_path: Path) -> None:
     done = subprocess.run(
         [sys.executable, str(ROOT / "producer.py"), "--help"], cwd=tmp_path, capture_output=True, text=True, check=True
@@ -406,8 +434,10 @@ def test_rows_reach_a_broker_and_are_shown(csv_path: Path) -> None:
     with on_mock("--csv", str(csv_path), "--delay", "0.1", "--loop", "--max-records", "4", "--topic", "raw.test") as process:
         out, err = process.communicate(timeout=30)
     assert process.returncode == 0, err
+    servers = out.splitlines()[1].split()[3].rstrip(";")
     assert out.splitlines() == [
         f"{csv_path}: 3 rows of station uci-360, data source: unlabelled",
+        f"to raw.test at {servers}; Ctrl-C stops it, and what was sent stays",
         *(f"Sent row {k}/3 to raw.test" for k in (1, 2, 3)),
         "Sent row 1/3 to raw.test (pass 2)",
         "4 rows acknowledged by raw.test",
@@ -421,7 +451,7 @@ def test_simulated_rows_are_loud_and_a_station_of_their_own(tmp_path: Path) -> N
     with on_mock("--csv", str(tmp_path / "rows.csv")) as process:
         out, err = process.communicate(timeout=30)
     assert process.returncode == 0, err
-    first, *middle, last = out.splitlines()
+    first, _, *middle, last = out.splitlines()
     assert "150 rows of station simulated-360, data source: simulated *** SIMULATED DATA" in first
     assert middle == [f"Sent row {k}/150 to air_quality.raw" for k in (100, 150)]
     assert last.startswith("150 rows acknowledged by air_quality.raw *** SIMULATED DATA")
@@ -430,7 +460,7 @@ def test_simulated_rows_are_loud_and_a_station_of_their_own(tmp_path: Path) -> N
 def test_sigterm_ends_a_slow_replay_at_once_and_in_order(csv_path: Path) -> None:
     with on_mock("--csv", str(csv_path), "--rate", "0.01") as process:
         assert process.stdout is not None
-        assert [process.stdout.readline() for _ in range(2)][1] == "Sent row 1/3 to air_quality.raw\n"
+        assert [process.stdout.readline() for _ in range(3)][2] == "Sent row 1/3 to air_quality.raw\n"
         process.terminate()
         out, _ = process.communicate(timeout=20)
     assert out == "Stopped by SIGTERM: 1 rows acknowledged by air_quality.raw\n"

@@ -11,7 +11,7 @@ import pytest
 import yaml
 from prometheus_client import CollectorRegistry, generate_latest
 
-from airquality.metrics import ApiMetrics, ConsumerMetrics
+from airquality.metrics import ApiMetrics, ConsumerMetrics, expose_process
 from tests.promql import metric_names
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -32,14 +32,20 @@ def pages() -> dict[str, str]:
     api, consumer = CollectorRegistry(), CollectorRegistry()
     ApiMetrics(api).model.labels("air-quality-co", "1").set(1)
     metrics = ConsumerMetrics(consumer)
+    expose_process(api)
+    expose_process(consumer)
     metrics.lag.labels("0").set(0)
-    metrics.window_rmse.labels("daily").set(0)
+    metrics.stations.open("uci-360")
+    metrics.stations.show_prediction("uci-360", 1.5)
+    metrics.stations.show_window("uci-360", "daily", 0.3, drifted=False)
     return {"api": generate_latest(api).decode(), "consumer": generate_latest(consumer).decode()}
 
 
 def exposed() -> set[str]:
     """Return every series name on either page, and what Prometheus and the recording rules add."""
-    return {name for page in pages().values() for name in re.findall(r"^([a-z_]+)", page, re.M)} | RECORDED | {"up"}
+    return (
+        {name for page in pages().values() for name in re.findall(r"^([a-z_]\w*)", page, re.M)} | RECORDED | {"up", "ALERTS"}
+    )
 
 
 def promtool(*arguments: str, stdin: str = "") -> subprocess.CompletedProcess[str]:

@@ -1,100 +1,294 @@
-"""The index: every window, newest first, with its verdict, its error beside the baseline, and a link that works."""
+"""The pages: what they say first, that they are well formed, escaped and need nothing from anywhere, and stay small."""
 
 from __future__ import annotations
 
+import functools
+import json
 import re
+from collections.abc import Sequence
 from dataclasses import replace
+from datetime import datetime
 from html.parser import HTMLParser
+from pathlib import Path
+from typing import Any
 
 import numpy as np
+import pytest
 
+from airquality.monitoring.detectors import Detectors
 from airquality.monitoring.drift import Window
+from airquality.records import datetime_of
 from airquality.reports import pages
-from airquality.reports.pages import Entry
+from airquality.reports.document import Describer, Drawn
+from airquality.reports.folder import ReportsFolder
+from airquality.reports.overview import overview, strip
+from airquality.reports.pages import Card, Nav
 from tests import stations
 
-
-def entry(window: Window, data_source: str = "uci") -> Entry:
-    calibration = replace(stations.judge().calibration, data_source=data_source)
-    return f"{window.kind.name}/{window.end_hour}.html", pages.sidecar(window, calibration, {}, [], "digest")
-
-
-def entries(values: np.ndarray, station_id: str = "station_1") -> list[Entry]:
-    return [entry(window) for window in stations.windows_of(values, station_id=station_id)]
+NOW = datetime(2026, 1, 1)
+QUIET = stations.values_of(168, seed=6)
+VOID = {"meta", "link", "br", "img", "input", "hr"}
+NAV = Nav("../index.html", "before.html", None, "../windows/w.html", "../history/h.html", "../evidently/e.html")
 
 
-class Balance(HTMLParser):
-    """Count the elements that are opened and never closed, cells and rows aside, whose end tags HTML lets go."""
+@functools.cache
+def describer(judge_source: str) -> Describer:
+    return Describer(stations.judge(judge_source))
+
+
+def document(window: Window, source: str = "uci", judge_source: str = "uci") -> dict[str, Any]:
+    return describer(judge_source).sidecar(window, source, Drawn({}, [], True), "digest")
+
+
+def daily(values: np.ndarray = QUIET[:24], station_id: str = "station_1") -> Window:
+    return stations.windows_of(values, station_id=station_id)[0]
+
+
+class Reader(HTMLParser):
+    """Check that every element is closed, and keep what matters: links, ids, text, images without a name."""
 
     def __init__(self) -> None:
         super().__init__()
         self.open: list[str] = []
+        self.links: list[str] = []
+        self.ids: list[str] = []
+        self.headings: list[int] = []
+        self.unnamed: list[str] = []
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        if tag not in {"meta", "hr", "td", "th", "tr"}:
+        found = dict(attrs)
+        if tag not in VOID and tag != "path":
             self.open.append(tag)
+        if "id" in found:
+            self.ids.append(str(found["id"]))
+        if tag in ("a", "link", "script", "img", "iframe"):
+            self.links.append(str(found.get("href") or found.get("src") or ""))
+        if re.fullmatch("h[1-6]", tag):
+            self.headings.append(int(tag[1]))
+        if tag == "svg" and not (found.get("aria-label") or found.get("aria-hidden")):
+            self.unnamed.append(tag)
+
+    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.handle_starttag(tag, attrs)
+        if tag not in VOID and tag != "path":
+            self.open.pop()
 
     def handle_endtag(self, tag: str) -> None:
-        if tag != "tr":
-            assert self.open.pop() == tag
+        assert self.open.pop() == tag
 
 
-def test_pages_are_well_formed_and_need_no_assets() -> None:
-    made = entries(stations.values_of(168, seed=6))
-    for page in (pages.index(made), *(pages.header(document) for _, document in made)):
-        parser = Balance()
-        parser.feed(page)
-        assert parser.open == []
-        assert "http" not in page
-        assert "src=" not in page
+def read(page: str) -> Reader:
+    """Parse a page and assert what holds for all: closed elements, unique ids, headings in steps, nothing from outside."""
+    reader = Reader()
+    reader.feed(page)
+    assert reader.open == []
+    assert len(set(reader.ids)) == len(reader.ids)
+    assert all(after - before <= 1 for before, after in zip(reader.headings, reader.headings[1:], strict=False))
+    assert reader.headings.count(1) == 1
+    assert reader.unnamed == []
+    assert not re.search(r"https?:|//[a-z]", page)
+    assert not any(link.startswith("/") for link in reader.links)
+    return reader
 
 
-def test_every_window_is_listed_newest_first() -> None:
-    made = entries(stations.values_of(400, seed=6))
-    page = pages.index([*made[5:], *made[:5]])
-    ends = re.findall(r"<tr><td>\w+<td class='l'><a href='([^']+)'>([^<]+)<", page)
-    assert len(ends) == len(made) == 18
-    assert [moment for _, moment in ends] == sorted((moment for _, moment in ends), reverse=True)
-    assert {path for path, _ in ends} == {path for path, _ in made}
+def folder_of(tmp_path: Path, windows: Sequence[Window], source: str = "uci") -> ReportsFolder:
+    """A reports folder with pages of one word, as a process finds it that looks for the first time."""
+    folder = ReportsFolder(tmp_path)
+    with folder.locked():
+        places = [folder.page_path(window) for window in windows]
+    for window, page in zip(windows, places, strict=True):
+        page.parent.mkdir(parents=True, exist_ok=True)
+        page.write_text("page")
+        page.with_suffix(".json").write_text(json.dumps(document(window, source)))
+    return ReportsFolder(tmp_path)
 
 
-def test_a_row_tells_the_verdict_the_error_and_the_baseline() -> None:
-    values = stations.values_of(24, seed=6)
-    made = entries(stations.without(stations.changed(values, {"T": 80.0}), "RH", "CO(GT)"))
-    page = pages.index(made)
-    assert "data drift: T" in page
-    assert "silent: CO(GT), RH" in page
-    assert "error not judged" in page
-    assert f"<td>–<td>{made[0][1]['baseline']['rmse']:.3f}<td>0" in page
+def index_of(folder: ReportsFolder, now: datetime = NOW, waiting: int = 0) -> str:
+    with folder.locked():
+        seen = overview(folder, now)
+        until = max((station.latest.end for station in seen.stations), default="") if seen.live else ""
+        cards = [Card(station, strip(folder, station, until)) for station in seen.stations[:8]]
+        newest = folder.newest(40)
+        return pages.index(seen, cards, [], newest, len(folder), written=now, waiting=waiting, n_listed=150)
 
 
-def test_a_window_in_order_says_so() -> None:
-    page = pages.index(entries(stations.values_of(24, seed=6)))
-    assert "nothing found" in page
+# ---- the report ----
+
+
+def test_report_of_a_quiet_day_says_all_is_well_and_opens_nothing() -> None:
+    page = pages.report(document(daily()), NAV)
+    reader = read(page)
+    assert "All is well" in page
+    assert "<details open" not in page
+    assert "What is wrong" not in page
+    assert reader.links == ["../index.html", "before.html", "../windows/w.html", "../history/h.html", "../evidently/e.html"]
+    assert "rows: uci, judged by: uci-360" in page
     assert "SIMULATED" not in page
 
 
-def test_one_simulated_window_is_enough_for_the_banner_and_is_named() -> None:
-    window = stations.windows_of(stations.values_of(24, seed=6))[0]
-    page = pages.index([entry(window, "simulated"), entry(window)])
-    assert "SIMULATED DATA" in page
-    assert page.count(">simulated</span>") == 1
-    assert "SIMULATED DATA" in pages.header(entry(window, "simulated")[1])
+def test_report_says_what_is_wrong_with_size_direction_unit_and_since() -> None:
+    page = pages.report(document(daily(stations.changed(QUIET[:24], {"C6H6(GT)": 207.0}))), NAV)
+    read(page)
+    assert re.search(r"C6H6\(GT\) median \d+ µg/m³, normally \d+(\.\d)? µg/m³, \+\d+ %, since \d+ \w{3}", page)
+    assert "▲" in page
+    assert "Compare C6H6(GT) with a second instrument" in page
+    found = page.partition("What is wrong")[2].partition("The hours of the day")[0]
+    assert "C6H6(GT)</th>" in found
+    assert "RH</th>" not in found
 
 
-def test_an_index_of_nothing_is_a_page() -> None:
-    assert "No window has closed yet" in pages.index([])
+def test_report_plots_measured_and_predicted_on_a_clock() -> None:
+    page = pages.report(document(daily()), NAV)
+    first = page.partition("<figure>")[2].partition("</figure>")[0]
+    assert "class='measured'" in first
+    assert "class='predicted'" in first
+    assert re.findall(r">(\d\d:00)<", first)
+    assert page.index("<figure>") < page.index("<table>")
 
 
-def test_each_station_and_kind_has_its_chart() -> None:
-    made = [*entries(stations.values_of(168, seed=6)), *entries(stations.values_of(24, seed=6), "other")]
-    page = pages.index(made)
-    assert page.count("<svg") == 3
-    assert page.count("<rect") == 9
+def test_report_of_rows_of_unknown_origin_names_rows_and_judge() -> None:
+    assert "rows: unlabelled, judged by: uci-360" in pages.report(document(daily(), "unlabelled"), NAV)
 
 
-def test_a_long_history_is_cut_and_says_so() -> None:
-    window = entry(stations.windows_of(stations.values_of(24, seed=6))[0])
-    page = pages.index([window] * 2_003)
-    assert page.count("<tr><td>daily") == 2_000
-    assert "3 older reports" in page
+@pytest.mark.parametrize(("rows", "judge"), [("simulated", "uci"), ("unlabelled", "simulated")])
+def test_report_simulated_data_are_called_so_loudly(rows: str, judge: str) -> None:
+    assert "SIMULATED DATA" in pages.report(document(daily(), rows, judge), NAV)
+
+
+def test_report_station_name_is_text_and_not_markup() -> None:
+    page = pages.report(document(daily(station_id="<script>alert('1')</script>")), NAV)
+    read(page)
+    assert "<script" not in page
+
+
+def test_report_without_truth_and_of_a_silent_station_are_pages() -> None:
+    no_truth = document(daily(stations.without(QUIET[:24], "CO(GT)")))
+    silent = document(stations.windows_of(np.full((24, 13), np.nan), np.full(24, 2.5))[0])
+    for found in (no_truth, silent):
+        read(pages.report(found, NAV))
+    assert "0 measured CO in this window are too few" in pages.report(no_truth, NAV)
+    assert silent["state"] == "silent"
+    assert "the station sent rows without any value for 24 h" in pages.report(silent, NAV)
+
+
+def test_report_of_a_full_week_is_small() -> None:
+    shifted = stations.changed(QUIET, {"T": 80.0, "RH": 80.0, "C6H6(GT)": 80.0})
+    assert len(pages.report(document(stations.windows_of(shifted)[-1]), NAV)) < 200_000
+
+
+# ---- the index ----
+
+
+def test_index_of_nothing_is_a_page(tmp_path: Path) -> None:
+    page = index_of(ReportsFolder(tmp_path))
+    read(page)
+    assert "No window has closed yet" in page
+
+
+def test_index_opens_with_one_sentence_and_the_freshness(tmp_path: Path) -> None:
+    folder = folder_of(tmp_path, stations.windows_of(QUIET))
+    page = index_of(folder, waiting=3)
+    read(page)
+    last = f"{datetime_of(stations.FIRST_HOUR + 167):%Y-%m-%d %H:%M}"
+    assert "<h1>All is well</h1>" in page
+    assert f"Model version 1 · last hour judged {last} (station time) · page written 2026-01-01 00:00:00 UTC" in page
+    assert "3 reports waiting" in page
+
+
+def test_index_station_in_need_comes_first_in_words(tmp_path: Path) -> None:
+    shifted = stations.changed(QUIET, {"RH": 80.0})
+    folder = folder_of(tmp_path, [*stations.windows_of(QUIET), *stations.windows_of(shifted, station_id="zebra")])
+    page = index_of(folder)
+    read(page)
+    assert "<h1>1 of 2 stations needs attention</h1>" in page
+    assert page.index("<h3>zebra") < page.index("<h3>station_1")
+    card = page.partition("<h3>zebra")[2].partition("<h3>")[0]
+    start = datetime_of(stations.FIRST_HOUR)
+    assert re.search(rf"RH</strong> median [\d.]+ %, normally [\d.]+ %, .*\+[\d.]+ points</b>, since {start.day} ", card)
+    assert "CO error" in card
+    assert "Do:" in card
+
+
+def test_index_fault_of_the_week_that_the_last_day_does_not_show_needs_attention(tmp_path: Path) -> None:
+    values = QUIET.copy()
+    values[:144] = stations.changed(values[:144], {"T": 80.0})
+    page = index_of(folder_of(tmp_path, stations.windows_of(values)))
+    read(page)
+    assert "1 of 1 station needs attention" in page
+    assert "Over the last whole week, though not on the last day" in page
+    assert "<strong>T</strong> median" in page
+
+
+def test_index_strip_shows_every_day_silent_ones_too(tmp_path: Path) -> None:
+    values = stations.values_of(24 * 12, seed=6)
+    hours = [hour for hour in range(24 * 12) if not 24 * 4 <= hour < 24 * 6]
+    monitor = stations.StationMonitor("station_1", stations.judge(), Detectors(None))
+    windows: list[Window] = []
+    rows = stations.readings_of(values)
+    for hour in hours:
+        windows += monitor.observe(rows[hour], 2.5, "1")
+    folder = folder_of(tmp_path, [window for window in windows if window.kind.name == "daily"])
+    with folder.locked():
+        cells = strip(folder, overview(folder, NOW).stations[0])
+    assert len(cells) == 12
+    assert [number for number, cell in enumerate(cells) if cell.state == "silent"] == [4, 5]
+    assert [bool(cell.href) for cell in cells] == [number not in (4, 5) for number in range(12)]
+
+
+def test_index_station_that_stays_away_needs_attention_where_data_are_live(tmp_path: Path) -> None:
+    windows = [*stations.windows_of(QUIET), *stations.windows_of(QUIET[:24], station_id="gone")]
+    folder = folder_of(tmp_path, windows)
+    end = datetime_of(stations.FIRST_HOUR + 167)
+    live, replay = index_of(folder, end), index_of(folder, NOW)
+    assert "sent no rows for 144 h while others do" in live
+    assert "1 of 2 stations needs attention" in live
+    assert "All is well" in replay
+
+
+def test_index_page_deleted_by_hand_is_no_link(tmp_path: Path) -> None:
+    folder = folder_of(tmp_path, stations.windows_of(QUIET[:48]))
+    gone = sorted(tmp_path.glob("daily/*.html"))[0]
+    gone.unlink()
+    page = index_of(ReportsFolder(tmp_path))
+    del folder
+    assert gone.name not in page
+    assert "(page deleted)" in page
+
+
+def test_index_of_many_stations_with_many_findings_is_small(tmp_path: Path) -> None:
+    bad = stations.changed(QUIET[:24], dict.fromkeys(("T", "RH", "AH", "C6H6(GT)", "PT08.S1(CO)", "NO2(GT)"), 900.0))
+    window = daily(bad)
+    windows = [replace(window, station_id=f"station with a long name {number}") for number in range(170)]
+    page = index_of(folder_of(tmp_path, windows))
+    read(page)
+    assert len(page) < 200_000
+    assert "170 of 170 stations need attention" in page
+
+
+# ---- month and window ----
+
+
+def test_month_lists_windows_newest_first_with_silent_days(tmp_path: Path) -> None:
+    windows = [window for window in stations.windows_of(QUIET) if window.kind.name == "daily"]
+    folder = folder_of(tmp_path, [*windows[:2], *windows[4:]])
+    with folder.locked():
+        entries = folder.of("station_1", "daily")
+        page = pages.month("history/2004-03.html", entries, "history/2004-02.html", None)
+    reader = read(page)
+    assert page.count(">silent</span>") == 2
+    assert "../history/2004-02.html" in reader.links
+    ends = re.findall(r"<th scope=\"row\">(?:<a[^>]*>)?(\d{4}-\d\d-\d\d)", page)
+    assert ends == sorted(ends, reverse=True)
+    assert len(ends) == 7
+
+
+def test_window_lists_its_stations_worst_first(tmp_path: Path) -> None:
+    quiet = daily()
+    windows = [quiet, replace(daily(stations.changed(QUIET[:24], {"RH": 80.0})), station_id="roof")]
+    folder = folder_of(tmp_path, windows)
+    with folder.locked():
+        entries = folder.same_window("daily", document(quiet)["end"])
+        page = pages.window("windows/x.html", entries, 200)
+    reader = read(page)
+    assert page.index("roof") < page.index("station_1")
+    assert any("daily/roof/" in link for link in reader.links)

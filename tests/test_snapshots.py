@@ -6,6 +6,7 @@ import json
 import math
 import struct
 import zlib
+from datetime import datetime
 from typing import Any
 
 import numpy as np
@@ -15,6 +16,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from numpy.typing import NDArray
 
+from airquality.records import Outcome
 from airquality.stream import snapshots
 
 plain = st.recursive(
@@ -68,10 +70,39 @@ def test_the_same_state_gives_the_same_bytes() -> None:
     assert one == other
 
 
-def test_an_integer_above_64_bits_and_a_stranger_are_refused() -> None:
-    for stranger in (2**64, {1, 2}, np.float32(1.0)):
-        with pytest.raises(TypeError):
-            snapshots.encode({"a": stranger})
+@pytest.mark.parametrize(
+    "stranger",
+    [
+        math.nan,
+        math.inf,
+        2**64,
+        -(2**63) - 1,
+        {1, 2},
+        (1, 2),
+        b"bytes",
+        np.float32(1.0),
+        np.float64(1.0),
+        np.array([object()]),
+        np.array(["text"]),
+        np.array([1], dtype="datetime64[s]"),
+        np.array([1.0], dtype=np.longdouble),
+        datetime(2005, 2, 5),
+        Outcome.READY,
+        "\ud800",
+        {1: 2},
+        {"\ud800": 1},
+        {"__array__": "AAAA"},
+    ],
+    ids=lambda stranger: type(stranger).__name__,
+)
+def test_encode_what_would_not_come_back_is_refused_with_its_place(stranger: object) -> None:
+    with pytest.raises(ValueError, match=r"state\.deep\[1\]"):
+        snapshots.encode({"deep": [0, stranger]})
+
+
+def test_encode_a_document_that_decode_would_not_inflate_is_refused() -> None:
+    with pytest.raises(ValueError, match="over the limit"):
+        snapshots.encode({"a": np.zeros(snapshots.MAX_DOCUMENT_BYTES, dtype=np.uint8)})
 
 
 def test_a_state_over_the_limit_is_refused() -> None:
@@ -92,6 +123,9 @@ def deflated(document: object) -> bytes:
         zlib.compress(b"not JSON"),
         snapshots.encode({"a": np.arange(100)})[:-5],
         deflated([1]),
+        deflated({"format": snapshots.FORMAT, "a": "x" * 8_000_000}),
+        snapshots.encode({"a": 1}) + b"more",
+        zlib.compress(b'{"format":1,"a":' + b"[" * 1000 + b"]" * 1000 + b"}"),
         deflated("text"),
         deflated({}),
         deflated({"format": snapshots.FORMAT + 1, "a": 1}),
@@ -99,7 +133,9 @@ def deflated(document: object) -> bytes:
         deflated({"format": snapshots.FORMAT, "a": {"__array__": "AAAA", "dtype": "<f8", "shape": [1]}}),
         deflated({"format": snapshots.FORMAT, "a": {"__array__": "AAAA", "dtype": "unheard of", "shape": [3]}}),
         deflated({"format": snapshots.FORMAT, "a": {"__array__": "AAAA"}}),
+        deflated({"format": snapshots.FORMAT, "a": {"__array__": "AA AA", "dtype": "<i2", "shape": [1]}}),
     ],
+    ids=lambda garbage: str(len(garbage)),
 )
 def test_what_is_no_snapshot_is_refused(garbage: bytes) -> None:
     with pytest.raises(ValueError, match="not a snapshot"):

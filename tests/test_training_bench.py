@@ -9,6 +9,8 @@ from training import methods
 from training.bench import Bench, Task
 from training.protocol import Study, forward_folds
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def study():

@@ -11,15 +11,18 @@ from sklearn.model_selection import KFold
 from airquality.data import dataset
 from airquality.data.dataset import Frame
 from airquality.ground.errors import ContractError
-from airquality.model import features
+from airquality.model import backtest, features
 from airquality.model.model import Model
 from airquality.records import DEVICE_COLUMNS, RAW_COLUMNS, TARGET
-from training import artifacts, calibration, champion, ensembles, inputs, methods, protocol
+from training import artifacts, champion, ensembles, inputs, methods, protocol
+from training import backtest as forward
 from training.bench import Bench
 from training.frozen import Run
 from training.inputs import VARIANTS, Inputs
 from training.protocol import Fit, Study, forward_folds
 from training.runs import predict
+
+pytestmark = pytest.mark.slow
 
 SMALL = {**champion.HAND_SET, "rounds": 15}
 CO = RAW_COLUMNS.index(TARGET)
@@ -315,7 +318,7 @@ def test_the_twin_is_scored_on_what_the_champion_was_fitted_on(study):
 # ---- calibration ----
 
 
-def test_calibration_predicts_every_hour_before_the_test_by_fits_that_do_not_know_it(study, monkeypatch):
+def test_backtest_predicts_every_hour_before_the_test_by_fits_that_do_not_know_it(study, monkeypatch):
     known = []
     fit_rows = champion.fit_rows
 
@@ -324,7 +327,7 @@ def test_calibration_predicts_every_hour_before_the_test_by_fits_that_do_not_kno
         return fit_rows(study, rows, parameters, fitted_on, frame)
 
     monkeypatch.setattr(champion, "fit_rows", spy)
-    predicted = calibration.forward_chain(study, SMALL, refit_hours=200, first_fit_hours=400)
+    predicted = forward.forward_chain(study, SMALL, refit_hours=200, first_fit_hours=400)
     assert len(predicted) == study.bounds[1]
     first = int(np.flatnonzero(~np.isnan(predicted))[0])
     assert first == study.bounds[0] - 600
@@ -333,18 +336,20 @@ def test_calibration_predicts_every_hour_before_the_test_by_fits_that_do_not_kno
     assert [last < start for last, start in zip(known, starts, strict=True)] == [True] * 4
 
 
-def test_calibrations_last_stretch_is_what_the_reference_holds(study):
-    predicted = calibration.forward_chain(study, SMALL, refit_hours=500, first_fit_hours=400)
+def test_backtest_last_stretch_is_what_the_reference_holds(study):
+    predicted = forward.forward_chain(study, SMALL, refit_hours=500, first_fit_hours=400)
     block = study.blocks["validation"]
     twin = champion.fit(study, "train", SMALL)
     assert np.array_equal(predicted[block], twin.predict(study.matrix[block]))
 
 
-def test_calibration_is_written_with_empty_cells_for_missing_truths(study, tmp_path):
+def test_backtest_is_written_with_empty_cells_for_missing_truths(study, tmp_path):
     predicted = np.full(study.bounds[1], np.nan)
     predicted[-300:] = 1.25
-    assert calibration.write(study, predicted, tmp_path / "calibration.csv") == 300
-    lines = (tmp_path / "calibration.csv").read_text().splitlines()
+    frame = study.before_test().frame
+    origin = forward.origin_of(study.before_test(), SMALL)
+    assert backtest.write(tmp_path / "backtest.csv", frame, predicted, origin) == 300
+    lines = (tmp_path / "backtest.csv").read_text().splitlines()
     assert lines[0] == "DateTime,CO(GT),prediction"
     truths = [line.split(",")[1] for line in lines[1:]]
     assert truths.count("") == int(np.isnan(study.target[study.bounds[1] - 300 : study.bounds[1]]).sum()) > 0

@@ -19,6 +19,8 @@ from airquality.records import DEVICE_COLUMNS, RAW_COLUMNS
 from training import bench, champion, explore, final, frozen, methods, search, study
 from training.protocol import METRICS
 
+pytestmark = pytest.mark.slow
+
 N_ROWS = 1500
 
 

@@ -7,7 +7,9 @@ import pytest
 
 from airquality.data import dataset
 from airquality.model.model import TRAIN_ONLY_DIR, Model
-from training import calibration, frozen, train
+from training import backtest, frozen, train
+
+pytestmark = pytest.mark.slow
 
 
 @pytest.fixture(scope="module")
@@ -45,7 +47,7 @@ def test_quick_writes_both_fits_and_says_the_data_are_made_up(csv_path, tmp_path
 
 
 def test_quick_twice_makes_the_same_bytes(csv_path, tmp_path):
-    made = [train.train_quick(csv_path, tmp_path / name) for name in ("a", "b")]
+    made = [train.train_quick(dataset.load(csv_path), tmp_path / name) for name in ("a", "b")]
     assert made[0].hash == made[1].hash
     assert (tmp_path / "a" / "model.json").read_bytes() == (tmp_path / "b" / "model.json").read_bytes()
 
@@ -59,6 +61,24 @@ def test_quick_leaves_the_real_test_rows_alone_while_the_choices_are_not_committ
         assert not train._may_score_test(real)
     assert "not committed" in caplog.text
     assert train._may_score_test(history)
+
+
+def test_quick_on_simulated_data_leaves_the_committed_model_alone(csv_path, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "artifacts").mkdir()
+    (tmp_path / "artifacts" / "model.json").write_text('{"data_source": "uci"}')
+    assert train.main(["--quick", "--csv", str(csv_path)]) == 0
+    assert [path.name for path in (tmp_path / "artifacts").iterdir()] == ["model.json"]
+    assert Model.load(tmp_path / train.SIMULATED_OUT / "artifacts").card.data_source == "simulated"
+    assert str(train.SIMULATED_OUT / "artifacts") in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("card", ['{"data_source": "uci"}', "{}"], ids=["of real data", "that cannot be read"])
+def test_quick_on_simulated_data_refuses_a_named_folder_with_another_model(csv_path, tmp_path, capsys, card):
+    (tmp_path / "model.json").write_text(card)
+    assert train.main(["--quick", "--csv", str(csv_path), "--artifacts-dir", str(tmp_path)]) == 2
+    assert "pass another --artifacts-dir" in capsys.readouterr().err
+    assert (tmp_path / "model.json").read_text() == card
 
 
 def test_a_file_that_is_not_there_is_a_usage_error(tmp_path):
@@ -77,15 +97,15 @@ def test_quick_and_open_test_exclude_each_other(capsys):
     assert found.value.code == 2
 
 
-def test_calibration_is_one_command(history, tmp_path, monkeypatch, capsys):
+def test_backtest_is_one_command(history, tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(dataset, "current", lambda *a: history)
-    monkeypatch.setattr(calibration, "forward_chain", lambda study, parameters, workers: np.full(study.bounds[1], 1.5))
-    assert calibration.main(["--dataset-dir", str(tmp_path)]) == 0
+    monkeypatch.setattr(backtest, "forward_chain", lambda study, parameters, **options: np.full(study.bounds[1], 1.5))
+    assert backtest.main(["--dataset-dir", str(tmp_path)]) == 0
     assert "(simulated)" in capsys.readouterr().out
-    assert len((tmp_path / "calibration.csv").read_text().splitlines()) == 766
+    assert len((tmp_path / "backtest.csv").read_text().splitlines()) == 766
 
 
-def test_calibration_without_data_is_a_usage_error(tmp_path, capsys):
+def test_backtest_without_data_is_a_usage_error(tmp_path, capsys):
     (tmp_path / dataset.LABEL_NAME).write_text("{}")
-    assert calibration.main(["--dataset-dir", str(tmp_path)]) == 2
+    assert backtest.main(["--dataset-dir", str(tmp_path)]) == 2
     assert "create_dataset.py" in capsys.readouterr().err

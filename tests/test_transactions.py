@@ -3,20 +3,25 @@
 from __future__ import annotations
 
 import types
+import uuid
 from collections.abc import Iterator
 from contextlib import closing
 
 import pytest
-from kafka import KafkaConsumer, TopicPartition
+from kafka import KafkaAdminClient, KafkaConsumer, TopicPartition
+from kafka.admin import MemberToRemove
 from kafka.errors import KafkaTimeoutError
+from kafka.structs import ConsumerGroupMetadata, MemberState
 
 from airquality.ground.errors import ContractError, Unavailable
 from airquality.ground.settings import Settings
 from airquality.stream import kafka_io
-from airquality.stream.transactions import Message, Position, TransactionalStream, _Assignment
-from tests.broker_topics import send, take
+from airquality.stream.identity import Refused
+from airquality.stream.transactions import Message, Ownership, Position, TransactionalStream, _Assignment
+from tests.broker_topics import owned, send, take
+from tests.system import wait_until
 
-HELD, NEW = TopicPartition("raw", 0), TopicPartition("raw", 1)
+HELD, NEW = (TopicPartition(Settings().raw_topic, partition) for partition in (0, 1))
 
 
 class Group:
@@ -26,7 +31,11 @@ class Group:
         self.owned = {HELD: 5}
         self.paused: set[TopicPartition] = set()
         self.fault: Exception | None = None
+        self.membership = ConsumerGroupMetadata("group", 1, "member", None, MemberState.STABLE)
+        self.raw_id = uuid.UUID(int=1)
+        self._cluster = types.SimpleNamespace(topic_id=lambda _: self.raw_id)  # as the client keeps it
         self._listener = assignment
+        assignment.consumer = self
 
     def assignment(self) -> set[TopicPartition]:
         return set(self.owned)
@@ -40,33 +49,46 @@ class Group:
     def seek(self, partition: TopicPartition, offset: int) -> None:
         self.owned[partition] = offset
 
-    def poll(self, timeout_ms: int) -> dict[TopicPartition, list[types.SimpleNamespace]]:
+    def poll(self, timeout_ms: int) -> dict[TopicPartition, object]:
         if self.fault:
             raise self.fault
         assert self.paused == {HELD}
         self.owned[NEW] = 12
         self._listener.on_partitions_assigned([NEW])
-        return {NEW: [types.SimpleNamespace(offset=offset) for offset in (9, 10, 11)]}
+        return {}
+
+    def group_metadata(self) -> ConsumerGroupMetadata:
+        return self.membership
 
 
 @pytest.fixture
 def grouped() -> TransactionalStream:
     made = object.__new__(TransactionalStream)
-    made._settings, made._assignment = Settings(), _Assignment()
-    made._consumer = Group(made._assignment)
+    made._settings, made._assignment, made._ownership = Settings(), _Assignment(), Ownership()
+    made._consumer, made._raw_id = Group(made._assignment), uuid.UUID(int=1).hex
     return made
 
 
-def test_records_that_come_while_membership_is_kept_are_given_back(grouped: TransactionalStream) -> None:
-    assert not grouped.keep_membership()
+def test_keep_membership_partition_gained_waits_paused_until_it_is_started(grouped: TransactionalStream) -> None:
+    news = grouped.keep_membership(0.1)
+    assert (news.gained, news.records, news.ownership.partitions) == ({1}, {}, {0, 1})
+    assert grouped._consumer.owned == {HELD: 5, NEW: 0}
+    assert grouped._consumer.paused == {NEW}
+    grouped.start(1, 9)
     assert grouped._consumer.owned == {HELD: 5, NEW: 9}
     assert grouped._consumer.paused == set()
 
 
+def test_keep_membership_topic_recreated_starts_over(grouped: TransactionalStream) -> None:
+    grouped._consumer.raw_id = uuid.UUID(int=2)
+    with pytest.raises(Unavailable, match="deleted and created anew under this consumer"):
+        grouped.keep_membership(0.1)
+
+
 def test_a_fault_while_membership_is_kept_leaves_nothing_paused(grouped: TransactionalStream) -> None:
     grouped._consumer.fault = KafkaTimeoutError("no answer")
-    with pytest.raises(Unavailable, match="no answer"):
-        grouped.keep_membership()
+    with pytest.raises(Unavailable, match="no Kafka broker answers"):
+        grouped.keep_membership(0.1)
     assert grouped._consumer.paused == set()
 
 
@@ -79,6 +101,41 @@ def test_a_partition_that_came_and_went_between_two_polls_is_lost_and_not_gained
     noted.on_partitions_assigned([HELD])
     assert noted.take() == ({0}, {0})
     assert noted.take() == (set(), set())
+
+
+# --- what may be committed ---
+
+
+def test_ownership_while_rejoining_keeps_the_membership_of_before_for_what_is_left(grouped: TransactionalStream) -> None:
+    before = grouped.keep_membership(0.1).ownership
+    del grouped._consumer.owned[HELD]
+    grouped._consumer.membership = ConsumerGroupMetadata("group", 2, "member", None, MemberState.REBALANCING)
+    after = Ownership.read(grouped._consumer, before)
+    assert (after.partitions, after.membership.generation_id) == ({1}, 1)
+
+
+def test_ownership_of_a_member_that_was_put_out_stays_the_one_the_group_refuses(grouped: TransactionalStream) -> None:
+    before = grouped.keep_membership(0.1).ownership
+    grouped._consumer.membership = ConsumerGroupMetadata("group", -1, "", None, MemberState.UNJOINED)
+    assert Ownership.read(grouped._consumer, before).membership == before.membership
+
+
+@pytest.mark.parametrize(
+    ("generation", "member", "partitions", "match"),
+    [
+        (-1, "", {0}, "no member"),
+        (-1, "member", {0}, "no member"),
+        (1, "", {0}, "no member"),
+        (1, "member", {0, 2}, r"\[2\]"),
+    ],
+)
+def test_ownership_that_does_not_hold_is_refused(generation: int, member: str, partitions: set[int], match: str) -> None:
+    with pytest.raises(Unavailable, match=match):
+        Ownership(frozenset({0, 1}), ConsumerGroupMetadata("group", generation, member)).require(partitions)
+
+
+def test_ownership_that_holds_may_be_committed() -> None:
+    Ownership(frozenset({0, 1}), ConsumerGroupMetadata("group", 0, "member")).require({1})
 
 
 # --- against a real broker ---
@@ -94,9 +151,9 @@ def stream(settings: Settings) -> Iterator[TransactionalStream]:
 def test_a_commit_moves_messages_and_position_together(settings: Settings, stream: TransactionalStream) -> None:
     send(settings, 1, b"a", b"b")
     assert take(stream, 2) == {1: [b"a", b"b"]}
-    assert stream.position(1) == Position(0, "")
+    assert stream.position(1) is None
     message = Message(settings.pred_topic, 1, b"roof", b"1.5", (("reason", b"none"),))
-    offsets = stream.commit([message, message], {1: Position(2, "the note")})
+    offsets = stream.commit([message, message], {1: Position(2, "the note")}, owned(stream, 2))
     assert offsets == [0, 1]
     assert stream.position(1) == Position(2, "the note")
     assert [record.value for record in kafka_io.read(settings, settings.pred_topic, 1)] == [b"1.5", b"1.5"]
@@ -109,11 +166,14 @@ def test_a_restarted_member_of_the_same_name_fences_the_one_before(settings: Set
     send(settings, 0, b"a")
     with closing(TransactionalStream(named)) as before:
         take(before, 1)
+        ownership = owned(before, 2)
         with closing(TransactionalStream(named)) as after:
             with pytest.raises(Unavailable):
-                before.commit([Message(named.pred_topic, 0, None, b"twice")], {0: Position(1, "")})
+                before.commit([Message(named.pred_topic, 0, None, b"twice")], {0: Position(1, "")}, ownership)
             take(after, 1)
-            after.commit([Message(named.pred_topic, 0, None, b"once")], {0: Position(1, "")})
+            after.commit([Message(named.pred_topic, 0, None, b"once")], {0: Position(1, "")}, owned(after, 2))
+            with pytest.raises(Refused, match=r"another process joined .* CONSUMER_INSTANCE_ID=one"):
+                before.commit([Message(named.pred_topic, 0, None, b"twice")], {0: Position(1, "")}, ownership)
     assert [record.value for record in kafka_io.read(settings, settings.pred_topic, 0)] == [b"once"]
 
 
@@ -123,7 +183,8 @@ def test_keeping_membership_takes_no_record(settings: Settings, stream: Transact
     take(stream, 1)
     send(settings, 0, b"b")
     for _ in range(5):
-        assert stream.keep_membership()
+        news = stream.keep_membership(0.1)
+        assert not news.gained | news.lost
     assert take(stream, 1) == {0: [b"b"]}
 
 
@@ -146,9 +207,40 @@ def test_unequal_partitions_are_refused(settings: Settings) -> None:
 def test_the_note_survives_another_reader(settings: Settings, stream: TransactionalStream) -> None:
     send(settings, 0, b"a")
     take(stream, 1)
-    stream.commit([], {0: Position(1, "x" * 3000)})
+    stream.commit([], {0: Position(1, "x" * 3000)}, owned(stream, 2))
     with closing(
         KafkaConsumer(bootstrap_servers=settings.kafka_bootstrap_servers, group_id=settings.consumer_group)
     ) as consumer:
         committed = consumer.committed(TopicPartition(settings.raw_topic, 0), metadata=True)
     assert (committed.offset, len(committed.metadata)) == (1, 3000)
+
+
+@pytest.mark.broker
+def test_commit_of_a_member_put_out_of_its_group_is_refused(settings: Settings, stream: TransactionalStream) -> None:
+    ownership = owned(stream, 2)
+    with closing(KafkaAdminClient(bootstrap_servers=settings.kafka_bootstrap_servers)) as admin:
+        admin.remove_group_members(settings.consumer_group, [MemberToRemove(member_id=ownership.membership.member_id)])
+    membership = stream._consumer.group_metadata
+    wait_until(lambda: membership().generation_id < 0, "the client has heard that it was put out", 30)
+    with pytest.raises(Unavailable, match="CommitFailedError"):
+        stream.commit([Message(settings.pred_topic, 0, None, b"lost")], {0: Position(1, "")}, ownership)
+    assert list(kafka_io.read(settings, settings.pred_topic, 0)) == []
+
+
+@pytest.mark.broker
+def test_commit_of_a_partition_that_went_to_another_consumer_is_refused(settings: Settings) -> None:
+    with closing(TransactionalStream(settings)) as first:
+        before = owned(first, 2)
+        with closing(TransactionalStream(settings)) as second:
+            news = []
+
+            def shared() -> bool:
+                news.append(first.keep_membership(0.1))
+                return second.poll(0.1, 1).ownership.partitions != frozenset() and len(news[-1].ownership.partitions) == 1
+
+            wait_until(shared, "each consumer owns a partition", 60)
+            [lost] = set().union(*(polled.lost for polled in news))
+            for ownership in (before, news[-1].ownership):
+                with pytest.raises(Unavailable):
+                    first.commit([Message(settings.pred_topic, lost, None, b"late")], {lost: Position(1, "")}, ownership)
+    assert list(kafka_io.read(settings, settings.pred_topic, lost)) == []

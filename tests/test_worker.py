@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
 from airquality.ground.errors import ContractError, Unavailable
 from airquality.records import isoformat
-from airquality.stream import snapshots
-from airquality.stream.partition import Counts, Note
-from airquality.stream.transactions import Message, Poll, Position
-from airquality.stream.worker import BACKOFF_SECONDS, POLL_SECONDS, Stopped
-from tests.worker_rig import RAW, START, STATE, Rig
+from airquality.stream import partition, snapshots
+from airquality.stream.account import Counts
+from airquality.stream.identity import Refused
+from airquality.stream.patience import BACKOFF_SECONDS, RELEASE_SECONDS
+from airquality.stream.transactions import Message, Ownership, Poll, Position
+from airquality.stream.worker import POLL_SECONDS, STOP_SECONDS, Stopped
+from tests.worker_rig import DLQ, PRED, RAW, START, STATE, Rig
 
 # --- one row in, one accounted outcome out ---
 
@@ -26,7 +29,7 @@ def test_every_row_is_accounted_for_and_published_once(rig: Rig) -> None:
     rig.worker.run()
     expected = Counts(rows_in=212, warmup=168, predictions=32, duplicates=10, dead_letters={"conflict": 1, "malformed": 1})
     assert rig.worker.counts == expected
-    assert Note.decode(rig.kafka.positions[0].note).counts == expected
+    assert rig.note().counts == expected
     assert rig.kafka.positions[0].offset == 212
     assert [p.source_offset for p in rig.predictions()] == list(range(168, 200))
     assert [isoformat(START + 168), isoformat(START + 199)] == [isoformat(rig.predictions()[i].hour) for i in (0, -1)]
@@ -47,7 +50,7 @@ def test_a_batch_is_one_transaction_and_one_request(rig: Rig) -> None:
     rig.send(0, 300)
     rig.worker.run()
     assert rig.service.asked == [32, 100]  # the third poll holds rows 200..299
-    assert rig.kafka.transactions == 4  # three polls, and the snapshot at the end
+    assert rig.kafka.transactions == 5  # where the group begins, three polls, and the snapshot at the end
 
 
 def test_a_restart_goes_on_where_the_group_stands(rig: Rig) -> None:
@@ -67,7 +70,7 @@ def test_a_run_that_finished_leaves_a_snapshot_and_nothing_to_replay(rig: Rig) -
     assert not rig.monitors.waiting
     [snapshot] = rig.kafka.log(STATE)
     assert (snapshot.key, snapshots.decode(snapshot.value or b"")["offset"]) == (b"station_0", 199)
-    assert Note.decode(rig.kafka.positions[0].note).replay_offset is None
+    assert rig.note().replay_offset is None
 
 
 def test_stations_at_rest_are_snapshotted_while_the_consumer_idles(rig: Rig) -> None:
@@ -94,7 +97,7 @@ def test_rows_after_a_snapshot_find_their_predictions_again(rig: Rig) -> None:
     with pytest.raises(Stopped):
         rig.worker.run()
     assert len(rig.kafka.log(STATE)) == 1
-    assert Note.decode(rig.kafka.positions[0].note).replay_offset == 200
+    assert rig.note().replay_offset == 200
     rig.service.away = 0
     rig.restart()
     rig.worker.run()
@@ -165,6 +168,27 @@ def test_the_lag_grows_while_the_service_is_away_and_forgets_lost_partitions(rig
     assert rig.metric("air_quality_consumer_lag_records", partition="0") is None
 
 
+def kafka_away() -> dict[int, int]:
+    raise Unavailable("no Kafka broker answers")
+
+
+def test_measure_lag_kafka_away_for_a_moment_ends_no_worker(rig: Rig) -> None:
+    rig.send(0, 10)
+    lag, rig.stream.lag = rig.stream.lag, kafka_away  # type: ignore[method-assign]
+    rig.clock.at = [(rig.clock() + 2.0, lambda: setattr(rig.stream, "lag", lag))]
+    rig.worker.run()
+    assert rig.worker.counts.rows_in == 10
+
+
+def test_run_that_ends_while_kafka_is_away_is_no_clean_end(rig: Rig) -> None:
+    rig.send(0, 10)
+    rig.restart(timeout_seconds=20.0, idle_exit_seconds=float("inf"))
+    rig.clock.at = [(rig.clock() + 10.0, lambda: setattr(rig.stream, "lag", kafka_away))]
+    with pytest.raises(Stopped, match="no Kafka broker answers"):
+        rig.worker.run()
+    assert rig.kafka.log(STATE) == []
+
+
 def test_a_stop_during_an_outage_publishes_nothing(rig: Rig) -> None:
     rig.send(0, 250)
     rig.service.away = 10**6
@@ -191,29 +215,101 @@ def test_the_time_limit_holds_while_the_service_is_away(rig: Rig, away: str) -> 
     assert rig.predictions() == []
 
 
-def test_rows_that_may_have_got_another_owner_are_let_go(rig: Rig) -> None:
+def test_hold_partition_lost_while_its_rows_wait_leaves_them_to_the_new_owner(rig: Rig) -> None:
     rig.send(0, 200)
-    rig.service.away = 10**6
-    rig.clock.at = [(rig.clock() + 3.0, lambda: setattr(rig.stream, "assignment_stays", False))]
-    with pytest.raises(Unavailable, match="shared out anew"):
-        rig.worker.run()
-    assert rig.predictions() == []
-
-
-def test_partitions_that_come_before_the_service_does_cost_nothing(rig: Rig) -> None:
-    rig.send(0, 10)
-    rig.stream.assignment_stays = False  # the first assignment arrives while the worker waits for the service
-    rig.service.checks_away = 8
+    rig.send(0, 200, station=1, partition=1)
+    rig.stream.polls = [Poll(gained={0, 1})]
+    rig.service.away = 3
+    lost = Poll(lost={0}, gained={0})
+    rig.clock.at = [(rig.clock() + 1.0, lambda: rig.stream.news.append(lost))]
     rig.worker.run()
-    assert rig.worker.counts.rows_in == 10
+    assert rig.worker.counts == Counts(rows_in=400, warmup=336, predictions=64)
+    for number in (0, 1):
+        assert [p.source_offset for p in rig.predictions(number)] == list(range(168, 200))
 
 
-def test_a_refusal_ends_the_worker(rig: Rig) -> None:
+def test_hold_other_partition_lost_publishes_nothing_of_it(rig: Rig) -> None:
     rig.send(0, 200)
-    rig.service.fault = ContractError("the features are not the model's")
-    with pytest.raises(ContractError, match="not the model's"):
+    rig.send(0, 200, station=1, partition=1)
+    rig.stream.polls = [Poll(gained={0, 1})]
+    rig.service.away = 3
+    rig.clock.at = [(rig.clock() + 1.0, lambda: rig.stream.news.append(Poll(lost={1})))]
+    rig.worker.run()
+    assert rig.worker.counts == Counts(rows_in=200, warmup=168, predictions=32)
+    assert rig.predictions(1) == []
+
+
+def test_finish_partition_lost_while_reports_wait_writes_nothing_of_it(rig: Rig) -> None:
+    rig.send(0, 200)
+    rig.send(0, 20, station=1, partition=1)
+    rig.stream.polls = [Poll(gained={0, 1})]
+    finish = rig.monitors.poll
+    rig.monitors.poll = lambda: []  # type: ignore[method-assign]
+    rig.clock.at = [
+        (rig.clock() + 10.0, lambda: rig.stream.news.append(Poll(lost={1}))),
+        (rig.clock() + 12.0, lambda: setattr(rig.monitors, "poll", finish)),
+    ]
+    rig.worker.run()
+    assert [record.key for record in rig.kafka.log(STATE, 0)] == [b"station_0"]
+    assert rig.kafka.log(STATE, 1) == []
+    assert set(rig.monitors.stations) == {"station_0"}
+
+
+def test_saturated_partition_lost_while_reports_catch_up_writes_nothing_of_it(rig: Rig) -> None:
+    rig.restart(timeout_seconds=100.0)  # a worker without partitions waits for some
+    rig.send(0, 20)
+    rig.clock.at = [
+        (rig.clock() + 2.0, lambda: setattr(rig.monitors, "saturated", True)),
+        (rig.clock() + 4.0, lambda: rig.stream.news.append(Poll(lost={0}))),
+        (rig.clock() + 60.0, lambda: setattr(rig.monitors, "saturated", False)),
+    ]
+    rig.worker.run()
+    assert rig.kafka.log(STATE) == []
+    assert rig.monitors.stations == {}
+
+
+def test_run_service_of_another_release_ends_a_start_at_once(rig: Rig) -> None:
+    rig.service.check_fault = ContractError("run both from the same release")
+    began = rig.clock()
+    with pytest.raises(ContractError, match="the same release"):
         rig.worker.run()
+    assert rig.clock() == began
+
+
+def test_run_service_of_another_release_for_a_moment_is_waited_for(rig: Rig) -> None:
+    rig.send(0, 200)
+    rig.service.fault = ContractError("run both from the same release")
+    rig.clock.at = [(rig.clock() + RELEASE_SECONDS / 2, lambda: setattr(rig.service, "fault", None))]
+    rig.worker.run()
+    assert len(rig.predictions()) == 32
+
+
+def test_run_service_of_another_release_for_good_ends_a_running_worker(rig: Rig) -> None:
+    rig.send(0, 200)
+    rig.service.fault = ContractError("run both from the same release")
+    began = rig.clock()
+    with pytest.raises(ContractError, match="the same release"):
+        rig.worker.run()
+    assert rig.clock() - began >= RELEASE_SECONDS
     assert rig.predictions() == []
+
+
+def test_run_row_the_model_has_no_value_for_is_a_dead_letter_and_stays_one(rig: Rig) -> None:
+    rig.send(0, 170)
+    rig.service.refuses = 1
+    rig.worker.run()
+    expected = Counts(rows_in=170, warmup=168, predictions=1, dead_letters={"unpredictable": 1})
+    assert rig.worker.counts == expected
+    assert rig.metric("air_quality_rows_total", outcome="dead_letter", reason="unpredictable") == 1
+    [letter] = rig.kafka.log(DLQ)
+    assert rig.kafka.headers[DLQ, 0, letter.offset]["stage"] == "predict"
+    rig.kafka.logs[STATE, 0].clear()  # as after a crash before the snapshot
+    unsaved = replace(rig.note(), replay_offset=0, n_saved=0)
+    rig.kafka.positions[0] = Position(rig.kafka.positions[0].offset, unsaved.encode())
+    rig.restart()
+    rig.worker.run()
+    assert rig.worker.counts == expected
+    assert len(rig.kafka.log(DLQ)) == len(rig.predictions()) == 1
 
 
 # --- limits ---
@@ -233,11 +329,11 @@ def test_limits_hold_for_a_run_however_many_workers_it_takes(rig: Rig) -> None:
     rig.stream.polls.append(Poll())
     commit, calls = rig.stream.commit, []
 
-    def second_fails(messages: Iterable[Message], positions: Mapping[int, Position]) -> list[int]:
+    def second_fails(messages: Iterable[Message], positions: Mapping[int, Position], ownership: Ownership) -> list[int]:
         calls.append(1)
         if len(calls) == 2:
             raise Unavailable("the broker went away")
-        return commit(messages, positions)
+        return commit(messages, positions, ownership)
 
     rig.stream.commit = second_fails  # type: ignore[method-assign]
     with pytest.raises(Unavailable):
@@ -288,4 +384,37 @@ def test_a_stop_does_not_wait_for_reports_but_saves_what_is_saved_safely(rig: Ri
     rig.worker.run()
     assert len(rig.monitors.waiting) == 1
     assert [record.key for record in rig.kafka.log(STATE)] == [b"station_1"]
-    assert Note.decode(rig.kafka.positions[0].note).replay_offset == 0
+    assert rig.note().replay_offset == 0
+
+
+def test_stop_with_many_stations_saves_what_fits_and_replays_the_rest(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(partition, "SNAPSHOTS_PER_COMMIT", 2)
+    for station in range(9):
+        rig.send(0, 3, station=station)
+    commit = rig.stream.commit
+
+    def slow(messages: Iterable[Message], positions: Mapping[int, Position], ownership: Ownership) -> list[int]:
+        rig.clock.sleep(0.75 * STOP_SECONDS if rig.limits.stopped else 0.0)
+        return commit(messages, positions, ownership)
+
+    rig.stream.commit = slow  # type: ignore[method-assign]
+    rig.clock.at = [(rig.clock() + 2.0, lambda: setattr(rig.limits, "stopped", True))]
+    rig.worker.run()
+    assert len(rig.kafka.log(STATE)) == 4
+    rig.restart()
+    rig.worker.run()
+    assert rig.worker.counts == Counts(rows_in=27, warmup=27)
+    assert len({record.key for record in rig.kafka.log(STATE)}) == 9
+
+
+def test_restore_prediction_gone_is_refused_and_goes_on_where_accepted(rig: Rig) -> None:
+    rig.send(0, 200)
+    rig.worker._finish = lambda: None  # type: ignore[method-assign]
+    rig.worker.run()
+    rig.kafka.log(PRED).pop(0)
+    rig.restart()
+    with pytest.raises(Refused, match=r"raw offsets \[168\] .* --accept-loss"):
+        rig.worker.run()
+    rig.restart(accept_loss=True)
+    rig.worker.run()
+    assert rig.worker.counts == Counts(rows_in=200, warmup=168, predictions=32)

@@ -6,21 +6,24 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 
 import numpy as np
+from kafka.structs import ConsumerGroupMetadata
 from numpy.typing import NDArray
 from prometheus_client import CollectorRegistry
 
-from airquality.ground.errors import Unavailable
+from airquality.ground.errors import InvalidRecord, Unavailable
 from airquality.ground.settings import Settings
 from airquality.metrics import ConsumerMetrics
-from airquality.records import Prediction
+from airquality.records import Prediction, RowAnswer
+from airquality.stream.account import Note
 from airquality.stream.console import Console
-from airquality.stream.transactions import Message, Poll, Position
+from airquality.stream.transactions import Message, Ownership, Poll, Position
 from airquality.stream.worker import Limits, Worker
 from tests.simulated_kafka import Monitors, SimulatedKafka, predicted, reading
 
 SETTINGS = Settings(max_poll_records=100, snapshot_offsets=10**6, snapshot_seconds=30.0)
 RAW, PRED, STATE, DLQ = SETTINGS.raw_topic, SETTINGS.pred_topic, SETTINGS.state_topic, SETTINGS.dlq_topic
 START = 307_668
+MEMBER = ConsumerGroupMetadata("group", 1, "member")
 
 
 class Clock:
@@ -47,16 +50,15 @@ class Stream:
         self.kafka = kafka
         self.clock = clock
         self.polls = [Poll(gained=set(partitions))]  # what the next polls bring besides records
-        self.owned: dict[int, int] = {}
-        self.assignment_stays = True
+        self.assigned: set[int] = set()
+        self.owned: dict[int, int] = {}  # the started ones
+        self.news: list[Poll] = []  # what the next looks at the membership bring
         self.held: list[float] = []
         self.fails: list[Exception] = []
 
     def poll(self, timeout_seconds: float, max_records: int) -> Poll:
         news = self.polls.pop(0) if self.polls else Poll()
-        for partition in news.lost:
-            self.owned.pop(partition)
-        self.owned.update({partition: self.position(partition).offset for partition in news.gained})
+        self._assigned(news)
         for partition, offset in self.owned.items():
             taken = list(self.kafka.read(RAW, partition, offset))[:max_records]
             max_records -= len(taken)
@@ -67,14 +69,27 @@ class Stream:
             self.clock.sleep(timeout_seconds)
         return news
 
-    def keep_membership(self) -> bool:
+    def keep_membership(self, timeout_seconds: float) -> Poll:
         self.held.append(self.clock())
-        return self.assignment_stays
+        self.clock.sleep(timeout_seconds)
+        return self._assigned(self.news.pop(0) if self.news else Poll())
 
-    def position(self, partition: int) -> Position:
-        return self.kafka.positions.get(partition, Position(0, ""))
+    def start(self, partition: int, offset: int) -> None:
+        self.owned[partition] = offset
 
-    def commit(self, messages: Iterable[Message], positions: Mapping[int, Position]) -> list[int]:
+    def _assigned(self, news: Poll) -> Poll:
+        for partition in news.lost:
+            self.assigned.discard(partition)
+            self.owned.pop(partition, None)
+        self.assigned |= news.gained
+        news.ownership = Ownership(frozenset(self.assigned), MEMBER)
+        return news
+
+    def position(self, partition: int) -> Position | None:
+        return self.kafka.positions.get(partition)
+
+    def commit(self, messages: Iterable[Message], positions: Mapping[int, Position], ownership: Ownership) -> list[int]:
+        ownership.require(positions)
         if self.fails:
             raise self.fails.pop()
         return self.kafka.commit(messages, positions)
@@ -89,22 +104,28 @@ class Service:
 
     away: int = 0
     fault: Exception | None = None
+    check_fault: Exception | None = None
     checks_away: int = 0
+    refuses: int = 0  # so many of the first rows have no value
     asked: list[int] = field(default_factory=list)
 
     def check(self) -> None:
+        if self.check_fault:
+            raise self.check_fault
         if self.checks_away > 0:
             self.checks_away -= 1
             raise Unavailable("the prediction service does not answer")
 
-    def predict(self, matrix: NDArray[np.float64]) -> list[tuple[float, str]]:
+    def predict(self, matrix: NDArray[np.float64]) -> list[RowAnswer]:
         self.asked.append(len(matrix))
         if self.fault:
             raise self.fault
         if self.away > 0:
             self.away -= 1
             raise Unavailable("the prediction service does not answer")
-        return [(value, "1") for value, _ in predicted(matrix, range(len(matrix)))]
+        refused: list[RowAnswer] = [InvalidRecord("unpredictable", "no value")] * min(self.refuses, len(matrix))
+        self.refuses -= len(refused)
+        return refused + [(value, "1") for value, _ in predicted(matrix, range(len(matrix)))][len(refused) :]
 
 
 class Rig:
@@ -129,7 +150,7 @@ class Rig:
             self.monitors,  # type: ignore[arg-type]
             self.monitors.open_station,  # type: ignore[arg-type]
             ConsumerMetrics(self.registry),
-            Console(self.lines.append),
+            Console(self.lines.append, self.clock),
             self.limits,
             self.clock,
         )
@@ -141,6 +162,11 @@ class Rig:
 
     def metric(self, name: str, **labels: str) -> float | None:
         return self.registry.get_sample_value(name, labels)
+
+    def note(self, partition: int = 0) -> Note:
+        note = Note.decode(self.kafka.positions[partition].note)
+        assert note is not None
+        return note
 
     def predictions(self, partition: int = 0) -> list[Prediction]:
         return [Prediction.from_bytes(record.value or b"") for record in self.kafka.log(PRED, partition)]

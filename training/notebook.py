@@ -9,6 +9,17 @@ import nbformat
 from nbclient import NotebookClient
 from traitlets.config import Config
 
+if __name__ == "__main__":  # typed as `python training/notebook.py`, from any folder
+    sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+
+from airquality.ground import command
+
+_EXAMPLES = """\
+examples:
+  make notebook   in the environment of this checkout, from the top to the bottom
+
+exit status: 0 done, 1 failure, 2 wrong usage
+"""
 PATH = Path(__file__).resolve().parent / "model_training.ipynb"
 
 
@@ -23,7 +34,16 @@ def execute(path: Path = PATH) -> None:
     nbformat.write(notebook, path)  # type: ignore[no-untyped-call]
 
 
-if __name__ == "__main__":
+def main(argv: list[str] | None = None) -> int:
+    """Run the command line and return its exit code."""
+    command.parser("python training/notebook.py", __doc__ or "", _EXAMPLES).parse_args(argv)
+    return command.run("training/notebook.py", _run)
+
+
+def _run() -> None:
     execute()
     print(f"executed {PATH.name}")
-    sys.exit(0)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -29,6 +29,7 @@ from tqdm import tqdm
 from airquality.data import simulator
 from airquality.ground.errors import Unavailable, UsageError
 from airquality.ground.files import write_atomically
+from airquality.ground.proxies import proxy_hint
 from airquality.records import MISSING_MARKER, RAW_COLUMNS, datetime_of, hour_of, isoformat
 
 #: ``unlabelled`` is a CSV that ``create_dataset.py`` did not write: only its owner knows what is in it.
@@ -37,6 +38,9 @@ DataSource = Literal["uci", "simulated", "unlabelled"]
 Choice = Literal["auto", "uci", "simulated"]
 Hours = NDArray[np.int64]
 Values = NDArray[np.float64]
+
+#: Whose readings a file holds if nobody says. Simulated rows never share the real station's history.
+STATION_IDS: dict[DataSource, str] = {"uci": "uci-360", "unlabelled": "uci-360", "simulated": "simulated-360"}
 
 UCI_NAME = "AirQualityUCI.csv"
 UCI_URL = "https://archive.ics.uci.edu/static/public/360/air+quality.zip"
@@ -179,7 +183,8 @@ def download(url: str = UCI_URL) -> bytes:
     try:
         content = zipfile.ZipFile(io.BytesIO(_get(url))).read(UCI_NAME).replace(b"\r\n", b"\n")
     except requests.RequestException as error:
-        raise Unavailable(f"The data set cannot be downloaded from {url} ({type(error).__name__}).") from error
+        reason = f"{url} ({type(error).__name__}){proxy_hint(url)}"
+        raise Unavailable(f"The data set cannot be downloaded from {reason}.") from error
     except (zipfile.BadZipFile, zlib.error, KeyError) as error:
         raise Unavailable(f"What {url} answers is not an archive with {UCI_NAME} in it.") from error
     if not _is_published(content):

@@ -2,18 +2,14 @@
 
 from __future__ import annotations
 
+from airquality.ground.shown import printable
+
 #: A message may quote a record, and must fit the headers of its dead letter however large that record is.
 MAX_MESSAGE_CHARACTERS = 500
 
 
 class AirQualityError(Exception):
-    """A failure this system knows by name.
-
-    ``retriable`` says whether waiting can help: the consumer backs off and keeps its place on a retriable
-    error, dead-letters an :class:`InvalidRecord`, and lets anything else end the process.
-    """
-
-    retriable = False
+    """A failure this system knows by name; what is done about which is decided in ``airquality.stream.patience``."""
 
 
 class InvalidRecord(AirQualityError):
@@ -23,14 +19,12 @@ class InvalidRecord(AirQualityError):
     """
 
     def __init__(self, reason: str, message: str) -> None:
-        super().__init__(message[:MAX_MESSAGE_CHARACTERS])
+        super().__init__(printable(message[:MAX_MESSAGE_CHARACTERS])[:MAX_MESSAGE_CHARACTERS])
         self.reason = reason
 
 
 class Unavailable(AirQualityError):
     """A service this process needs does not answer now; the same call may succeed later."""
-
-    retriable = True
 
 
 class UsageError(AirQualityError):

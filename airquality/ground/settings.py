@@ -5,13 +5,64 @@ A flag overrides the environment variable of the same name, which overrides the 
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal, Self
+from urllib.parse import urlsplit
 
-from pydantic import Field, ValidationError
+from pydantic import AfterValidator, Field, ValidationError, field_validator, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from airquality.ground.errors import UsageError
+from airquality.ground.shown import shown
+
+#: Kafka's own rule for names of topics; the others that end up in Kafka or in file names follow it.
+_NAME = re.compile(r"(?!\.{1,2}$)[A-Za-z0-9._-]{1,249}")
+_KAFKA_HOST = re.compile(r"(?:PLAINTEXT://)?(?:\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._-]+)(?::([0-9]{1,5}))?")
+
+
+def _checked_name(name: str) -> str:
+    if not _NAME.fullmatch(name):
+        raise ValueError("1 to 249 letters, digits, dots, hyphens and underscores are expected")
+    return name
+
+
+def _checked_kafka(servers: str) -> str:
+    """Return the servers without the blanks around them."""
+    listed = [server.strip() for server in servers.split(",")]
+    for server in listed:
+        match = _KAFKA_HOST.fullmatch(server)
+        if match is None or not 0 < int(match[1] or 9092) < 65536:
+            raise ValueError(f"{server!r} is not HOST:PORT; expected is a list such as localhost:9092,other:9092")
+    return ",".join(listed)
+
+
+def _checked_http(url: str) -> str:
+    """Return the URL without a slash at its end."""
+    try:
+        parts = urlsplit(url)
+        usable = parts.scheme in ("http", "https") and parts.hostname and parts.port != 0
+    except ValueError as error:
+        raise ValueError(f"it is no URL: {error}") from error
+    if "://" not in url:
+        raise ValueError(f"it has no scheme: write http://{url}")
+    if not usable or parts.netloc.endswith(":") or parts.query or parts.fragment or re.search(r"[\s\"'<>]", url):
+        raise ValueError("a URL such as http://localhost:8000 is expected (in a password, write ? as %3F, # as %23)")
+    return url.rstrip("/")
+
+
+def _checked_registry(uri: str) -> str:
+    if uri.startswith(("http:", "https:")):
+        return _checked_http(uri)
+    if uri.startswith("sqlite:") and not re.fullmatch(r"sqlite:///[^?].*", uri):
+        raise ValueError("sqlite takes three slashes and a file: sqlite:///mlflow.db, or sqlite:////data/mlflow.db")
+    if not re.match(r"[a-z][a-z0-9]*(\+[a-z0-9_]+)?://.", uri) or uri.startswith("file:"):
+        raise ValueError("expected is sqlite:///FILE, http://HOST:PORT, or the URI of a database")
+    return uri
+
+
+Name = Annotated[str, AfterValidator(_checked_name)]
+Seconds = Annotated[float, Field(gt=0, le=7 * 24 * 3600)]
 
 
 class Settings(BaseSettings):
@@ -20,19 +71,20 @@ class Settings(BaseSettings):
     model_config = SettingsConfigDict(frozen=True, extra="ignore", protected_namespaces=(), env_ignore_empty=True)
 
     # Kafka
-    kafka_bootstrap_servers: str = "localhost:9092"
+    kafka_bootstrap_servers: Annotated[str, AfterValidator(_checked_kafka)] = "localhost:9092"
     kafka_api_version: str | None = Field(
         None, pattern=r"^\d+(\.\d+)+$", description='only for brokers that lie about theirs: "2.3" for librdkafka\'s mock'
     )
-    raw_topic: str = "air_quality.raw"
-    pred_topic: str = "air_quality.pred"
-    state_topic: str = "air_quality.state"
-    dlq_topic: str = "air_quality.dlq"
+    raw_topic: Name = "air_quality.raw"
+    pred_topic: Name = "air_quality.pred"
+    state_topic: Name = "air_quality.state"
+    dlq_topic: Name = "air_quality.dlq"
+    events_topic: Name = "air_quality.events"
     topic_partitions: int = Field(
         3, ge=1, description="partitions of topics this system creates; existing topics keep theirs"
     )
-    consumer_group: str = "air-quality-consumer"
-    consumer_instance_id: str | None = Field(
+    consumer_group: Name = "air-quality-consumer"
+    consumer_instance_id: Name | None = Field(
         None, description="a name of its own for each consumer of a group: faster restarts"
     )
 
@@ -41,17 +93,29 @@ class Settings(BaseSettings):
     snapshot_offsets: int = Field(
         5_000, ge=1, description="a station is snapshotted once its oldest unsaved row is this far back"
     )
-    snapshot_seconds: float = Field(30.0, gt=0, description="... or this old")
-    watchdog_seconds: float = Field(120.0, gt=0, description="a blocking broker call longer than this ends the process")
+    snapshot_seconds: Seconds = Field(30.0, description="... or this old")
+    watchdog_seconds: Seconds = Field(120.0, description="a blocking broker call longer than this ends the process")
+    consumer_waits_for_kafka: bool = Field(
+        False, description="also at its start, for a supervisor that would only start it again and again"
+    )
     consumer_metrics_port: int = Field(8001, ge=0, le=65535)
+    consumer_metrics_host: str = Field(
+        "auto",
+        description="addresses for the metrics port, separated by commas; auto: this machine, and Docker's bridge if there "
+        "is one, for the stack's Prometheus",
+    )
 
     # service
-    api_url: str = "http://localhost:8000"
-    api_timeout_seconds: float = Field(10.0, gt=0)
-    mlflow_tracking_uri: str = "sqlite:///mlflow.db"
+    api_url: Annotated[str, AfterValidator(_checked_http)] = "http://localhost:8000"
+    api_timeout_seconds: Seconds = 10.0
+    api_allowed_hosts: str = Field(
+        "",
+        description="more host names, comma separated, to call the API by and whose pages may call it; * allows any",
+    )
+    mlflow_tracking_uri: Annotated[str, AfterValidator(_checked_registry)] = "sqlite:///mlflow.db"
     model_name: str = "air-quality-co"
     model_alias: str = "champion"
-    model_poll_seconds: float = Field(10.0, gt=0, description="how often the API asks the registry whether the alias moved")
+    model_poll_seconds: Seconds = Field(10.0, description="how often the API asks the registry whether the alias moved")
 
     # files
     air_quality_data_source: Literal["auto", "uci", "simulated"] = Field(
@@ -63,11 +127,35 @@ class Settings(BaseSettings):
     run_dir: Path = Field(Path("run"), description="what make run keeps for itself: its registry, its logs")
 
     # monitoring
+    pages_a_month: float = Field(
+        1.0, gt=0, description="how many false alarms of the hour-by-hour detectors a station may raise in a month"
+    )
     report_queue_size: int = Field(64, ge=1)
-    report_timeout_seconds: float = Field(120.0, gt=0)
+    report_timeout_seconds: Seconds = 120.0
+    reports_keep_days: int | None = Field(
+        None, ge=1, description="reports that end earlier than this before their station's newest are removed"
+    )
 
     log_format: str = Field("auto", pattern="^(auto|text|json)$", description="auto: text on a terminal, JSON otherwise")
     log_level: str = Field("INFO", pattern="^(?i:debug|info|warning|error|critical)$")
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def _check_text(cls, value: object) -> object:
+        """Strip blanks and line ends, and refuse the quotes that files of variables keep."""
+        if not isinstance(value, str):
+            return value
+        text = value.strip()
+        if text.startswith(("'", '"')) or text.endswith(("'", '"')):
+            raise ValueError("it holds quotation marks: docker --env-file keeps them, write the value without")
+        return text
+
+    @model_validator(mode="after")
+    def _check_topics(self) -> Self:
+        topics = [getattr(self, name) for name in sorted(type(self).model_fields) if name.endswith("_topic")]
+        if len(set(topics)) < len(topics):
+            raise ValueError(f"each topic needs a name of its own, not {', '.join(topics)}")
+        return self
 
 
 def read_settings(**flags: Any) -> Settings:
@@ -75,5 +163,10 @@ def read_settings(**flags: Any) -> Settings:
     try:
         return Settings(**{name: value for name, value in flags.items() if value is not None})
     except ValidationError as error:
-        faults = (f"{'.'.join(map(str, fault['loc'])).upper()}={fault['input']}: {fault['msg']}" for fault in error.errors())
-        raise UsageError(f"settings: {'; '.join(faults)}") from error
+        faults = "; ".join(f"{_place(fault)}{fault['msg'].removeprefix('Value error, ')}" for fault in error.errors())
+        raise UsageError(shown(f"settings: {faults}")) from error
+
+
+def _place(fault: Any) -> str:
+    """Return which variable holds what, empty where a fault is of several together."""
+    return f"{'.'.join(map(str, fault['loc'])).upper()}={fault['input']}: " if fault["loc"] else ""

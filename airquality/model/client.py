@@ -1,4 +1,9 @@
-"""Ask the prediction service over HTTP: the consumer's side of ``api_service.py``."""
+"""Ask the prediction service over HTTP: the consumer's side of ``api_service.py``.
+
+An answer is checked here, once, before anything is made of it. What a moment or an operator can mend is ``Unavailable`` and
+waited for: no answer, any status but 200, an answer that is not what was asked for. A row the model has no usable value for
+is refused by itself. Only a service of another release ends the consumer.
+"""
 
 from __future__ import annotations
 
@@ -6,57 +11,153 @@ from typing import Any
 
 import numpy as np
 import orjson
-import requests
 from numpy.typing import NDArray
 
-from airquality.ground.errors import ContractError, Unavailable
+from airquality.ground.errors import ContractError, InvalidRecord, Unavailable
 from airquality.model import features
+from airquality.model.transport import Answer, Transport
+from airquality.records import MAX_MODEL_VERSION_CHARACTERS, PREDICTION_LIMITS, RowAnswer, Served
+
+#: Rows of one request; with full-length numbers some 6 MB, of the 8 MB the service takes.
+MAX_ROWS = 2_000
+
+_HINTS = {
+    401: ": it asks for credentials, which API_URL may hold (http://user:password@host)",
+    403: ": it refuses these credentials",
+    404: ": does API_URL name the prediction service?",
+    405: ": does API_URL name the prediction service?",
+    407: ": the proxy asks for credentials",
+    429: ": it is asked too often",
+}
 
 
 class PredictionClient:
     """Ask the prediction service, many rows a request."""
 
-    def __init__(self, url: str, timeout_seconds: float, session: requests.Session) -> None:
-        self._url = url
-        self._timeout_seconds = timeout_seconds
-        self._session = session
+    def __init__(self, transport: Transport) -> None:
+        self._transport = transport
 
-    def check(self) -> None:
-        """Raise ``ContractError`` unless the served model reads the features this process computes."""
-        served, version = self._answer("GET", "/version", "features_hash", "model_version")
-        declared = features.manifest()["hash"]
-        if served != declared:
-            raise ContractError(
-                f"{self._url} serves version {version}, fitted on features {served[:12]}, "
-                f"but this consumer computes {str(declared)[:12]}: run both from the same release"
-            )
-
-    def predict(self, matrix: NDArray[np.float64]) -> list[tuple[float, str]]:
-        """Return each row's prediction in mg/m3 and the version that made it.
+    def check(self) -> Served:
+        """Return what the served model says of itself, once it is seen to read the features this process computes.
 
         Raises:
-            Unavailable: the service does not answer, or has no model yet.
-            ContractError: it refuses the request, or answers anything but a number for each row.
+            ContractError: they differ.
+            Unavailable: the service does not answer as a prediction service does.
         """
-        body = orjson.dumps({"features": features.NAMES, "rows": matrix}, option=orjson.OPT_SERIALIZE_NUMPY)
-        predictions, version = self._answer("POST", "/predict/batch", "predictions", "model_version", body=body)
-        found = sum(isinstance(prediction, float) for prediction in predictions)
-        if not found == len(predictions) == len(matrix):
-            raise ContractError(f"{self._url} answered {found} predictions for {len(matrix)} rows")
-        return [(prediction, version) for prediction in predictions]
+        answer = self._transport.ask("GET", "/version")
+        if answer.status != 200:
+            raise self._refused(answer)
+        served, version = self._fields(answer, "features_hash", "model_version")
+        declared = features.manifest()["hash"]
+        if not isinstance(served, str) or not _is_version(version):
+            raise self._malformed(answer)
+        if served != declared:
+            raise ContractError(
+                f"{self._transport.shown_url} serves version {version}, fitted on features {served[:12]!r}, "
+                f"but this consumer computes {str(declared)[:12]!r}: run both from the same release"
+            )
+        return _described(orjson.loads(answer.content), version)
 
-    def _answer(self, method: str, path: str, *fields: str, body: bytes | None = None) -> list[Any]:
-        """Return these fields of the answer."""
+    def predict(self, matrix: NDArray[np.float64]) -> list[RowAnswer]:
+        """Return what the model says of each row.
+
+        Raises:
+            Unavailable: the service does not answer, has no model yet, or answers something else.
+            ContractError: its model reads other features.
+        """
+        answers: list[RowAnswer] = []
+        for start in range(0, len(matrix), MAX_ROWS):
+            answers += self._predict(matrix[start : start + MAX_ROWS])
+        return answers
+
+    def _predict(self, matrix: NDArray[np.float64]) -> list[RowAnswer]:
+        """Ask for the rows of one request, and again without those the service names as unusable, until it has the rest."""
+        answers: dict[int, RowAnswer] = {}
+        waiting = list(range(len(matrix)))
+        while waiting:
+            answer = self._ask(matrix[waiting])
+            if answer.status == 413 and len(waiting) > 1:
+                halves = np.array_split(matrix[waiting], 2)
+                answers |= zip(waiting, self._predict(halves[0]) + self._predict(halves[1]), strict=True)
+                break
+            refused = _unusable_rows(answer, len(waiting))
+            if not refused:
+                answers |= zip(waiting, self._checked(answer, len(waiting)), strict=True)
+                break
+            for index in refused:
+                answers[waiting[index]] = InvalidRecord(
+                    "unpredictable", f"the service has no value for it: {answer.excerpt}"
+                )
+            waiting = [position for index, position in enumerate(waiting) if index not in refused]
+        return [answers[index] for index in range(len(matrix))]
+
+    def _ask(self, matrix: NDArray[np.float64]) -> Answer:
+        body = orjson.dumps({"features": features.NAMES, "rows": matrix}, option=orjson.OPT_SERIALIZE_NUMPY)
+        return self._transport.ask("POST", "/predict/batch", body)
+
+    def _checked(self, answer: Answer, n_rows: int) -> list[RowAnswer]:
+        """Return the predictions of an answer that holds one number for each row and a version; each within the limits."""
+        if answer.status == 422:
+            self.check()  # a model of other features refuses every request: no waiting mends that
+        if answer.status != 200:
+            raise self._refused(answer)
+        predictions, version = self._fields(answer, "predictions", "model_version")
+        if not _is_version(version):
+            raise self._malformed(answer)
+        if not isinstance(predictions, list) or not set(map(type, predictions)) <= {float, int}:
+            raise self._malformed(answer)
+        if len(predictions) != n_rows:
+            raise self._transport.unavailable(f"answers {len(predictions)} predictions for {n_rows} rows")
+        return [_within_limits(float(prediction), version) for prediction in predictions]
+
+    def _fields(self, answer: Answer, *fields: str) -> list[Any]:
         try:
-            response = self._session.request(method, self._url + path, data=body, timeout=self._timeout_seconds)
-        except requests.RequestException as error:
-            raise Unavailable(f"the prediction service at {self._url} does not answer: {type(error).__name__}") from error
-        if response.status_code >= 500:
-            raise Unavailable(f"the prediction service at {self._url} answers {response.status_code}: {response.text[:300]}")
-        if response.status_code != 200:
-            raise ContractError(f"{self._url}{path} refuses the request: {response.status_code} {response.text[:300]}")
-        try:
-            answer = orjson.loads(response.content)
-            return [answer[field] for field in fields]
+            content = orjson.loads(answer.content)
+            return [content[field] for field in fields]
         except (orjson.JSONDecodeError, TypeError, KeyError) as error:
-            raise ContractError(f"{self._url}{path} is no prediction service: {response.text[:300]!r}") from error
+            raise self._malformed(answer) from error
+
+    def _malformed(self, answer: Answer) -> Unavailable:
+        return self._transport.unavailable(f"answers as no prediction service does: {answer.excerpt!r}")
+
+    def _refused(self, answer: Answer) -> Unavailable:
+        return self._transport.unavailable(f"answers {answer.status}{_HINTS.get(answer.status, '')}: {answer.excerpt}")
+
+
+def _unusable_rows(answer: Answer, n_rows: int) -> set[int]:
+    """Return the rows a 422 names as those the model has no value for, by their index in the request."""
+    if answer.status != 422:
+        return set()
+    try:
+        content = orjson.loads(answer.content)
+    except orjson.JSONDecodeError:
+        return set()
+    if not isinstance(content, dict) or content.get("reason") != "unpredictable":
+        return set()
+    named = content.get("rows")
+    listed = [*(named if isinstance(named, list) else []), content.get("row")]
+    return {row for row in listed if type(row) is int and 0 <= row < n_rows}
+
+
+def _described(content: dict[str, Any], version: str) -> Served:
+    """Return what a service says of its model; None for what it leaves out, or says in another way."""
+
+    def text(name: str) -> str | None:
+        value = content.get(name)
+        return value if isinstance(value, str) else None
+
+    scores = content.get("scores")
+    validation = scores.get("validation") if isinstance(scores, dict) else None
+    rmse = validation.get("rmse") if isinstance(validation, dict) else None
+    return Served(version, text("data_source"), text("data_hash"), rmse if isinstance(rmse, float) else None)
+
+
+def _is_version(version: object) -> bool:
+    return isinstance(version, str) and 0 < len(version) <= MAX_MODEL_VERSION_CHARACTERS and version.isprintable()
+
+
+def _within_limits(prediction: float, version: str) -> RowAnswer:
+    low, high = PREDICTION_LIMITS
+    if low <= prediction <= high:
+        return prediction, version
+    return InvalidRecord("unpredictable", f"model version {version} says {prediction:g} mg/m3, outside [{low}, {high}]")

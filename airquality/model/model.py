@@ -1,6 +1,8 @@
 """A fitted model and everything needed to use it rightly: features, order, history, data hash, target transform.
 
 On disk a model is a folder of two files: ``model.ubj``, XGBoost's own format (no pickle), and ``model.json``, its card.
+XGBoost trusts the bytes it is given (a flipped bit can end the process), so a card carries checksums, of the booster's
+file and of itself, and both are compared before anything is parsed.
 """
 
 from __future__ import annotations
@@ -16,6 +18,7 @@ import xgboost as xgb
 from numpy.typing import NDArray
 
 from airquality.ground.errors import ContractError
+from airquality.ground.files import write_atomically
 from airquality.model import features
 from airquality.records import HISTORY_HOURS, TARGET
 
@@ -55,11 +58,25 @@ class TargetTransform:
 
 
 @dataclass(frozen=True, slots=True)
+class Golden:
+    """Feature rows in the card's order (None is missing) and their predictions in mg/m3, to the bit."""
+
+    rows: tuple[tuple[float | None, ...], ...]
+    predictions: tuple[float, ...]
+
+    @property
+    def matrix(self) -> Floats:
+        """The rows as a model reads them, shape ``(n_rows, n_features)``."""
+        return np.array(self.rows, dtype=np.float64)
+
+
+@dataclass(frozen=True, slots=True)
 class Card:
     """What a model carries with it, and is checked against when it is loaded.
 
     ``data_hash`` is that of the rows it was fitted on, ``features_hash`` that of the feature declarations, ``scores`` its
-    figures by block (mg/m3, measured hours only), ``golden`` its predictions of the rows of :func:`golden_rows`.
+    figures by block (mg/m3, measured hours only), ``golden`` made-up rows with its predictions of them, ``model_sha256``
+    the checksum of the booster's file; :meth:`Model.save` fills in these last two.
     """
 
     features: tuple[str, ...]
@@ -70,19 +87,42 @@ class Card:
     fitted_on: str
     parameters: dict[str, Any]
     scores: dict[str, dict[str, float]]
-    golden: tuple[float, ...] = ()
+    golden: Golden = Golden((), ())
+    model_sha256: str = ""
     target: str = TARGET
     history_hours: int = HISTORY_HOURS
 
-    def to_dict(self) -> dict[str, Any]:
-        """Return the card as JSON holds it."""
-        return asdict(self)
+    def to_json(self) -> bytes:
+        """Return the card's file: its fields, and ``card_sha256``, the checksum of all of them."""
+        fields = asdict(self)
+        return json.dumps({**fields, "card_sha256": _sha256_of_fields(fields)}, indent=1).encode() + b"\n"
 
     @classmethod
-    def from_dict(cls, card: dict[str, Any]) -> Card:
-        """Return the card JSON holds."""
-        fields = {**card, "features": tuple(card["features"]), "golden": tuple(card["golden"])}
-        return cls(**{**fields, "transform": TargetTransform(**card["transform"])})
+    def from_json(cls, content: bytes) -> Card:
+        """Return the card in a file's content.
+
+        Raises:
+            ContractError: it carries no checksums, or is not what its checksum says.
+            ValueError, KeyError, TypeError: it is no card.
+        """
+        fields = json.loads(content)
+        if "card_sha256" not in fields or "model_sha256" not in fields:
+            raise ContractError("its card carries no checksums, so a damaged file could not be told from a good one")
+        if fields.pop("card_sha256") != _sha256_of_fields(fields):
+            raise ContractError(f"its card ({CARD_FILE}) was changed or damaged: it does not match its own checksum")
+        golden = fields["golden"]
+        return cls(
+            **{
+                **fields,
+                "features": tuple(fields["features"]),
+                "transform": TargetTransform(**fields["transform"]),
+                "golden": Golden(tuple(map(tuple, golden["rows"])), tuple(golden["predictions"])),
+            }
+        )
+
+
+def _sha256_of_fields(fields: dict[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(fields, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,33 +149,49 @@ class Model:
         return self.card.transform.to_mg_m3(raw, matrix[:, self.card.features.index(self.card.transform.base_feature)])
 
     def save(self, directory: Path) -> None:
-        """Write the model's folder; its card then holds the golden predictions."""
-        directory.mkdir(parents=True, exist_ok=True)
-        self.booster.save_model(directory / MODEL_FILE)
-        card = replace(self.card, golden=tuple(self.predict(golden_rows(len(self.card.features))).tolist()))
-        (directory / CARD_FILE).write_text(json.dumps(card.to_dict(), indent=1) + "\n")
+        """Write the model's folder; its card then holds golden rows, their predictions, and checksums."""
+        content = bytes(self.booster.save_raw("ubj"))
+        card = replace(self.card, golden=self._golden(), model_sha256=hashlib.sha256(content).hexdigest())
+        write_atomically(directory / MODEL_FILE, content)
+        write_atomically(directory / CARD_FILE, card.to_json())
+
+    def _golden(self) -> Golden:
+        matrix = golden_rows(len(self.card.features))
+        rows = tuple(tuple(None if np.isnan(value) else value for value in row) for row in matrix.tolist())
+        return Golden(rows, tuple(self.predict(matrix).tolist()))
 
     @classmethod
-    def load(cls, directory: Path) -> Model:
-        """Read a model's folder.
+    def load(cls, directory: Path, origin: str = "") -> Model:
+        """Read a model's folder; errors name its ``origin``, or the folder itself.
 
         Raises:
-            ContractError: there is none, its features are not the declared ones, or it does not reproduce its
-                golden predictions bit for bit.
+            ContractError: there is none, a file does not match its checksum, its features are not the declared ones, or
+                it does not reproduce its golden predictions bit for bit.
         """
         try:
-            card = Card.from_dict(json.loads((directory / CARD_FILE).read_text()))
-            booster = xgb.Booster(params={"nthread": 1}, model_file=directory / MODEL_FILE)
-        except (OSError, ValueError, KeyError, TypeError, xgb.core.XGBoostError) as error:
-            raise ContractError(f"{directory} holds no readable model: {error}") from error
-        model = cls(booster, card)
-        _check(model, directory)
+            card = Card.from_json((directory / CARD_FILE).read_bytes())
+            model = cls(_booster((directory / MODEL_FILE).read_bytes(), card.model_sha256), card)
+            _check(model)
+        except ContractError as error:
+            raise ContractError(f"{origin or directory} holds no model that can be trusted: {error}") from error
+        except (OSError, ValueError, KeyError, TypeError, AttributeError, xgb.core.XGBoostError) as error:
+            raise ContractError(f"{origin or directory} holds no readable model: {error}") from error
         return model
 
     @property
     def hash(self) -> str:
         """SHA-256 of the booster's bytes: one model, one hash."""
         return hashlib.sha256(self.booster.save_raw("ubj")).hexdigest()
+
+
+def _booster(content: bytes, expected_sha256: str) -> xgb.Booster:
+    """Parse a booster's file, once its bytes are known to be those that were saved."""
+    found = hashlib.sha256(content).hexdigest()
+    if found != expected_sha256:
+        raise ContractError(
+            f"{MODEL_FILE} has SHA-256 {found[:12]}, its card says {str(expected_sha256)[:12]}: it was changed or damaged"
+        )
+    return xgb.Booster(params={"nthread": 1}, model_file=bytearray(content))
 
 
 def golden_rows(n_features: int) -> Floats:
@@ -145,11 +201,11 @@ def golden_rows(n_features: int) -> Floats:
     return np.where((i + j) % 11 == 0, np.nan, rows)
 
 
-def _check(model: Model, directory: Path) -> None:
+def _check(model: Model) -> None:
     declared = features.manifest()
     if model.card.features_hash != declared["hash"]:
         unknown = sorted(set(model.card.features) ^ set(features.NAMES)) or "the order or history differs"
-        raise ContractError(f"{directory} was fitted on other features than the declared ones: {unknown}. Train again.")
-    found = model.predict(golden_rows(len(model.card.features)))
-    if tuple(found.tolist()) != model.card.golden:
-        raise ContractError(f"{directory} does not reproduce its golden predictions: {found.tolist()}")
+        raise ContractError(f"it was fitted on other features than the declared ones: {unknown}. Train again.")
+    found = tuple(model.predict(model.card.golden.matrix).tolist())
+    if not found or found != model.card.golden.predictions:
+        raise ContractError(f"it does not reproduce its golden predictions: {list(found)}")

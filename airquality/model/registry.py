@@ -7,12 +7,10 @@ booster, and this system can check everything it carries. Aliases say what serve
 
 from __future__ import annotations
 
-import argparse
 import getpass
 import logging
 import os
 import shutil
-import sys
 import tempfile
 import warnings
 from collections.abc import Iterator
@@ -20,26 +18,39 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from urllib.parse import urlparse
+from urllib.parse import unquote
 
-import mlflow
-from mlflow import MlflowClient
-from mlflow.exceptions import MlflowException
-from mlflow.models import ModelSignature
-from mlflow.types import ColSpec, Schema
-
-from airquality.ground import log
-from airquality.ground.errors import AirQualityError, ContractError, Unavailable, UsageError
-from airquality.ground.settings import Settings, read_settings
+from airquality.ground.addresses import sqlite_path
+from airquality.ground.database_drivers import require_driver
+from airquality.ground.errors import ContractError, Unavailable, UsageError
+from airquality.ground.home import some_home
+from airquality.ground.proxies import proxy_hint
+from airquality.ground.settings import Settings
+from airquality.ground.shown import shown
 from airquality.model.model import CARD_FILE, MODEL_FILE, Model
+
+with some_home():  # mlflow asks for one while it is imported, and ends where there is none
+    import mlflow
+    from mlflow import MlflowClient
+    from mlflow.exceptions import MlflowException
+    from mlflow.models import ModelSignature
+    from mlflow.types import ColSpec, Schema
 
 CHALLENGER = "challenger"
 #: RMSE in mg/m3 by which two models may differ and still be called equal (the day-block bootstrap says +-0.025).
 NOISE_RMSE = 0.005
 #: Where MLflow keeps files given as ``extra_files``.
 _EXTRA_DIR = "extra_files"
+_REPLACE = "To serve artifacts/ instead: python -m airquality registry seed --replace"
 _EXPERIMENT = "air-quality"
 _PROMOTIONS = "air-quality-promotions"
+#: Ten seconds and one more try where MLflow's own defaults wait for minutes; no phoning home, no bars in a log.
+_MLFLOW_DEFAULTS = {
+    "MLFLOW_HTTP_REQUEST_TIMEOUT": "10",
+    "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1",
+    "MLFLOW_DISABLE_TELEMETRY": "true",
+    "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
+}
 
 logger = logging.getLogger(__name__)
 
@@ -71,12 +82,15 @@ class Promotion:
 def register(directory: Path, settings: Settings, alias: str) -> str:
     """Register the model in ``directory`` as a new version, point ``alias`` at it, and return the version.
 
+    The version is fetched back and checked like any that is about to serve before an alias points at it.
+
     Raises:
-        ContractError: the folder holds no valid model.
+        ContractError: the folder holds no valid model, or the registry gives back another one.
         Unavailable: the registry does not answer.
     """
     model = Model.load(directory)
     with registry(settings) as client, tempfile.TemporaryDirectory() as scratch:
+        mlflow.set_tracking_uri(settings.mlflow_tracking_uri)  # logging a model knows no other way to name the registry
         card = Path(shutil.copy(directory / CARD_FILE, scratch))
         with mlflow.start_run(
             experiment_id=experiment(client, settings, _EXPERIMENT), run_name=f"register {directory.name}"
@@ -95,6 +109,7 @@ def register(directory: Path, settings: Settings, alias: str) -> str:
                 extra_files=[str(card)],
             )
         version = str(info.registered_model_version)
+        load(settings, version)
         if alias == settings.model_alias:
             _point(client, settings, version, f"registered from {directory}")
         else:
@@ -102,9 +117,9 @@ def register(directory: Path, settings: Settings, alias: str) -> str:
     return version
 
 
-def seed(settings: Settings) -> str:
-    """Register ``artifacts/`` as champion where no version serves yet; return the version that does."""
-    serving = champion_version(settings)
+def seed(settings: Settings, replace: bool = False) -> str:
+    """Register ``artifacts/`` as champion where no version serves yet, or in place of it; return the version that does."""
+    serving = None if replace else champion_version(settings)
     return serving or register(settings.artifacts_dir, settings, settings.model_alias)
 
 
@@ -135,16 +150,35 @@ def load(settings: Settings, version: str | None = None) -> RegisteredModel:
         raise Unavailable(
             f"no version of {settings.model_name} is {settings.model_alias}: run python -m airquality registry seed"
         )
-    with registry(settings), tempfile.TemporaryDirectory() as scratch:
-        uri = f"models:/{settings.model_name}/{version}"
-        fetched = Path(mlflow.artifacts.download_artifacts(uri, dst_path=scratch))
+    uri = f"models:/{settings.model_name}/{version}"
+    with registry(settings) as client, tempfile.TemporaryDirectory() as scratch:
+        _check_place(client.get_model_version_download_uri(settings.model_name, version), uri)
+        where = settings.mlflow_tracking_uri
+        fetched = Path(mlflow.artifacts.download_artifacts(uri, dst_path=scratch, tracking_uri=where, registry_uri=where))
         folder = Path(scratch) / "checked"
         folder.mkdir()
         for file in (fetched / MODEL_FILE, fetched / _EXTRA_DIR / CARD_FILE):
             if not file.exists():
-                raise ContractError(f"{uri} has no {file.name}: it was not registered by this system")
+                raise ContractError(f"{uri} has no {file.name}: it was not registered by this system. {_REPLACE}")
             shutil.copy(file, folder)
-        return RegisteredModel(Model.load(folder), settings.model_name, version)
+        return RegisteredModel(_checked(folder, uri), settings.model_name, version)
+
+
+def _checked(folder: Path, uri: str) -> Model:
+    try:
+        return Model.load(folder, uri)
+    except ContractError as error:
+        raise ContractError(f"{error}. {_REPLACE}") from error
+
+
+def _check_place(location: str, uri: str) -> None:
+    """Raise ``ContractError`` if the files of a registry on this machine are not where it says they are."""
+    folder = Path(unquote(location.removeprefix("file://")))
+    if location.startswith(("file:///", "/")) and not folder.is_dir():
+        raise ContractError(
+            f"{uri} lies in {folder}, which is not there: was the registry, or the folder it stands in, moved? "
+            "Move it back; or delete its mlflow.db and mlartifacts/ and run python -m airquality registry seed"
+        )
 
 
 def promote(settings: Settings, version: str, why: str) -> None:
@@ -206,6 +240,23 @@ def check_successor(candidate: Model, champion: Model | None) -> None:
         )
 
 
+def challenger_version(settings: Settings) -> str:
+    """Return the version that would like to serve; raises ``UsageError`` if there is none."""
+    with registry(settings) as client:
+        found = _version_of(client, settings, CHALLENGER)
+    if found is None:
+        raise UsageError(f"no version of {settings.model_name} is {CHALLENGER}: make train registers one")
+    return found
+
+
+def aliases(settings: Settings) -> dict[str, list[str]]:
+    """Return every version, newest first, and the aliases that point at it."""
+    with registry(settings) as client:
+        versions = client.search_model_versions(f"name = '{settings.model_name}'")
+        known = client.get_registered_model(settings.model_name).aliases if versions else {}
+    return {str(v.version): [alias for alias, n in known.items() if str(n) == str(v.version)] for v in versions}
+
+
 def promotions(settings: Settings) -> list[Promotion]:
     """Return every move of the champion alias, newest first; a move that failed is not among them."""
     with registry(settings) as client:
@@ -235,6 +286,7 @@ def _require_version(client: MlflowClient, settings: Settings, version: str) -> 
 
 def _check_signature(settings: Settings, version: str, model: Model) -> None:
     """Raise ``ContractError`` unless other MLflow tools are told the same inputs, in the same order, as this system uses."""
+    mlflow.set_tracking_uri(settings.mlflow_tracking_uri)
     signature = mlflow.models.get_model_info(f"models:/{settings.model_name}/{version}").signature
     if signature is None or tuple(signature.inputs.input_names()) != model.card.features:
         raise ContractError(f"the signature of version {version} is not that of its features")
@@ -274,93 +326,48 @@ def experiment(client: MlflowClient, settings: Settings, name: str) -> str:
 
 def _artifact_location(tracking_uri: str) -> str | None:
     """Keep a sqlite registry's files beside its database; a server decides for itself."""
-    if not tracking_uri.startswith("sqlite:///"):
-        return None
-    database = Path(urlparse(tracking_uri).path[1:])
-    return (database.resolve().parent / "mlartifacts").as_uri()
+    database = sqlite_path(tracking_uri)
+    return (database.resolve().parent / "mlartifacts").as_uri() if database else None
+
+
+def configure() -> None:
+    """Set what MLflow reads from the process's environment, and quiet its warnings.
+
+    Called once, from ``main`` or when a service starts; never at import. A setting that is there already stays, but for
+    the one that would let a model be unpickled.
+    """
+    os.environ["MLFLOW_ALLOW_PICKLE_DESERIALIZATION"] = "false"
+    for name, value in _MLFLOW_DEFAULTS.items():
+        os.environ.setdefault(name, value)
+    warnings.filterwarnings("ignore", module=r"mlflow(\.|$)")  # it warns of its own internals
+
+
+def require_address(settings: Settings) -> None:
+    """Raise ``UsageError`` if the registry's address can never work from here."""
+    uri = settings.mlflow_tracking_uri
+    require_driver("MLFLOW_TRACKING_URI", uri)
+    database = sqlite_path(uri)
+    if database and not database.resolve().parent.is_dir():
+        raise UsageError(
+            f"MLFLOW_TRACKING_URI={uri}: there is no folder {database.resolve().parent}. Make it, or correct the address "
+            "(a % before two digits of a folder's name is written %25)"
+        )
+    if database and "%" in mlflow.__file__:
+        raise UsageError(f"MLflow cannot make a database while it is installed where a path contains %: {mlflow.__file__}")
 
 
 @contextmanager
 def registry(settings: Settings) -> Iterator[MlflowClient]:
-    """Yield a client of the settings' registry; its failures to answer become ``Unavailable``."""
-    os.environ["MLFLOW_ALLOW_PICKLE_DESERIALIZATION"] = "false"
-    os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "10")
-    os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "1")
-    os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
-    os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
-    mlflow.set_tracking_uri(settings.mlflow_tracking_uri)
+    """Yield a client of the settings' registry; its failures to answer become ``Unavailable``.
+
+    Raises:
+        UsageError: its address can never work.
+    """
+    require_address(settings)
+    uri = settings.mlflow_tracking_uri
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # mlflow warns of its own internals and of the libraries below it
-            yield MlflowClient()
+        yield MlflowClient(tracking_uri=uri, registry_uri=uri)
     except MlflowException as error:
         raise Unavailable(
-            f"the model registry at {settings.mlflow_tracking_uri} does not answer as it should: {error}"
+            shown(f"the model registry at {uri} does not answer as it should{proxy_hint(uri)}: {error}")
         ) from error
-
-
-def _parser() -> argparse.ArgumentParser:
-    p = argparse.ArgumentParser(
-        prog="python -m airquality registry",
-        description="Say which version of the model serves, and change it after checks (registry: MLFLOW_TRACKING_URI).",
-    )
-    verbs = p.add_subparsers(dest="verb", required=True)
-    verbs.add_parser("seed", help="register ARTIFACTS_DIR as champion if no version serves yet")
-    verbs.add_parser("list", help="the versions' aliases and the log of who served when")
-    promote_verb = verbs.add_parser("promote", help="make a version the champion, after checks")
-    promote_verb.add_argument("version", help="a version number, or 'challenger'")
-    promote_verb.add_argument("--why", default="promoted by hand", help="goes into the log (%(default)s)")
-    verbs.add_parser("rollback", help="make the version that served before the champion again")
-    return p
-
-
-def _run(args: argparse.Namespace, settings: Settings) -> str:
-    if args.verb == "seed":
-        return f"{settings.model_name}: version {seed(settings)} is {settings.model_alias}"
-    if args.verb == "promote":
-        version = _resolve(settings, args.version)
-        promote(settings, version, args.why)
-        return f"{settings.model_name}: version {version} is now {settings.model_alias}"
-    if args.verb == "rollback":
-        return f"{settings.model_name}: version {rollback(settings)} serves again"
-    return _listing(settings)
-
-
-def _resolve(settings: Settings, version: str) -> str:
-    if version != CHALLENGER:
-        return version
-    with registry(settings) as client:
-        found = _version_of(client, settings, CHALLENGER)
-    if found is None:
-        raise UsageError(f"no version of {settings.model_name} is {CHALLENGER}: make train registers one")
-    return found
-
-
-def _listing(settings: Settings) -> str:
-    with registry(settings) as client:
-        versions = client.search_model_versions(f"name = '{settings.model_name}'")
-        aliases = client.get_registered_model(settings.model_name).aliases if versions else {}
-    lines = [
-        f"version {v.version:>3}  {', '.join(a for a, n in aliases.items() if str(n) == str(v.version))}" for v in versions
-    ]
-    lines += [
-        f"{p.at:%Y-%m-%d %H:%M:%S}Z  {p.previous or '-'} -> {p.version}  by {p.by}: {p.why}" for p in promotions(settings)
-    ]
-    return "\n".join(lines) or f"{settings.model_name} has no versions yet"
-
-
-def main(argv: list[str] | None = None) -> int:
-    """Run the command line; 0 done, 1 failure, 2 usage."""
-    args = _parser().parse_args(argv)
-    settings = read_settings()
-    log.configure(settings.log_level, settings.log_format)
-    try:
-        print(_run(args, settings))
-    except AirQualityError as error:
-        logger.error("%s", error)
-        return 2 if isinstance(error, UsageError) else 1
-    return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -13,7 +13,7 @@ import hashlib
 import json
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -22,7 +22,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from airquality.ground.errors import ContractError, UsageError
-from airquality.records import DAILY_HOURS, DEVICE_COLUMNS, RAW_COLUMNS, TARGET, WEEKLY_HOURS, hour_of
+from airquality.monitoring.alarms import Event
+from airquality.records import DAILY_HOURS, DEVICE_COLUMNS, RAW_COLUMNS, TARGET, WEEKLY_HOURS, Served, hour_of
 
 Floats = NDArray[np.float64]
 Hours = NDArray[np.int64]
@@ -74,7 +75,9 @@ class Window:
 
     ``end_hour`` is the window's last hour, inclusive, whether or not that hour had a row. ``hours`` is ``(n,)``
     ascending, ``values`` ``(n, 13)`` in ``RAW_COLUMNS`` order with NaN for missing, ``predictions`` ``(n,)`` in mg/m3;
-    n >= 1. ``model_version`` names every version that predicted in it, in order, joined by ``", "``.
+    n >= 1. ``model_version`` names every version that predicted in it, in order, joined by ``", "``. ``since`` holds what
+    the verdict raises (see :meth:`Verdict.raised`), with the first hour of the window since which it does so in each.
+    ``alarms`` are those the detectors had open at the window's end, each as it was last said, by column.
     """
 
     station_id: str
@@ -85,6 +88,8 @@ class Window:
     predictions: Floats
     model_version: str
     verdict: Verdict
+    since: Mapping[str, int] = field(default_factory=dict)
+    alarms: tuple[Event, ...] = ()
 
     @property
     def start_hour(self) -> int:
@@ -93,8 +98,24 @@ class Window:
 
     def digest(self) -> str:
         """Return the SHA-256 of everything the window was made of; the verdict follows from it and the calibration."""
-        head = json.dumps([self.station_id, self.kind.name, self.end_hour, self.model_version])
+        alarms = [alarm.state() for alarm in self.alarms]
+        parts = [self.station_id, self.kind.name, self.end_hour, self.model_version, sorted(self.since.items()), alarms]
+        head = json.dumps(parts)
         return hashlib.sha256(f"{head}{_digest(self.hours, self.values, self.predictions)}".encode()).hexdigest()
+
+    def to_state(self) -> dict[str, Any]:
+        """Return everything :meth:`from_state` needs but the station: JSON values and numpy arrays."""
+        names = ("end_hour", "hours", "values", "predictions", "model_version")
+        found = {"since": dict(self.since), "alarms": [alarm.state() for alarm in self.alarms]}
+        return {"kind": self.kind.name, **found, **{name: getattr(self, name) for name in names}}
+
+    @classmethod
+    def from_state(cls, station_id: str, state: Mapping[str, Any], judge: Judge) -> Window:
+        """Return the window whose :meth:`to_state` this is, judged anew."""
+        kind = KIND_BY_NAME[state["kind"]]
+        verdict = judge.judge(kind, state["values"], state["predictions"])
+        alarms = tuple(Event.from_state(alarm) for alarm in state["alarms"])
+        return cls(**{**state, "station_id": station_id, "kind": kind, "verdict": verdict, "alarms": alarms})
 
 
 def _digest(hours: Hours, values: Floats, predictions: Floats) -> str:
@@ -295,6 +316,27 @@ class Calibration:
     data_source: str
     data_hash: str
     model_hash: str
+    reference_hash: str
+
+    def require_made_for(self, served: Served) -> None:
+        """Raise ``ContractError`` unless the reference was predicted by the train-only twin of the ``served`` model.
+
+        The twin's own hash is in no model's card. But both were fitted on the same data, of which the served model's card
+        has the hash, and the card states the twin's validation error, which is the error of the reference. What a
+        service of another make does not say cannot differ.
+        """
+        differences = []
+        if served.data_source not in (None, self.data_source):
+            differences.append(f"was made of {self.data_source} data, the model of {served.data_source} data")
+        elif served.data_hash is not None and self.data_hash != served.data_hash:
+            differences.append(f"was made of data {self.data_hash[:12]}, the model of data {served.data_hash[:12]}")
+        elif served.valid_rmse is not None and not math.isclose(served.valid_rmse, self.baseline.rmse, rel_tol=1e-9):
+            differences.append(f"has an RMSE of {self.baseline.rmse:.6f}, the model's validation {served.valid_rmse:.6f}")
+        if differences:
+            raise ContractError(
+                f"the monitoring is not calibrated for the served model (version {served.version}): {REFERENCE_NAME} "
+                f"{differences[0]}. Make it anew with that model's ARTIFACTS_DIR: python generate_reference_dataset.py"
+            )
 
     def to_json(self) -> dict[str, Any]:
         """Return what ``reference_calibration.json`` holds."""
@@ -313,6 +355,7 @@ class Calibration:
             data_source=document["data_source"],
             data_hash=document["data_hash"],
             model_hash=document["model_hash"],
+            reference_hash=document["reference_hash"],
         )
 
 
@@ -380,6 +423,27 @@ class Verdict:
     def drifted(self) -> bool:
         """Whether the window counts in ``drift_detected``: its inputs or its predictions drifted."""
         return self.data_drift or self.prediction_drift
+
+    def raised(self) -> dict[str, bool]:
+        """Return what this window can speak to and whether it raises it: :meth:`alarms`, but drift column by column."""
+        said = {f"drift:{column.column}": column.drifted for column in (*self.columns, self.prediction) if column.judged}
+        said["all_silent"] = self.all_silent
+        if not self.too_few_truths:
+            said["performance"] = self.degraded
+        if not self.all_silent:
+            said.update({f"missing:{name}": name in self.missing for name in EXPECTED_COLUMNS})
+        return said
+
+    def raised_since(self, before: Mapping[str, int], start_hour: int) -> dict[str, int]:
+        """Return what is raised after this window and since when, given the same ``before`` it.
+
+        Args:
+            before: By name, the first hour of the window since which it is raised.
+            start_hour: This window's first hour.
+        """
+        said = self.raised()
+        still = {name: since for name, since in before.items() if said.get(name, True)}
+        return {**{name: start_hour for name, raised in said.items() if raised}, **still}
 
     def alarms(self) -> dict[str, bool]:
         """Return, for each of ``ALARMS`` this window can speak to, whether it raises it.
@@ -458,17 +522,21 @@ def read_reference(path: Path) -> Reference:
         ContractError: its columns are others.
     """
     if not path.exists():
-        raise UsageError(f"{path} does not exist. Make it with: python generate_reference_dataset.py")
+        raise UsageError(f"{path} does not exist. {_REMEDY}")
     with path.open(newline="") as file:
         rows = csv.reader(file)
         header = tuple(next(rows, ()))
         if header != _REFERENCE_HEADER:
-            raise ContractError(f"{path} has columns {header}, not {_REFERENCE_HEADER}")
-        hours, numbers = _read_rows(rows)
+            raise ContractError(f"{path} has columns {header}, not {_REFERENCE_HEADER}. {_REMEDY}")
+        try:
+            hours, numbers = _read_rows(rows)
+        except (ValueError, IndexError) as error:
+            raise ContractError(f"{path} cannot be read: {error}. {_REMEDY}") from error
     return Reference(hours, numbers[:, :-1], numbers[:, -1])
 
 
 _REFERENCE_HEADER = ("DateTime", *RAW_COLUMNS, "prediction")
+_REMEDY = "Make it with: python generate_reference_dataset.py"
 
 
 def _read_rows(rows: Iterable[Sequence[str]]) -> tuple[Hours, Floats]:
@@ -483,9 +551,16 @@ def load_judge(dataset_dir: Path) -> Judge:
 
     Raises:
         UsageError: either is absent; the message says how to make it.
+        ContractError: either cannot be read, or the calibration was made for another reference.
     """
     reference = read_reference(dataset_dir / REFERENCE_NAME)
     path = dataset_dir / CALIBRATION_NAME
     if not path.exists():
-        raise UsageError(f"{path} does not exist. Make it with: python generate_reference_dataset.py")
-    return Judge(reference, Calibration.from_json(json.loads(path.read_text())))
+        raise UsageError(f"{path} does not exist. {_REMEDY}")
+    try:
+        calibration = Calibration.from_json(json.loads(path.read_bytes()))
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise ContractError(f"{path} is of another release or cannot be read ({error!r}). {_REMEDY}") from error
+    if calibration.reference_hash != reference.digest():
+        raise ContractError(f"{path} was calibrated for another {REFERENCE_NAME} than the one beside it. {_REMEDY}")
+    return Judge(reference, calibration)

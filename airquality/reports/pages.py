@@ -1,420 +1,309 @@
-"""The pages around the plots: the header block of a report and the index of all windows, as plain HTML without assets.
+"""The pages: report, index, a station's month, one window of all stations. Jinja2 templates, everything escaped.
 
-Text in, text out. A report is described by its *sidecar*, the JSON document that lies beside the HTML file; both pages
-are made from it, so what the index says is what the report says.
+Text in, text out: a report is described by its sidecar, the JSON document beside it, and every page is made from sidecars,
+so what the index says is what the report says. Style and plots are in the page; nothing is fetched, nothing runs.
 """
 
 from __future__ import annotations
 
 import functools
-import math
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict
-from datetime import datetime
-from html import escape
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
-from airquality.monitoring.drift import KINDS, Calibration, Distance, Performance, Threshold, Window
-from airquality.records import isoformat
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from markupsafe import Markup
 
-Sidecar = Mapping[str, Any]
-#: (path of the report relative to the index, its sidecar)
-Entry = tuple[str, Sidecar]
+from airquality.reports import figures
+from airquality.reports.document import Sidecar
+from airquality.reports.findings import Finding
+from airquality.reports.folder import Entry
+from airquality.reports.overview import Cell, Overview, Station
+from airquality.reports.paths import INDEX, evidence_page, link, month_page, window_page
+from airquality.reports.plots import Band, Line, clock_plot, described, profile_plot
 
-_INDEX_ROWS = 2_000
-_CHART_WINDOWS = 120
-_CHART_WIDTH, _CHART_HEIGHT = 1130.0, 130.0
+_TEMPLATES = Path(__file__).with_name("templates")
+_CO = "mg/m³"
 
 
-# ---- the sidecar ----
+@dataclass(frozen=True, slots=True)
+class Nav:
+    """Where a report's links lead; ``before`` and ``after`` are None where there is no such report."""
+
+    index: str
+    before: str | None
+    after: str | None
+    window: str
+    history: str
+    evidence: str
+
+    @classmethod
+    def of(cls, page: str, entry: Entry, before: Entry | None, after: Entry | None) -> Nav:
+        """Return the links of the report at ``page``, given its neighbours."""
+        return cls(
+            index=link(page, INDEX),
+            before=link(page, before.path) if before and before.path else None,
+            after=link(page, after.path) if after and after.path else None,
+            window=link(page, window_page(entry.kind, entry.end)),
+            history=link(page, month_page(entry.name, entry.end)),
+            evidence=link(page, evidence_page(page)),
+        )
 
 
-def sidecar(
-    window: Window,
-    calibration: Calibration,
-    ks_p_values: Mapping[str, float],
-    left_out: Sequence[tuple[str, str]],
-    digest: str,
-) -> dict[str, Any]:
-    """Return the JSON document beside a report: what it is about, its verdict and figures; an undefined figure is null.
+@dataclass(frozen=True, slots=True)
+class Row:
+    """A line of a table of windows: a report, or a ``day`` without one."""
+
+    entry: Entry | None
+    day: str = ""
+
+    @property
+    def found(self) -> str:
+        """What was found, in words."""
+        if self.entry is None:
+            return ""
+        return "; ".join(finding.sentence() for finding in self.entry.findings) or "nothing"
+
+
+@dataclass(frozen=True, slots=True)
+class Card:
+    """A station on the index, with its strip of days."""
+
+    station: Station
+    cells: Sequence[Cell]
+
+    @property
+    def headline(self) -> str:
+        """What is wrong, in a few words."""
+        columns = list(dict.fromkeys(finding.column for finding in (*self.station.findings, *self.station.weekly)))
+        return ", ".join(columns[:2]) + (f" and {len(columns) - 2} more" if len(columns) > 2 else "")
+
+    @property
+    def first_day(self) -> str:
+        """The label of the strip's first day."""
+        return self.cells[0].label.partition(":")[0]
+
+    @property
+    def last_day(self) -> str:
+        """The label of the strip's last day."""
+        return self.cells[-1].label.partition(":")[0]
+
+
+@dataclass(frozen=True, slots=True)
+class WeekPlot:
+    """The last week of a station: measured and predicted CO by hour from ISO time ``start`` on."""
+
+    station_id: str
+    start: str
+    measured: Sequence[float | None]
+    predicted: Sequence[float | None]
+
+    @property
+    def span(self) -> str:
+        """The first and the last hour in words."""
+        last = datetime.fromisoformat(self.start) + timedelta(hours=len(self.measured) - 1)
+        return f"{figures.moment(self.start)} to {figures.moment(last.isoformat())}, station time"
+
+    @property
+    def svg(self) -> Markup:
+        """The plot."""
+        return _co_plot(self.start, self.measured, self.predicted)
+
+
+def report(document: Sidecar, nav: Nav | None, embedded: str | None = None) -> str:
+    """Return the page of one window.
 
     Args:
-        window: The judged window.
-        calibration: What it was judged by.
-        ks_p_values: By column, where the test could be made.
-        left_out: (what, why) of everything the plots leave out.
-        digest: Of all the report is made from; equal digests mean an equal report.
+        document: Its sidecar.
+        nav: Its links; None for a page that stands alone.
+        embedded: Evidently's page, for a page that holds it inside.
     """
-    verdict, limits = window.verdict, calibration.kinds[window.kind.name]
-    return {
-        "digest": digest,
-        "station_id": window.station_id,
-        "kind": window.kind.name,
-        "start": isoformat(window.start_hour),
-        "end": isoformat(window.end_hour),
-        "hours": window.kind.hours,
-        "predictions": len(window.predictions),
-        "model_version": window.model_version,
-        "data_source": calibration.data_source,
-        "verdict": {
-            "data_drift": verdict.data_drift,
-            "prediction_drift": verdict.prediction_drift,
-            "degraded": verdict.degraded,
-            "too_few_truths": verdict.too_few_truths,
-            "missing": list(verdict.missing),
-            "all_silent": verdict.all_silent,
-        },
-        "columns": [_distance(column, ks_p_values) for column in verdict.columns],
-        "prediction": _distance(verdict.prediction, ks_p_values),
-        "performance": _figures(verdict.performance),
-        "baseline": _figures(calibration.baseline),
-        "rmse_threshold": verdict.rmse_threshold,
-        "thresholds": {
-            "data drift": _provenance(limits.data),
-            "prediction drift": _provenance(limits.prediction),
-            "an error alarm": _provenance(limits.performance),
-        },
-        "left_out": [list(item) for item in left_out],
-    }
-
-
-def _distance(column: Distance, ks_p_values: Mapping[str, float]) -> dict[str, Any]:
-    return {
-        "column": column.column,
-        "statistic": _or_null(column.statistic),
-        "threshold": column.threshold,
-        "drifted": column.drifted,
-        "ks_p_value": _or_null(ks_p_values.get(column.column, math.nan)),
-        "missing_share": column.missing_share,
-    }
-
-
-def _figures(performance: Performance) -> dict[str, float | None]:
-    return {name: _or_null(figure) for name, figure in asdict(performance).items()}
-
-
-def _provenance(threshold: Threshold) -> dict[str, Any]:
-    return {name: getattr(threshold, name) for name in ("budget", "held_out_rate", "windows", "basis")}
-
-
-def _or_null(figure: float) -> float | None:
-    return None if math.isnan(figure) else figure
-
-
-# ---- the header of a report ----
-
-
-def header(document: Sidecar) -> str:
-    """Return the HTML that stands above the plots of a report: what it is about, the verdict, and what was left out."""
-    return (
-        f"<style>{_style()}</style><div class='aq'>{_banner(document['data_source'])}"
-        f"<h1>{escape(document['kind'].capitalize())} report · {escape(document['station_id'])}</h1>"
-        f"{_facts(document)}{_cards(document)}{_distance_table(document)}{_error_table(document)}"
-        f"{_left_out(document)}{_method(document)}<hr><p class='sub'>Drawn by Evidently, column by column. "
-        "The green band is the reference, red is this window.</p></div>"
+    columns = [*document["columns"], document["prediction"]]
+    findings = [Finding.from_json(fields) for fields in document["findings"]]
+    return _page(
+        "report.html",
+        title=f"{document['kind'].capitalize()} report of {document['station_id']}, {figures.moment(document['end'])}",
+        simulated="simulated" in (document["rows_source"], document["judge_source"]),
+        report=document,
+        nav=nav,
+        embedded=embedded,
+        findings=findings,
+        sentence=_verdict(document, findings),
+        error_sentence=_error(document),
+        drifted=[column for column in columns if column["drifted"]],
+        steady=[column for column in columns if not column["drifted"]],
+        plot=_co_plot(document["start"], document["series"]["measured"], document["series"]["predicted"]),
     )
+
+
+def _verdict(document: Sidecar, findings: Sequence[Finding]) -> str:
+    if findings:
+        return "; ".join(finding.sentence() for finding in findings[:2]) + _more(len(findings) - 2)
+    if document["state"] == "not judged":
+        return "Not judged: too few values in any column"
+    return "All is well: nothing found in this window"
+
+
+def _more(count: int) -> str:
+    return f"; and {count} more" if count > 0 else ""
+
+
+def _error(document: Sidecar) -> str:
+    performance, allowed = document["performance"], figures.measured(document["rmse_threshold"], _CO)
+    if not document["error_judged"]:
+        return f"The error is not judged: {performance['n']} measured CO in this window are too few."
+    rmse, normal = figures.measured(performance["rmse"], _CO), figures.measured(document["baseline"]["rmse"], _CO)
+    verdict = "as expected" if performance["rmse"] <= document["rmse_threshold"] else "too large"
+    return f"RMSE {rmse} over {performance['n']} measured hours: {verdict} (normally {normal}, allowed {allowed})."
+
+
+def _co_plot(start: str, measured: Sequence[float | None], predicted: Sequence[float | None]) -> Markup:
+    lines = [Line("measured CO", "measured", measured), Line("predicted CO", "predicted", predicted)]
+    return clock_plot(f"CO by hour: {described(lines, _CO)}", _CO, start, lines)
+
+
+def index(
+    seen: Overview, cards: Sequence[Card], plots: Sequence[WeekPlot], newest: Sequence[Entry], n_entries: int,
+    *, written: datetime, waiting: int, n_listed: int,
+) -> str:  # fmt: skip
+    """Return the index.
+
+    Args:
+        seen: All stations, worst first.
+        cards: The first of them in full.
+        plots: Their last week.
+        newest: The newest windows, newest first, out of ``n_entries``.
+        n_entries: How many windows there are.
+        written: UTC.
+        waiting: Reports that are still to be made.
+        n_listed: How many further stations are listed, one line each.
+    """
+    others = seen.stations[len(cards) :]
+    return _page(
+        "index.html",
+        title=f"{seen.sentence} · air quality monitoring",
+        simulated=seen.simulated,
+        overview=seen,
+        cards=cards,
+        others=others[:n_listed],
+        unlisted=max(len(others) - n_listed, 0),
+        plots=plots,
+        rows=[Row(entry) for entry in newest],
+        n_older=n_entries - len(newest),
+        written=f"{written:%Y-%m-%d %H:%M:%S}",
+        waiting=waiting,
+    )
+
+
+def month(here: str, entries: Sequence[Entry], before: str | None, after: str | None) -> str:
+    """Return the page at ``here`` of one station's windows of one month, newest first, silent days included.
+
+    Args:
+        here: The page.
+        entries: The month's reports, at least one, in any order.
+        before: The page of the month before that has one, None if there is none.
+        after: The page of the month after.
+    """
+    newest_first = sorted(entries, key=lambda entry: (entry.end, entry.kind), reverse=True)
+    days = [entry for entry in newest_first if entry.kind == "daily"]
+    alarms = sum(entry.document["state"] == "alarm" for entry in days)
+    document = newest_first[0].document
+    return _page(
+        "month.html",
+        title=f"{document['station_id']}, {document['end'][:7]}",
+        simulated="simulated" in (document["rows_source"], document["judge_source"]),
+        station_id=document["station_id"],
+        month=document["end"][:7],
+        counted=f"{len(days)} days reported, {alarms} with an alarm",
+        rows=_with_silent_days(newest_first),
+        here=here,
+        before=before,
+        after=after,
+    )
+
+
+def _with_silent_days(newest_first: Sequence[Entry]) -> list[Row]:
+    rows: list[Row] = []
+    later: datetime | None = None
+    for entry in newest_first:
+        if entry.kind == "daily":
+            at = datetime.fromisoformat(entry.end)
+            gap = 0 if later is None else (later - at) // timedelta(hours=24) - 1
+            rows += [Row(None, figures.moment((at + timedelta(days=back)).isoformat())) for back in range(gap, 0, -1)]
+            later = at
+        rows.append(Row(entry))
+    return rows
+
+
+def window(here: str, entries: Sequence[Entry], n_listed: int) -> str:
+    """Return the page at ``here`` of all stations' reports of one window, worst first, at most ``n_listed`` of them."""
+    worst_first = sorted(
+        entries, key=lambda entry: (-max((f.weight for f in entry.findings), default=0.0), entry.station_id)
+    )
+    return _page(
+        "window.html",
+        title=f"{entries[0].kind.capitalize()} windows up to {figures.moment(entries[0].end)}",
+        simulated=any("simulated" in (e.document["rows_source"], e.document["judge_source"]) for e in entries),
+        kind=entries[0].kind,
+        end=entries[0].end,
+        n_stations=len(entries),
+        rows=[Row(entry) for entry in worst_first[:n_listed]],
+        here=here,
+    )
+
+
+def _weight(entry: Entry) -> float:
+    return max((finding.weight for finding in entry.findings), default=0.0)
+
+
+# ---- templates ----
+
+
+def _page(template: str, **values: Any) -> str:
+    return _environment().get_template(template).render(**values)
 
 
 @functools.lru_cache(maxsize=1)
-def _style() -> str:
-    return Path(__file__).with_suffix(".css").read_text()
-
-
-def _banner(data_source: str) -> str:
-    if data_source != "simulated":
-        return ""
-    return "<p class='simulated'>SIMULATED DATA: these are no real measurements</p>"
-
-
-def _facts(document: Sidecar) -> str:
-    facts = {
-        "Window": f"{_moment(document['start'])} to {_moment(document['end'])}, both hours included",
-        "Predictions": f"{document['predictions']} of {document['hours']} hours",
-        "Model version": document["model_version"],
-        "Data": document["data_source"],
-    }
-    items = "".join(f"<li><span>{name}</span>{escape(text)}</li>" for name, text in facts.items())
-    return f"<ul class='facts'>{items}</ul>"
-
-
-def _cards(document: Sidecar) -> str:
-    cards = (_data_card(document), _prediction_card(document), _error_card(document), _silence_card(document))
-    return f"<div class='cards'>{''.join(cards)}</div>"
-
-
-def _card(state: str, title: str, text: str) -> str:
-    return f"<div class='card {state}'><b>{escape(title)}</b><span>{escape(text)}</span></div>"
-
-
-def _data_card(document: Sidecar) -> str:
-    columns = document["columns"]
-    judged = [column for column in columns if column["statistic"] is not None]
-    if document["verdict"]["data_drift"]:
-        return _card("bad", "Data drift", ", ".join(_drifted_columns(document)))
-    if not judged:
-        return _card("", "Data drift not judged", "no column has values enough")
-    return _card("ok", "No data drift", f"{len(judged)} of {len(columns)} columns judged")
-
-
-def _prediction_card(document: Sidecar) -> str:
-    prediction = document["prediction"]
-    if prediction["statistic"] is None:
-        return _card("", "Prediction drift not judged", f"{document['predictions']} predictions are too few")
-    text = f"distance {_figure(prediction['statistic'])} of {_figure(prediction['threshold'])} mg/m³ allowed"
-    if prediction["drifted"]:
-        return _card("bad", "Prediction drift", text)
-    return _card("ok", "No prediction drift", text)
-
-
-def _error_card(document: Sidecar) -> str:
-    if document["verdict"]["too_few_truths"]:
-        return _card("", "Error not judged", f"{document['performance']['n']} measured truths are too few")
-    text = f"RMSE {_figure(document['performance']['rmse'])} of {_figure(document['rmse_threshold'])} mg/m³ allowed"
-    if document["verdict"]["degraded"]:
-        return _card("bad", "Error too large", text)
-    return _card("ok", "Error as expected", text)
-
-
-def _silence_card(document: Sidecar) -> str:
-    if document["verdict"]["all_silent"]:
-        return _card("bad", "Station silent", "no column reported in this window")
-    if document["verdict"]["missing"]:
-        return _card("bad", "Silent columns", ", ".join(document["verdict"]["missing"]))
-    return _card("ok", "All columns report", "none silent for the whole window")
-
-
-def _distance_table(document: Sidecar) -> str:
-    rows = "".join(_distance_row(column) for column in (*document["columns"], document["prediction"]))
-    return (
-        "<h2>Distance to the reference</h2><div class='scroll'><table><tr><th>Column<th>Distance<th>Threshold"
-        f"<th class='l'>Share of threshold<th class='l'>Verdict<th>KS p-value<th>Missing</tr>{rows}</table></div>"
+def _environment() -> Environment:
+    made = Environment(
+        loader=FileSystemLoader(_TEMPLATES),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
     )
-
-
-def _distance_row(column: Mapping[str, Any]) -> str:
-    return (
-        f"<tr class='{'bad' if column['drifted'] else ''}'><td>{escape(column['column'])}"
-        f"<td>{_figure(column['statistic'])}<td>{_figure(column['threshold'])}"
-        f"<td class='l'>{_share_of_threshold(column)}<td class='l'>{_distance_pill(column)}"
-        f"<td>{p_value(column['ks_p_value'])}<td>{column['missing_share']:.0%}</tr>"
+    made.filters.update(
+        figure=figures.figure,
+        measured=figures.measured,
+        signed=figures.signed,
+        p_value=figures.p_value,
+        share=figures.share,
+        moment=figures.moment,
+        day=figures.day,
+        css=lambda state: state.replace(" ", "-"),
+        change=_change,
+        profile_plot=_profile,
     )
+    made.globals.update(link=link, style=Markup((_TEMPLATES / "pages.css").read_text()))
+    return made
 
 
-def _share_of_threshold(column: Mapping[str, Any]) -> str:
-    if column["statistic"] is None:
+def _change(column: Mapping[str, Any]) -> str:
+    """Say how far the median is from normal, with the direction."""
+    now, normal, unit = column["median"], column["normal"], column["unit"]
+    if now is None or normal is None:
         return "–"
-    share = column["statistic"] / column["threshold"]
-    return f"<span class='bar'><i style='width:{min(share, 1.0):.0%}'></i></span> {share:.0%}"
+    arrow = "▲" if now > normal else "▼" if now < normal else ""
+    if unit in ("°C", "%") or normal <= 0:
+        return f"{arrow} {figures.signed(now - normal, 'points' if unit == '%' else unit)}".strip()
+    return f"{arrow} {figures.signed(100 * (now / normal - 1), '%')}".strip()
 
 
-def _distance_pill(column: Mapping[str, Any]) -> str:
-    if column["statistic"] is None:
-        return _pill("", "not judged")
-    return _pill("bad", "drift") if column["drifted"] else _pill("ok", "no drift")
-
-
-def _pill(state: str, text: str) -> str:
-    return f"<span class='pill {state}'>{escape(text)}</span>"
-
-
-def _error_table(document: Sidecar) -> str:
-    return (
-        "<h2>Error beside the baseline</h2><div class='scroll'><table><tr><th><th>RMSE mg/m³<th>MAE mg/m³<th>R²"
-        "<th>Measured truths<th class='l'>Verdict</tr>"
-        f"{_error_row('This window', document['performance'], _error_pill(document['verdict']))}"
-        f"{_error_row('Baseline: the reference, out of sample', document['baseline'], '')}"
-        f"<tr><td>Threshold<td>{_figure(document['rmse_threshold'])}<td><td><td><td></tr></table></div>"
-    )
-
-
-def _error_row(title: str, figures: Mapping[str, Any], pill: str) -> str:
-    cells = "".join(f"<td>{_figure(figures[name])}" for name in ("rmse", "mae", "r2"))
-    return f"<tr><td>{title}{cells}<td>{figures['n']}<td class='l'>{pill}</tr>"
-
-
-def _error_pill(verdict: Mapping[str, Any]) -> str:
-    if verdict["too_few_truths"]:
-        return _pill("", "not judged")
-    return _pill("bad", "too large") if verdict["degraded"] else _pill("ok", "as expected")
-
-
-def _left_out(document: Sidecar) -> str:
-    if not document["left_out"]:
-        return ""
-    items = "".join(f"<li><b>{escape(what)}</b>: {escape(why)}</li>" for what, why in document["left_out"])
-    return f"<h2>Left out of the plots below</h2><ul class='plain'>{items}</ul>"
-
-
-def _method(document: Sidecar) -> str:
-    items = "".join(
-        f"<li>{name}: at most {part['budget']:.1%} of {document['kind']} windows without known faults may raise it; "
-        f"{part['held_out_rate']:.1%} of held-out ones did ({part['windows']} windows: {_unbroken(part['basis'])}).</li>"
-        for name, part in document["thresholds"].items()
-    )
-    return (
-        "<h2>How to read the verdicts</h2><div class='note'><p>The distance is Wasserstein's, in the column's own unit. "
-        "A column with values in fewer than half of the hours is not judged. Thresholds are calibrated on history:</p>"
-        f"<ul class='plain'>{items}</ul><p>The Kolmogorov-Smirnov p-value is evidence only: the hours of one day resemble "
-        "each other, so it is small on most days on which nothing is wrong.</p></div>"
-    )
-
-
-def _unbroken(text: str) -> str:
-    """Return ``text`` as HTML whose dates stay on one line."""
-    return escape(text).replace("-", "&#8209;")
-
-
-# ---- the index ----
-
-
-def index(entries: Iterable[Entry]) -> str:
-    """Return the page that lists every window, newest first; ``entries`` may come in any order."""
-    newest_first = sorted(entries, key=_recency, reverse=True)
-    simulated = any(document["data_source"] == "simulated" for _, document in newest_first)
-    return (
-        "<!DOCTYPE html><html lang='en'><head><meta charset='utf-8'>"
-        "<meta name='viewport' content='width=device-width,initial-scale=1'><title>Monitoring reports</title>"
-        f"<style>body{{margin:0}}{_style()}</style></head><body><div class='aq'>"
-        f"{_banner('simulated' if simulated else '')}<h1>Monitoring reports</h1>{_index_facts(newest_first)}"
-        f"{_charts(newest_first)}{_index_table(newest_first[:_INDEX_ROWS])}{_older(len(newest_first))}</div></body></html>\n"
-    )
-
-
-def _recency(entry: Entry) -> tuple[str, str, str]:
-    document = entry[1]
-    return document["end"], document["kind"], document["station_id"]
-
-
-def _index_facts(entries: Sequence[Entry]) -> str:
-    if not entries:
-        return "<p class='sub'>No window has closed yet.</p>"
-    stations = ", ".join(sorted({document["station_id"] for _, document in entries}))
-    counts = "".join(_kind_facts(kind.name, [d for _, d in entries if d["kind"] == kind.name]) for kind in KINDS)
-    return f"<ul class='facts'><li><span>Station</span>{escape(stations)}</li>{counts}</ul>"
-
-
-def _kind_facts(kind: str, documents: Sequence[Sidecar]) -> str:
-    drifted = sum(_is_drifted(document) for document in documents)
-    degraded = sum(document["verdict"]["degraded"] for document in documents)
-    text = f"{len(documents)} reports, {drifted} with drift, {degraded} with too large an error"
-    return f"<li><span>{kind.capitalize()}</span>{text}</li>"
-
-
-def _is_drifted(document: Sidecar) -> bool:
-    return bool(document["verdict"]["data_drift"] or document["verdict"]["prediction_drift"])
-
-
-def _drifted_columns(document: Sidecar) -> list[str]:
-    return [column["column"] for column in document["columns"] if column["drifted"]]
-
-
-def _charts(entries: Sequence[Entry]) -> str:
-    groups: dict[tuple[str, str], list[Entry]] = {}
-    for path, document in reversed(entries):
-        groups.setdefault((document["station_id"], document["kind"]), []).append((path, document))
-    return "".join(_chart(*key, group[-_CHART_WINDOWS:]) for key, group in sorted(groups.items()))
-
-
-def _chart(station_id: str, kind: str, group: Sequence[Entry]) -> str:
-    """Return one bar of RMSE per window, oldest left, with the latest baseline and threshold as lines."""
-    latest = group[-1][1]
-    top = 1.12 * max(latest["rmse_threshold"], *(document["performance"]["rmse"] or 0.0 for _, document in group))
-    step = _CHART_WIDTH / max(len(group), 14)
-    bars = "".join(_bar(path, document, number * step, step, top) for number, (path, document) in enumerate(group))
-    return (
-        f"<h2>RMSE per {kind} window · {escape(station_id)} <small>mg/m³, oldest left; a dot marks drift</small></h2>"
-        f"<svg viewBox='0 -8 {_CHART_WIDTH:.0f} {_CHART_HEIGHT + 10:.0f}' width='100%' role='img'>{bars}"
-        f"<line class='axis' x2='{_CHART_WIDTH}' y1='{_CHART_HEIGHT}' y2='{_CHART_HEIGHT}'/>"
-        f"{_level('baseline', latest['baseline']['rmse'], top)}{_level('threshold', latest['rmse_threshold'], top)}</svg>"
-    )
-
-
-def _level(name: str, rmse: float, top: float) -> str:
-    y = _CHART_HEIGHT * (1.0 - rmse / top)
-    return (
-        f"<line class='{name}' x2='{_CHART_WIDTH}' y1='{y:.1f}' y2='{y:.1f}'/>"
-        f"<text class='{name}' x='{_CHART_WIDTH}' y='{y - 4:.1f}'>{name} {_figure(rmse)}</text>"
-    )
-
-
-def _bar(path: str, document: Sidecar, x: float, step: float, top: float) -> str:
-    verdict, rmse = document["verdict"], document["performance"]["rmse"]
-    size = _CHART_HEIGHT * (rmse or 0.0) / top
-    state = "bad" if verdict["degraded"] else "unjudged" if verdict["too_few_truths"] else ""
-    dot = f"<circle cx='{x + step / 2:.1f}' cy='{_CHART_HEIGHT - size - 6:.1f}' r='3'/>" if _is_drifted(document) else ""
-    return (
-        f"<a href='{escape(path)}'><title>{_moment(document['end'])}: RMSE {_figure(rmse)}</title>"
-        f"<rect class='{state}' x='{x + step * 0.12:.1f}' y='{_CHART_HEIGHT - size:.1f}' width='{step * 0.76:.1f}' "
-        f"height='{size:.1f}'/>{dot}</a>"
-    )
-
-
-def _index_table(entries: Sequence[Entry]) -> str:
-    rows = "".join(_index_row(path, document) for path, document in entries)
-    return (
-        "<h2>Windows, newest first</h2><div class='scroll'><table><tr><th>Window<th class='l'>Up to and including"
-        "<th class='l'>Station<th class='l'>Verdict<th>RMSE<th>Baseline<th>Measured truths<th class='l'>Model</tr>"
-        f"{rows}</table></div>"
-    )
-
-
-def _index_row(path: str, document: Sidecar) -> str:
-    return (
-        f"<tr><td>{document['kind']}<td class='l'><a href='{escape(path)}'>{_moment(document['end'])}</a>"
-        f"<td class='l'>{escape(document['station_id'])}<td class='l'>{_verdict_pills(document)}"
-        f"<td>{_figure(document['performance']['rmse'])}<td>{_figure(document['baseline']['rmse'])}"
-        f"<td>{document['performance']['n']}<td class='l'>{escape(document['model_version'])}</tr>"
-    )
-
-
-def _verdict_pills(document: Sidecar) -> str:
-    verdict, columns = document["verdict"], ", ".join(_drifted_columns(document))
-    said = {
-        f"data drift: {columns}": verdict["data_drift"],
-        "prediction drift": verdict["prediction_drift"],
-        "error too large": verdict["degraded"],
-        f"silent: {', '.join(verdict['missing'])}": bool(verdict["missing"]),
-        "station silent": verdict["all_silent"],
-    }
-    pills = [_pill("bad", text) for text, holds in said.items() if holds] or [_pill("ok", "nothing found")]
-    if verdict["too_few_truths"]:
-        pills.append(_pill("", "error not judged"))
-    if document["data_source"] == "simulated":
-        pills.append(_pill("bad", "simulated"))
-    return "".join(pills)
-
-
-def _older(n_entries: int) -> str:
-    if n_entries <= _INDEX_ROWS:
-        return ""
-    return f"<p class='sub'>{n_entries - _INDEX_ROWS} older reports are in the folders beside this page.</p>"
-
-
-# ---- figures ----
-
-
-def _figure(value: float | None) -> str:
-    """Return a figure with the digits that matter, a dash where it is undefined.
-
-    >>> _figure(0.24231), _figure(12.345), _figure(1234.5), _figure(None)
-    ('0.242', '12.35', '1234', '–')
-    """
-    if value is None:
-        return "–"
-    return f"{value:.{3 if abs(value) < 10 else 2 if abs(value) < 100 else 0}f}"
-
-
-def p_value(value: float | None) -> str:
-    """Return a p-value as it is read, a dash where there is none.
-
-    >>> p_value(0.0417), p_value(1e-9), p_value(None)
-    ('0.042', '< 0.001', '–')
-    """
-    if value is None:
-        return "–"
-    return "< 0.001" if value < 0.001 else f"{value:.3f}"
-
-
-def _moment(text: str) -> str:
-    return f"{datetime.fromisoformat(text):%Y-%m-%d %H:%M}"
+def _profile(column: Mapping[str, Any]) -> Markup:
+    profile, unit = column["profile"], column["unit"]
+    lines = [Line("this window", "now", profile["now"]), Line("normal", "usual", profile["normal"])]
+    band = Band("8 of 10 normal hours", profile["low"], profile["high"])
+    return profile_plot(f"By hour of the day: {described(lines, unit)}", unit, lines, band)

@@ -21,11 +21,14 @@ from multiprocessing.context import SpawnProcess
 from pathlib import Path
 from typing import Literal
 
+from airquality.ground import log
+from airquality.ground.settings import Settings
 from airquality.monitoring.drift import Window, load_judge
 from airquality.records import isoformat
 
-#: What the child does with a window: write its report and return the HTML's path. Raising means the report failed.
-Write = Callable[[Window], Path]
+#: What the child does with a window, told how many are due after it: write its report and return the HTML's path. Raising
+#: means the report failed.
+Write = Callable[[Window, int], Path]
 #: Called once in the child, which is where heavy imports belong; must be picklable.
 OpenWriter = Callable[[], Write]
 
@@ -79,10 +82,10 @@ class _Child:
             raise _ChildFailed(f"the report process died (exit code {self._process.exitcode})") from error
         return answer
 
-    def ask(self, window: Window) -> None:
+    def ask(self, window: Window, waiting: int) -> None:
         """Hand ``window`` to the child; raises ``_ChildFailed`` if it is gone."""
         try:
-            self._pipe.send(window)
+            self._pipe.send((window, waiting))
         except OSError as error:
             raise _ChildFailed("the report process is gone") from error
 
@@ -114,6 +117,8 @@ class ReportProcess:
         self._child: _Child | None = None
         self._lock = threading.Lock()  # guards _child and _closing: close() kills the child from another thread
         self._closing = False
+        #: Windows that the caller has not yet offered, so that the index can say how many reports are due.
+        self.not_offered = 0
 
     def offer(self, ticket: int, window: Window) -> bool:
         """Take ``window`` if there is room; its result comes back with ``ticket``."""
@@ -183,7 +188,7 @@ class ReportProcess:
     def _attempt(self, window: Window) -> _Answer:
         try:
             child = self._running_child()
-            child.ask(window)
+            child.ask(window, self._windows.qsize() + self.not_offered)
             return child.answer(self._timeout_seconds)
         except _ChildFailed as error:
             self._end_child()
@@ -216,11 +221,14 @@ def _name(window: Window) -> str:
 # ---- in the child ----
 
 
-def evidently_writer(reports_dir: Path, dataset_dir: Path) -> Write:
-    """Return the writer of Evidently reports. Imports the plotting stack: for the child only."""
+def evidently_writer(settings: Settings) -> Write:
+    """Return the writer of reports. Imports the plotting stack: for the child only."""
+    from airquality.reports.sources import KnownRows
     from airquality.reports.writer import ReportWriter
 
-    return ReportWriter(reports_dir, load_judge(dataset_dir)).write
+    log.configure(settings.log_level, settings.log_format)
+    judge, known = load_judge(settings.dataset_dir), KnownRows.of(settings.dataset_dir)
+    return ReportWriter(settings.reports_dir, judge, known, settings.reports_keep_days).write
 
 
 def _serve(pipe: Connection, open_writer: OpenWriter) -> None:
@@ -233,14 +241,14 @@ def _serve(pipe: Connection, open_writer: OpenWriter) -> None:
     pipe.send(_Answer(None, ""))
     try:
         while True:
-            pipe.send(_answer(write, pipe.recv()))
+            pipe.send(_answer(write, *pipe.recv()))
     except (EOFError, BrokenPipeError):
         return
 
 
-def _answer(write: Write, window: Window) -> _Answer:
+def _answer(write: Write, window: Window, waiting: int) -> _Answer:
     try:
-        return _Answer(write(window), "")
+        return _Answer(write(window, waiting), "")
     except (KeyboardInterrupt, SystemExit):
         raise
     except BaseException as error:  # noqa: BLE001  one of Evidently's errors is no Exception, and any must cost this report only

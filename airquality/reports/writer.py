@@ -1,216 +1,221 @@
-"""Write the report of one window: Evidently's plots under our own verdict. The only module that imports Evidently.
+"""Write the report of one window, and every page that changes with it.
 
-Evidently is given only what it can digest, because one silent column or a missing truth would otherwise cost the whole
-report; what is left out is said on the page. Its own verdicts rest on thresholds that flag nearly every day of this
-data, so they are not shown: its p-values are evidence, the verdict is :mod:`airquality.monitoring.drift`'s.
+Pages are made of sidecars, so a page that must change because a neighbour came, the report before for its link to the next
+one, is made anew from its sidecar; whatever the order in which reports were made, the same reports give the same files.
 """
 
 from __future__ import annotations
 
-import contextlib
-import fcntl
 import hashlib
 import json
-import re
-import warnings
-from collections.abc import Iterator, Mapping, Sequence
+import math
+import time
+from collections.abc import Callable, Sequence
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
-from urllib.parse import quote
 
-import numpy as np
-import pandas as pd
-
-from airquality.ground.errors import ContractError
 from airquality.ground.files import write_atomically
-from airquality.monitoring.drift import JUDGED_COLUMNS, KINDS, MIN_TRUTHS, Floats, Judge, Window
-from airquality.records import RAW_COLUMNS, TARGET, datetime_of
-from airquality.reports import pages
+from airquality.monitoring.drift import KINDS, Judge, Window
+from airquality.reports import pages, paths
+from airquality.reports.document import Describer, Drawn
+from airquality.reports.evidence import Artist, Evidence
+from airquality.reports.evidence_page import ASSETS_PLACE, framed
+from airquality.reports.folder import Entry, ReportsFolder
+from airquality.reports.overview import FULL_STATIONS, LISTED_STATIONS, Station, overview, strip
+from airquality.reports.sources import KnownRows
 
-with warnings.catch_warnings():
-    warnings.simplefilter("ignore")  # deprecations among its own dependencies
-    from evidently import DataDefinition, Dataset, Regression, Report
-    from evidently.metrics import MAE, RMSE, R2Score, ValueDrift
-
-#: Raised when the same window would give another page, so that reports on disk are made anew.
-_LAYOUT = 1
-_PREDICTION = "prediction"
-_OWN_VERDICT = re.compile(r"Data drift (?:not )?detected\. Drift detection method: K-S p_value\. Drift score: [-+.\de]+")
-#: Titles that would read as a verdict, and an axis that stretches every window to 150 steps without saying so.
-_WORDING = {
-    "Drift in column": "Distribution of",
-    '"DATA DRIFT"': '"IN THE ORDER OF TIME"',
-    '"DATA DISTRIBUTION"': '"DISTRIBUTION"',
-    '"Index binned"': '"first to last hour of the window, as 150 steps"',
-}
-_RANDOM_ID = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}")
+#: Windows in the table of the index, stations in the table of a window.
+INDEX_ROWS = 20
+WINDOW_ROWS = 200
+#: While reports wait, the index is written at most this often.
+INDEX_SECONDS = 2.0
+_PLOT_DAYS = 7
+_DAY_HOURS = 24
 
 
 class ReportWriter:
-    """Write reports, their sidecars and the index under one folder; several processes may write under the same one."""
+    """Write reports, their sidecars and the pages around them under one folder; several processes may share it."""
 
-    def __init__(self, reports_dir: Path, judge: Judge) -> None:
-        self._reports_dir = reports_dir
-        self._calibration = judge.calibration
-        self._reference = _table(judge.reference.values, judge.reference.predictions)
-        basis = json.dumps([_LAYOUT, judge.calibration.to_json(), judge.reference.digest()])
-        self._basis = hashlib.sha256(basis.encode()).hexdigest()
-        self._sidecars: dict[Path, tuple[int, pages.Sidecar]] = {}  # by path, with the time it was written
+    def __init__(
+        self,
+        reports_dir: Path,
+        judge: Judge,
+        known_rows: KnownRows | None = None,
+        keep_days: int | None = None,
+        now: Callable[[], datetime] = lambda: datetime.now(UTC).replace(tzinfo=None),
+    ) -> None:
+        self._dir = reports_dir
+        self._folder = ReportsFolder(reports_dir)
+        self._artist = Artist(judge)
+        self._describer = Describer(judge)
+        self._known_rows = known_rows or KnownRows()
+        self._keep = timedelta(days=keep_days) if keep_days else None
+        self._now = now
+        self._index_written = -math.inf
+        self._basis = hashlib.sha256(json.dumps(judge.calibration.to_json()).encode()).hexdigest()
 
-    def write(self, window: Window) -> Path:
-        """Write the report of ``window``, unless the very same one is there already, and return the HTML's path."""
-        digest = hashlib.sha256(f"{self._basis} {window.digest()}".encode()).hexdigest()
-        with self._locked():
-            path = self._path(window)
-            if _has(path, digest):
-                self._write_index()
+    def write(self, window: Window, waiting: int = 0) -> Path:
+        """Write the report of ``window``, unless the very same one is there already, and return the page's path.
+
+        Args:
+            window: The judged window.
+            waiting: How many reports are due after this one, for the index.
+
+        Raises:
+            OSError: the folder cannot be written.
+        """
+        source = self._known_rows.source_of(window)
+        digest = hashlib.sha256(f"{self._basis} {source} {window.digest()}".encode()).hexdigest()
+        with self._folder.locked():
+            path = self._folder.page_path(window)
+            if self._folder.has(path, digest):
+                self._write_around(path, waiting)
                 return path
-        page, document = self._render(window, digest)
-        with self._locked():
-            path = self._path(window)
-            write_atomically(path, page.encode())
-            write_atomically(path.with_suffix(".json"), json.dumps(document, indent=1).encode())
-            self._write_index()
+        evidence = self._artist.draw(window)
+        drawn = Drawn(evidence.ks_p_values, evidence.left_out, bool(evidence.page))
+        document = self._describer.sidecar(window, source, drawn, digest)
+        with self._folder.locked():
+            path = self._folder.page_path(window)
+            self._put(path, document, evidence)
+            self._write_around(path, waiting)
         return path
 
-    def _render(self, window: Window, digest: str) -> tuple[str, dict[str, Any]]:
-        columns, left_out = plan(window)
-        page, ks_p_values = _evidence(self._reference, _table(window.values, window.predictions), columns, window)
-        document = pages.sidecar(window, self._calibration, ks_p_values, left_out, digest)
-        return _with_header(page, pages.header(document)), document
+    def _put(self, path: Path, document: dict[str, Any], evidence: Evidence) -> None:
+        """Write page, Evidently's part and sidecar."""
+        page = path.relative_to(self._dir).as_posix()
+        entry = Entry(page.removesuffix(".html") + ".json", page, document)
+        nav = pages.Nav.of(page, entry, *self._folder.neighbours(entry))
+        sidecar = json.dumps(document, ensure_ascii=False).encode()
+        files = {path: pages.report(document, nav).encode(), path.with_suffix(".json"): sidecar}
+        if evidence.page:
+            place = paths.evidence_page(page)
+            text = evidence.page.replace(ASSETS_PLACE, paths.link(place, f"{paths.ASSETS}/"))
+            files[self._dir / place] = framed(text, document, paths.link(place, page)).encode()
+            for name, content in evidence.assets.items():
+                if not (self._dir / paths.ASSETS / name).exists():
+                    files[self._dir / paths.ASSETS / name] = content.encode()
+        self._folder.put(path, files)
 
-    @contextlib.contextmanager
-    def _locked(self) -> Iterator[None]:
-        self._reports_dir.mkdir(parents=True, exist_ok=True)
-        with (self._reports_dir / ".lock").open("w") as lock:
-            fcntl.flock(lock, fcntl.LOCK_EX)
-            yield
+    # ---- the pages around a report ----
 
-    def _path(self, window: Window) -> Path:
-        """Return where the report goes: in its kind's folder, and there in its station's once there is a second station."""
-        folder = self._reports_dir / window.kind.name
-        if self._has_others(window.station_id):
-            self._part_stations()
-            folder /= folder_name(window.station_id)
-        return folder / f"{window.kind.name}_{datetime_of(window.end_hour):%Y%m%d_%H%M%S}.html"
+    def _write_around(self, path: Path, waiting: int) -> None:
+        entry = self._folder.entry(path)
+        if entry is None:  # its sidecar was damaged in this very moment
+            return
+        before, after = self._folder.neighbours(entry)
+        for neighbour in (entry, before, after):
+            if neighbour is not None:
+                self._write_report(neighbour)
+        self._write_month(entry)
+        for neighbour in (before, after):
+            if neighbour is not None and neighbour.end[:7] != entry.end[:7]:
+                self._write_month(neighbour)
+        self._write_window(entry.kind, entry.end)
+        self._remove_old(entry)
+        if not waiting or time.monotonic() - self._index_written > INDEX_SECONDS:  # the last of a backlog writes it
+            self._write_index(waiting)
+            self._index_written = time.monotonic()
 
-    def _has_others(self, station_id: str) -> bool:
-        folders = [self._reports_dir / kind.name for kind in KINDS]
-        if any(child.is_dir() for folder in folders if folder.exists() for child in folder.iterdir()):
-            return True
-        flat = next((path for folder in folders for path in folder.glob("*.json")), None)
-        return flat is not None and json.loads(flat.read_bytes())["station_id"] != station_id
+    def _write_report(self, entry: Entry) -> None:
+        page = entry.name.replace(".json", ".html")
+        if not entry.path and not (self._dir / page).exists():
+            return  # somebody deleted it
+        nav = pages.Nav.of(page, entry, *self._folder.neighbours(entry))
+        self._write(page, pages.report(self._folder.document(entry), nav))
 
-    def _part_stations(self) -> None:
-        """Move the files of the first station, which lie flat, into its own folder."""
+    def _write_month(self, entry: Entry) -> None:
+        here, month = paths.month_page(entry.name, entry.end), entry.end[:7]
+        entries = [
+            found
+            for kind in KINDS
+            for found in self._folder.within(entry.station_id, kind.name, f"{month}-01", f"{month}-31T23")
+        ]
+        if not entries:
+            (self._dir / here).unlink(missing_ok=True)
+            return
+        ends = [found for kind in KINDS for found in self._nearest_months(entry, kind.name)]
+        before = max((found for found in ends if found.end[:7] < month), key=lambda found: found.end, default=None)
+        after = min((found for found in ends if found.end[:7] > month), key=lambda found: found.end, default=None)
+        ways = [paths.month_page(found.name, found.end) if found else None for found in (before, after)]
+        self._write(here, pages.month(here, entries, *ways))
+
+    def _nearest_months(self, entry: Entry, kind: str) -> Sequence[Entry]:
+        return self._folder.around(entry.station_id, kind, f"{entry.end[:7]}-01", f"{entry.end[:7]}-31T23")
+
+    def _write_window(self, kind: str, end: str) -> None:
+        here, entries = paths.window_page(kind, end), self._folder.same_window(kind, end)
+        if entries:
+            self._write(here, pages.window(here, entries, WINDOW_ROWS))
+        else:
+            (self._dir / here).unlink(missing_ok=True)
+
+    def _write_index(self, waiting: int) -> None:
+        now = self._now()
+        seen = overview(self._folder, now)
+        until = max((station.latest.end for station in seen.stations), default="") if seen.live else ""
+        full = seen.stations[:FULL_STATIONS]
+        cards = [pages.Card(station, strip(self._folder, station, until)) for station in full]
+        plots = [plot for station in full if (plot := self._week(station)) is not None]
+        page = pages.index(
+            seen,
+            cards,
+            plots,
+            self._folder.newest(INDEX_ROWS),
+            len(self._folder),
+            written=now,
+            waiting=waiting,
+            n_listed=LISTED_STATIONS,
+        )
+        write_atomically(self._dir / paths.INDEX, page.encode())
+
+    def _week(self, station: Station) -> pages.WeekPlot | None:
+        """Return the last seven days of a station, hour by hour; None if it has no daily report."""
+        days = self._folder.of(station.station_id, "daily", _PLOT_DAYS)
+        if not days:
+            return None
+        last = datetime.fromisoformat(days[-1].end)
+        start = last - timedelta(hours=_PLOT_DAYS * _DAY_HOURS - 1)
+        lines: dict[str, list[float | None]] = {
+            name: [None] * (_PLOT_DAYS * _DAY_HOURS) for name in ("measured", "predicted")
+        }
+        for day in days:
+            document = self._folder.document(day)
+            first = (datetime.fromisoformat(document["start"]) - start) // timedelta(hours=1)
+            if first >= 0:
+                for name, line in lines.items():
+                    line[first : first + _DAY_HOURS] = document["series"][name]
+        return pages.WeekPlot(station.station_id, start.isoformat(), lines["measured"], lines["predicted"])
+
+    def _write(self, page: str, text: str) -> None:
+        """Write a page unless it is there just so."""
+        path, content = self._dir / page, text.encode()
+        try:
+            if path.read_bytes() == content:
+                return
+        except OSError:
+            pass  # absent or unreadable: write it
+        write_atomically(path, content)
+
+    # ---- old reports ----
+
+    def _remove_old(self, newest: Entry) -> None:
+        """Remove the station's reports that end more than ``REPORTS_KEEP_DAYS`` before its newest."""
+        if self._keep is None:
+            return
+        station_id = newest.station_id
+        last = max(entry.end for kind in KINDS for entry in self._folder.of(station_id, kind.name, 1))
+        oldest = (datetime.fromisoformat(last) - self._keep).isoformat()
         for kind in KINDS:
-            for path in sorted((self._reports_dir / kind.name).glob("*.json")):
-                own = path.parent / folder_name(json.loads(path.read_bytes())["station_id"])
-                own.mkdir(exist_ok=True)
-                path.with_suffix(".html").replace(own / path.with_suffix(".html").name)
-                path.replace(own / path.name)
+            for entry in self._folder.until(station_id, kind.name, oldest):
+                self._remove(entry)
 
-    def _write_index(self) -> None:
-        found: dict[Path, tuple[int, pages.Sidecar]] = {}
-        for path in (path for kind in KINDS for path in (self._reports_dir / kind.name).rglob("*.json")):
-            written = path.stat().st_mtime_ns
-            known = self._sidecars.get(path)
-            found[path] = known if known and known[0] == written else (written, json.loads(path.read_bytes()))
-        self._sidecars = found
-        links = (
-            (quote(path.with_suffix(".html").relative_to(self._reports_dir).as_posix()), found[path][1]) for path in found
-        )
-        write_atomically(self._reports_dir / "index.html", pages.index(links).encode())
-
-
-def folder_name(station_id: str) -> str:
-    """Return a folder name for ``station_id`` that cannot lead elsewhere; distinct stations get distinct names.
-
-    >>> folder_name("station_1"), folder_name("../x"), folder_name("..")
-    ('station_1', '..%2Fx', '%2E%2E')
-    """
-    name = quote(station_id, safe="")
-    if not name.strip("."):
-        name = name.replace(".", "%2E")
-    return name if len(name) <= 200 else hashlib.sha256(station_id.encode()).hexdigest()
-
-
-def _has(path: Path, digest: str) -> bool:
-    beside = path.with_suffix(".json")
-    return path.exists() and beside.exists() and json.loads(beside.read_bytes()).get("digest") == digest
-
-
-def plan(window: Window) -> tuple[list[str], list[tuple[str, str]]]:
-    """Return the columns whose distribution is drawn, and (what, why) of everything that is left out of the plots."""
-    seen = dict(zip(RAW_COLUMNS, (~np.isnan(window.values)).sum(axis=0).tolist(), strict=True))
-    columns = [name for name in JUDGED_COLUMNS if seen[name]]
-    left_out = [(name, "no value in this window") for name in JUDGED_COLUMNS if not seen[name]]
-    n_truths = window.verdict.performance.n
-    if window.verdict.too_few_truths:
-        left_out.append(
-            ("RMSE, MAE and R²", f"{n_truths} measured {TARGET} in this window, at least {MIN_TRUTHS} are needed")
-        )
-    return columns, left_out
-
-
-def _table(values: Floats, predictions: Floats) -> pd.DataFrame:
-    table = pd.DataFrame(values, columns=list(RAW_COLUMNS), dtype=np.float64)
-    table[_PREDICTION] = predictions
-    return table
-
-
-def _evidence(
-    reference: pd.DataFrame, current: pd.DataFrame, columns: Sequence[str], window: Window
-) -> tuple[str, dict[str, float]]:
-    """Return Evidently's page and the KS p-value of each drawn column."""
-    drawn = [*columns, _PREDICTION]
-    metrics: list[Any] = [ValueDrift(column=name, method="ks") for name in drawn]
-    regression = None
-    if not window.verdict.too_few_truths:
-        metrics += [RMSE(), MAE(error_distr=False), R2Score()]  # the errors' distribution once
-        regression = [Regression(target=TARGET, prediction=_PREDICTION)]
-        drawn.append(TARGET)
-    definition = DataDefinition(numerical_columns=drawn, regression=regression)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # R2 of an hour of the day that occurs once, and the like
-        snapshot = Report(metrics, include_tests=False).run(
-            current_data=Dataset.from_pandas(current[drawn], data_definition=definition),
-            reference_data=Dataset.from_pandas(reference[drawn], data_definition=definition),
-            timestamp=datetime_of(window.end_hour),
-        )
-        page = snapshot.get_html_str(as_iframe=False)
-    p_values = _ks_p_values(snapshot.dict())
-    return _as_evidence(page, list(p_values.values())), p_values
-
-
-def _ks_p_values(result: Mapping[str, Any]) -> dict[str, float]:
-    drifts = (metric for metric in result["metrics"] if metric["config"]["type"].endswith(":ValueDrift"))
-    return {metric["config"]["column"]: float(metric["value"]) for metric in drifts}
-
-
-def _as_evidence(page: str, p_values: Sequence[float]) -> str:
-    """Replace Evidently's own verdicts by their p-value, and its random ids by running numbers: same window, same bytes.
-
-    Args:
-        page: Evidently's page, which holds one verdict per column.
-        p_values: In the order of the columns on the page.
-    """
-    before, start, rest = page.partition("<script>\n    var metric_")
-    widgets, end, after = rest.partition("</script>")  # the rest of the page, 95 % of it, is fonts and code
-    if len(_OWN_VERDICT.findall(widgets)) != len(p_values):
-        raise ContractError("Evidently's page does not hold one verdict per column: its wording has changed")
-    texts = (f"Kolmogorov-Smirnov p-value {pages.p_value(p)} (evidence; the verdict is above)" for p in p_values)
-    widgets = _OWN_VERDICT.sub(lambda _: next(texts), widgets)
-    for theirs, ours in _WORDING.items():
-        widgets = widgets.replace(theirs, ours)
-    numbers: dict[str, str] = {}
-    widgets = _RANDOM_ID.sub(lambda match: numbers.setdefault(match[0], f"{len(numbers):032x}"), widgets)
-    page_id = rest[:32]
-    return f"{before}{start}{widgets}{end}{after}".replace(page_id, "0" * 32)
-
-
-def _with_header(page: str, header: str) -> str:
-    before, body, after = page.partition("<body>")
-    if not body:
-        raise ContractError("no <body> on Evidently's page: its template has changed")
-    return f"{before}{body}{header}{after}"
+    def _remove(self, entry: Entry) -> None:
+        _, after = self._folder.neighbours(entry)
+        page = entry.name.replace(".json", ".html")
+        self._folder.remove(entry, self._dir / paths.evidence_page(page))
+        self._write_month(entry)
+        self._write_window(entry.kind, entry.end)
+        if after is not None:
+            self._write_report(after)
+            self._write_month(after)

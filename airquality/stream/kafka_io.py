@@ -6,40 +6,64 @@ reading uncommitted records.
 
 from __future__ import annotations
 
-import argparse
 import logging
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import closing, contextmanager
 from typing import Any, NamedTuple
 
 from kafka import KafkaAdminClient, KafkaConsumer, KafkaProducer, TopicPartition
-from kafka.admin import NewTopic
-from kafka.errors import KafkaError, TopicAlreadyExistsError
+from kafka.admin import ConfigResource, ConfigResourceType, NewTopic
+from kafka.errors import KafkaConnectionError, KafkaError, KafkaTimeoutError, NodeNotReadyError, TopicAlreadyExistsError
 
-from airquality.ground import log
-from airquality.ground.errors import AirQualityError, ContractError, Unavailable, UsageError
+from airquality.ground import command, log
+from airquality.ground.errors import ContractError, Unavailable
 from airquality.ground.settings import Settings, read_settings
+from airquality.stream.account import Topics
+from airquality.stream.batches import UNREAD, read_any_batch
+from airquality.stream.identity import Refused
 
 DAY_MS = 24 * 3600 * 1000
+#: The broker's time decides what retention deletes: a producer's may be that of the measurement, years ago.
+BROKER_TIME = {"message.timestamp.type": "LogAppendTime"}
 #: What each topic is for decides how long it keeps what. State is compacted: its last record a station is all it needs;
 #: small, short segments let the cleaner keep the restart short.
 TOPIC_CONFIGS: dict[str, dict[str, str]] = {
-    "raw": {"retention.ms": str(90 * DAY_MS)},
-    "pred": {"retention.ms": str(365 * DAY_MS)},
-    "dlq": {"retention.ms": str(365 * DAY_MS)},
+    "raw": {**BROKER_TIME, "retention.ms": str(90 * DAY_MS)},
+    "pred": {**BROKER_TIME, "retention.ms": str(365 * DAY_MS)},
+    "dlq": {**BROKER_TIME, "retention.ms": str(365 * DAY_MS)},
+    "events": {**BROKER_TIME, "retention.ms": str(365 * DAY_MS)},
     "state": {
+        **BROKER_TIME,
         "cleanup.policy": "compact",
         "min.cleanable.dirty.ratio": "0.1",
         "segment.ms": str(DAY_MS),
         "segment.bytes": str(16 * 1024 * 1024),
     },
 }
-CONNECT_TIMEOUT_MS = 15_000
+CONNECT_TIMEOUT_MS = 3_000
+CREATE_TIMEOUT_MS = 15_000
 TOPIC_SECONDS = 10.0
 #: How long reading a partition to its end may stand still: longer than a dead worker's transaction can hold it up.
 STALL_SECONDS = 60.0
+
+#: The errors that mean that there was no answer, as opposed to one that says no.
+_NO_ANSWER = (KafkaConnectionError, KafkaTimeoutError, NodeNotReadyError)
+#: An error of the client may quote a whole request.
+_QUOTED_CHARACTERS = 300
+
+_DESCRIPTION = """\
+Create the topics where they are missing; existing ones stay as they are. More partitions let more consumers share the
+stations.
+"""
+_EXAMPLES = """\
+examples:
+  python -m airquality topics                          at localhost:9092
+  KAFKA_BOOTSTRAP_SERVERS=kafka:9092 TOPIC_PARTITIONS=6 python -m airquality topics
+
+exit status: 0 done, 1 no broker answers, 2 wrong usage
+"""
 
 logger = logging.getLogger(__name__)
 
@@ -48,7 +72,8 @@ class Record(NamedTuple):
     """One record of a topic, bytes untouched.
 
     ``timestamp_ms`` is Kafka's: milliseconds since 1970 (UTC), of the broker where the topic says ``LogAppendTime``, of the
-    producer where it says ``CreateTime``; negative where the record has none.
+    producer where it says ``CreateTime``; negative where the record has none. ``unread`` says that its batch is too large to
+    be read, so that nothing but its place is known.
     """
 
     partition: int
@@ -57,6 +82,7 @@ class Record(NamedTuple):
     value: bytes | None
     timestamp_ms: int = -1
     headers: tuple[tuple[str, bytes], ...] = ()
+    unread: bool = False
 
 
 def topic_names(settings: Settings) -> dict[str, str]:
@@ -66,11 +92,14 @@ def topic_names(settings: Settings) -> dict[str, str]:
         "pred": settings.pred_topic,
         "state": settings.state_topic,
         "dlq": settings.dlq_topic,
+        "events": settings.events_topic,
     }
 
 
 def ensure_topics(settings: Settings) -> None:
-    """Create the topics that do not exist; existing ones stay as they are.
+    """Create the topics that do not exist; existing ones stay as they are, and what is wrong with them is logged.
+
+    Where the raw topic exists the others are made with as many partitions as it has: that is where its stations are.
 
     Raises:
         Unavailable: no broker answers.
@@ -79,25 +108,65 @@ def ensure_topics(settings: Settings) -> None:
         with kafka_errors_as_unavailable(settings), closing(KafkaProducer(**connection(settings))) as producer:
             for name in topic_names(settings).values():
                 producer.partitions_for(name)
+        logger.info(
+            "the mock cluster has neither topic ids nor settings: whether the topics are the right ones is not checked"
+        )
         return
     with kafka_errors_as_unavailable(settings), closing(KafkaAdminClient(**connection(settings))) as admin:
+        n_partitions = settings.topic_partitions
         for role, name in topic_names(settings).items():
-            topic = NewTopic(name, settings.topic_partitions, 1, topic_configs=TOPIC_CONFIGS[role])
+            topic = NewTopic(name, n_partitions, 1, topic_configs=TOPIC_CONFIGS[role])
             try:
                 admin.create_topics([topic], timeout_ms=CONNECT_TIMEOUT_MS)
-                logger.info("created topic %s with %d partitions", name, settings.topic_partitions)
+                logger.info("created topic %s with %d partitions", name, n_partitions)
             except TopicAlreadyExistsError:
-                continue
+                if role == "raw":
+                    n_partitions = len(partitions(settings, name))
+                for fault in _faults_of(admin, role, name):
+                    logger.warning("%s", fault)
+
+
+def _faults_of(admin: KafkaAdminClient, role: str, name: str) -> list[str]:
+    """Return what is wrong with a topic that somebody else made, a sentence each."""
+    wanted = {"message.timestamp.type": None, "cleanup.policy": None}
+    try:
+        resource = ConfigResource(ConfigResourceType.TOPIC, name, wanted)
+        found = admin.describe_configs([resource], config_filter="all")["topic"][name]
+        timestamps, policy = (found[setting]["value"] for setting in wanted)
+    except (KafkaError, KeyError) as error:
+        return [f"{name} could not be checked: {type(error).__name__}: {error}"]
+    change = f"kafka-configs.sh --alter --topic {name} --add-config"
+    faults = []
+    if timestamps != BROKER_TIME["message.timestamp.type"]:
+        faults.append(
+            f"{name} keeps the timestamps of its producers, by which retention deletes: a row stamped with the time of its "
+            f"measurement may be gone before it is read. {change} message.timestamp.type=LogAppendTime"
+        )
+    compacted = "compact" in policy.split(",")
+    if role == "state" and policy != "compact":
+        faults.append(
+            f"{name} is not compacted but has cleanup.policy={policy}: it grows, and stations that are silent for long lose "
+            f"their state. {change} cleanup.policy=compact"
+        )
+    if role != "state" and compacted:
+        faults.append(
+            f"{name} is compacted: of the rows of a station only the newest would be kept. {change} cleanup.policy=delete"
+        )
+    return faults
 
 
 def partitions(settings: Settings, topic: str) -> list[int]:
     """Return the topic's partitions; raises ``ContractError`` if there is no such topic, ``Unavailable`` if no broker."""
-    deadline = time.monotonic() + TOPIC_SECONDS
     with kafka_errors_as_unavailable(settings), closing(_reader(settings, "read_uncommitted")) as client:
-        while not (found := client.partitions_for_topic(topic)):  # a topic made a moment ago may not have spread yet
-            if time.monotonic() > deadline:
-                raise ContractError(f"there is no topic {topic}: run python -m airquality topics")
-            time.sleep(0.1)
+        return _partitions_of(client, topic)
+
+
+def _partitions_of(client: KafkaConsumer, topic: str) -> list[int]:
+    deadline = time.monotonic() + TOPIC_SECONDS
+    while not (found := client.partitions_for_topic(topic)):  # a topic made a moment ago may not have spread yet
+        if time.monotonic() > deadline:
+            raise ContractError(f"there is no topic {topic}: run python -m airquality topics")
+        time.sleep(0.1)
     return sorted(found)
 
 
@@ -109,6 +178,7 @@ def idempotent_producer(settings: Settings) -> KafkaProducer:
 
 def connection(settings: Settings) -> dict[str, Any]:
     """Return the arguments every client connects with."""
+    read_any_batch()
     connection: dict[str, Any] = {
         "bootstrap_servers": settings.kafka_bootstrap_servers.split(","),
         "bootstrap_timeout_ms": CONNECT_TIMEOUT_MS,
@@ -124,10 +194,14 @@ def kafka_errors_as_unavailable(settings: Settings) -> Iterator[None]:
     """Turn the client's errors into ``Unavailable``: the broker is the one service whose absence waiting can mend."""
     try:
         yield
+    except _NO_ANSWER as error:
+        raise Unavailable(
+            f"no Kafka broker answers at {settings.kafka_bootstrap_servers} ({type(error).__name__}): "
+            "start it, or set KAFKA_BOOTSTRAP_SERVERS to where it is"
+        ) from error
     except KafkaError as error:
         raise Unavailable(
-            f"Kafka at {settings.kafka_bootstrap_servers}: {type(error).__name__}: {error}. "
-            f"Is a broker running there? KAFKA_BOOTSTRAP_SERVERS says where to look."
+            f"Kafka at {settings.kafka_bootstrap_servers} answers {type(error).__name__}: {str(error)[:_QUOTED_CHARACTERS]}"
         ) from error
 
 
@@ -142,12 +216,13 @@ def read(
         Unavailable: no broker answers, or nothing moved for a minute.
     """
     assigned = TopicPartition(topic, partition)
-    with kafka_errors_as_unavailable(settings), closing(_reader(settings, "read_uncommitted")) as client:
-        end = client.end_offsets([assigned])[assigned] if stop is None else stop
-        oldest = client.beginning_offsets([assigned])[assigned]
+    first, end = start, stop  # an offset before the oldest is the oldest's: the client is told to begin there
+    if first is None or end is None:
+        oldest, newest = log_ranges(settings, [topic], partition)[topic]
+        first, end = oldest if first is None else first, newest if end is None else end
     with kafka_errors_as_unavailable(settings), closing(_reader(settings, "read_committed")) as client:
         client.assign([assigned])
-        client.seek(assigned, oldest if start is None else max(start, oldest))
+        client.seek(assigned, first)
         moved = time.monotonic()
         while (position := client.position(assigned)) < end:
             for record in client.poll(timeout_ms=200).get(assigned, ()):
@@ -161,9 +236,85 @@ def read(
 
 def record_of(consumed: Any) -> Record:
     """Return the client's record as ours."""
+    if consumed.headers and consumed.headers[0][0] == UNREAD:
+        return Record(consumed.partition, consumed.offset, None, None, consumed.timestamp, unread=True)
     return Record(
         consumed.partition, consumed.offset, consumed.key, consumed.value, consumed.timestamp, tuple(consumed.headers)
     )
+
+
+def log_ranges(settings: Settings, topics: Iterable[str], partition: int) -> dict[str, tuple[int, int]]:
+    """Return, by topic, the oldest offset of the partition that is there, and the offset its next record gets."""
+    assigned = [TopicPartition(topic, partition) for topic in topics]
+    with kafka_errors_as_unavailable(settings), closing(_reader(settings, "read_uncommitted")) as client:
+        starts, ends = client.beginning_offsets(assigned), client.end_offsets(assigned)
+    return {each.topic: (int(starts[each]), int(ends[each])) for each in assigned}
+
+
+def newest(
+    settings: Settings, topic: str, partition: int, within: tuple[int, int], found_in: Callable[[Record], int | None]
+) -> int:
+    """Return what ``found_in`` finds in the newest committed record in which it finds anything, -1 if there is none.
+
+    Reads backwards in growing steps ``within`` these offsets, so that the cost is that of the records after it.
+    """
+    start, stop = within
+    step = 16
+    while stop > start:
+        first = max(start, stop - step)
+        found = [found_in(record) for record in read(settings, topic, partition, first, stop)]
+        numbers = [number for number in found if number is not None]
+        if numbers:
+            return numbers[-1]
+        stop, step = first, 8 * step
+    return -1
+
+
+def topics_now(settings: Settings) -> Topics:
+    """Return the ids and the partition count of the topics.
+
+    Raises:
+        ContractError: a topic is absent.
+        Refused: their partition counts differ.
+    """
+    names = topic_names(settings)
+    with kafka_errors_as_unavailable(settings), closing(_reader(settings, "read_uncommitted")) as client:
+        counts = {name: len(_partitions_of(client, name)) for name in names.values()}
+        ids = {role: topic_id(client, name) for role, name in names.items() if role != "events"}  # nothing is restored of it
+    if len(set(counts.values())) != 1:
+        raise Refused(
+            f"the topics must have equal numbers of partitions, found {counts}: python -m airquality repartition "
+            f"raises the others, too, and moves the stations"
+        )
+    return Topics(**ids, partitions=counts[settings.raw_topic])
+
+
+def topic_id(client: KafkaConsumer, name: str) -> str | None:
+    """Return the topic's id (KIP-516), None where the broker gives none; the client has no public way to ask."""
+    found = client._cluster.topic_id(name)
+    return None if found is None or found.int == 0 else found.hex
+
+
+def group_positions(settings: Settings, n_partitions: int) -> dict[int, tuple[int, str]]:
+    """Return the group's offset of every raw partition that has one, and what stands beside it; joins no group."""
+    if settings.kafka_api_version:  # librdkafka's mock keeps none
+        return {}
+    every = [TopicPartition(settings.raw_topic, partition) for partition in range(n_partitions)]
+    with (
+        kafka_errors_as_unavailable(settings),
+        closing(_reader(settings, "read_uncommitted", group_id=settings.consumer_group)) as client,
+    ):
+        committed = {tp.partition: client.committed(tp, metadata=True, timeout_ms=CONNECT_TIMEOUT_MS) for tp in every}
+    return {p: (found.offset, found.metadata or "") for p, found in committed.items() if found and found.offset >= 0}
+
+
+def await_partitions(settings: Settings, topic: str, n_partitions: int) -> None:
+    """Return once the brokers know that the topic has so many partitions; raises ``Unavailable`` if that takes too long."""
+    deadline = time.monotonic() + TOPIC_SECONDS
+    while len(partitions(settings, topic)) < n_partitions:
+        if time.monotonic() > deadline:
+            raise Unavailable(f"{topic} does not have its {n_partitions} partitions yet: run this again")
+        time.sleep(0.1)
 
 
 def end_offset(settings: Settings, topic: str, partition: int) -> int:
@@ -173,12 +324,14 @@ def end_offset(settings: Settings, topic: str, partition: int) -> int:
         return int(client.end_offsets([assigned])[assigned])
 
 
-def _reader(settings: Settings, isolation_level: str) -> KafkaConsumer:
+def _reader(settings: Settings, isolation_level: str, group_id: str | None = None) -> KafkaConsumer:
     return KafkaConsumer(
         **connection(settings),
         isolation_level=isolation_level,
+        group_id=group_id,
         enable_auto_commit=False,
         auto_offset_reset="earliest",
+        allow_auto_create_topics=bool(settings.kafka_api_version),
         check_crcs=not settings.kafka_api_version,  # librdkafka's mock changes later batches without mending their checksums
         fetch_max_wait_ms=50,
         max_partition_fetch_bytes=8 * 1024 * 1024,
@@ -187,22 +340,16 @@ def _reader(settings: Settings, isolation_level: str) -> KafkaConsumer:
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Create the topics; 0 done, 1 failure, 2 usage."""
-    p = argparse.ArgumentParser(
-        prog="python -m airquality topics",
-        description="Create the four topics where they are missing. KAFKA_BOOTSTRAP_SERVERS says where, "
-        "TOPIC_PARTITIONS how many partitions (more of them let more consumers share the stations).",
-    )
-    p.parse_args(argv)
-    try:
-        settings = read_settings()
-        log.configure(settings.log_level, settings.log_format)
-        ensure_topics(settings)
-    except AirQualityError as error:
-        print(f"topics: {error}", file=sys.stderr)
-        return 2 if isinstance(error, UsageError) else 1
+    """Run the command line and return its exit code."""
+    command.parser("python -m airquality topics", _DESCRIPTION, _EXAMPLES).parse_args(argv)
+    return command.run("topics", _run)
+
+
+def _run() -> None:
+    settings = read_settings()
+    log.configure(settings.log_level, settings.log_format)
+    ensure_topics(settings)
     print(f"topics ready at {settings.kafka_bootstrap_servers}: {', '.join(topic_names(settings).values())}")
-    return 0
 
 
 if __name__ == "__main__":

@@ -1,11 +1,14 @@
 """Encode a station's state for the state topic, and decode it to the same bits.
 
 A snapshot is JSON, deflated: plain values as they are, numpy arrays as type, shape and base64 of their little-endian
-bytes. NaN may stand in arrays only. The same state always gives the same bytes.
+bytes. NaN may stand in arrays only. The same state always gives the same bytes, and what would not come back as it went in
+is refused before it is written: nobody could read it at the next start.
 """
 
 from __future__ import annotations
 
+import math
+import reprlib
 import zlib
 from base64 import b64decode, b64encode
 from typing import Any
@@ -15,21 +18,28 @@ import orjson
 from numpy.typing import NDArray
 
 #: Changes whenever the shape of the state does: a consumer refuses a snapshot it cannot read exactly.
-FORMAT = 1
+FORMAT = 2
 #: The promise of DESIGN section 4, kept by ``encode``.
 MAX_BYTES = 128 * 1024
+#: Before deflating: ten times what a station holds. Snapshots of the topic are inflated no further, whatever they claim.
+MAX_DOCUMENT_BYTES = 1024 * 1024
+
+_ARRAY = "__array__"
+#: Array types that are their bytes: booleans, integers, floating-point numbers.
+_ARRAY_KINDS = "biuf"
 
 
 def encode(state: dict[str, Any]) -> bytes:
     """Return the snapshot of ``state``: JSON values without NaN, numpy arrays, and dicts and lists of these.
 
     Raises:
-        ValueError: it is larger than 128 KB.
+        ValueError: it is larger than 128 KB, or holds what :func:`decode` would not give back.
     """
+    _check(state, "state")
     document = orjson.dumps({"format": FORMAT, **state}, default=_array_to_json, option=orjson.OPT_SORT_KEYS)
     snapshot = zlib.compress(document, level=1)
-    if len(snapshot) > MAX_BYTES:
-        raise ValueError(f"a snapshot of {len(snapshot)} bytes is over the limit of {MAX_BYTES}")
+    if len(snapshot) > MAX_BYTES or len(document) > MAX_DOCUMENT_BYTES:
+        raise ValueError(f"a snapshot of {len(snapshot)} bytes ({len(document)} inflated) is over the limit of {MAX_BYTES}")
     return snapshot
 
 
@@ -40,25 +50,65 @@ def decode(snapshot: bytes) -> dict[str, Any]:
         ValueError: it is no snapshot, or one of another format.
     """
     try:
-        state = orjson.loads(zlib.decompress(snapshot))
+        state = orjson.loads(_inflated(snapshot))
         if not isinstance(state, dict) or state.pop("format", None) != FORMAT:
             raise ValueError(f"another format than {FORMAT}")
         restored: dict[str, Any] = _restore(state)
-    except (zlib.error, ValueError, KeyError, TypeError) as error:
+    except (zlib.error, ValueError, KeyError, TypeError, RecursionError) as error:
         raise ValueError(f"not a snapshot: {error}") from error
     return restored
 
 
+def _inflated(snapshot: bytes) -> bytes:
+    inflater = zlib.decompressobj()
+    document = inflater.decompress(snapshot, MAX_DOCUMENT_BYTES)
+    if not inflater.eof or inflater.unused_data:
+        raise ValueError(f"it is cut, or larger than {MAX_DOCUMENT_BYTES} bytes, or more follows it")
+    return document
+
+
+def _check(value: object, where: str) -> None:
+    """Raise ``ValueError`` naming the place of whatever JSON would change on its way."""
+    kind = type(value)
+    if isinstance(value, dict) and _ARRAY not in value:
+        for name, item in value.items():
+            _check_text(name, f"a name in {where}")
+            _check(item, f"{where}.{name}")
+    elif kind is list:
+        for index, item in enumerate(value):  # type: ignore[arg-type]
+            _check(item, f"{where}[{index}]")
+    elif kind is str:
+        _check_text(value, where)
+    elif not (value is None or kind is bool or _is_exact_number(value) or _is_plain_array(value)):
+        raise ValueError(f"{where} cannot stand in a snapshot: {reprlib.repr(value)}")
+
+
+def _check_text(text: object, where: str) -> None:
+    if type(text) is not str:
+        raise ValueError(f"{where} must be text: {reprlib.repr(text)}")
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:
+        raise ValueError(f"{where} cannot stand in a snapshot: {error}") from error
+
+
+def _is_exact_number(value: object) -> bool:
+    return (type(value) is int and -(2**63) <= value < 2**64) or (type(value) is float and math.isfinite(value))
+
+
+def _is_plain_array(value: object) -> bool:
+    return isinstance(value, np.ndarray) and value.dtype.kind in _ARRAY_KINDS and value.dtype.itemsize <= 8
+
+
 def _array_to_json(value: object) -> dict[str, Any]:
-    if not isinstance(value, np.ndarray):
-        raise TypeError(f"{type(value).__name__} cannot stand in a snapshot")
+    assert isinstance(value, np.ndarray)  # _check has seen everything
     little = np.asarray(value, dtype=value.dtype.newbyteorder("<"))
-    return {"__array__": b64encode(little.tobytes()).decode(), "dtype": little.dtype.str, "shape": little.shape}
+    return {_ARRAY: b64encode(little.tobytes()).decode(), "dtype": little.dtype.str, "shape": little.shape}
 
 
 def _restore(value: Any) -> Any:
     if isinstance(value, dict):
-        if "__array__" in value:
+        if _ARRAY in value:
             return _array(value)
         return {key: _restore(item) for key, item in value.items()}
     if isinstance(value, list):
@@ -67,5 +117,5 @@ def _restore(value: Any) -> Any:
 
 
 def _array(value: dict[str, Any]) -> NDArray[Any]:
-    flat = np.frombuffer(b64decode(value["__array__"]), dtype=value["dtype"])
+    flat = np.frombuffer(b64decode(value[_ARRAY], validate=True), dtype=value["dtype"])
     return flat.reshape(value["shape"]).astype(flat.dtype.newbyteorder("="))

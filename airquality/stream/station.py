@@ -7,23 +7,17 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from enum import Enum
 from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from airquality.model import features
+from airquality.monitoring.alarms import Event
 from airquality.monitoring.drift import Window
-from airquality.records import Reading
-
-
-class Outcome(Enum):
-    """What became of a reading the buffer did not refuse."""
-
-    DUPLICATE = "duplicate"
-    WARMUP = "warmup"
-    READY = "ready"
+from airquality.records import Outcome, Reading, Served
+from airquality.reports.process import ReportResult
+from airquality.reports.summary import PartitionFigures
 
 
 class Buffer(Protocol):
@@ -41,13 +35,23 @@ class Buffer(Protocol):
         """Return everything the buffer holds."""
 
 
+#: Judges accepted rows hour by hour, ascending in time by station, and returns each station's alarm events.
+Judge = Callable[[Mapping[str, Sequence[Reading]]], Mapping[str, Sequence[Event]]]
+
+
 class Monitor(Protocol):
     """The windows, errors and alarms of one station; see ``monitoring_service.StationMonitor``."""
 
     outstanding: int
 
+    def take_events(self, events: Sequence[Event]) -> None:
+        """Take in what the detectors found in rows up to those that are observed next."""
+
     def observe(self, reading: Reading, prediction: float, model_version: str) -> list[Window]:
         """Take in one predicted row and return the windows it closed."""
+
+    def take_verdict_events(self) -> list[Event]:
+        """Return what the verdicts of closed windows opened and closed since the last call."""
 
     def state(self) -> dict[str, Any]:
         """Return everything the monitor holds; only while ``outstanding`` is 0."""
@@ -76,16 +80,22 @@ class Monitoring(Protocol):
     def saturated(self) -> bool:
         """Whether so many windows wait that no more rows should be taken."""
 
+    def judge(self, arrived: Mapping[str, Sequence[Reading]]) -> Mapping[str, Sequence[Event]]:
+        """Judge accepted rows hour by hour; see :data:`Judge`."""
+
     def submit(self, windows: Iterable[Window]) -> None:
         """Queue closed windows for their reports, once the rows that closed them are committed."""
 
-    def poll(self) -> object:
+    def poll(self) -> Iterable[ReportResult]:
         """Collect the reports that have ended."""
 
     def forget(self, station_id: str) -> None:
         """Let go of a station that this consumer no longer owns."""
 
-    def write_summary(self, counts: Mapping[str, Any]) -> None:
+    def require_calibrated_for(self, served: Served) -> None:
+        """Raise ``ContractError`` unless the monitoring was calibrated for the served model."""
+
+    def write_summary(self, owned: Mapping[int, PartitionFigures]) -> None:
         """Write the summary, with what the consumer counted."""
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
+import re
 import urllib.error
 import urllib.parse
 import urllib.request
@@ -24,11 +25,6 @@ def query(expression: str) -> list[dict[str, Any]]:
     return [sample for sample in json.loads(body)["data"]["result"] if sample["value"][1] != "NaN"]
 
 
-def value(expression: str) -> float:
-    """Return the largest sample of an instant query, NaN-free; 0 if there is none."""
-    return max((float(sample["value"][1]) for sample in query(expression)), default=0.0)
-
-
 def targets() -> dict[str, str]:
     """Return the health of each scrape target, by job and host."""
     found = json.loads(fetch(f"{PROMETHEUS}/api/v1/targets") or "{}")["data"]["activeTargets"]
@@ -41,14 +37,30 @@ def firing() -> set[str]:
     return {alert["labels"]["alertname"] for alert in found if alert["state"] == "firing"}
 
 
+#: What Grafana puts in the place of its variables while everything is chosen and the last minutes are shown.
+VARIABLES = {"$__rate_interval": "1m", "$station": ".*", "$kind": ".*"}
+
+
+def panels(tree: Path) -> dict[str, dict[str, Any]]:
+    """Return the panels of the dashboard that ask Prometheus, by title, with what Grafana would ask in their place."""
+    text = (tree / "grafana" / "dashboards" / "air_quality.json").read_text()
+    for name, chosen in VARIABLES.items():
+        text = text.replace(name, chosen)
+    return {panel["title"]: panel for panel in json.loads(text)["panels"] if panel.get("targets")}
+
+
 def panel_expressions(tree: Path) -> dict[str, str]:
-    """Return every expression of every panel of every dashboard, and the title of its panel."""
-    return {
-        target["expr"]: panel["title"]
-        for file in sorted((tree / "grafana" / "dashboards").glob("*.json"))
-        for panel in json.loads(file.read_text())["panels"]
-        for target in panel["targets"]
-    }
+    """Return every expression of every panel and the title of its panel, but for the lists of alerts: none may fire."""
+    found = {target["expr"]: title for title, panel in panels(tree).items() for target in panel["targets"]}
+    return {expression: title for expression, title in found.items() if not re.search(r"(?<!count\()ALERTS", expression)}
+
+
+def shown(tree: Path, title: str) -> str:
+    """Return the words that a panel of states shows now."""
+    panel = panels(tree)[title]
+    samples = query(panel["targets"][0]["expr"])
+    words = panel["fieldConfig"]["defaults"]["mappings"][0]["options"]
+    return str(words[samples[0]["value"][1]]["text"]) if samples else "no data"
 
 
 def grafana_dashboard(uid: str) -> dict[str, Any] | None:

@@ -6,10 +6,12 @@ import json
 import time
 from typing import Any
 
-from kafka import KafkaConsumer, TopicPartition
+from kafka import KafkaAdminClient, KafkaConsumer, TopicPartition
 from kafka.errors import KafkaError
 
 BOOTSTRAP = "localhost:9092"
+RAW, PREDICTIONS = "air_quality.raw", "air_quality.pred"
+WARMUP_HOURS = 168
 PATIENCE_SECONDS = 60.0
 
 
@@ -49,3 +51,12 @@ def _read(topic: str) -> list[dict[str, Any]]:
 def count(topic: str) -> int:
     """Return the number of committed records of ``topic``."""
     return len(committed(topic))
+
+
+def members(group: str) -> int:
+    """Return the number of members a consumer group has now."""
+    client = KafkaAdminClient(bootstrap_servers=BOOTSTRAP)
+    try:
+        return len(client.describe_groups([group])[group]["members"])
+    finally:
+        client.close()

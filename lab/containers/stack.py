@@ -11,12 +11,12 @@ import urllib.error
 import urllib.request
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import IO, Any, TypeVar
 
-ROLES = ("api", "producer", "consumer", "mlflow")
+ROLES = ("api", "producer", "consumer", "data", "mlflow")
 SOURCE = Path(__file__).resolve().parent.parent.parent
 PROJECT = "air-quality-e2e"
-ONE_SHOT = {"kafka-init", "model-init", "producer"}
+ONE_SHOT = {"kafka-init", "model-init", "data-init", "producer"}
 
 T = TypeVar("T")
 
@@ -81,7 +81,20 @@ class Stack:
 
     def compose(self, *arguments: str, **environment: str) -> str:
         """Run one compose command and return its output; raises :class:`Failed` with that output if it fails."""
-        done = subprocess.run(
+        done = self._run(arguments, environment)
+        if done.returncode:
+            raise Failed(f"{' '.join(arguments)} exited with {done.returncode}: {done.stdout[-2000:]}")
+        return done.stdout
+
+    def refused(self, *arguments: str, **environment: str) -> str:
+        """Run one compose command that must fail, and return its output."""
+        done = self._run(arguments, environment)
+        if not done.returncode:
+            raise Failed(f"{' '.join(arguments)} did not fail: {done.stdout[-2000:]}")
+        return done.stdout
+
+    def _run(self, arguments: tuple[str, ...], environment: dict[str, str]) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
             [*self._command, *arguments],
             cwd=self.tree,
             env={**os.environ, "COMPOSE_PROJECT_NAME": PROJECT, **environment},
@@ -89,15 +102,12 @@ class Stack:
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
         )
-        if done.returncode:
-            raise Failed(f"{' '.join(arguments)} exited with {done.returncode}: {done.stdout[-2000:]}")
-        return done.stdout
 
-    def up(self, *profiles: str, **environment: str) -> float:
+    def up(self, *profiles: str, within_seconds: float = 180, **environment: str) -> float:
         """Start the stack and return the seconds until everything that runs on is healthy."""
         started = time.monotonic()
         self.compose(*(f"--profile={name}" for name in profiles), "up", "-d", **environment)
-        wait_for("all services healthy", self.all_healthy, 180)
+        wait_for("all services healthy", self.all_healthy, within_seconds)
         return time.monotonic() - started
 
     def down(self, *options: str) -> None:
@@ -121,6 +131,25 @@ class Stack:
             name = container["Config"]["Labels"]["com.docker.compose.service"]
             found[name] = health or (f"exited {state['ExitCode']}" if state["Status"] == "exited" else state["Status"])
         return found
+
+    def follow_log(self, service: str, log: IO[str]) -> subprocess.Popen[str] | None:
+        """Write what a service's container says from now on to ``log`` until it ends; None where it has no container."""
+        running = self._identities(service)
+        command = ["docker", "logs", "--follow", "--tail=0"]
+        return subprocess.Popen([*command, running[0]], stdout=log, stderr=log, text=True) if running else None
+
+    def health_of(self, service: str) -> str:
+        """Return what the last health check of a service's container printed."""
+        identity = self._identities(service)[0]
+        out = subprocess.run(["docker", "inspect", identity], check=True, capture_output=True, text=True).stdout
+        checks = json.loads(out)[0]["State"]["Health"]["Log"] or [{"Output": ""}]
+        return str(checks[-1]["Output"])
+
+    def restarts(self, service: str) -> int:
+        """Return how often the engine has restarted a service's container."""
+        identity = self._identities(service)[0]
+        out = subprocess.run(["docker", "inspect", identity], check=True, capture_output=True, text=True).stdout
+        return int(json.loads(out)[0]["RestartCount"])
 
     def image_sizes(self) -> dict[str, int]:
         """Return the uncompressed megabytes of each image this project builds."""

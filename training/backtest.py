@@ -15,24 +15,32 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-if __name__ == "__main__":  # typed as `python training/calibration.py`, from any folder
+if __name__ == "__main__":  # typed as `python training/backtest.py`, from any folder
     sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 import numpy as np
 from sklearn.utils.parallel import Parallel, delayed
+from tqdm import tqdm
 
 from airquality.data import dataset
-from airquality.ground import log
-from airquality.ground.errors import AirQualityError, UsageError
+from airquality.ground import command, log
 from airquality.ground.settings import read_settings
-from airquality.records import TARGET, isoformat
+from airquality.model import backtest, features
+from airquality.model.backtest import Origin
+from airquality.records import isoformat
 from training import champion, frozen
 from training.protocol import Floats, Study
 
-FILE_NAME = "calibration.csv"
 REFIT_HOURS = 28 * 24
 #: History before the first fit: sixteen weeks, the least that holds every hour of the week often enough.
 _FIRST_FIT_HOURS = 16 * 168
+_EXAMPLES = """\
+examples:
+  python -m training.backtest                      of the data set in dataset/
+  python -m training.backtest --dataset-dir data   of another folder's
+
+exit status: 0 done, 1 failure, 2 wrong usage
+"""
 
 
 def forward_chain(
@@ -41,6 +49,7 @@ def forward_chain(
     refit_hours: int = REFIT_HOURS,
     first_fit_hours: int = _FIRST_FIT_HOURS,
     workers: int = 1,
+    show: bool = False,
 ) -> Floats:
     """Return out-of-sample predictions of every hour before the test block.
 
@@ -50,6 +59,7 @@ def forward_chain(
         refit_hours: Between two fits before the validation block.
         first_fit_hours: The least the first fit knows.
         workers: Fits at a time, one thread each; the result does not depend on it.
+        show: Whether to show progress: a bar on a terminal, a line a fit elsewhere.
 
     Returns:
         mg/m3, shape ``(first test row,)``, NaN before the first fit.
@@ -59,9 +69,14 @@ def forward_chain(
     starts = [*range(validation, first_fit_hours - 1, -refit_hours)][::-1]
     stretches = list(zip(starts, [*starts[1:], test], strict=True))
     jobs = [delayed(_stretch)(study, parameters, *stretch) for stretch in stretches]
-    found = Parallel(n_jobs=min(workers, len(jobs)))(jobs)
-    for (start, stop), values in zip(stretches, found, strict=True):
-        predicted[start:stop] = values
+    # threads: XGBoost runs outside the interpreter's lock, and Ctrl-C has no worker processes to chase
+    fits = Parallel(n_jobs=min(workers, len(jobs)), prefer="threads", return_as="generator")(jobs)
+    with tqdm(total=len(jobs), unit=" fits", disable=not (show and sys.stderr.isatty())) as bar:
+        for number, ((start, stop), values) in enumerate(zip(stretches, fits, strict=True), 1):
+            predicted[start:stop] = values
+            bar.update()
+            if show and bar.disable:
+                print(f"fit {number} of {len(jobs)} predicted {stop - start:,} hours", flush=True)
     return predicted
 
 
@@ -72,34 +87,37 @@ def _stretch(study: Study, parameters: Mapping[str, Any], start: int, stop: int)
     return model.predict(study.matrix[start:stop])
 
 
-def write(study: Study, predicted: Floats, path: Path) -> int:
-    """Write hours with a prediction as ``DateTime,CO(GT),prediction``, missing truth empty; return how many."""
-    rows = np.flatnonzero(~np.isnan(predicted))
-    table = np.column_stack((study.target[rows], predicted[rows]))
-    dataset.write_table(path, (TARGET, "prediction"), study.frame.hours[rows], table)
-    return len(rows)
+def origin_of(study: Study, parameters: Mapping[str, Any]) -> Origin:
+    """Return what the predictions of a study before its test block are made of."""
+    frame = study.frame
+    return Origin(frame.source, frame.sha256, str(features.manifest()["hash"]), {**champion.FIXED, **parameters})
 
 
 def main(argv: list[str] | None = None) -> int:
     """Run the command line; 0 done, 1 failure, 2 usage."""
-    parser = argparse.ArgumentParser(prog="python -m training.calibration", description=__doc__, allow_abbrev=False)
+    parser = command.parser("python -m training.backtest", __doc__ or "", _EXAMPLES)
     parser.add_argument("--dataset-dir", type=Path, help="where the data is and the file goes (DATASET_DIR)")
     args = parser.parse_args(argv)
-    try:
-        settings = read_settings(dataset_dir=args.dataset_dir)
-        log.configure(settings.log_level, settings.log_format)
-        started = time.perf_counter()
-        frame = dataset.current(settings.dataset_dir, settings.air_quality_data_source)
-        study = Study.of(frame).before_test()
-        predicted = forward_chain(study, frozen.read().champion_parameters, workers=os.cpu_count() or 1)
-        path = settings.dataset_dir / FILE_NAME
-        n_hours = write(study, predicted, path)
-    except AirQualityError as error:
-        print(f"training.calibration: {error}", file=sys.stderr)
-        return 2 if isinstance(error, UsageError) else 1
+    return command.run("training.backtest", lambda: _run(args))
+
+
+def _run(args: argparse.Namespace) -> None:
+    settings = read_settings(dataset_dir=args.dataset_dir)
+    log.configure(settings.log_level, settings.log_format)
+    started = time.perf_counter()
+    frame = dataset.current(settings.dataset_dir, settings.air_quality_data_source)
+    study = Study.of(frame).before_test()
+    parameters = frozen.read().champion_parameters
+    workers = os.cpu_count() or 1
+    print(
+        f"{settings.dataset_dir} ({frame.source}): fits of ever more history, {workers} at a time; Ctrl-C stops it",
+        flush=True,
+    )
+    predicted = forward_chain(study, parameters, workers=workers, show=True)
+    path = settings.dataset_dir / backtest.FILE_NAME
+    n_hours = backtest.write(path, study.frame, predicted, origin_of(study, parameters))
     first = isoformat(int(frame.hours[np.flatnonzero(~np.isnan(predicted))[0]]))
     print(f"{path} ({frame.source}): {n_hours:,} hours from {first} in {time.perf_counter() - started:.1f} s")
-    return 0
 
 
 if __name__ == "__main__":

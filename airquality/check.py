@@ -1,0 +1,213 @@
+"""Judge files of readings with the detectors: no Kafka, no service, no model."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import math
+import sys
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from html import escape
+from pathlib import Path
+
+import numpy as np
+from tqdm import tqdm
+
+from airquality.data import dataset
+from airquality.data.dataset import Frame
+from airquality.ground import command
+from airquality.ground.errors import UsageError
+from airquality.ground.files import write_atomically
+from airquality.ground.settings import read_settings
+from airquality.monitoring import calibration
+from airquality.monitoring.alarms import Event
+from airquality.monitoring.calibration import DEFAULT_BUDGET, Calibration
+from airquality.monitoring.watch import Watch
+from airquality.records import DEVICE_COLUMNS, HARD_LIMITS, RAW_COLUMNS, isoformat
+
+ALARMS = 3
+#: What ``check`` leaves out, because it judges predictions and not rows.
+NOT_JUDGED = ("prediction drift", "performance", "daily and weekly drift of distributions")
+_DESCRIPTION = """\
+Judge CSV files of hourly readings, each file one station, hour by hour, as the stream would.
+
+A file has the columns DateTime and the data set's thirteen; an empty cell, or -200, is a missing value. Its alarms are those
+that a station sending these rows would raise. The station starts cold, so levels are judged from about the 18th day on,
+unless the file's first hour follows the calibrated history: then it goes on where that ended.
+"""
+_EPILOG = """\
+examples:
+  python -m airquality check dataset/test_data_raw.csv            the test stream, as the calibrated station goes on
+  python -m airquality check stations/*.csv --json                one JSON line an event, for programs
+  python -m airquality check roof.csv --budget 2 --page pages     at most two false pages a month; a page of its own
+
+exit status: 0 no alarm, 3 alarms, 2 wrong usage or a file that cannot be read
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Checked:
+    """What was found in one file. ``remarks`` say what was left out or could not be judged."""
+
+    path: Path
+    n_rows: int
+    start: str
+    events: tuple[Event, ...]
+    remarks: tuple[str, ...]
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run the tool; 0 no alarm, 3 alarms, 2 usage."""
+    args = _parser().parse_args(argv)
+    return command.run("python -m airquality check", lambda: run(args))
+
+
+def run(args: argparse.Namespace) -> int:
+    """Check every file; a file that cannot be read is said and does not stop the others, and the exit code is 2."""
+    settings = read_settings(dataset_dir=args.dataset_dir)
+    fitted = calibration.load(settings.dataset_dir)
+    watch = fitted.watch(args.budget)
+    n_alarms = n_unreadable = 0
+    for path in tqdm(args.files, unit=" files", disable=None if len(args.files) > 1 else True):
+        try:
+            checked = check(path, fitted, watch)
+        except UsageError as error:
+            n_unreadable += 1
+            print(f"python -m airquality check: {error}", file=sys.stderr)
+            continue
+        n_alarms += sum(event.kind == "opened" for event in checked.events)
+        _say(checked, args, fitted)
+    return command.USAGE if n_unreadable else ALARMS if n_alarms else command.DONE
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = command.parser("python -m airquality check", _DESCRIPTION, _EPILOG)
+    parser.add_argument("files", nargs="+", type=Path, metavar="FILE.csv", help="hourly readings of one station")
+    parser.add_argument("--json", action="store_true", help="print one JSON line an event")
+    parser.add_argument(
+        "--budget", type=_budget, default=DEFAULT_BUDGET, metavar="N", help="false pages a month (default 1)"
+    )
+    parser.add_argument("--page", type=Path, metavar="DIR", help="write one HTML page a file into DIR")
+    parser.add_argument("--dataset-dir", type=Path, help="where detectors.json is (DATASET_DIR; default dataset)")
+    return parser
+
+
+def _budget(text: str) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        value = math.nan
+    if not 0 < value < math.inf:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a positive number of pages a month")
+    return value
+
+
+def check(path: Path, fitted: Calibration, watch: Watch) -> Checked:
+    """Return what the detectors say of one file; raises ``UsageError`` if it cannot be read."""
+    frame, remarks = _accepted(dataset.read_stream_csv(path))
+    if not len(frame):
+        raise UsageError(f"{path} holds no row that a station could have sent")
+    station_id = str(path)
+    follows = int(frame.hours[0]) == fitted.last_hour + 1
+    if follows:
+        watch.restore_memory(station_id, fitted.seed, fitted.first_hour)
+    events = watch.observe({station_id: (frame.hours, frame.values)}).get(station_id, [])
+    learning = watch.learning_until(station_id)
+    watch.forget(station_id)
+    start = "follows the calibrated history" if follows else "not the calibrated station's next hour: starts cold"
+    if not follows:
+        first = isoformat((int(frame.hours[0]) // 24 + 17) * 24)
+        remarks.append(
+            "rules are judged from the first row, level, noise and CO ratio "
+            + (f"from {first}" if learning is None else f"not at all: they need rows up to {first}")
+        )
+    return Checked(path, len(frame), start, tuple(events), (*remarks, *_unusable(frame, fitted)))
+
+
+def _accepted(frame: Frame) -> tuple[Frame, list[str]]:
+    """Return the rows the stream would accept, in its order, and what was left out."""
+    remarks = []
+    order = np.argsort(frame.hours, kind="stable")
+    hours, values = frame.hours[order], frame.values[order]
+    low, high = np.array([HARD_LIMITS[name] for name in RAW_COLUMNS]).T
+    impossible = (values < low) | (values > high)
+    if impossible.any():
+        columns = ", ".join(np.array(RAW_COLUMNS)[impossible.any(axis=0)])
+        remarks.append(f"{impossible.any(axis=1).sum()} rows were refused for impossible values of {columns}")
+    fine = ~impossible.any(axis=1)
+    hours, values = hours[fine], values[fine]
+    first = np.append(True, np.diff(hours) > 0) if len(hours) else np.zeros(0, dtype=bool)
+    if not first.all():
+        remarks.append(f"{(~first).sum()} rows repeat an hour and were ignored")
+    hours, values = hours[first], values[first]
+    n_gaps = int(np.sum(np.diff(hours) > 1))
+    if n_gaps:
+        remarks.append(f"{n_gaps} gaps, {int(np.sum(np.diff(hours) - 1))} hours without a row")
+    return Frame(hours, values, frame.source), remarks
+
+
+def _unusable(frame: Frame, fitted: Calibration) -> Iterable[str]:
+    """Name the columns that were not judged, or whose unit seems to be another."""
+    for column in (*DEVICE_COLUMNS, RAW_COLUMNS[0]):
+        index = RAW_COLUMNS.index(column)
+        known = frame.values[:, index][~np.isnan(frame.values[:, index])]
+        if not len(known):
+            yield f"{column} is not judged: it has no value"
+            continue
+        low, high = fitted.ranges[:, index]
+        if np.median(known) < low or np.median(known) > high:
+            yield (
+                f"{column}: half of its values lie beyond {low:g} to {high:g}, all that the calibrated history has; "
+                "is it in another unit, or another sensor?"
+            )
+
+
+def _say(checked: Checked, args: argparse.Namespace, fitted: Calibration) -> None:
+    if args.json:
+        for event in checked.events:
+            print(json.dumps({"file": str(checked.path), **event.to_json()}))
+    else:
+        print("\n".join(sentences(checked, fitted)))
+    if args.page is not None:
+        write_atomically(args.page / f"{checked.path.stem}.html", page(checked, fitted).encode())
+
+
+def sentences(checked: Checked, fitted: Calibration) -> list[str]:
+    """Return what is printed of one file."""
+    opened = sum(event.kind == "opened" for event in checked.events)
+    label = " (calibrated on SIMULATED data)" if fitted.data_source == "simulated" else ""
+    lines = [f"{checked.path}: {checked.n_rows:,} rows, {checked.start}{label}; {opened or 'no'} alarm{'s' * (opened != 1)}"]
+    lines += [f"  {sentence(event)}" for event in checked.events]
+    lines += [f"  note: {remark}" for remark in checked.remarks]
+    return [*lines, f"  not judged here, needs the model: {', '.join(NOT_JUDGED)}"]
+
+
+def sentence(event: Event) -> str:
+    """Return an event in words."""
+    size = "" if math.isnan(event.size) else f", size {event.size:.3g} {event.unit}"
+    if event.kind == "closed":
+        return f"{isoformat(event.at)} {event.column}: right again ({event.detector} alarm closed)"
+    word = "alarm" if event.kind == "opened" else "now"
+    return f"{isoformat(event.at)} {event.column}: {word} {event.detector}, since {isoformat(event.since)}{size}"
+
+
+def page(checked: Checked, fitted: Calibration) -> str:
+    """Return a page of one file that needs nothing else."""
+    keys = ("at", "event", "detector", "column", "since", "size", "unit")
+    rows = [[str(event.to_json()[key]) for key in keys] for event in checked.events]
+    purchase = fitted.purchase(DEFAULT_BUDGET)
+    notes: Sequence[str] = (*checked.remarks, f"not judged here, needs the model: {', '.join(NOT_JUDGED)}")
+    return (
+        "<!doctype html><html lang=en><meta charset=utf-8>"
+        f"<title>{escape(checked.path.name)}</title>"
+        "<style>body{font:15px system-ui;margin:2em;max-width:70em}table{border-collapse:collapse}"
+        "td,th{padding:.3em .8em;border-bottom:1px solid #ccc;text-align:left}</style>"
+        f"<h1>{escape(checked.path.name)}</h1><p>{escape(sentences(checked, fitted)[0])}</p>"
+        f"<table><tr>{''.join(f'<th>{key}</th>' for key in keys)}</tr>"
+        + "".join(f"<tr>{''.join(f'<td>{escape(cell)}</td>' for cell in row)}</tr>" for row in rows)
+        + f"</table><ul>{''.join(f'<li>{escape(note)}</li>' for note in notes)}</ul>"
+        f"<p>False pages a month of these detectors on months they had not seen: "
+        f"{sum(purchase.held_out) / fitted.tail.months:.2f} held out, "
+        f"{sum(purchase.nested) / fitted.tail.months:.2f} nested (budget {purchase.budget:g}).</p></html>"
+    )

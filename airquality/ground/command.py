@@ -1,0 +1,98 @@
+"""How every program begins and ends: one kind of command line, one message and one exit code for each kind of end."""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import getpass
+import os
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+from airquality.ground.errors import AirQualityError, UsageError
+from airquality.ground.proxies import exempt_loopback
+from airquality.ground.shown import shown
+
+VERSION = "0.1.0"
+
+DONE, FAILURE, USAGE = 0, 1, 2
+#: What a shell reports of a program that SIGINT, or SIGPIPE, ended.
+INTERRUPTED, OUTPUT_CLOSED = 130, 141
+
+
+def parser(prog: str, description: str, examples: str) -> argparse.ArgumentParser:
+    """Return an argument parser whose ``--help`` ends with ``examples``, and which knows ``--version``.
+
+    Both texts are shown as they stand, line breaks included. An abbreviated flag is an error.
+    """
+    made = argparse.ArgumentParser(
+        prog=prog,
+        description=description,
+        epilog=examples,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    made.add_argument("--version", action="version", version=version())
+    return made
+
+
+def version() -> str:
+    """Return what ``--version`` prints."""
+    return f"air-quality-monitoring {VERSION}"
+
+
+def run(prog: str, work: Callable[[], int | None]) -> int:
+    """Run ``work`` and return the exit code of the program ``prog``; None from ``work`` counts as 0.
+
+    A foreseen failure (:class:`~airquality.ground.errors.AirQualityError`) becomes one message on standard error. An error
+    nobody foresaw is raised, with its traceback. A reader that closes the output early (``| head``) is no failure. The
+    environment is completed first: this machine is never looked for behind a proxy, and everybody has a name and a home.
+    """
+    _name_the_nameless()
+    exempt_loopback()
+    try:
+        code = work() or DONE
+        sys.stdout.flush()
+    except UsageError as error:
+        return _say(prog, error, USAGE)
+    except AirQualityError as error:
+        return _say(prog, error, FAILURE)
+    except KeyboardInterrupt as interrupt:
+        return _say(prog, str(interrupt) or "interrupted", INTERRUPTED)
+    except BrokenPipeError:
+        discard_output()
+        return OUTPUT_CLOSED
+    return code
+
+
+def _name_the_nameless() -> None:
+    """Give a user without a home, or without a line in the password file, what libraries take for granted.
+
+    ``docker -u 12345`` and OpenShift start programs as such a user. Nothing is ever written to that home.
+    """
+    try:
+        Path.home()
+    except RuntimeError:
+        os.environ["HOME"] = "/nonexistent"
+    try:
+        getpass.getuser()
+    except (KeyError, OSError):
+        os.environ["LOGNAME"] = f"uid-{os.getuid()}"
+
+
+def _say(prog: str, message: object, code: int) -> int:
+    with contextlib.suppress(OSError):  # standard error may be a terminal that is gone
+        lines = [shown(line) for line in str(message).splitlines()]
+        print(f"{prog}: ", "\n".join(lines), sep="", file=sys.stderr, flush=True)
+    with contextlib.suppress(OSError):
+        sys.stdout.flush()
+        return code
+    discard_output()
+    return code
+
+
+def discard_output() -> None:
+    """Send standard output nowhere: the interpreter flushes it once more on its way out, and that may not fail."""
+    with contextlib.suppress(OSError, ValueError):
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -1,0 +1,268 @@
+"""The life of an alarm: opened by a statistic above its threshold, closed when the sensor is right again."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, replace
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from airquality.monitoring.detector import Cell
+from airquality.monitoring.network import GROUPS, NODE_COLUMNS, UNITS
+from airquality.records import RAW_COLUMNS, isoformat
+
+Floats = NDArray[np.float64]
+Ints = NDArray[np.int64]
+
+#: An alarm closes after so many hours in which its evidence was gone.
+CALM_HOURS = 24
+#: Evidence is gone below this share of the threshold: windows of a day or less, and longer ones.
+_CALM_QUICK, _CALM_SLOW = 0.5, 0.6
+_QUICK_HOURS = 24
+#: A statistic this close to its threshold belongs to the fault it later raises.
+RISING = 0.5
+#: How often the size of an open alarm is looked at, and by what factor it must have changed to be said.
+SIZE_HOURS, _SIZE_FACTOR = 24, 1.5
+SILENCE, STATION = "silence", "station"
+#: Units of sizes that are not the column's own.
+_SIZE_UNITS = {"missing": "h of 24", "coarse": "values in 48 h", "clock": "h", SILENCE: "h"}
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """Something an alarm did. Hours are event time; ``size`` is NaN where there is none.
+
+    ``column`` is a column or, where only a group is known, the group's names joined by a slash.
+    """
+
+    kind: Literal["opened", "changed", "closed"]
+    detector: str
+    column: str
+    at: int
+    since: int
+    size: float
+    unit: str
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the event as it is printed."""
+        return {
+            "event": self.kind,
+            "detector": self.detector,
+            "column": self.column,
+            "at": isoformat(self.at),
+            "since": isoformat(self.since),
+            "size": None if math.isnan(self.size) else float(f"{self.size:.4g}"),
+            "unit": self.unit,
+        }
+
+    def state(self) -> dict[str, Any]:
+        """Return the event as JSON values, nothing rounded."""
+        return {**asdict(self), "size": None if math.isnan(self.size) else self.size}
+
+    @classmethod
+    def from_state(cls, state: Mapping[str, Any]) -> Event:
+        """Return the event whose state this is."""
+        return cls(**{**state, "size": math.nan if state["size"] is None else state["size"]})
+
+
+@dataclass(slots=True)
+class Alarm:
+    """An open alarm. ``peaks`` holds the largest excess of every cell of its columns since it opened, by cell index."""
+
+    column: str
+    detector: str
+    cell: int
+    opened: int
+    since: int
+    size: float
+    calm_hours: int = 0
+    peaks: dict[int, float] = field(default_factory=dict)
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """The columns that may be wrong."""
+        return GROUPS.get(self.column, (self.column,))
+
+    def event(self, kind: Literal["opened", "changed", "closed"], at: int) -> Event:
+        """Return what is said of the alarm now."""
+        unit = _SIZE_UNITS.get(self.detector, UNITS.get(self.column, ""))
+        return Event(kind, self.detector, self.column, at, self.since, self.size, unit)
+
+    def state(self) -> dict[str, Any]:
+        """Return the alarm as JSON values without NaN."""
+        size = None if math.isnan(self.size) else self.size
+        return {**asdict(self), "size": size, "peaks": [[cell, peak] for cell, peak in self.peaks.items()]}
+
+    @classmethod
+    def from_state(cls, state: dict[str, Any]) -> Alarm:
+        """Return the alarm whose state this is."""
+        size = math.nan if state["size"] is None else state["size"]
+        return cls(**{**state, "size": size, "peaks": {int(cell): peak for cell, peak in state["peaks"]}})
+
+
+@dataclass(frozen=True, eq=False)
+class Places:
+    """Which cells speak of which column, prepared once for a suite."""
+
+    cells: tuple[Cell, ...]
+    exact: NDArray[np.bool_]
+    hours: Ints
+    by_column: dict[str, Ints]
+    #: Statistical cells sorted by node, and where each node's begin.
+    by_node: Ints
+    node_starts: Ints
+
+    @classmethod
+    def of(cls, cells: tuple[Cell, ...]) -> Places:
+        """Sort ``cells`` by what they speak of."""
+        exact = np.array([cell.exact for cell in cells])
+        names = dict.fromkeys(cell.column for cell in cells)
+        nodes = np.array([len(NODE_COLUMNS) if cell.exact else cell.node for cell in cells])
+        order = np.argsort(nodes, kind="stable")
+        order = order[nodes[order] < len(NODE_COLUMNS)]
+        return cls(
+            cells=cells,
+            exact=exact,
+            hours=np.array([cell.hours for cell in cells]),
+            by_column={name: np.flatnonzero([cell.column == name for cell in cells]) for name in names},
+            by_node=order,
+            node_starts=np.searchsorted(nodes[order], np.arange(len(NODE_COLUMNS))),
+        )
+
+    def node_excess(self, excess: Floats) -> Floats:
+        """Return the largest statistical excess of each node, ``(..., nodes)``, 0 where none is known."""
+        return np.asarray(np.maximum.reduceat(np.nan_to_num(excess[..., self.by_node]), self.node_starts, axis=-1))
+
+
+class Book:
+    """The open alarms of one station, judged row by row.
+
+    ``excess`` is a row's statistics over their thresholds, ``(cells,)``, NaN where a cell cannot be judged.
+    """
+
+    def __init__(self, places: Places) -> None:
+        self._places = places
+        self.open: dict[str, Alarm] = {}
+
+    @property
+    def wrong(self) -> frozenset[str]:
+        """Columns that an open alarm names, alone or in a group."""
+        return frozenset(column for alarm in self.open.values() for column in alarm.columns)
+
+    def update(self, hour: int, excess: Floats, known: NDArray[np.bool_], rising: Ints, sizes: Any) -> list[Event]:
+        """Judge one row; return what happened.
+
+        Args:
+            hour: Its hour.
+            excess: See the class.
+            known: Which columns have a value in this row, ``(13,)``.
+            rising: For each cell the hour since which it has been above half of its threshold, ``(cells,)``.
+            sizes: Returns the size of the fault in this row by a cell.
+        """
+        events = self._follow(hour, excess, known, sizes)
+        closed = {event.column for event in events if event.kind == "closed"}
+        found = self._exact(excess, closed) or self._statistical(excess, closed)
+        for cell in found:
+            events += self._name(hour, cell, int(min(rising[cell], hour)), sizes)
+        for alarm in self.open.values():
+            self._keep_peaks(alarm, excess)
+        return events
+
+    def _exact(self, excess: Floats, closed: set[str]) -> list[int]:
+        """Return the exact cells that say something new, one per column."""
+        named: dict[str, int] = {}
+        for cell in np.flatnonzero(self._places.exact & (excess >= 1.0)).tolist():
+            column = self._places.cells[cell].column
+            if column not in self.open and column not in closed and not self._explained(column, closed):
+                named.setdefault(column, cell)
+        columns = {part for column in named if column not in GROUPS for part in (column,)}
+        return [cell for column, cell in named.items() if not columns & set(GROUPS.get(column, ()))]
+
+    def _explained(self, column: str, closed: set[str]) -> bool:
+        """Whether a group's break is explained by an alarm on one of its columns, open or just closed."""
+        return any(part in self.open or part in closed for part in GROUPS.get(column, ()))
+
+    def _statistical(self, excess: Floats, closed: set[str]) -> list[int]:
+        """Return the cell with the largest excess of the node that exceeds most, if any that is not named yet does."""
+        by_node = self._places.node_excess(excess)
+        for column in (*self.open, *closed):
+            if column in NODE_COLUMNS:
+                by_node[NODE_COLUMNS.index(column)] = 0.0
+        node = int(np.argmax(by_node))
+        if by_node[node] < 1.0:
+            return []
+        cells = self._places.by_column[NODE_COLUMNS[node]]
+        cells = cells[~self._places.exact[cells]]
+        return [int(cells[np.nanargmax(excess[cells])])]
+
+    def _name(self, hour: int, cell: int, since: int, sizes: Any) -> list[Event]:
+        kind = self._places.cells[cell]
+        group = next((name for name, parts in GROUPS.items() if name in self.open and kind.column in parts), None)
+        if group is not None:
+            alarm = self.open.pop(group)
+            since = min(since, alarm.since)
+            alarm = replace(alarm, column=kind.column, detector=kind.detector, cell=cell, since=since, size=sizes(cell))
+            self.open[kind.column] = alarm
+            return [alarm.event("changed", hour)]
+        alarm = Alarm(kind.column, kind.detector, cell, hour, since, sizes(cell))
+        self.open[kind.column] = alarm
+        return [alarm.event("opened", hour)]
+
+    def _keep_peaks(self, alarm: Alarm, excess: Floats) -> None:
+        for cell in self._cells(alarm):
+            if excess[cell] >= 1.0:
+                alarm.peaks[cell] = max(alarm.peaks.get(cell, 0.0), float(excess[cell]))
+
+    def _cells(self, alarm: Alarm) -> list[int]:
+        return [int(cell) for cell in self._places.by_column.get(alarm.column, ())]
+
+    def _follow(self, hour: int, excess: Floats, known: NDArray[np.bool_], sizes: Any) -> list[Event]:
+        events = []
+        for alarm in list(self.open.values()):
+            calm = self._calm(alarm, excess, known)
+            if calm is not None:
+                alarm.calm_hours = alarm.calm_hours + 1 if calm else 0
+            if alarm.calm_hours >= CALM_HOURS:
+                del self.open[alarm.column]
+                events.append(alarm.event("closed", hour))
+            elif (hour - alarm.opened) % SIZE_HOURS == 0:
+                events += self._resize(alarm, hour, excess, sizes)
+        return events
+
+    def _calm(self, alarm: Alarm, excess: Floats, known: NDArray[np.bool_]) -> bool | None:
+        """Whether the evidence that opened and kept the alarm is gone in this row; None if the row cannot tell."""
+        limits = self._calm_limits(alarm)
+        if any(excess[cell] >= limit for cell, limit in limits.items()):
+            return False
+        unknown = any(math.isnan(excess[cell]) for cell in limits)
+        reporting = all(known[RAW_COLUMNS.index(column)] for column in alarm.columns)
+        return True if reporting and not unknown else None
+
+    def _calm_limits(self, alarm: Alarm) -> dict[int, float]:
+        """Return the cells that kept the alarm open, and below which excess their evidence is gone.
+
+        Cells of a day or less answer for longer ones, which remember the fault for days after its end.
+        """
+        places = self._places
+        quick = [cell for cell in alarm.peaks if places.hours[cell] <= _QUICK_HOURS]
+        share = _CALM_QUICK if quick else _CALM_SLOW
+        return {cell: 1.0 if places.exact[cell] else share for cell in quick or alarm.peaks}
+
+    def _resize(self, alarm: Alarm, hour: int, excess: Floats, sizes: Any) -> list[Event]:
+        same = [cell for cell in self._cells(alarm) if self._places.cells[cell].detector == alarm.detector]
+        best = max(same, key=lambda cell: float(np.nan_to_num(excess[cell])), default=alarm.cell)
+        if not excess[best] >= 1.0:
+            return []
+        size = sizes(best)
+        before, now = abs(alarm.size), abs(size)
+        if (
+            math.isnan(size)
+            or (size * alarm.size > 0 and before / _SIZE_FACTOR < now < before * _SIZE_FACTOR)
+            or before == now
+        ):
+            return []
+        alarm.size, alarm.cell = size, best
+        return [alarm.event("changed", hour)]

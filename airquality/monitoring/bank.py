@@ -1,0 +1,290 @@
+"""What the detectors remember of many stations, and their statistics for new rows, many stations at a time.
+
+The statistics of an hour are a function of what is remembered, all of it whole numbers or copied values, so they are the
+same, bit for bit, for a row alone and in a batch, for one station and among a thousand.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, fields
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from airquality.monitoring.detector import Detector, Memory
+from airquality.monitoring.network import N_NODES, NODE_COLUMNS, Bools
+from airquality.monitoring.registry import Suite
+from airquality.monitoring.relations import BASELINE_DAYS, BASELINE_LAG_DAYS, BASELINE_VALUES
+from airquality.monitoring.rows import CARRIED_ROWS, MISSING, Floats, Ints, Rows
+from airquality.records import RAW_COLUMNS
+
+#: More new rows than that are judged in several steps: no day they complete may enter a baseline within the step.
+STEP_HOURS = 168
+_FLAGS = N_NODES + 1  # the nodes and the analyser
+
+
+@dataclass(eq=False)
+class _Store:
+    """One detector's memory of all stations, by slot."""
+
+    recent: NDArray[Any]
+    days: NDArray[Any]
+    counts: NDArray[np.int8]
+    baseline: Floats  # of the day of the last row
+    carried: Floats  # the last baseline that enough good days had
+
+    @classmethod
+    def empty(cls, detector: Detector, n_slots: int) -> _Store:
+        kind = np.dtype(detector.dtype)
+        nothing = MISSING if kind.kind == "i" else np.nan
+        own = (N_NODES, detector.day_channels) if detector.day_nodes is None else (detector.day_channels,)
+        return cls(
+            recent=np.full((n_slots, detector.hours, detector.channels), nothing, dtype=kind),
+            days=np.zeros((n_slots, detector.days, detector.day_channels), dtype=detector.day_dtype),
+            counts=np.zeros((n_slots, detector.days, detector.day_channels), dtype=np.int8),
+            baseline=np.full((n_slots, *(own if detector.baseline else (0,))), np.nan),
+            carried=np.full((n_slots, *(own if detector.baseline else (0,))), np.nan),
+        )
+
+    def tables(self) -> dict[str, NDArray[Any]]:
+        return {field.name: getattr(self, field.name) for field in fields(self)}
+
+
+@dataclass(frozen=True, eq=False)
+class Step:
+    """New rows of several stations with what every detector makes of them; :meth:`Bank.keep` takes any number of them in."""
+
+    slots: NDArray[np.intp]
+    rows: Rows
+    memories: tuple[Memory, ...]
+    statistics: Floats
+
+
+class Bank:
+    """The memories of all stations. A station has a slot; hours enter it in order and without gaps.
+
+    Invariant: what a slot holds follows from its rows alone.
+    """
+
+    def __init__(self, suite: Suite, n_slots: int = 1) -> None:
+        self.suite = suite
+        self._stores = [_Store.empty(detector, n_slots) for detector in suite.detectors]
+        self._last_rows = np.full((n_slots, CARRIED_ROWS, len(RAW_COLUMNS)), np.nan)
+        #: Per day and node, whether the day is left out of the node's baseline because the node was wrong on it.
+        self._bad = np.zeros((n_slots, _days(suite), _FLAGS), dtype=bool)
+        self._hour = np.full(n_slots, -1, dtype=np.int64)
+
+    @property
+    def n_slots(self) -> int:
+        """How many stations there is room for."""
+        return len(self._hour)
+
+    def grow(self, n_slots: int) -> None:
+        """Make room for ``n_slots`` stations."""
+        more = Bank(self.suite, n_slots - self.n_slots)
+        for store, other in zip(self._stores, more._stores, strict=True):
+            for name, table in store.tables().items():
+                setattr(store, name, np.concatenate([table, getattr(other, name)]))
+        self._last_rows = np.concatenate([self._last_rows, more._last_rows])
+        self._bad = np.concatenate([self._bad, more._bad])
+        self._hour = np.concatenate([self._hour, more._hour])
+
+    def clear(self, slot: int) -> None:
+        """Forget everything about a station."""
+        self.restore(slot, Bank(self.suite).state(0))
+
+    def hour(self, slot: int) -> int:
+        """Return the last hour taken in, -1 if there is none."""
+        return int(self._hour[slot])
+
+    # ---- judging ----
+
+    def look(self, slots: Sequence[int], first_hour: int, values: Floats, wrong: frozenset[str] = frozenset()) -> Step:
+        """Return the statistics of new rows; nothing is remembered yet.
+
+        Args:
+            slots: Stations, each at most once, whose next hour is ``first_hour`` (or that are empty).
+            first_hour: The hour of the first row.
+            values: ``(stations, n, 13)``, n at most ``STEP_HOURS``.
+            wrong: Columns of these stations that are known to be wrong, and judge no others.
+        """
+        at = np.asarray(slots, dtype=np.intp)
+        rows = Rows(np.concatenate([self._last_rows[at], values], axis=1), first_hour, self.suite.relations)
+        memories = tuple(
+            self._memory(store, detector, at, rows, wrong)
+            for store, detector in zip(self._stores, self.suite.detectors, strict=True)
+        )
+        pairs = zip(self.suite.detectors, memories, strict=True)
+        statistics = np.concatenate([detector.statistics(rows, memory) for detector, memory in pairs], axis=-1)
+        return Step(at, rows, memories, statistics)
+
+    def _memory(self, store: _Store, detector: Detector, at: NDArray[np.intp], rows: Rows, wrong: frozenset[str]) -> Memory:
+        recent = store.recent[at]
+        recent = np.concatenate([recent, detector.observe(rows, recent)], axis=1)
+        if not detector.days:
+            nothing = np.zeros((len(at), rows.n_new, 0), dtype=np.int64)
+            return Memory(recent, nothing, nothing, nothing, nothing, np.empty((len(at), 0)), wrong)
+        sums, present = detector.daily(rows, recent)
+        if not rows.day_of_row[-1]:  # the day goes on: its baseline is known, and whole days are as they were
+            kept = slice(detector.days - detector.recent_days, None)
+            days, counts = store.days[at, kept].astype(np.int64), store.counts[at, kept].astype(np.int64)
+            today = days[:, -1:] + np.cumsum(sums, axis=1)
+            today_counts = counts[:, -1:] + np.cumsum(present, axis=1, dtype=np.int64)
+            return Memory(recent, days, counts, today, today_counts, store.baseline[at, np.newaxis], wrong)
+        days, today = _by_day(store.days[at].astype(np.int64), sums, rows.day_of_row)
+        counts, today_counts = _by_day(store.counts[at].astype(np.int64), present.astype(np.int64), rows.day_of_row)
+        baseline = np.empty((len(at), 0))
+        if detector.baseline:
+            baseline = self._baseline(store, detector, at, days, counts, int(rows.day_of_row[-1]) + 1)
+        return Memory(recent, days, counts, today, today_counts, baseline, wrong)
+
+    def _baseline(
+        self, store: _Store, detector: Detector, at: NDArray[np.intp], days: Ints, counts: Ints, n_days: int
+    ) -> Floats:
+        """Return the baseline of each day, ``(stations, n_days, [nodes,] day channels)``; carried where good days lack."""
+        known = detector.days - BASELINE_LAG_DAYS - 1 + n_days  # the last day that any of these baselines needs
+        bad = np.pad(self._bad[at], ((0, 0), (0, n_days), (0, 0)))[:, :known]
+        if detector.day_nodes is None:
+            skip = bad[..., :N_NODES, np.newaxis]
+            table, n = days[:, :known, np.newaxis], counts[:, :known, np.newaxis]
+        else:
+            skip = bad[..., detector.day_nodes]
+            table, n = days[:, :known], counts[:, :known]
+        if not bad.any():
+            skip = np.zeros((1, 1, 1, 1)[: skip.ndim], dtype=bool)
+            table, n = (days[:, :known], counts[:, :known]) if detector.day_nodes is not None else (table, n)
+        sums, values = _sliding(np.where(skip, 0, table)), _sliding(np.where(skip, 0, n))
+        means = np.where(values >= BASELINE_VALUES, sums / np.maximum(values, 1), np.nan)
+        shape = (len(at), n_days, *store.carried.shape[1:])
+        means = np.broadcast_to(means, shape)
+        return means if not bad.any() else self._carried(store, detector, at, means.copy(), bad)
+
+    def _carried(self, store: _Store, detector: Detector, at: NDArray[np.intp], means: Floats, bad: Bools) -> Floats:
+        """Fill the days whose baseline has too few good days with the last one that had enough."""
+        faulty = np.stack([bad[:, i : i + BASELINE_DAYS].any(axis=1) for i in range(means.shape[1])], axis=1)
+        faulty = faulty[..., :N_NODES, np.newaxis] if detector.day_nodes is None else faulty[..., detector.day_nodes]
+        own = _own(means, detector)
+        last = store.carried[at]
+        for day in range(means.shape[1]):
+            lacking = np.isnan(own[:, day])
+            means[:, day] = np.where(lacking & faulty[:, day], last, means[:, day])
+            last = np.where(lacking, last, means[:, day])
+        return means
+
+    # ---- remembering ----
+
+    def keep(self, step: Step, stations: Sequence[int], n_rows: int) -> None:
+        """Remember the first ``n_rows`` of ``step`` for some of its ``stations``, by their place in its ``slots``."""
+        chosen = np.asarray(stations, dtype=np.intp)
+        at = step.slots[chosen]
+        midnights = int(step.rows.day_of_row[n_rows - 1])
+        for store, detector, memory in zip(self._stores, self.suite.detectors, step.memories, strict=True):
+            store.recent[at] = memory.recent[chosen, n_rows : n_rows + detector.hours]
+            if detector.days and step.rows.day_of_row[-1]:
+                store.days[at] = memory.days[chosen, midnights : midnights + detector.days]
+                store.counts[at] = memory.day_counts[chosen, midnights : midnights + detector.days]
+            if detector.days:
+                store.days[at, -1] = memory.today[chosen, n_rows - 1]
+                store.counts[at, -1] = memory.today_counts[chosen, n_rows - 1]
+            if detector.baseline and step.rows.day_of_row[-1]:
+                now = memory.baseline[chosen, midnights]
+                store.baseline[at] = now
+                lacking = np.isnan(_own(now[:, np.newaxis], detector)[:, 0])
+                store.carried[at] = np.where(lacking, store.carried[at], now)
+        self._last_rows[at] = step.rows.values[chosen, n_rows : n_rows + CARRIED_ROWS]
+        self._bad[at] = np.pad(self._bad[at], ((0, 0), (0, midnights), (0, 0)))[:, midnights:]
+        self._hour[at] = step.rows.first_hour + n_rows - 1
+
+    def leave_out(self, slot: int, node: int, since_hour: int) -> None:
+        """Leave the days from ``since_hour`` to today out of the node's baseline; only the last eight are not yet in it."""
+        today = self.hour(slot) // 24
+        n_days = min(max(today - since_hour // 24, 0) + 1, BASELINE_LAG_DAYS)
+        self._bad[slot, self._bad.shape[1] - n_days :, node] = True
+
+    def healing(self, slot: int, first_hour: int) -> frozenset[int]:
+        """Return the nodes that were wrong on a day that the baselines of the day of ``first_hour`` reach back to.
+
+        They are judged again, by their good days, but those days make them no witness against others.
+        """
+        midnights = first_hour // 24 - self.hour(slot) // 24
+        bad = self._bad[slot, max(midnights, 0) : self._bad.shape[1] - BASELINE_LAG_DAYS + midnights]
+        return frozenset(np.flatnonzero(bad.any(axis=0)).tolist())
+
+    def has_bad_days(self, slot: int) -> bool:
+        """Whether any remembered day is left out of a baseline."""
+        return bool(self._bad[slot].any())
+
+    def learn_anew(self, slot: int, node: int) -> None:
+        """Leave all days so far out of the node's baseline and forget its recent hours: its level is a new one."""
+        self._bad[slot, :, node] = True
+        for store, detector in zip(self._stores, self.suite.detectors, strict=True):
+            if detector.baseline and detector.day_nodes is None and node < N_NODES:
+                store.carried[slot, node] = store.baseline[slot, node] = np.nan
+            elif detector.baseline and detector.day_nodes is not None:
+                store.carried[slot, detector.day_nodes == node] = np.nan
+                store.baseline[slot, detector.day_nodes == node] = np.nan
+        self.forget_recent(slot, NODE_COLUMNS[node], 0)
+
+    def forget_recent(self, slot: int, column: str, hours: int) -> None:
+        """Forget all but the last ``hours`` of a column: they were wrong, and the sensor is right again."""
+        for store, detector in zip(self._stores, self.suite.detectors, strict=True):
+            nothing = MISSING if store.recent.dtype.kind == "i" else np.nan
+            for index in detector.columns_of(column):
+                store.recent[slot, : max(detector.hours - hours, 0), index] = nothing
+
+    # ---- state ----
+
+    def state(self, slot: int) -> dict[str, Any]:
+        """Return everything remembered of a station: numbers and arrays, at most 64 KiB."""
+        stores = zip(self.suite.detectors, self._stores, strict=True)
+        tables = {
+            f"{d.name}.{name}": t[slot].copy() for d, store in stores for name, t in store.tables().items() if t[slot].size
+        }
+        return {"hour": self.hour(slot), "rows": self._last_rows[slot].copy(), "bad": self._bad[slot].copy(), **tables}
+
+    def restore(self, slot: int, state: Mapping[str, Any]) -> None:
+        """Put back what :meth:`state` returned."""
+        self._hour[slot] = state["hour"]
+        self._last_rows[slot] = state["rows"]
+        self._bad[slot] = state["bad"]
+        for detector, store in zip(self.suite.detectors, self._stores, strict=True):
+            for name, table in store.tables().items():
+                if table[slot].size:
+                    table[slot] = state[f"{detector.name}.{name}"]
+
+
+def _days(suite: Suite) -> int:
+    return max(detector.days for detector in suite.detectors)
+
+
+def _by_day(days: Ints, values: Ints, day_of_row: Ints) -> tuple[Ints, Ints]:
+    """Return the sums of each day, those of new days appended, and the running sum of the day as of each row."""
+    running = np.cumsum(values, axis=1)
+    n_midnights, n_days = int(day_of_row[-1]), days.shape[1]
+    starts = np.searchsorted(day_of_row, np.arange(n_midnights + 2))
+    before = np.where((starts > 0)[:, np.newaxis], running[:, starts - 1], 0)
+    before[:, 0] -= days[:, -1]
+    if day_of_row[0] > 0:
+        before[:, 1] = 0
+    running -= before[:, day_of_row]
+    sums = np.concatenate([days, np.zeros((len(days), n_midnights, days.shape[2]), dtype=np.int64)], axis=1)
+    for midnight in range(int(day_of_row[0]), n_midnights + 1):
+        sums[:, n_days - 1 + midnight] = running[:, starts[midnight + 1] - 1]
+    return sums, running
+
+
+def _sliding(table: Ints) -> Ints:
+    """Return sums over every 28 consecutive days, ``(stations, n_days, ...)``."""
+    total = np.cumsum(table, axis=1)
+    first = total[:, BASELINE_DAYS - 1 : BASELINE_DAYS]
+    return np.concatenate([first, total[:, BASELINE_DAYS:] - total[:, :-BASELINE_DAYS]], axis=1)
+
+
+def _own(means: Floats, detector: Detector) -> Floats:
+    """Return, in the shape of the baselines, each node's own mean: it decides whether the node has a baseline."""
+    if detector.day_nodes is not None:
+        return means
+    nodes = np.arange(N_NODES)
+    return means[:, :, nodes, nodes][..., np.newaxis]

@@ -1,0 +1,93 @@
+"""CO ratio: does the analyser read more or less than the sensors say it should, over days to weeks?"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from airquality.monitoring.detector import SUMMED_DAYS, Cell, Memory
+from airquality.monitoring.level import own_values
+from airquality.monitoring.network import ANALYSER, ANALYSER_NODE, ANALYSER_VIEWS, Bools
+from airquality.monitoring.relations import Relations
+from airquality.monitoring.rows import CARRIED_ROWS, Floats, Ints, Rows, to_fixed
+
+_WINDOW_DAYS = (3, 7, 14)
+_LEAST_VIEWS = 4
+_SCALE, _LARGEST = 4096.0, 500.0
+
+
+class Ratio:
+    """Consensus of six predictions of CO on log(sum CO / sum predicted) minus its baseline.
+
+    Windows are the last 3, 7 and 14 calendar days, the current one so far, so that daily sums are all that is kept.
+    """
+
+    name = "ratio"
+    hours = 0
+    channels = day_channels = 2 * ANALYSER_VIEWS
+    dtype: type = np.int32
+    days = SUMMED_DAYS
+    recent_days = max(_WINDOW_DAYS)
+    day_dtype: type = np.int32
+    baseline = True
+    day_nodes: Ints | None = np.full(2 * ANALYSER_VIEWS, ANALYSER_NODE)
+
+    def __init__(self, relations: Relations) -> None:
+        self.cells = tuple(
+            Cell("ratio", ANALYSER.column, 24 * days, sign, weight=3.0) for sign in (1, -1) for days in _WINDOW_DAYS
+        )
+
+    def columns_of(self, column: str) -> Sequence[int]:
+        """Return nothing: whole days are left out of the baseline instead."""
+        return ()
+
+    def observe(self, rows: Rows, recent: NDArray[Any]) -> NDArray[Any]:
+        """Return CO and each prediction of it, missing unless both are known, ``(stations, n, 2 views)``."""
+        relations = rows.relations
+        inputs = np.concatenate([rows.channels[:, CARRIED_ROWS:], rows.analysers[..., 1:]], axis=-1)
+        missing = np.isnan(inputs)
+        filled = np.where(missing, 0.0, inputs)
+        total = np.repeat(relations.analyser_rhythm.T[rows.hours % 168][np.newaxis], len(inputs), axis=0)
+        lacks = np.zeros(total.shape, dtype=bool)
+        for index in range(inputs.shape[-1]):
+            total += relations.analyser[:, index] * filled[..., index, np.newaxis]
+            lacks |= missing[..., index, np.newaxis] & (relations.analyser[:, index] != 0)
+        actual = np.exp(rows.analysers[..., :1])
+        predictions = np.where(lacks | np.isnan(actual), np.nan, np.minimum(np.exp(np.minimum(total, 10.0)), _LARGEST))
+        paired = np.where(np.isnan(predictions), np.nan, np.minimum(actual, _LARGEST))
+        return to_fixed(np.concatenate([paired, predictions], axis=-1), _SCALE)
+
+    def daily(self, rows: Rows, recent: NDArray[Any]) -> tuple[Ints, Bools]:
+        """Return the same, to be summed."""
+        return own_values(recent, rows.n_new)
+
+    def statistics(self, rows: Rows, memory: Memory) -> Floats:
+        """Return the smallest rise, then the smallest fall, that any prediction sees, by window."""
+        baseline = _log_ratio(memory.baseline)[:, rows.day_of_row]
+        out = np.full((*memory.today.shape[:2], 2, len(_WINDOW_DAYS)), np.nan)
+        for index, days in enumerate(_WINDOW_DAYS):
+            sums, counts = memory.last_days(days, rows)
+            shift = _log_ratio(np.where(counts >= 8 * days, sums, np.nan)) - baseline
+            known = ~np.isnan(shift)
+            enough = known.sum(axis=-1) >= _LEAST_VIEWS
+            out[:, :, 0, index] = np.where(enough, np.where(known, shift, np.inf).min(axis=-1), np.nan)
+            out[:, :, 1, index] = np.where(enough, np.where(known, -shift, np.inf).min(axis=-1), np.nan)
+        return out.reshape(*out.shape[:2], len(self.cells))
+
+    def size(self, rows: Rows, memory: Memory, cell: int) -> Floats:
+        """Return how much CO is read too high, mg/m3 (negative: too low)."""
+        sign, index = 1 - 2 * (cell // len(_WINDOW_DAYS)), cell % len(_WINDOW_DAYS)
+        shift = sign * self.statistics(rows, memory)[..., cell]
+        sums, counts = memory.last_days(_WINDOW_DAYS[index], rows)
+        mean = sums[..., 0] / np.maximum(counts[..., 0], 1) / _SCALE
+        return np.asarray(mean * (1.0 - np.exp(-shift)))
+
+
+def _log_ratio(sums: Floats) -> Floats:
+    """Return log(sum CO / sum predicted), NaN where there is none."""
+    actual, predicted = sums[..., :ANALYSER_VIEWS], sums[..., ANALYSER_VIEWS:]
+    known = ~np.isnan(actual) & (predicted > 0) & (actual > 0)
+    return np.where(known, np.log(np.where(known, actual, 1.0) / np.where(known, predicted, 1.0)), np.nan)

@@ -1,0 +1,286 @@
+"""Exact rules: what a healthy device never does, as far as its history knows. They need no model of the air."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.lib.stride_tricks import sliding_window_view
+from numpy.typing import NDArray
+
+from airquality.monitoring.detector import Cell, Memory
+from airquality.monitoring.network import GROUPS, IDENTITIES, IDENTITY_GROUPS, RULE_COLUMNS, Bools
+from airquality.monitoring.relations import Relations, ah_of, c6h6_of
+from airquality.monitoring.rows import MISSING, Floats, Ints, Rows
+from airquality.records import DEVICE_COLUMNS, RAW_COLUMNS
+
+_DEVICE = [RAW_COLUMNS.index(name) for name in DEVICE_COLUMNS]
+_WATCHED = [RAW_COLUMNS.index(name) for name in RULE_COLUMNS]
+_N_DEVICE, _N_WATCHED = len(_DEVICE), len(_WATCHED)
+_C6H6, _S2, _T, _RH, _AH = (RAW_COLUMNS.index(name) for name in ("C6H6(GT)", "PT08.S2(NMHC)", "T", "RH", "AH"))
+
+#: Breaks of an identity within so many hours that are an alarm.
+_BREAKS, _BREAK_HOURS = 2, 48
+_LOST, _LOST_HOURS, _REPORTING = 2, 24, 5
+_CLIP_WINDOWS = (72, 168)
+_COARSE_HOURS, _COARSE_VALUES = 48, 24
+_LONGEST_RUN = 8
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Limits:
+    """What history never did; a statistic of 1 is at the limit.
+
+    ``stuck`` ``(10,)``: hours of one value, infinite where history's runs are too long to count. ``clipped``
+    ``(2 windows, top and bottom, 9)``: times the window's extreme occurs. ``distinct`` ``(9,)``: the least share of
+    different values in 48 h. ``identity`` ``(2,)``: departures of the computed columns, as multiples of their tolerance.
+    """
+
+    stuck: Floats
+    clipped: Floats
+    distinct: Floats
+    identity: Floats
+
+    @classmethod
+    def unit(cls) -> Limits:
+        """Return limits of 1, with which the statistics are the counts and shares themselves."""
+        return cls(
+            np.ones(_N_WATCHED), np.ones((len(_CLIP_WINDOWS), 2, _N_DEVICE)), np.ones(_N_DEVICE), np.ones(len(IDENTITIES))
+        )
+
+    def arrays(self) -> dict[str, Floats]:
+        """Return the limits by name."""
+        return {"stuck": self.stuck, "clipped": self.clipped, "distinct": self.distinct, "identity": self.identity}
+
+
+class _Rule:
+    """What all rules share: no daily sums, no baseline."""
+
+    name: str
+    channels: int
+    cells: tuple[Cell, ...]
+    days = day_channels = recent_days = 0
+    day_dtype: type = np.int64
+    baseline = False
+    day_nodes: Ints | None = None
+    dtype: type = np.int32
+
+    def __init__(self, relations: Relations, limits: Limits) -> None:
+        self._limits = limits
+
+    def columns_of(self, column: str) -> Sequence[int]:
+        """Return the column's own, where the rule remembers one number a column."""
+        named = (GROUPS.get(cell.column, (cell.column,)) for cell in self.cells[: self.channels])
+        return [index for index, columns in enumerate(named) if column in columns]
+
+    def daily(self, rows: Rows, recent: NDArray[Any]) -> tuple[Ints, Bools]:
+        """Return nothing."""
+        nothing = np.zeros((len(recent), rows.n_new, 0), dtype=np.int64)
+        return nothing, nothing.astype(bool)
+
+
+class Identity(_Rule):
+    """A computed column that does not follow from its sources: C6H6 from PT08.S2, AH from T and RH."""
+
+    name = "identity"
+    hours = _BREAK_HOURS
+    channels = len(IDENTITIES)
+    cells = tuple(Cell("identity", IDENTITY_GROUPS[name], _BREAK_HOURS, exact=True) for name in IDENTITIES)
+
+    def observe(self, rows: Rows, recent: NDArray[Any]) -> NDArray[Any]:
+        """Return 1 for a break, 0 for none, ``(stations, n, 2)``."""
+        difference, tolerance = _departures(rows.new, rows.relations)
+        broken = np.abs(difference) > tolerance * self._limits.identity
+        return np.where(np.isnan(difference), MISSING, broken).astype(np.int32)
+
+    def statistics(self, rows: Rows, memory: Memory) -> Floats:
+        """Return breaks in 48 h, over two."""
+        return np.asarray(memory.window_sums(_BREAK_HOURS)[0] / _BREAKS)
+
+    def size(self, rows: Rows, memory: Memory, cell: int) -> Floats:
+        """Return the computed column minus what it should be, in its unit; 0 in an hour without a break."""
+        return np.nan_to_num(_departures(rows.new, rows.relations)[0][..., cell])
+
+
+class Stuck(_Rule):
+    """The same value hour after hour, longer than ever in the history."""
+
+    name = "stuck"
+    hours = _LONGEST_RUN
+    channels = _N_WATCHED
+    dtype: type = np.float64
+    cells = tuple(Cell("stuck", column, 1, exact=True) for column in RULE_COLUMNS)
+
+    def observe(self, rows: Rows, recent: NDArray[Any]) -> NDArray[Any]:
+        """Return the values themselves."""
+        return np.asarray(rows.new[..., _WATCHED])
+
+    def statistics(self, rows: Rows, memory: Memory) -> Floats:
+        """Return the length of the run that ends with each row, over its limit."""
+        table, n_new = memory.recent, rows.n_new
+        now = table[:, -n_new:]
+        run, unbroken = (~np.isnan(now)).astype(np.float64), ~np.isnan(now)
+        for back in range(1, _LONGEST_RUN + 1):
+            begin = table.shape[1] - n_new - back
+            unbroken = unbroken & (table[:, begin : begin + n_new] == now)
+            run += unbroken
+        return np.asarray(run / self._limits.stuck)
+
+    def size(self, rows: Rows, memory: Memory, cell: int) -> Floats:
+        """Return the value the column is stuck at."""
+        return np.asarray(memory.recent[:, -rows.n_new :, cell])
+
+
+class Missing(_Rule):
+    """A column without a value while the device's others report."""
+
+    name = "missing"
+    hours = _LOST_HOURS
+    channels = _N_DEVICE
+    cells = tuple(Cell("missing", column, _LOST_HOURS, exact=True) for column in DEVICE_COLUMNS)
+
+    def observe(self, rows: Rows, recent: NDArray[Any]) -> NDArray[Any]:
+        """Return 1 for an hour lost, else 0."""
+        missing = np.isnan(rows.new[..., _DEVICE])
+        reporting = (~missing).sum(axis=-1, keepdims=True) >= _REPORTING
+        return np.asarray(missing & reporting, dtype=np.int32)
+
+    def statistics(self, rows: Rows, memory: Memory) -> Floats:
+        """Return hours lost of the last 24, over two."""
+        return np.asarray(memory.window_sums(_LOST_HOURS)[0] / _LOST)
+
+    def size(self, rows: Rows, memory: Memory, cell: int) -> Floats:
+        """Return hours lost of the last 24."""
+        return np.asarray(memory.window_sums(_LOST_HOURS)[0][..., cell], dtype=np.float64)
+
+
+class Clipped(_Rule):
+    """The largest or smallest value of 72 or 168 h occurs more often than it ever did: the signal is cut off there."""
+
+    name = "clipped"
+    hours = max(_CLIP_WINDOWS)
+    channels = _N_DEVICE
+    dtype: type = np.float32
+    cells = tuple(
+        Cell("clipped", column, hours, sign, exact=True)
+        for hours in _CLIP_WINDOWS
+        for sign in (1, -1)
+        for column in DEVICE_COLUMNS
+    )
+
+    def observe(self, rows: Rows, recent: NDArray[Any]) -> NDArray[Any]:
+        """Return the values themselves."""
+        return rows.new[..., _DEVICE].astype(np.float32)
+
+    def statistics(self, rows: Rows, memory: Memory) -> Floats:
+        """Return how often the extreme occurs, over its limit."""
+        out = np.empty((len(memory.recent), rows.n_new, len(_CLIP_WINDOWS), 2, _N_DEVICE))
+        for index, hours in enumerate(_CLIP_WINDOWS):
+            for side, extreme in enumerate(self._extremes(rows, memory, hours)):
+                out[:, :, index, side] = extreme[1] / self._limits.clipped[index, side]
+        return out.reshape(*out.shape[:2], len(self.cells))
+
+    def size(self, rows: Rows, memory: Memory, cell: int) -> Floats:
+        """Return the value the column is cut off at."""
+        window, rest = divmod(cell, 2 * _N_DEVICE)
+        side, column = divmod(rest, _N_DEVICE)
+        return np.asarray(self._extremes(rows, memory, _CLIP_WINDOWS[window])[side][0][..., column], dtype=np.float64)
+
+    def _extremes(self, rows: Rows, memory: Memory, hours: int) -> list[tuple[Floats, Floats]]:
+        """Return the largest and the smallest value of each window, and how often each occurs."""
+        found = []
+        for largest in (True, False):
+            worst = np.float32(-np.inf if largest else np.inf)
+            windows = _windows(np.where(np.isnan(memory.recent), worst, memory.recent), hours, rows.n_new)
+            extreme = windows.max(axis=-1) if largest else windows.min(axis=-1)
+            times = np.where(np.isinf(extreme), np.nan, np.count_nonzero(windows == extreme[..., np.newaxis], axis=-1))
+            found.append((extreme.transpose(0, 2, 1), times.transpose(0, 2, 1)))
+        return found
+
+
+class Coarse(_Rule):
+    """Fewer different values in 48 h than ever: the column is rounded, or repeats itself."""
+
+    name = "coarse"
+    hours = _COARSE_HOURS
+    channels = 2 * _N_DEVICE
+    dtype: type = np.float32
+    cells = tuple(Cell("coarse", column, _COARSE_HOURS, exact=True) for column in DEVICE_COLUMNS)
+
+    def columns_of(self, column: str) -> Sequence[int]:
+        """Return the column's value and its age."""
+        own = [index for index, cell in enumerate(self.cells) if cell.column == column]
+        return [*own, *(_N_DEVICE + index for index in own)]
+
+    def observe(self, rows: Rows, recent: NDArray[Any]) -> NDArray[Any]:
+        """Return the values, and for each how many hours ago it was last seen (48: not since)."""
+        values = rows.new[..., _DEVICE].astype(np.float32)
+        table = np.concatenate([recent[..., :_N_DEVICE], values], axis=1)
+        windows = _windows(table, _COARSE_HOURS, rows.n_new)
+        same = windows[..., -2::-1] == windows[..., -1:]  # from the latest hour before to the earliest
+        age = np.where(same.any(axis=-1), same.argmax(axis=-1) + 1, _COARSE_HOURS).transpose(0, 2, 1).astype(np.float32)
+        return np.concatenate([values, np.where(np.isnan(values), np.float32(np.nan), age)], axis=-1)
+
+    def statistics(self, rows: Rows, memory: Memory) -> Floats:
+        """Return the least share of different values over the share seen."""
+        distinct, known = self._counts(rows, memory)
+        share = distinct / np.maximum(known, 1)
+        return np.where(known >= _COARSE_VALUES, self._limits.distinct / np.maximum(share, 1e-6), np.nan)
+
+    def size(self, rows: Rows, memory: Memory, cell: int) -> Floats:
+        """Return the number of different values in 48 h."""
+        return np.asarray(self._counts(rows, memory)[0][..., cell])
+
+    def _counts(self, rows: Rows, memory: Memory) -> tuple[Floats, Floats]:
+        """Return different values and values, counting each value where the window first sees it."""
+        ages = _windows(memory.recent[..., _N_DEVICE:], _COARSE_HOURS, rows.n_new)
+        distinct = np.count_nonzero(ages > np.arange(_COARSE_HOURS), axis=-1)
+        known = np.count_nonzero(ages > 0, axis=-1)
+        return distinct.transpose(0, 2, 1).astype(np.float64), known.transpose(0, 2, 1).astype(np.float64)
+
+
+def _windows(table: NDArray[Any], hours: int, n_new: int) -> NDArray[Any]:
+    """Return the last ``hours`` as of each new row, ``(stations, columns, n, hours)``."""
+    by_column = np.ascontiguousarray(table[:, table.shape[1] - n_new - hours + 1 :].transpose(0, 2, 1))
+    if n_new == 1:
+        return by_column[:, :, np.newaxis]
+    return sliding_window_view(by_column, hours, axis=-1)
+
+
+RULES = (Identity, Stuck, Missing, Clipped, Coarse)
+
+
+def limits_of(statistics: Floats, cells: Sequence[Cell], values: Floats, relations: Relations) -> Limits:
+    """Return the limits that a history stays below.
+
+    Args:
+        statistics: ``(n, cells)``, made of it with unit limits.
+        cells: The cells of the rules.
+        values: The history, ``(n, 13)``.
+        relations: Fitted to it.
+    """
+    difference, tolerance = _departures(values, relations)
+    departure = np.nanmax(np.abs(difference) / tolerance, axis=0, initial=0.0)
+
+    def most(rule: type[_Rule], share: float = 0.0) -> Floats:
+        columns = [index for index, cell in enumerate(cells) if cell.detector == rule.name]
+        return np.array([np.nanmax(statistics[:, index], initial=share) for index in columns])
+
+    clipped = most(Clipped).reshape(len(_CLIP_WINDOWS), 2, _N_DEVICE)
+    least = np.array([4.0, 5.0]).reshape(-1, 1, 1)
+    return Limits(
+        stuck=np.where(most(Stuck) <= _LONGEST_RUN, np.maximum(most(Stuck) + 1, 3.0), np.inf),
+        clipped=np.maximum(clipped + 2, least),
+        distinct=0.75 / np.maximum(most(Coarse), 1.0),
+        identity=np.maximum(1.25 * departure, 1.0),
+    )
+
+
+def _departures(values: Floats, relations: Relations) -> tuple[Floats, Floats]:
+    """Return computed columns minus what their sources give, and how far off they may be, ``(..., 2)``."""
+    c6h6, c6h6_tolerance = c6h6_of(relations, values[..., _S2])
+    ah, ah_tolerance = ah_of(relations, values[..., _T], values[..., _RH])
+    differences = np.stack([values[..., _C6H6] - c6h6, values[..., _AH] - ah], axis=-1)
+    return differences, np.stack([c6h6_tolerance, ah_tolerance], axis=-1)

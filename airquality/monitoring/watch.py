@@ -1,0 +1,326 @@
+"""The detectors at work: rows of many stations in, alarm events out.
+
+``Watch.observe`` takes what arrived, however it was cut, and returns the events of each station; ``state`` and ``restore``
+carry one station from process to process. Nothing here reads a clock or does I/O.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections import defaultdict
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from airquality.ground.errors import ContractError
+from airquality.monitoring.alarms import CALM_HOURS, RISING, SILENCE, STATION, Alarm, Book, Event, Floats, Ints, Places
+from airquality.monitoring.bank import STEP_HOURS, Bank, Step
+from airquality.monitoring.network import GROUPS, NODE_COLUMNS
+from airquality.monitoring.registry import Suite
+from airquality.records import RAW_COLUMNS, isoformat
+
+#: Hours without a row after which a station's silence is an event.
+SILENCE_HOURS = 6
+#: After so long a silence the station starts anew: no baseline reaches across it.
+FORGOTTEN_HOURS = 36 * 24
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Thresholds:
+    """Limits of all cells. ``alone`` ``(cells,)``; ``beside`` ``(nodes, cells)``: while an alarm is open on a node.
+
+    An infinite limit turns a cell off.
+    """
+
+    alone: Floats
+    beside: Floats
+
+    def given(self, wrong: frozenset[str]) -> Floats:
+        """Return the limits that hold while the columns ``wrong`` are named by alarms."""
+        nodes = _nodes_of(wrong | ({"T", "RH"} if "AH" in wrong else set()))
+        return np.max(self.beside[nodes], axis=0) if nodes else self.alone
+
+
+@dataclass(slots=True)
+class _Station:
+    slot: int
+    book: Book
+    rising: Ints  # per cell: the hour since which it has been above half of its threshold, 0 if it is not
+    first_hour: int = -1
+
+
+class Watch:
+    """The detectors and alarms of many stations. For one thread."""
+
+    def __init__(self, suite: Suite, thresholds: Thresholds, silence_hours: int = SILENCE_HOURS) -> None:
+        self._suite = suite
+        self._thresholds = thresholds
+        self._silence_hours = silence_hours
+        self._places = Places.of(suite.cells)
+        self._bank = Bank(suite)
+        self._stations: dict[str, _Station] = {}
+        self._free = [0]
+
+    # ---- stations ----
+
+    def __contains__(self, station_id: str) -> bool:
+        return station_id in self._stations
+
+    def forget(self, station_id: str) -> None:
+        """Drop a station, as when its partition is revoked."""
+        station = self._stations.pop(station_id, None)
+        if station is not None:
+            self._bank.clear(station.slot)
+            self._free.append(station.slot)
+
+    def open_alarms(self, station_id: str) -> list[Alarm]:
+        """Return the station's open alarms, the oldest first."""
+        return sorted(self._stations[station_id].book.open.values(), key=lambda alarm: (alarm.opened, alarm.column))
+
+    def learning_until(self, station_id: str) -> int | None:
+        """Return the hour from which level, noise and ratio can be judged at the earliest; None once they are.
+
+        The rules judge from the first row on, and spikes and clocks within days.
+        """
+        station = self._stations[station_id]
+        first = (station.first_hour // 24 + 17) * 24
+        return first if station.first_hour >= 0 and self._bank.hour(station.slot) < first else None
+
+    def reset(self, station_id: str, column: str) -> list[Event]:
+        """Close an alarm because its sensor was repaired or replaced, and learn the column's level anew."""
+        station = self._stations[station_id]
+        alarm = station.book.open.pop(column, None)
+        hour = self._bank.hour(station.slot)
+        for node in _nodes_of(GROUPS.get(column, (column,))):
+            self._bank.learn_anew(station.slot, node)
+        return [] if alarm is None else [alarm.event("closed", hour)]
+
+    def state(self, station_id: str) -> dict[str, Any]:
+        """Return all that is known of a station: JSON values and numpy arrays, at most 64 KiB."""
+        station = self._stations[station_id]
+        return {
+            **self._bank.state(station.slot),
+            "rising": station.rising.copy(),
+            "first_hour": station.first_hour,
+            "alarms": [alarm.state() for alarm in station.book.open.values()],
+        }
+
+    def restore(self, station_id: str, state: Mapping[str, Any]) -> None:
+        """Go on with a station exactly where :meth:`state` was taken."""
+        station = self._station(station_id)
+        self._bank.restore(station.slot, state)
+        station.rising = np.array(state["rising"], dtype=np.int64)
+        station.first_hour = int(state["first_hour"])
+        alarms = [Alarm.from_state(alarm) for alarm in state["alarms"]]
+        station.book.open = {alarm.column: alarm for alarm in alarms}
+
+    def restore_memory(self, station_id: str, memory: Mapping[str, Any], first_hour: int) -> None:
+        """Begin a station with what another, or the calibrated history, remembered at its end; it has no alarms."""
+        station = self._station(station_id)
+        self._bank.restore(station.slot, memory)
+        station.first_hour = first_hour
+
+    def _station(self, station_id: str) -> _Station:
+        if station_id not in self._stations:
+            if not self._free:
+                self._free = list(range(2 * self._bank.n_slots - 1, self._bank.n_slots - 1, -1))
+                self._bank.grow(2 * self._bank.n_slots)
+            rising = np.zeros(len(self._suite.cells), dtype=np.int64)
+            self._stations[station_id] = _Station(self._free.pop(), Book(self._places), rising)
+        return self._stations[station_id]
+
+    # ---- rows ----
+
+    def observe(self, arrived: Mapping[str, tuple[Ints, Floats]]) -> dict[str, list[Event]]:
+        """Judge new rows and return the events of each station that has any, in event order.
+
+        Args:
+            arrived: Per station its rows' hours ``(n,)``, ascending and later than any before, and values ``(n, 13)``.
+
+        Raises:
+            ContractError: rows are not later than the last one.
+        """
+        events: dict[str, list[Event]] = defaultdict(list)
+        waiting: dict[str, list[tuple[int, Floats]]] = {}
+        for station_id, (hours, values) in arrived.items():
+            runs = self._runs(station_id, hours, values, events)
+            if runs:
+                waiting[station_id] = runs
+        while waiting:
+            self._round(waiting, events)
+            waiting = {station_id: runs for station_id, runs in waiting.items() if runs}
+        return dict(events)
+
+    def _runs(
+        self, station_id: str, hours: Ints, values: Floats, events: dict[str, list[Event]]
+    ) -> list[tuple[int, Floats]]:
+        """Return the rows as runs of consecutive hours, short gaps filled with missing rows; say what silence there was."""
+        station = self._station(station_id)
+        last = self._bank.hour(station.slot)
+        if np.any(np.diff(hours) <= 0) or (len(hours) and hours[0] <= last):
+            raise ContractError(f"{station_id}: rows must be later than {isoformat(last)} and in ascending order")
+        runs: list[tuple[int, Floats]] = []
+        for part in np.split(np.arange(len(hours)), np.flatnonzero(np.diff(hours) != 1) + 1):
+            if not len(part):
+                continue
+            first, table = int(hours[part[0]]), values[part]
+            gap = first - last - 1 if last >= 0 else 0
+            if gap >= self._silence_hours:
+                events[station_id] += self._silence(last, first, gap)
+            if 0 < gap < FORGOTTEN_HOURS:
+                table = np.concatenate([np.full((gap, len(RAW_COLUMNS)), np.nan), table])
+                first -= gap
+            runs += [(first + at, table[at : at + STEP_HOURS]) for at in range(0, len(table), STEP_HOURS)]
+            last = int(hours[part[-1]])
+        return runs
+
+    def _silence(self, last: int, first: int, gap: int) -> list[Event]:
+        opened = Event("opened", SILENCE, STATION, last + self._silence_hours, last + 1, float(self._silence_hours), "h")
+        return [opened, Event("closed", SILENCE, STATION, first, last + 1, float(gap), "h")]
+
+    def _round(self, waiting: dict[str, list[tuple[int, Floats]]], events: dict[str, list[Event]]) -> None:
+        """Judge the next run of every station, stations with the same hours and wrong columns together."""
+        groups: dict[tuple[int, int, frozenset[str]], list[str]] = defaultdict(list)
+        for station_id, runs in waiting.items():
+            first, table = runs[0]
+            station = self._stations[station_id]
+            self._begin(station, first)
+            if self._bank.has_bad_days(station.slot):
+                table = self._until_change(station, runs)
+            groups[first, len(table), self._wrong(station, first)].append(station_id)
+        for (first, n_rows, wrong), station_ids in groups.items():
+            tables = np.stack([waiting[station_id].pop(0)[1] for station_id in station_ids])
+            kept = self._judge(station_ids, first, tables, wrong, events)
+            for station_id, n_kept, table in zip(station_ids, kept, tables, strict=True):
+                if n_kept < n_rows:
+                    waiting[station_id].insert(0, (first + n_kept, table[n_kept:]))
+
+    def _until_change(self, station: _Station, runs: list[tuple[int, Floats]]) -> Floats:
+        """Cut the next run at the midnight when other columns are witnesses; return what comes before."""
+        first, table = runs[0]
+        now = self._wrong(station, first)
+        for n_rows in range(24 - first % 24, len(table), 24):
+            if self._wrong(station, first + n_rows) != now:
+                runs[0:1] = [(first, table[:n_rows]), (first + n_rows, table[n_rows:])]
+                break
+        return runs[0][1]
+
+    def _wrong(self, station: _Station, first: int) -> frozenset[str]:
+        """Return the columns that are no witnesses: those that alarms name, and those repaired a short while ago."""
+        healing = self._bank.healing(station.slot, first)
+        return station.book.wrong | {NODE_COLUMNS[node] for node in healing}
+
+    def _judge(
+        self,
+        station_ids: list[str],
+        first: int,
+        tables: Floats,
+        wrong: frozenset[str],
+        events: dict[str, list[Event]],
+    ) -> list[int]:
+        """Judge rows up to the first after which other columns are wrong; return how many that were, per station."""
+        stations = [self._stations[station_id] for station_id in station_ids]
+        step = self._bank.look([station.slot for station in stations], first, tables, wrong)
+        excess = step.statistics / self._thresholds.given(wrong)
+        rising = self._rising(stations, first, excess)
+        loud: list[bool] = np.asarray(excess >= 1.0).any(axis=(1, 2)).tolist()  # type: ignore[assignment]
+        kept = [tables.shape[1]] * len(stations)
+        closed: dict[int, set[str]] = {}
+        for index, station in enumerate(stations):
+            if loud[index] or station.book.open:
+                kept[index], happened, closed[index] = self._read(station, step, index, excess[index], rising[index])
+                if happened:
+                    events[station_ids[index]] += happened
+        self._keep(stations, step, kept, rising, closed)
+        return kept
+
+    def _begin(self, station: _Station, first: int) -> None:
+        last = self._bank.hour(station.slot)
+        if last >= 0 and first != last + 1:  # a silence longer than anything remembered
+            self._bank.clear(station.slot)
+            station.book.open.clear()
+            station.rising[:] = 0
+            station.first_hour = -1
+        if station.first_hour < 0:
+            station.first_hour = first
+
+    def _rising(self, stations: list[_Station], first: int, excess: Floats) -> Ints:
+        """Return, per station, row and cell, the hour since which the cell has been above half of its threshold, else 0."""
+        n_rows = excess.shape[1]
+        hours = first + np.arange(n_rows, dtype=np.int64)
+        below = ~(excess >= RISING)
+        before = np.stack([station.rising for station in stations])
+        if below.all():
+            return np.zeros((len(stations), n_rows, excess.shape[2]), dtype=np.int64)
+        last_below = np.maximum.accumulate(np.where(below, hours[:, np.newaxis], 0), axis=1)
+        since = np.where(last_below > 0, last_below + 1, np.where(before > 0, before, first)[:, np.newaxis])
+        return np.where(below, 0, since)
+
+    def _read(
+        self, station: _Station, step: Step, index: int, excess: Floats, rising: Ints
+    ) -> tuple[int, list[Event], set[str]]:
+        """Go row by row until the set of wrong columns changes."""
+        events: list[Event] = []
+        before, wrong = set(station.book.open), station.book.wrong
+        sizes: dict[int, Floats] = {}
+        busy = np.flatnonzero((excess >= 1.0).any(axis=1)) if not before else np.arange(len(excess))
+        for row in busy.tolist():
+            size = functools.partial(self._size, step, index, sizes, row)
+            hour = step.rows.first_hour + row
+            known = np.asarray(~np.isnan(step.rows.new[index, row]))
+            events += station.book.update(hour, excess[row], known, rising[row], size)
+            if station.book.wrong != wrong or set(station.book.open) != before:
+                closed = {event.column for event in events if event.kind == "closed"}
+                return row + 1, events, closed
+        return len(excess), events, set()
+
+    def _size(self, step: Step, index: int, sizes: dict[int, Floats], row: int, cell: int) -> float:
+        if cell not in sizes:
+            at = 0
+            for detector, memory in zip(self._suite.detectors, step.memories, strict=True):
+                if at <= cell < at + len(detector.cells):
+                    part = step.rows.of(index)
+                    sizes[cell] = detector.size(part, memory.of(index), cell - at)[0]
+                at += len(detector.cells)
+        return float(sizes[cell][row])
+
+    def _keep(
+        self, stations: list[_Station], step: Step, kept: list[int], rising: Ints, closed: dict[int, set[str]]
+    ) -> None:
+        by_length: dict[int, list[int]] = defaultdict(list)
+        for index, n_rows in enumerate(kept):
+            by_length[n_rows].append(index)
+        for n_rows, indexes in by_length.items():
+            self._bank.keep(step, indexes, n_rows)
+            for index in indexes:
+                stations[index].rising = rising[index, n_rows - 1].copy()
+        for index, station in enumerate(stations):
+            for column in closed.get(index, ()):
+                for part in GROUPS.get(column, (column,)):
+                    self._bank.forget_recent(station.slot, part, CALM_HOURS)
+            for alarm in station.book.open.values():
+                for node in _nodes_of(alarm.columns):
+                    self._bank.leave_out(station.slot, node, alarm.since)
+
+
+def _nodes_of(columns: Iterable[str]) -> list[int]:
+    return [NODE_COLUMNS.index(column) for column in columns if column in NODE_COLUMNS]
+
+
+def statistics_of(suite: Suite, hours: Ints, values: Floats, wrong: frozenset[str] = frozenset()) -> Floats:
+    """Return all statistics of consecutive rows of one station that starts cold, ``(n, cells)``.
+
+    Args:
+        suite: The detectors.
+        hours: ``(n,)``.
+        values: ``(n, 13)``.
+        wrong: Columns that are known to be wrong.
+    """
+    bank, parts = Bank(suite), []
+    for start in range(0, len(hours), STEP_HOURS):
+        step = bank.look([0], int(hours[start]), values[np.newaxis, start : start + STEP_HOURS], wrong)
+        bank.keep(step, [0], step.rows.n_new)
+        parts.append(step.statistics[0])
+    return np.concatenate(parts)

@@ -1,0 +1,213 @@
+"""What is wrong with a window, in words: a list of findings that whoever shows them needs to know nothing more about.
+
+A finding knows no page, and a page knows no detector: everything that raises an alarm says here what it found, in the same
+few fields. Today these are the distances of the columns and of the predictions, the error, and silence.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any, Literal
+
+import numpy as np
+
+from airquality.monitoring.alarms import Event
+from airquality.monitoring.drift import Distance, Floats, Judge, Window
+from airquality.records import RAW_COLUMNS, TARGET, UNITS, isoformat
+from airquality.reports.figures import day, measured, signed
+
+Direction = Literal["up", "down", ""]
+
+PREDICTION = "predicted CO"
+STATION = "the station"
+_MG_M3 = "mg/m³"
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One thing that is wrong.
+
+    Attributes:
+        key: Names it among its station's findings, and stays the same from window to window.
+        column: What it is about: a column, the predictions, the station.
+        what: What was found, in words without a full stop.
+        size: How large it is, in ``unit``; None where a size says nothing.
+        unit: Of ``size``.
+        direction: ``up`` or ``down`` where there is one.
+        since: ISO time of the first hour of the window since which it is found in each.
+        advice: What to do, one or two sentences.
+        weight: How bad it is beside others: 1 is just beyond what is allowed.
+    """
+
+    key: str
+    column: str
+    what: str
+    size: float | None
+    unit: str
+    direction: Direction
+    since: str
+    advice: str
+    weight: float
+
+    def sentence(self) -> str:
+        """Return the finding in one line: column, what, size, since.
+
+        >>> Finding("k", "RH", "median 80 %, normally 40 %", 40.0, "%", "up", "2005-03-10T03:00:00", "", 1.0).sentence()
+        'RH median 80 %, normally 40 %, +40 %, since 10 Mar'
+        """
+        parts = [f"{self.column} {self.what}", signed(self.size, self.unit), f"since {day(self.since)}"]
+        return ", ".join(part for part in parts if part)
+
+    def to_json(self) -> dict[str, Any]:
+        """Return what a sidecar holds of it."""
+        return asdict(self)
+
+    @classmethod
+    def from_json(cls, fields: Mapping[str, Any]) -> Finding:
+        """Return the finding :meth:`to_json` wrote; raises ``TypeError`` if it is none."""
+        return cls(**fields)
+
+
+def findings_of(window: Window, judge: Judge) -> list[Finding]:
+    """Return what is wrong with ``window``, worst first."""
+    found = [*_alarms(window), *_silences(window), *_drifts(window, judge), *_errors(window, judge)]
+    return sorted(found, key=lambda finding: (-finding.weight, finding.key))
+
+
+def _since(window: Window, key: str) -> str:
+    return isoformat(window.since.get(key, window.start_hour))
+
+
+def _alarms(window: Window) -> list[Finding]:
+    """Return the alarms that the hour-by-hour detectors had open at the window's end."""
+    return [_alarm(event) for event in window.alarms]
+
+
+def _alarm(event: Event) -> Finding:
+    size = None if math.isnan(event.size) else event.size
+    direction: Direction = "" if size is None or size == 0 else "up" if size > 0 else "down"
+    what = _ALARMS.get(event.detector, f"raises the alarm {event.detector!r}")
+    return Finding(
+        key=f"alarm:{event.column}",
+        column=event.column,
+        what=what,
+        size=size,
+        unit=event.unit,
+        direction=direction,
+        since=isoformat(event.since),
+        advice=_ALARM_ADVICE.format(column=event.column),
+        weight=_ALARM_WEIGHT,
+    )
+
+
+#: How each detector's alarm is told; one that is not listed is told by its name.
+_ALARMS = {
+    "level": "is off the level the other sensors tell",
+    "noise": "is noisier than it was",
+    "spike": "has spikes",
+    "clock": "is late or early against the other sensors",
+    "ratio": "no longer fits the sensors",
+    "identity": "contradict each other",
+    "stuck": "is stuck at one value",
+    "missing": "is missing while the others report",
+    "clipped": "is cut off at one value",
+    "coarse": "has lost resolution",
+}
+_ALARM_ADVICE = (
+    "Compare {column} with a second instrument. Recalibrate or replace the channel, or check its cable and logger; the "
+    "alarm closes by itself a day after the sensor is right again."
+)
+#: A named sensor comes before what a day's distribution says.
+_ALARM_WEIGHT = 3.0
+
+
+def _silences(window: Window) -> list[Finding]:
+    verdict, hours = window.verdict, float(window.kind.hours)
+    if verdict.all_silent:
+        since = _since(window, "all_silent")
+        what = f"sent rows without any value for {hours:.0f} h"
+        advice = "Check the station's power, logger and line. Predictions lean on the past alone: do not rely on them."
+        return [Finding("all_silent", STATION, what, None, "h", "", since, advice, 4.0)]
+    return [_silence(window, column, hours) for column in verdict.missing]
+
+
+def _silence(window: Window, column: str, hours: float) -> Finding:
+    key = f"missing:{column}"
+    what = f"silent for {hours:.0f} h while other columns report"
+    if column == TARGET:
+        advice = "Check the reference analyser. Without it no error is judged, and predictions get worse within a day."
+    else:
+        advice = f"Check the channel, its cable and the logger. The model goes on without {column}."
+    return Finding(key, column, what, None, "h", "", _since(window, key), advice, 2.0)
+
+
+def _drifts(window: Window, judge: Judge) -> list[Finding]:
+    values = dict(zip(RAW_COLUMNS, window.values.T, strict=True))
+    normal = dict(zip(RAW_COLUMNS, judge.reference.values.T, strict=True))
+    found = [
+        _drift(window, column, column.column, UNITS.get(column.column, ""), values[column.column], normal[column.column])
+        for column in window.verdict.columns
+        if column.drifted
+    ]
+    if window.verdict.prediction.drifted:
+        prediction = window.verdict.prediction
+        found.append(
+            _drift(window, prediction, PREDICTION, _MG_M3, window.predictions, judge.reference.predictions),
+        )
+    return found
+
+
+def _drift(window: Window, distance: Distance, name: str, unit: str, values: Floats, reference: Floats) -> Finding:
+    key = f"drift:{distance.column}"
+    what, size, size_unit, direction = _compared(values, reference, unit, distance.statistic)
+    advice = _PREDICTION_ADVICE if name == PREDICTION else _COLUMN_ADVICE.format(column=name)
+    weight = distance.statistic / distance.threshold
+    return Finding(key, name, what, size, size_unit, direction, _since(window, key), advice, weight)
+
+
+_COLUMN_ADVICE = (
+    "Compare {column} with a second instrument or a station nearby. If they disagree, recalibrate the channel or take it "
+    "out; if they agree, the air or the weather has changed, and the reference should be made anew."
+)
+_PREDICTION_ADVICE = (
+    "Look at the columns first: predictions follow them. If no column is off, compare with measured CO before relying on "
+    "them."
+)
+
+
+def _compared(values: Floats, reference: Floats, unit: str, distance: float) -> tuple[str, float, str, Direction]:
+    """Return what sets values apart from the reference, in words, as a size with its unit, and in which direction.
+
+    The medians, unless they explain less than half of the distance; then the spread of the middle half.
+    """
+    low, now, high = np.nanquantile(values, (0.25, 0.5, 0.75)).tolist()
+    low_normal, normal, high_normal = np.nanquantile(reference, (0.25, 0.5, 0.75)).tolist()
+    name = "median"
+    if abs(now - normal) < distance / 2:
+        name, now, normal = "spread of the middle half", high - low, high_normal - low_normal
+    what = f"{name} {measured(now, unit)}, normally {measured(normal, unit)}"
+    direction: Direction = "up" if now > normal else "down"
+    if unit in ("°C", "%") or normal <= 0.0:  # percent of these misleads
+        return what, now - normal, "points" if unit == "%" else unit, direction
+    return what, 100 * (now / normal - 1.0), "%", direction
+
+
+def _errors(window: Window, judge: Judge) -> list[Finding]:
+    verdict = window.verdict
+    if not verdict.degraded:
+        return []
+    rmse, normal = verdict.performance.rmse, judge.calibration.baseline.rmse
+    now, usual, allowed = (measured(value, _MG_M3) for value in (rmse, normal, verdict.rmse_threshold))
+    what = f"RMSE {now}, normally {usual}, allowed {allowed}"
+    size = 100 * (rmse / normal - 1.0) if normal > 0 else math.nan
+    since = _since(window, "performance")
+    weight = 1.5 * rmse / verdict.rmse_threshold
+    return [Finding("performance", "error of CO", what, size, "%", "up", since, _ERROR_ADVICE, weight)]
+
+
+_ERROR_ADVICE = (
+    "Do not rely on these predictions. Mend what else is found here first; if nothing is, the relation of CO to the sensors "
+    "has changed: compare with the analyser, then train again."
+)

@@ -1,0 +1,1 @@
+"""The prediction service without its door: what it answers, what it refuses, and how it keeps itself reachable."""

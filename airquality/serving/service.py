@@ -1,0 +1,179 @@
+"""The served model and what it answers, without a transport: bytes in, answers out."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from prometheus_client import CollectorRegistry
+
+from airquality.ground.errors import AirQualityError, ContractError
+from airquality.ground.settings import Settings
+from airquality.ground.shown import shown
+from airquality.metrics import ApiMetrics, expose_process
+from airquality.model import features, registry
+from airquality.model.model import Model
+from airquality.model.registry import RegisteredModel
+from airquality.records import isoformat
+from airquality.serving import bodies, readings
+from airquality.serving.problems import RequestError, invalid
+from airquality.serving.readings import NewestFeatures
+from airquality.serving.uploads import Uploads
+
+UNIT = "mg/m3"
+#: A refusal names at most so many of the rows the model has no value for; the caller leaves them out and asks again.
+_NAMED_ROWS = 1_000
+
+logger = logging.getLogger(__name__)
+
+
+class Service:
+    """What is served, to whom it is counted, and the bodies that are being received."""
+
+    def __init__(self, settings: Settings, newest_features: NewestFeatures) -> None:
+        self.settings = settings
+        self.registry = CollectorRegistry()
+        self.metrics = ApiMetrics(self.registry)
+        expose_process(self.registry)
+        self.uploads = Uploads()
+        self.why_not_ready = "the model is being loaded"
+        self._newest_features = newest_features
+        self._served: RegisteredModel | None = None
+
+    @property
+    def served(self) -> RegisteredModel | None:
+        """The model that answers now; None before the first one is loaded."""
+        return self._served
+
+    def serve(self, registered: RegisteredModel) -> None:
+        """Answer with this model from the next request on."""
+        self.metrics.model.clear()
+        self.metrics.model.labels(registered.name, registered.version).set(1)
+        self._served = registered
+        logger.info(
+            "serving %s version %s (%s data)", registered.name, registered.version, registered.model.card.data_source
+        )
+
+    def refresh(self) -> None:
+        """Load the champion if it is not the version being served; blocking. On failure keep what is served, and say so."""
+        try:
+            version = registry.champion_version(self.settings)
+            self.metrics.registry_unreachable.set(0)
+            if self._served is None or version not in (None, self._served.version):
+                self.serve(registry.load(self.settings, version))
+        except ContractError as error:  # the registry answers; what it holds may not serve
+            self._stay(str(error))
+        except AirQualityError as error:
+            self._stay(str(error), unreachable=True)
+        except Exception as error:
+            self._stay(f"{type(error).__name__}: {error}", unreachable=True)
+            logger.debug("", exc_info=True)
+
+    def _stay(self, why: str, unreachable: bool = False) -> None:
+        self.why_not_ready = shown(why)
+        if unreachable:
+            self.metrics.registry_unreachable.set(1)
+        logger.warning("%s; %s", self.why_not_ready, "still serving the version before" if self._served else "not ready")
+
+    def predict(self, body: bytes) -> dict[str, Any]:
+        """Answer ``{"features": {name: number | null}}``."""
+        with self._observed():
+            served = self._require_served()
+            request = bodies.json_object(body)
+            row = bodies.field(request, "features", dict)
+            bodies.refuse_repeated_names(body, len(request) + len(row), row)
+            predictions = self._predict(served, _ordered(served, list(row), [list(row.values())]))
+            return {"prediction": predictions[0], "model_version": served.version}
+
+    def predict_batch(self, body: bytes) -> dict[str, Any]:
+        """Answer ``{"features": [names], "rows": [[number | null, ...], ...]}``, names once and a list of values a row."""
+        with self._observed():
+            served = self._require_served()
+            request = bodies.json_object(body)
+            names, rows = bodies.field(request, "features", list), bodies.field(request, "rows", list)
+            bodies.refuse_repeated_names(body, len(request), (name for name in names if isinstance(name, str)))
+            return {"predictions": self._predict(served, _ordered(served, names, rows)), "model_version": served.version}
+
+    def predict_from_readings(self, body: bytes, content_type: str = "") -> dict[str, Any]:
+        """Answer ``{"readings": [{"DateTime": ..., the 13 columns}, ...]}``, or the same as CSV, for the last of them."""
+        with self._observed():
+            served = self._require_served()
+            sent = readings.parse(body, content_type)
+            row, hours_used = readings.newest_row(sent, self._newest_features)
+            return {
+                "prediction": self._predict(served, _ordered(served, list(features.NAMES), row))[0],
+                "unit": UNIT,
+                "DateTime": isoformat(sent[-1].hour),
+                "hours_used": hours_used,
+                "missing_features": [name for name, value in zip(features.NAMES, row[0], strict=True) if np.isnan(value)],
+                "model_version": served.version,
+            }
+
+    def _require_served(self) -> RegisteredModel:
+        if self._served is None:
+            raise RequestError(503, "model_not_loaded", f"no model is loaded: {self.why_not_ready}")
+        return self._served
+
+    def _predict(self, served: RegisteredModel, matrix: NDArray[np.float64]) -> list[float]:
+        predictions = _scored(served.model, matrix)
+        self.metrics.value.set(predictions[-1])
+        missing = np.isnan(matrix).sum(axis=1)
+        self.metrics.missing.set(int(missing[-1]))
+        self.metrics.missing_total.inc(int(missing.sum()))
+        self.metrics.predictions.inc(len(predictions))
+        return predictions
+
+    @contextmanager
+    def _observed(self) -> Iterator[None]:
+        started = time.perf_counter()
+        try:
+            yield
+        except RequestError:
+            raise  # counted where it is answered, with those of the transport
+        except Exception:
+            self.metrics.errors.labels("internal").inc()
+            raise
+        finally:
+            self.metrics.latency.observe(time.perf_counter() - started)
+
+
+def describe(served: RegisteredModel) -> dict[str, Any]:
+    """Return what ``GET /version`` answers."""
+    card = served.model.card
+    return {
+        "model_name": served.name,
+        "model_version": served.version,
+        "model_hash": served.model.hash,
+        "features_hash": card.features_hash,
+        "data_hash": card.data_hash,
+        "data_source": card.data_source,
+        "target": card.target,
+        "history_hours": card.history_hours,
+        "scores": card.scores,
+    }
+
+
+def _ordered(
+    served: RegisteredModel, names: list[str], rows: list[list[float | None]] | NDArray[np.float64]
+) -> NDArray[np.float64]:
+    """Return the rows as the model reads them: every feature once, in its order."""
+    expected = served.model.card.features
+    bodies.check_names(names, expected)
+    matrix = rows if isinstance(rows, np.ndarray) else bodies.matrix(rows, len(names))
+    return matrix if names == list(expected) else matrix[:, [names.index(name) for name in expected]]
+
+
+def _scored(model: Model, matrix: NDArray[np.float64]) -> list[float]:
+    """Predict, or refuse a row the target transform is not defined for (its base is negative): its answer would be null."""
+    with np.errstate(invalid="ignore"):
+        predictions = model.predict(matrix)
+    if not np.isfinite(predictions).all():
+        rows = np.flatnonzero(~np.isfinite(predictions))[:_NAMED_ROWS].tolist()
+        raise invalid(f"row {rows[0]} has no finite prediction", row=rows[0], rows=rows, reason="unpredictable")
+    scored: list[float] = predictions.tolist()
+    return scored

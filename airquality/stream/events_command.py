@@ -1,0 +1,89 @@
+"""Follow the findings of the stream: ``python -m airquality events``."""
+
+from __future__ import annotations
+
+import argparse
+import math
+from collections.abc import Iterable, Iterator
+
+from airquality.events import AlarmEvent, Finding, alarm_sentence, finding_of
+from airquality.ground import command
+from airquality.ground.settings import Settings, read_settings
+from airquality.ground.shown import printable
+from airquality.records import isoformat
+from airquality.stream import kafka_io
+
+_EXAMPLES = """\
+examples:
+  python -m airquality events tail                     every alarm and judged window so far
+  python -m airquality events alarms --station roof    the alarms that are open now
+  python -m airquality events alarms --json            one JSON object a line, as the topic holds it
+
+exit status: 0 done (alarms: none is open), 1 failure, 2 wrong usage, 3 alarms are open
+"""
+OPEN_ALARMS = 3
+
+
+def findings(settings: Settings, station_id: str | None = None) -> Iterator[tuple[Finding, bytes]]:
+    """Yield every committed finding with its record's value, by partition; raises ``Unavailable`` if no broker answers.
+
+    Records that are not of this release are passed over.
+    """
+    for partition in kafka_io.partitions(settings, settings.events_topic):
+        for record in kafka_io.read(settings, settings.events_topic, partition):
+            try:
+                finding = finding_of(record.value)
+            except ValueError:
+                continue
+            if station_id in (None, finding.station_id):
+                yield finding, record.value or b""
+
+
+def open_alarms(events: Iterable[tuple[Finding, bytes]]) -> list[tuple[AlarmEvent, bytes]]:
+    """Return the alarms that no later event closed, as their latest event says, by station and column."""
+    latest: dict[tuple[str, str, str], tuple[AlarmEvent, bytes]] = {}
+    for finding, value in events:
+        if not isinstance(finding, AlarmEvent):
+            continue
+        if finding.event.kind == "closed":
+            latest.pop(finding.alarm, None)
+        else:
+            latest[finding.alarm] = finding, value
+    return [latest[key] for key in sorted(latest)]
+
+
+def sentence(finding: Finding) -> str:
+    """Return a finding in one line."""
+    if isinstance(finding, AlarmEvent):
+        return printable(f"{isoformat(finding.event.at)}  {finding.station_id}  {alarm_sentence(finding.event)}")
+    raised = ", ".join(finding.raised) or "nothing raised"
+    rmse = "" if math.isnan(finding.rmse) else f", RMSE {finding.rmse:.3f} mg/m3 of {finding.n_truths} truths"
+    return printable(f"{isoformat(finding.end_hour)}  {finding.station_id}  {finding.kind} window judged: {raised}{rmse}")
+
+
+def _parser() -> argparse.ArgumentParser:
+    description = "What the monitoring found, as it stands in the events topic (EVENTS_TOPIC; KAFKA_BOOTSTRAP_SERVERS)."
+    p = command.parser("python -m airquality events", description, _EXAMPLES)
+    verbs = p.add_subparsers(dest="verb", required=True)
+    for name, text in (("tail", "every finding so far"), ("alarms", "the alarms that are open now")):
+        verb = verbs.add_parser(name, help=text)
+        verb.add_argument("--station", help="only this station's")
+        verb.add_argument("--json", action="store_true", help="the records themselves, one a line")
+    return p
+
+
+def _show(args: argparse.Namespace) -> int:
+    found: Iterable[tuple[Finding, bytes]] = findings(read_settings(), args.station)
+    if args.verb == "alarms":
+        found = list(open_alarms(found))
+    for finding, value in found:
+        print(value.decode() if args.json else sentence(finding))
+    if args.verb == "alarms" and not args.json and not found:
+        print("no alarm is open")
+    return OPEN_ALARMS if args.verb == "alarms" and found else 0
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run the command line; 0 done, 1 failure, 2 usage, 3 alarms are open."""
+    args = _parser().parse_args(argv)
+    return command.run("events", lambda: _show(args))

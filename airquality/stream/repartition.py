@@ -1,0 +1,244 @@
+"""Move the stations' state to where their rows come after partitions were added: ``python -m airquality repartition``."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections import Counter
+from contextlib import closing
+from dataclasses import dataclass, replace
+
+from kafka import KafkaAdminClient, KafkaProducer, OffsetAndMetadata, TopicPartition
+from kafka.structs import ConsumerGroupMetadata
+
+from airquality.ground import log
+from airquality.ground.errors import AirQualityError, ContractError, UsageError
+from airquality.ground.settings import Settings, read_settings
+from airquality.stream import kafka_io, snapshots
+from airquality.stream.account import Note, Topics
+from airquality.stream.kafka_io import connection, kafka_errors_as_unavailable
+from airquality.stream.partitioners import moved_to
+from airquality.stream.saved import NOTE_HEADER, SINCE_HEADER, SavedStations
+
+#: One transaction moves everything; a broker's default allows 15 minutes.
+TRANSACTION_TIMEOUT_MS = 600_000
+
+
+@dataclass(frozen=True)
+class Move:
+    """A station whose rows come on another partition now."""
+
+    station_id: str
+    before: int
+    after: int
+
+
+@dataclass(frozen=True)
+class Found:
+    """What the group left: the topics, the note of each partition that has one, and the snapshots of each."""
+
+    topics: Topics
+    notes: dict[int, Note]
+    saved: dict[int, SavedStations]
+
+    @property
+    def partitions_before(self) -> int:
+        """How many partitions the state is of."""
+        return max((note.topics.partitions for note in self.notes.values()), default=self.topics.partitions)
+
+
+def moves(found: Found, unread: dict[str, Counter[int]]) -> list[Move]:
+    """Return which stations move, by the rows that wait unread, or else by the partitioner that had sent them home.
+
+    Args:
+        found: What the group left.
+        unread: How many rows of each station wait on which partition.
+    """
+    planned = []
+    for partition, saved in found.saved.items():
+        for station_id in saved.snapshots:
+            seen = [where for where in unread.get(station_id, ()) if where != partition]
+            expected = moved_to(station_id, partition, found.partitions_before, found.topics.partitions)
+            after = seen[0] if len(seen) == 1 else partition if station_id in unread and not seen else expected
+            if after != partition:
+                planned.append(Move(station_id, partition, after))
+    return sorted(planned, key=lambda move: move.station_id)
+
+
+def left_behind(planned: list[Move], unread: dict[str, Counter[int]]) -> dict[str, int]:
+    """Return how many rows of each moving station wait on a partition that it leaves, or on a third one."""
+    waiting = {move.station_id: sum(unread.get(move.station_id, Counter()).values()) for move in planned}
+    for move in planned:
+        waiting[move.station_id] -= unread.get(move.station_id, Counter())[move.after]
+    return {station_id: count for station_id, count in waiting.items() if count}
+
+
+def repartition(settings: Settings, *, n_partitions: int | None, dry_run: bool, accept_loss: bool) -> str:
+    """Move the stations and return what was done in words.
+
+    Raises:
+        UsageError: a consumer runs.
+        ContractError: there are rows that no snapshot holds, or that would come to a partition their station has left.
+    """
+    _require_stopped(settings)
+    if not dry_run:
+        _raise_partitions(settings, n_partitions)
+    found = _find(settings)
+    unread = _unread(settings, found)
+    planned = moves(found, unread)
+    waiting = left_behind(planned, unread)
+    if waiting and not accept_loss:
+        raise ContractError(
+            f"{sum(waiting.values())} rows of {_some(list(waiting))} wait unread on partitions that these stations leave; "
+            f"--accept-loss moves the stations all the same, and these rows become dead letters (moved)"
+        )
+    if not dry_run:
+        _move(settings, found, planned)
+    done = "would move" if dry_run else "moved"
+    n_stations = sum(len(saved.snapshots) for saved in found.saved.values())
+    lines = [f"{done} {len(planned)} of {n_stations} stations over {found.topics.partitions} partitions"]
+    return "\n".join([*lines, *(f"  {move.station_id}: {move.before} -> {move.after}" for move in planned)])
+
+
+def _require_stopped(settings: Settings) -> None:
+    with kafka_errors_as_unavailable(settings), closing(KafkaAdminClient(**connection(settings))) as admin:
+        group = admin.describe_groups([settings.consumer_group]).get(settings.consumer_group, {})
+    members = group.get("members") or []
+    if members:
+        raise UsageError(f"group {settings.consumer_group} has {len(members)} consumers running: stop all of them first")
+
+
+def _raise_partitions(settings: Settings, n_partitions: int | None) -> None:
+    """Give all topics the same number of partitions: that of the one that has most, or more where it is asked for."""
+    names = kafka_io.topic_names(settings).values()
+    counts = {name: len(kafka_io.partitions(settings, name)) for name in names}
+    wanted = max([*counts.values(), n_partitions or 0])
+    short = {name: wanted for name, count in counts.items() if count < wanted}
+    if not short:
+        return
+    with kafka_errors_as_unavailable(settings), closing(KafkaAdminClient(**connection(settings))) as admin:
+        admin.create_partitions(short)
+    for name in short:
+        kafka_io.await_partitions(settings, name, wanted)
+
+
+def _find(settings: Settings) -> Found:
+    topics = kafka_io.topics_now(settings)
+    notes = {}
+    for partition, (offset, text) in kafka_io.group_positions(settings, topics.partitions).items():
+        note = Note.decode(text)
+        if note is None or note.position != offset or note.replay_offset is not None:
+            raise ContractError(
+                f"partition {partition} has rows that no snapshot holds: start a consumer once (python consumer.py "
+                f"--idle-exit-seconds 5): it saves them, refuses to go on, and then this can be run"
+            )
+        notes[partition] = note
+    if not notes:
+        raise ContractError(f"group {settings.consumer_group} has no offsets: there is nothing to move; start the consumers")
+    every = range(topics.partitions)
+    saved = {p: SavedStations(kafka_io.read(settings, settings.state_topic, p)) for p in every}
+    return Found(topics, notes, saved)
+
+
+def _unread(settings: Settings, found: Found) -> dict[str, Counter[int]]:
+    """Return how many rows wait on which partition, by their keys."""
+    unread: dict[str, Counter[int]] = {}
+    for partition in range(found.topics.partitions):
+        note = found.notes.get(partition)
+        for record in kafka_io.read(settings, settings.raw_topic, partition, note.position if note else None):
+            key = (record.key or b"").decode(errors="backslashreplace")
+            unread.setdefault(key, Counter())[partition] += 1
+    return unread
+
+
+def _move(settings: Settings, found: Found, planned: list[Move]) -> None:
+    """Write every snapshot anew beside the note it belongs to, and all notes, in one transaction."""
+    after = {move.station_id: move.after for move in planned}
+    homes = {s: after.get(s, partition) for partition, saved in found.saved.items() for s in saved.snapshots}
+    n_saved = Counter(homes.values())
+    notes = {}
+    for partition in range(found.topics.partitions):
+        start, _ = kafka_io.log_ranges(settings, [settings.raw_topic], partition)[settings.raw_topic]
+        before = found.notes.get(partition, Note(start))
+        notes[partition] = replace(before, topics=found.topics, n_saved=n_saved[partition])
+    offsets = {
+        TopicPartition(settings.raw_topic, partition): OffsetAndMetadata(note.position, note.encode(), -1)
+        for partition, note in notes.items()
+    }
+    with kafka_errors_as_unavailable(settings), closing(_producer(settings)) as producer:
+        producer.init_transactions()
+        producer.begin_transaction()
+        for partition, saved in found.saved.items():
+            for station_id, record in saved.snapshots.items():
+                home = homes[station_id]
+                value = record.value or b""
+                if home != partition:
+                    producer.send(settings.state_topic, key=station_id.encode(), value=None, partition=partition)
+                    value = snapshots.encode({**snapshots.decode(value), "offset": -1})  # none of its new partition's rows
+                headers = [(NOTE_HEADER, notes[home].encode().encode()), (SINCE_HEADER, b"%d" % saved.since_ms(station_id))]
+                producer.send(settings.state_topic, key=station_id.encode(), value=value, headers=headers, partition=home)
+        producer.send_offsets_to_transaction(offsets, ConsumerGroupMetadata(settings.consumer_group))
+        producer.commit_transaction()
+
+
+def _producer(settings: Settings) -> KafkaProducer:
+    return KafkaProducer(
+        **connection(settings),
+        transactional_id=f"{settings.consumer_group}-repartition",
+        transaction_timeout_ms=TRANSACTION_TIMEOUT_MS,
+        acks="all",
+    )
+
+
+def _some(names: list[str]) -> str:
+    rest = len(names) - 3
+    return ", ".join(names[:3]) + (f" and {rest} more stations" if rest > 0 else "")
+
+
+_DESCRIPTION = """\
+Move the stations' state after partitions were added.
+
+With more partitions the rows of most stations come on another partition than before, where nothing is known of them: the
+consumers refuse to start. This moves each station's snapshot to where its rows come now, all in one transaction: stations
+keep their history, their figures and their alarms, and nothing is predicted twice. Where rows wait unread, they say where
+that is; else the partitioner that had sent the station home (murmur2 of Java's clients and this producer, crc32 of
+librdkafka's).
+"""
+_EXAMPLES = """\
+to add partitions:
+  1. stop the producers, let the consumers catch up, stop all consumers
+  2. python -m airquality repartition --partitions 6     raises all topics, and moves the stations
+  3. start the consumers, then the producers
+
+examples:
+  python -m airquality repartition --dry-run             after partitions were added already: what would move where
+  python -m airquality repartition
+
+exit status: 0 done, 1 failure or refusal, 2 wrong usage
+"""
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run the command line; 0 done, 1 failure, 2 usage."""
+    p = argparse.ArgumentParser(
+        prog="python -m airquality repartition",
+        description=_DESCRIPTION,
+        epilog=_EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    p.add_argument("--partitions", type=int, metavar="N", help="raise the topics to that many partitions first")
+    p.add_argument("--dry-run", action="store_true", help="say which stations would move, and change nothing")
+    p.add_argument("--accept-loss", action="store_true", help="move stations though rows wait on partitions that they leave")
+    args = p.parse_args(argv)
+    try:
+        settings = read_settings()
+        log.configure(settings.log_level, settings.log_format)
+        print(repartition(settings, n_partitions=args.partitions, dry_run=args.dry_run, accept_loss=args.accept_loss))
+    except AirQualityError as error:
+        print(f"repartition: {error}", file=sys.stderr)
+        return 2 if isinstance(error, UsageError) else 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

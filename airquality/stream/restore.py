@@ -1,0 +1,249 @@
+"""Bring the partitions that are gained back from Kafka, after judging whether what it holds of them belongs together."""
+
+from __future__ import annotations
+
+import logging
+import math
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, replace
+
+from airquality.ground.settings import Settings
+from airquality.monitoring.drift import Window
+from airquality.stream import kafka_io
+from airquality.stream.account import Note, Topics
+from airquality.stream.dead_letters import refused_row, refused_rows
+from airquality.stream.homes import Homes
+from airquality.stream.identity import BelongsTogether, Facts, FirstStart, Plan, Refused, Rejected, Repaired, judge
+from airquality.stream.kafka_io import Record
+from airquality.stream.partition import PartitionState, prediction_of
+from airquality.stream.partitioners import moved_to
+from airquality.stream.saved import SavedStations
+from airquality.stream.station import Monitoring, OpenStation
+from airquality.stream.transactions import Position
+
+#: How long what was read of the other partitions holds: those that are gained together are restored one by one.
+GROUP_SECONDS = 5.0
+
+logger = logging.getLogger("consumer")
+
+
+@dataclass(frozen=True)
+class Restored:
+    """A partition's state, and what comes with it.
+
+    Attributes:
+        state: The stations and counts.
+        windows: Those whose reports may not have been written.
+        rows_lost: The rows whose loss was accepted now.
+        refusal: Why the consumer must not go on once this is saved, if so.
+    """
+
+    state: PartitionState
+    windows: list[Window]
+    rows_lost: int
+    refusal: Refused | None
+
+
+class Restorer:
+    """Restores partitions, and remembers between them which stations live where.
+
+    Args:
+        settings: Where everything is.
+        position: Returns where the group stands in a raw partition, None if nowhere.
+        open_station: Opens the buffer and the monitor of a station.
+        monitoring: Judges rows, and lets go of a station's monitor.
+        clock: Monotonic seconds.
+        accept_loss: Whether an operator said that a loss may be accepted.
+    """
+
+    def __init__(
+        self,
+        settings: Settings,
+        position: Callable[[int], Position | None],
+        open_station: OpenStation,
+        monitoring: Monitoring,
+        clock: Callable[[], float],
+        accept_loss: bool = False,
+    ) -> None:
+        self._settings = settings
+        self._position = position
+        self._open_station = open_station
+        self._monitoring = monitoring
+        self._clock = clock
+        self._accept_loss = accept_loss
+        self._homes = Homes(self._look_now_and_then)
+        self._restored: set[int] = set()
+        self._read_up_to: dict[int, int] = {}  # of the state topic's partitions, for the homes
+        self._carried: dict[int, Topics] = {}  # what the snapshots of each partition say of the topics
+        self._group: tuple[float, set[Topics]] = (-math.inf, set())
+        self._looked = -math.inf
+
+    def restore(self, partition: int) -> Restored:
+        """Return the state of a gained partition.
+
+        Raises:
+            Refused: what Kafka holds of it does not belong together; the message names the loss and the choices.
+        """
+        topics = kafka_io.topics_now(self._settings)
+        if self._clock() - self._looked > GROUP_SECONDS:
+            self._look(topics.partitions)
+        saved = SavedStations(kafka_io.read(self._settings, self._settings.state_topic, partition))
+        self._name_foreign(saved, partition)
+        for station_id in saved.snapshots:
+            self._homes.learn(station_id, partition, saved.since_ms(station_id))
+        facts = self._facts(partition, topics, saved)
+        facts, refusal = self._settle(facts)
+        plan, rows_lost = self._decide(facts)
+        plan = replace(plan, note=replace(plan.note, topics=facts.topics), strict=plan.strict and not self._accept_loss)
+        state = PartitionState(
+            partition,
+            plan.note,
+            self._open_station,
+            self._monitoring.judge,
+            self._monitoring.forget,
+            self._clock,
+            self._homes,
+            self._settings.consumer_group,
+        )
+        windows = self._replay(state, plan, saved, facts)
+        as_committed = plan.note == facts.note and facts.committed == plan.resume
+        state.dirty = not as_committed or bool(saved.forgotten)
+        self._restored.add(partition)
+        return Restored(state, windows, rows_lost, refusal)
+
+    def release(self, partition: int) -> None:
+        """Note that another consumer owns the partition now."""
+        self._restored.discard(partition)
+
+    def _name_foreign(self, saved: SavedStations, partition: int) -> None:
+        if saved.foreign:
+            logger.warning(
+                "%s partition %d: records that are not ours under %s are passed over",
+                *(self._settings.state_topic, partition, ", ".join(sorted(saved.foreign)[:5])),
+            )
+
+    def _settle(self, facts: Facts) -> tuple[Facts, Refused | None]:
+        """Return the facts to go on with, and why only to save what is there.
+
+        Where partitions were added while rows are in no snapshot yet, the partition is brought back once more as it was.
+        """
+        verdict = judge(facts)
+        carried = facts.note or facts.saved
+        if not isinstance(verdict, Rejected) or verdict.plan or carried is None or carried.replay_offset is None:
+            return facts, None
+        before = replace(facts.topics, partitions=carried.topics.partitions)
+        return replace(facts, topics=before), Refused(verdict.why)
+
+    def _decide(self, facts: Facts) -> tuple[Plan, int]:
+        verdict = judge(facts)
+        match verdict:
+            case FirstStart() | BelongsTogether():
+                return verdict.plan, 0
+            case Repaired():
+                logger.warning("%s: repaired, nothing is lost or repeated", verdict.why)
+                return verdict.plan, 0
+            case Rejected():
+                if not self._accept_loss or verdict.plan is None:
+                    raise Refused(verdict.why)
+                logger.warning("%s: accepted", verdict.why)
+                before = facts.note or facts.saved or Note()
+                return verdict.plan, max(0, verdict.plan.note.counts.rows_lost - before.counts.rows_lost)
+
+    def _facts(self, partition: int, topics: Topics, saved: SavedStations) -> Facts:
+        settings, committed = self._settings, self._position(partition)
+        note = Note.decode(committed.note) if committed else None
+        notes = [found for found in (note, saved.note) if found is not None and not found.topics.is_other("raw", topics)]
+        newest = max(notes, key=lambda found: found.age, default=Note())
+        raw, pred, dlq = settings.raw_topic, settings.pred_topic, settings.dlq_topic
+        ranges = kafka_io.log_ranges(settings, (raw, pred, dlq), partition)
+        others = self._group_topics(topics.partitions)
+        return Facts(
+            raw_topic=raw,
+            partition=partition,
+            log_start=ranges[raw][0],
+            log_end=ranges[raw][1],
+            committed=committed.offset if committed else None,
+            note=note,
+            saved=saved.note,
+            n_saved=len(saved.snapshots) + len(saved.forgotten),
+            foreign_keys=tuple(sorted(saved.foreign)),
+            newest_prediction=self._newest(pred, partition, newest.pred_floor, ranges, self._source_of_prediction),
+            newest_dead_letter=self._newest(dlq, partition, newest.dlq_floor, ranges, self._source_of_dead_letter),
+            topics=topics,
+            group=frozenset(others or self._carried.values()),
+            pred_end=ranges[pred][1],
+            dlq_end=ranges[dlq][1],
+            pred_topic=pred,
+            state_topic=settings.state_topic,
+            moving=self._moving(topics, others or set(self._carried.values())),
+        )
+
+    def _group_topics(self, n_partitions: int) -> set[Topics]:
+        """Return what the group's notes say of the topics, read once for partitions that are gained together."""
+        read_at, found = self._group
+        if self._clock() - read_at > GROUP_SECONDS:
+            notes = [Note.decode(text) for _, text in kafka_io.group_positions(self._settings, n_partitions).values()]
+            found = {note.topics for note in notes if note is not None}
+            self._group = self._clock(), found
+        return found
+
+    def _moving(self, now: Topics, carried: set[Topics]) -> tuple[str, ...]:
+        """Return the stations whose rows come on another partition since partitions were added."""
+        before = max((topics.partitions for topics in carried), default=now.partitions)
+        return tuple(s for s, home in self._homes.all() if moved_to(s, home, before, now.partitions) != home)
+
+    def _newest(
+        self,
+        topic: str,
+        partition: int,
+        floor: int,
+        ranges: Mapping[str, tuple[int, int]],
+        source: Callable[[Record], int | None],
+    ) -> int:
+        start, end = ranges[topic]
+        return kafka_io.newest(self._settings, topic, partition, (max(start, floor), end), source)
+
+    def _source_of_prediction(self, record: Record) -> int | None:
+        prediction = prediction_of(record)
+        return prediction.source_offset if prediction and prediction.source_partition == record.partition else None
+
+    def _source_of_dead_letter(self, record: Record) -> int | None:
+        found = refused_row(record, self._settings)
+        return found[0] if found else None
+
+    def _replay(self, state: PartitionState, plan: Plan, saved: SavedStations, facts: Facts) -> list[Window]:
+        settings, partition = self._settings, state.partition
+        rows: Iterator[Record] = iter(())
+        published: Iterator[Record] = iter(())
+        refused: Iterator[Record] = iter(())
+        if plan.replay_from < plan.resume:
+            rows = kafka_io.read(settings, settings.raw_topic, partition, plan.replay_from, plan.resume)
+            published = kafka_io.read(settings, settings.pred_topic, partition, plan.note.pred_offset, facts.pred_end)
+            refused = kafka_io.read(settings, settings.dlq_topic, partition, plan.note.dlq_offset, facts.dlq_end)
+        ends = facts.pred_end, facts.dlq_end
+        return state.restore(plan, saved, rows, published, refused_rows(refused, settings), ends)
+
+    def _look_now_and_then(self) -> None:
+        """Look for stations of other consumers, at most once in the time that their snapshots take."""
+        if self._clock() - self._looked >= self._settings.snapshot_seconds:
+            self._look(max(self._read_up_to, default=-1) + 1)
+
+    def _look(self, n_partitions: int) -> None:
+        """Learn from the snapshots of all partitions which stations live there; reads what is new since the last look."""
+        self._looked = self._clock()
+        for partition in set(range(n_partitions)) - self._restored:
+            start = self._read_up_to.get(partition, 0)
+            records = kafka_io.read(self._settings, self._settings.state_topic, partition, start)
+            found = SavedStations(_without_state(records))
+            self._read_up_to[partition] = max(start, found.end)
+            if found.note is not None:
+                self._carried[partition] = found.note.topics
+            for station_id in found.snapshots:
+                self._homes.learn(station_id, partition, found.since_ms(station_id))
+            for station_id in found.forgotten:
+                self._homes.forget(station_id, partition)
+
+
+def _without_state(records: Iterator[Record]) -> Iterator[Record]:
+    """Yield the records without their values: who lives where stands in key and headers."""
+    return (record if record.value is None else record._replace(value=b"") for record in records)

@@ -1,0 +1,267 @@
+"""The panels of the dashboard, row by row, and the expressions they draw."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from grafana_foundation_sdk.models import dashboard as models
+from grafana_foundation_sdk.models.common import BigValueTextMode
+
+from grafana.looks import BLUE, GREEN, ORANGE, RED, YELLOW, bars, course, dial, history, link, listing, thresholds, tile
+
+RUNBOOK_URL = "/d/air-quality-runbook"
+REPORTS_URL = "http://localhost:8000/reports/"
+
+#: CO in mg/m3. WHO air quality guidelines 2021: 4 as a 24-hour mean (EU 2024/2881 takes it over for 2030). EU 2008/50/EC
+#: and WHO 2010: 10 as an 8-hour mean. One hour above them is not yet an exceedance, hence yellow before red.
+CO_GUIDELINES = [(0, GREEN), (4, YELLOW), (10, RED)]
+COUNT_IS_BAD = [(0, GREEN), (1, RED)]
+
+#: Rates look at no less than four scrapes and, zoomed out, at all that lies between two points: no burst is lost.
+RATE = "[$__rate_interval]"
+STATION = 'station=~"$station"'
+KIND = 'kind=~"$kind"'
+
+API_STATE = (
+    '(min(up{job="api"}) == 1 unless on () air_quality_model_info) * 0 + 2'
+    ' or (min(up{job="api"}) == 1 and on () max(air_quality_registry_unreachable) == 1) * 0 + 3'
+    ' or min(up{job="api"})'
+)
+CONSUMER_STATE = (
+    "(max(air_quality_consumer_refused) == 1) * 0 + 4"
+    " or (time() - min(air_quality_kafka_answered_timestamp_seconds) > 30) * 0 + 3"
+    " or (max(air_quality_consumer_paused) == 1) * 0 + 2"
+    ' or max(up{job="consumer"})'
+)
+
+
+def latency_quantile(quantile: float) -> str:
+    """Return the expression of a quantile of the time to answer a request."""
+    return f"histogram_quantile({quantile:.2f}, sum by (le) (rate(prediction_latency_bucket{RATE})))"
+
+
+def answers() -> list[Any]:
+    """Return the first row: one glance, one answer each."""
+    return [
+        tile(
+            3,
+            "API",
+            "Whether the prediction service answers Prometheus, has a model, and can ask the registry for a newer one.",
+            {"state": API_STATE},
+            states={0: ("DOWN", RED), 1: ("UP", GREEN), 2: ("NO MODEL", RED), 3: ("REGISTRY AWAY", YELLOW)},
+        ).links([link("What to do", RUNBOOK_URL)]),
+        tile(
+            3,
+            "Consumer",
+            "Waiting: for the API. No Kafka: no answer for 30 s. Refused: it would lose or repeat rows. No row is lost in "
+            "any of these.",
+            {"state": CONSUMER_STATE},
+            states={
+                0: ("DOWN", RED),
+                1: ("RUNNING", GREEN),
+                2: ("WAITING", ORANGE),
+                3: ("NO KAFKA", RED),
+                4: ("REFUSED", RED),
+            },
+        ).links([link("What to do", RUNBOOK_URL)]),
+        tile(
+            3,
+            "Last prediction",
+            "How long ago the last prediction was committed. Yellow after 2 minutes: nothing comes, or nothing is "
+            "predicted. Red after 65: a live station sends a row an hour.",
+            {"age": "time() - max(air_quality_last_prediction_timestamp_seconds > 0)"},
+            steps=[(0, GREEN), (120, YELLOW), (3900, RED)],
+            unit="s",
+        ),
+        tile(
+            3,
+            "Alerts firing",
+            "Listed below with what each says; the runbook says what to do.",
+            {"firing": 'count(ALERTS{alertstate="firing"}) or vector(0)'},
+            steps=COUNT_IS_BAD,
+        ).links([link("Prometheus", "http://localhost:9090/alerts"), link("What to do", RUNBOOK_URL)]),
+        tile(
+            8,
+            "Can the data and the model be trusted?",
+            "Alarms the monitoring service holds open, by what they are about. The reports say which columns and hours.",
+            {"{{alarm}}": f"sum by (alarm) (air_quality_open_alarms{{{STATION}}})"},
+            states={0: ("ok", GREEN)},
+            steps=COUNT_IS_BAD,
+        ).links([link("Reports", REPORTS_URL)]),
+        tile(
+            4,
+            "Model",
+            "What the registry's champion alias points at, as the API serves it.",
+            {"{{name}} version {{version}}": "air_quality_model_info == 1"},
+            steps=[(1, BLUE)],
+        )
+        .text_mode(BigValueTextMode.NAME)
+        .links([link("Model registry", "http://localhost:5000")]),
+        history(
+            "Alarms and alerts over time",
+            "Red: open or firing. A gap is a time of which nothing is known.",
+            {
+                "{{station}} {{alarm}}": f"max by (station, alarm) (air_quality_open_alarms{{{STATION}}})",
+                "{{alertname}}": 'max by (alertname) (ALERTS{alertstate="firing"})',
+            },
+            states={0: ("ok", GREEN)},
+            steps=COUNT_IS_BAD,
+        ).links([link("Reports", REPORTS_URL), link("What to do", RUNBOOK_URL)]),
+    ]
+
+
+def asked_for() -> list[Any]:
+    """Return the five panels the system was asked for, in that order."""
+    missing = f"sum(increase(air_quality_missing_features_total{RATE}))"
+    return [
+        course(
+            8,
+            "Prediction latency",
+            "Time to answer one request (of one or many rows).",
+            {"P50": latency_quantile(0.5), "P95": latency_quantile(0.95), "P99": latency_quantile(0.99)},
+            unit="s",
+        ),
+        course(
+            8,
+            "Throughput",
+            "Rows predicted by the API and records consumed from Kafka. They differ while a station warms up.",
+            {
+                "predictions/s": f"sum(rate(predictions_total{RATE}))",
+                "Kafka messages/s": f"sum(rate(kafka_messages_consumed_total{RATE}))",
+            },
+        ),
+        dial(
+            8,
+            "Latest prediction",
+            "CO(GT) of the hour predicted last, whichever station's; nothing before the first. Yellow from 4 mg/m3 (WHO "
+            "2021, 24-hour mean), red from 10 mg/m3 (EU 2008/50/EC, 8-hour mean).",
+            {"CO(GT)": "max(prediction_value) and on () sum(predictions_total) > 0"},
+            CO_GUIDELINES,
+            "conmgm3",
+            15,
+        ),
+        course(
+            12,
+            "Missing values",
+            "Missing features of all rows predicted since the point before, and of the row that a scrape happened to meet. "
+            "Real gaps in the sensors make them more than zero.",
+            {"all rows": missing, "latest row": "max(missing_values_count)"},
+        ).decimals(0),
+        course(
+            12,
+            "Error rate",
+            "Prediction requests that failed, per second and by reason.",
+            {"{{reason}}": f"sum by (reason) (rate(inference_errors_total{RATE}))"},
+        ).links([link("What to do", RUNBOOK_URL)]),
+    ]
+
+
+def quality() -> list[Any]:
+    """Return what is known of data and model."""
+    windows = f"sum by (kind) (air_quality_windows_total{{{STATION}, {KIND}}})"
+    return [
+        course(
+            9,
+            "Predicted CO(GT) by station",
+            "Each station's latest prediction.",
+            {"{{station}}": f"max by (station) (air_quality_station_prediction_mg_m3{{{STATION}}})"},
+            unit="conmgm3",
+        ),
+        course(
+            9,
+            "Window error beside the baseline",
+            "RMSE of each station's latest closed window beside the reference's.",
+            {
+                "{{station}} {{kind}}": f"max by (station, kind) (air_quality_window_rmse{{{STATION}, {KIND}}})",
+                "baseline": "max(air_quality_baseline_rmse)",
+            },
+            unit="conmgm3",
+        ).links([link("Reports", REPORTS_URL)]),
+        bars(
+            6,
+            "Windows with drift",
+            "Share of the windows judged since the consumer started; the thresholds are calibrated on the reference.",
+            {"{{kind}}": f"sum by (kind) (air_quality_drift_windows_total{{{STATION}, {KIND}}}) / ({windows} > 0)"},
+            [(0, GREEN), (0.2, YELLOW), (0.5, RED)],
+            unit="percentunit",
+        )
+        .max(1)
+        .links([link("Reports", REPORTS_URL)]),
+        bars(
+            8,
+            "Reports",
+            "HTML reports since the consumer started, and closed windows whose report is not written yet.",
+            {
+                "{{kind}} {{result}}": f"sum by (kind, result) (air_quality_reports_total{{{KIND}}})",
+                "waiting": "sum(air_quality_report_backlog)",
+            },
+            [(0, BLUE)],
+        )
+        .override_by_regexp("/failed/", [models.DynamicConfigValue("thresholds", thresholds(COUNT_IS_BAD).build())])
+        .links([link("Reports", REPORTS_URL)]),
+        listing(
+            16,
+            "Alerts firing now",
+            "What each is about; the runbook says what to do.",
+            'ALERTS{alertstate="firing"}',
+            ("Time", "Value", "__name__", "alertstate", "job", "instance"),
+            RUNBOOK_URL,
+        ),
+    ]
+
+
+def stream() -> list[Any]:
+    """Return what becomes of the rows."""
+    transaction = f"sum by (le) (rate(air_quality_transaction_duration_seconds_bucket{RATE}))"
+    return [
+        bars(
+            6,
+            "Rows by outcome",
+            "What became of every row since the consumer started: with the dead letters these add up to the rows consumed.",
+            {"{{outcome}}": 'sum by (outcome) (air_quality_rows_total{outcome!="dead_letter"})'},
+            [(0, BLUE)],
+        ),
+        bars(
+            6,
+            "Dead letters and losses",
+            "Rows refused since the consumer started, by reason; and rows given up on purpose.",
+            {
+                "{{reason}}": 'sum by (reason) (air_quality_rows_total{outcome="dead_letter"})',
+                "accepted losses": "sum(air_quality_lost_rows_total)",
+            },
+            [(0, GREEN), (1, YELLOW)],
+        ).links([link("What to do", RUNBOOK_URL)]),
+        course(
+            6,
+            "Consumer lag",
+            "Records that wait in Kafka. Flat at zero is live; falling is catching up; rising is too slow.",
+            {"partition {{partition}}": "sum by (partition) (air_quality_consumer_lag_records)"},
+        ),
+        course(
+            6,
+            "Transaction time",
+            "From polling a batch of records to the commit of all it caused.",
+            {
+                "P50": f"histogram_quantile(0.50, {transaction})",
+                "P95": f"histogram_quantile(0.95, {transaction})",
+            },
+            unit="s",
+        ),
+    ]
+
+
+def processes() -> list[Any]:
+    """Return what the programs take of the machine."""
+    ours = '{job=~"api|consumer"}'
+    return [
+        course(6, "Memory", "Resident memory.", {"{{job}}": f"sum by (job) (process_resident_memory_bytes{ours})"}, "bytes"),
+        course(6, "CPU", "Cores in use.", {"{{job}}": f"sum by (job) (rate(process_cpu_seconds_total{ours}{RATE}))"}),
+        course(6, "Open descriptors", "Files and sockets.", {"{{job}}": f"sum by (job) (process_open_fds{ours})"}),
+        course(
+            6,
+            "Uptime",
+            "Since the program started: a saw-tooth is a restart loop.",
+            {"{{job}}": f"max by (job) (time() - process_start_time_seconds{ours})"},
+            "s",
+        ),
+    ]

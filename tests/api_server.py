@@ -1,0 +1,47 @@
+"""The prediction service run in this process as uvicorn runs it, and a caller of it."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import orjson
+import requests
+import uvicorn
+
+from airquality.ground.settings import Settings
+from api_service import create_app
+from tests.system import free_port, wait_until
+
+
+class Client:
+    """A caller of a running service; every request is a connection of its own."""
+
+    def __init__(self, port: int) -> None:
+        self.url = f"http://127.0.0.1:{port}"
+
+    def get(self, path: str) -> requests.Response:
+        return requests.get(self.url + path, timeout=20, allow_redirects=False)
+
+    def post(self, path: str, body: Any) -> requests.Response:
+        data = orjson.dumps(body) if isinstance(body, dict) else body
+        return requests.post(self.url + path, data=data, timeout=20, allow_redirects=False)
+
+
+@contextmanager
+def running(settings: Settings, *, ready: bool = True) -> Iterator[Client]:
+    """Run the service as uvicorn does, and yield a caller of it once it is ready, or at least there."""
+    port = free_port()
+    server = uvicorn.Server(uvicorn.Config(create_app(settings), port=port, log_config=None, access_log=False))
+    thread = threading.Thread(target=server.run)
+    thread.start()
+    try:
+        client = Client(port)
+        wait_until(lambda: server.started, "started")
+        wait_until(lambda: not ready or client.get("/ready").status_code == 200, "ready")
+        yield client
+    finally:
+        server.should_exit = True
+        thread.join()

@@ -1,0 +1,69 @@
+"""The account of a partition's rows, and the note it is committed in."""
+
+from __future__ import annotations
+
+import orjson
+import pytest
+
+from airquality.ground.errors import ContractError
+from airquality.records import DEAD_LETTER_REASONS
+from airquality.stream.account import Counts, Note, Topics
+
+
+def test_note_round_trips_and_fits_what_kafka_keeps() -> None:
+    large, name = 10**15, "f" * 32
+    counts = Counts(large, large, large, large, dict.fromkeys(DEAD_LETTER_REASONS, large), large)
+    topics = Topics(name, name, name, name, large)
+    for note in (Note(large, counts, large, large, large, large, topics, large, large, large), Note()):
+        assert Note.decode(note.encode()) == note
+        assert len(note.encode().encode()) < 4096
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "", "{", "[]", "7", '"text"', "{}", b"\xff", '{"counts": 1, "topics": {}}', '{"counts": {"x": 1}, "topics": {}}',
+        '{"position": -1, "counts": {}, "topics": {}}', '{"position": "7", "counts": {}, "topics": {}}',
+        '{"position": 1.5, "counts": {}, "topics": {}}', '{"position": true, "counts": {}, "topics": {}}',
+        '{"counts": {"dead_letters": [1]}, "topics": {}}', '{"counts": {"dead_letters": {"late": "1"}}, "topics": {}}',
+        '{"counts": {}, "topics": {}, "replay_offset": -3}', '{"counts": {}, "topics": {"partitions": null}}',
+    ],
+)  # fmt: skip
+def test_note_decode_of_what_others_wrote_is_none(text: str | bytes) -> None:
+    assert Note.decode(text) is None
+
+
+def test_note_with_a_field_of_another_release_is_not_ours() -> None:
+    assert Note.decode(orjson.dumps({**orjson.loads(Note().encode()), "new": 1})) is None
+
+
+def test_topics_is_other_only_where_both_ids_are_known() -> None:
+    assert Topics(raw="a").is_other("raw", Topics(raw="b"))
+    assert not Topics(raw="a").is_other("raw", Topics(raw="a"))
+    assert not Topics(raw=None).is_other("raw", Topics(raw="b"))
+    assert not Topics(raw="a").is_other("raw", Topics(raw=None))
+
+
+def test_the_law_of_the_counts_is_checked() -> None:
+    Counts(rows_in=10, warmup=1, predictions=2, duplicates=3, dead_letters={"late": 4}).check()
+    for broken in (
+        Counts(rows_in=2, warmup=1),
+        Counts(rows_in=1, predictions=2),
+        Counts(rows_in=1, dead_letters={"unheard of": 1}),
+    ):
+        with pytest.raises(ContractError, match="rows came in but"):
+            broken.check()
+
+
+def test_counts_add_up_reason_by_reason() -> None:
+    total = Counts(rows_in=1, dead_letters={"late": 1})
+    total.add(Counts(rows_in=3, warmup=1, dead_letters={"late": 1, "conflict": 1}))
+    assert total == Counts(rows_in=4, warmup=1, dead_letters={"late": 2, "conflict": 1})
+    assert total.summary() == {
+        "rows_in": 4,
+        "warmup": 1,
+        "predictions_total": 0,
+        "dead_letters": {"conflict": 1, "late": 2},
+        "duplicates": 0,
+        "rows_lost": 0,
+    }

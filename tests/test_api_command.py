@@ -1,0 +1,36 @@
+"""`python api_service.py` as a person uses it."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.system import PROJECT
+
+
+@pytest.mark.slow
+def test_api_service_ctrl_c_is_a_clean_end(tmp_path: Path) -> None:
+    environment = {**os.environ, "MLFLOW_TRACKING_URI": f"sqlite:///{tmp_path}/mlflow.db", "LOG_FORMAT": "text"}
+    with subprocess.Popen(
+        [sys.executable, "api_service.py", "--port", "0"],
+        cwd=PROJECT,
+        env=environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    ) as process:
+        assert process.stdout is not None
+        assert process.stderr is not None
+        assert "Ctrl-C stops it" in process.stdout.readline()
+        for line in process.stderr:
+            if "startup complete" in line:
+                break
+        process.send_signal(signal.SIGINT)
+        rest = process.stderr.read()
+        assert process.wait(60) == 0
+    assert "interrupted" not in rest

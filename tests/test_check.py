@@ -1,0 +1,132 @@
+"""``python -m airquality check``: the stream's own alarms from a file, in words and in JSON."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from airquality import check
+from airquality.data import dataset
+from airquality.data.dataset import Frame
+from airquality.monitoring import calibration
+from tests import watched
+
+S1 = "PT08.S1(CO)"
+KEYS = {"file", "event", "detector", "column", "at", "since", "size", "unit"}
+
+
+@pytest.fixture(scope="module")
+def fitted(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("fitted")
+    calibration.write(watched.calibration(), folder)
+    return folder
+
+
+def csv(path: Path, values: np.ndarray, rows: slice = slice(None)) -> Path:
+    frame = watched.stream()
+    dataset.write_stream_csv(Frame(frame.hours[rows], values[rows], frame.source), path)
+    return path
+
+
+def faulty() -> np.ndarray:
+    values = watched.stream().values.copy()
+    values[100:, watched.column(S1)] *= 1.5
+    return values
+
+
+def run(fitted: Path, *arguments: object) -> int:
+    return check.main([*map(str, arguments), "--dataset-dir", str(fitted)])
+
+
+def test_check_clean_file_exits_0(fitted: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(fitted, csv(tmp_path / "clean.csv", watched.stream().values)) == 0
+    out = capsys.readouterr().out
+    assert "no alarms" in out
+    assert "follows the calibrated history" in out
+    assert "not judged here, needs the model" in out
+
+
+def test_check_json_is_the_streams_own_events_and_exits_3(
+    fitted: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = csv(tmp_path / "gain.csv", faulty())
+    assert run(fitted, path, "--json") == 3
+    lines = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    made = watched.calibration()
+    watch = made.watch()
+    watch.restore_memory("x", made.seed, made.first_hour)
+    expected = []
+    for row, hour in enumerate(watched.stream().hours):
+        one = watch.observe({"x": (np.array([hour]), faulty()[row : row + 1])})
+        expected += [event.to_json() for event in one.get("x", [])]
+    assert [{**line, "file": str(path)} for line in expected] == lines
+    assert set(lines[0]) == KEYS
+    assert (lines[0]["event"], lines[0]["column"]) == ("opened", S1)
+
+
+def test_check_file_elsewhere_in_time_starts_cold_and_says_so(
+    fitted: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(fitted, csv(tmp_path / "cold.csv", watched.stream().values, slice(1, 200))) == 0
+    out = capsys.readouterr().out
+    assert "starts cold" in out
+    assert "not at all: they need rows up to" in out
+
+
+def test_check_impossible_values_repeats_gaps_and_silent_columns_are_named(
+    fitted: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    values = watched.stream().values.copy()
+    values[10, watched.column("RH")] = 300.0
+    values[:, watched.column("AH")] = np.nan
+    values[:, watched.column("PT08.S5(O3)")] /= 1000.0
+    path = csv(tmp_path / "odd.csv", values, slice(0, 60))
+    lines = path.read_text().splitlines()
+    path.write_text("\n".join([*lines[:40], lines[39], *lines[45:]]) + "\n")
+    run(fitted, path)
+    out = capsys.readouterr().out
+    assert "1 rows were refused for impossible values of RH" in out
+    assert "1 rows repeat an hour" in out
+    assert "gaps," in out
+    assert "AH is not judged: it has no value" in out
+    assert "PT08.S5(O3): half of its values lie beyond" in out
+
+
+def test_check_unreadable_file_exits_2_and_the_others_are_checked(
+    fitted: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "bad.csv").write_text("a,b\n1,2\n")
+    good = csv(tmp_path / "good.csv", watched.stream().values)
+    assert run(fitted, tmp_path / "bad.csv", good) == 2
+    captured = capsys.readouterr()
+    assert "bad.csv" in captured.err
+    assert "good.csv" in captured.out
+
+
+def test_check_without_calibration_exits_2(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(tmp_path, csv(tmp_path / "a.csv", watched.stream().values)) == 2
+    assert "generate_reference_dataset.py" in capsys.readouterr().err
+
+
+def test_check_page_holds_the_events(fitted: Path, tmp_path: Path) -> None:
+    run(fitted, csv(tmp_path / "gain.csv", faulty()), "--page", tmp_path / "pages")
+    page = (tmp_path / "pages" / "gain.html").read_text()
+    assert "PT08.S1(CO)" in page
+    assert "http" not in page
+
+
+def test_check_many_files_do_not_disturb_each_other(
+    fitted: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    paths = [
+        csv(tmp_path / "a.csv", faulty()),
+        csv(tmp_path / "b.csv", watched.stream().values),
+        csv(tmp_path / "c.csv", faulty()),
+    ]
+    assert run(fitted, *paths, "--json") == 3
+    files = [json.loads(line)["file"] for line in capsys.readouterr().out.splitlines()]
+    assert set(files) == {str(paths[0]), str(paths[2])}
+    assert files.count(str(paths[0])) == files.count(str(paths[2]))

@@ -1,0 +1,138 @@
+"""Every program begins and ends alike: help with examples, a version, one message, one exit code for each kind of end."""
+
+from __future__ import annotations
+
+import importlib
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from airquality.ground import command
+from airquality.ground.errors import ContractError, Unavailable, UsageError
+
+ROOT = Path(__file__).resolve().parent.parent
+#: Every program of the commands a user types, and what it needs to get as far as its settings.
+PROGRAMS: dict[str, list[str]] = {
+    "producer": ["--csv", "none.csv"],
+    "dataset.create_dataset": [],
+    "generate_reference_dataset": [],
+    "training.backtest": [],
+    "training.train": ["--quick"],
+    "lab.demo": [],
+    "lab.prepare": [],
+    "training.gap": [],
+}
+TOOLS: dict[str, list[str]] = {"topics": [], "registry": ["list"]}
+
+
+def fail(error: BaseException) -> Callable[[], int]:
+    def work() -> int:
+        raise error
+
+    return work
+
+
+@pytest.mark.parametrize(
+    ("error", "code"),
+    [
+        (UsageError("no such file"), 2),
+        (Unavailable("no broker"), 1),
+        (ContractError("two hashes"), 1),
+        (KeyboardInterrupt("stopped by me"), 130),
+    ],
+)
+def test_run_foreseen_failure_is_one_line_and_a_code(
+    error: BaseException, code: int, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert command.run("it", fail(error)) == code
+    assert capsys.readouterr() == ("", f"it: {error}\n")
+
+
+def test_run_returns_what_the_work_returns() -> None:
+    assert [command.run("it", lambda code=code: code) for code in (None, 0, 3)] == [0, 0, 3]
+
+
+def test_run_unforeseen_error_keeps_its_traceback() -> None:
+    with pytest.raises(ZeroDivisionError):
+        command.run("it", lambda: 1 // 0)
+
+
+def test_run_reader_gone_ends_quietly() -> None:
+    program = "import sys; from airquality.ground import command; sys.exit(command.run('it', lambda: print('x' * 10**6)))"
+    with subprocess.Popen(
+        [sys.executable, "-c", program], cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    ) as process:
+        assert process.stdout is not None
+        assert process.stderr is not None
+        process.stdout.close()
+        assert (process.wait(30), process.stderr.read()) == (command.OUTPUT_CLOSED, b"")
+
+
+@pytest.mark.skipif(os.getuid() != 0, reason="only root can become somebody else")
+def test_run_user_without_name_or_home_gets_both() -> None:
+    program = """
+import getpass, os, sys
+from pathlib import Path
+from airquality.ground import command
+os.setuid(54321)
+os.environ.clear()
+sys.exit(command.run("it", lambda: print(getpass.getuser(), Path.home())))
+"""
+    done = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "uid-54321 /nonexistent\n", "")
+
+
+def test_run_proxy_in_the_environment_is_kept_from_this_machine(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("http_proxy", "http://127.0.0.1:9")
+    monkeypatch.setenv("no_proxy", "example.org")
+    command.run("it", lambda: None)
+    assert {"example.org", "127.0.0.1", "localhost"} <= set(os.environ["no_proxy"].split(","))
+
+
+@pytest.mark.parametrize("module", PROGRAMS)
+def test_program_wrong_setting_is_one_line_and_wrong_usage(
+    module: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("LOG_LEVEL", "loud")
+    assert importlib.import_module(module).main(PROGRAMS[module]) == 2
+    assert_says_loud(capsys)
+
+
+@pytest.mark.parametrize("tool", TOOLS)
+def test_tool_wrong_setting_is_one_line_and_wrong_usage(
+    tool: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("LOG_LEVEL", "loud")
+    assert importlib.import_module("airquality.__main__").main([tool, *TOOLS[tool]]) == 2
+    assert_says_loud(capsys)
+
+
+def assert_says_loud(capsys: pytest.CaptureFixture[str]) -> None:
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert err.count("\n") == 1
+    assert "LOG_LEVEL=loud" in err
+
+
+@pytest.mark.parametrize("module", [*PROGRAMS, "lab.embedded_kafka", "training.notebook", "benchmarks.throughput"])
+@pytest.mark.parametrize(
+    ("flag", "said"), [("--help", "examples:"), ("--version", f"air-quality-monitoring {command.VERSION}")]
+)
+def test_program_explains_itself(module: str, flag: str, said: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as ended:
+        importlib.import_module(module).main([flag])
+    assert ended.value.code == 0
+    assert said in capsys.readouterr().out
+
+
+def test_tools_say_their_version(capsys: pytest.CaptureFixture[str]) -> None:
+    assert importlib.import_module("airquality.__main__").main(["--version"]) == 0
+    assert command.VERSION in capsys.readouterr().out
+
+
+def test_version_is_the_project_files() -> None:
+    assert f'\nversion = "{command.VERSION}"\n' in (ROOT / "pyproject.toml").read_text()

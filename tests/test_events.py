@@ -1,0 +1,63 @@
+from __future__ import annotations
+
+import math
+
+import orjson
+import pytest
+
+from airquality import events
+from airquality.events import AlarmEvent, WindowJudged, finding_of
+from airquality.monitoring.alarms import Event
+from airquality.stream.events_command import open_alarms
+
+
+def alarm(kind: str, column: str = "T", detector: str = "level", station: str = "roof", size: float = 2.5) -> AlarmEvent:
+    return AlarmEvent(station, Event(kind, detector, column, 30, 27, size, "degC"))  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("size", [2.5, -1.0, math.nan])
+def test_finding_of_an_alarm_gives_it_back(size: float) -> None:
+    sent = alarm("opened", size=size)
+    assert finding_of(sent.to_bytes()) == sent or math.isnan(size)
+    assert finding_of(sent.to_bytes()).to_bytes() == sent.to_bytes()
+
+
+def test_finding_of_a_window_gives_it_back() -> None:
+    sent = WindowJudged("roof", "daily", 100, 24, ("drift:T",), 0.25, 20, "3")
+    assert finding_of(sent.to_bytes()) == sent
+
+
+def test_window_judged_without_an_error_says_null() -> None:
+    judged = WindowJudged("roof", "daily", 100, 24, (), math.nan, 0, "3")
+    assert orjson.loads(judged.to_bytes())["rmse"] is None
+
+
+@pytest.mark.parametrize(
+    "value", [None, b"", b"{", b"[]", b"{}", b'{"version": 0}', b'{"version": 1, "type": "x"}', b"\xff"]
+)
+def test_finding_of_a_foreign_record_is_a_value_error(value: bytes | None) -> None:
+    with pytest.raises(ValueError, match="not an event of this release"):
+        finding_of(value)
+
+
+def test_open_alarms_are_those_no_later_event_closed() -> None:
+    sent = [
+        alarm("opened", "T"),
+        alarm("opened", "RH"),
+        alarm("changed", "T", size=3.5),
+        alarm("closed", "RH"),
+        alarm("opened", "T", station="cellar"),
+        alarm("opened", "data_drift", detector="daily"),
+        alarm("closed", "T", station="cellar"),
+    ]
+    found = open_alarms((finding, finding.to_bytes()) for finding in sent)
+    assert [(finding.station_id, finding.event.column, finding.event.size) for finding, _ in found] == [
+        ("roof", "T", 3.5),
+        ("roof", "data_drift", 2.5),
+    ]
+
+
+def test_alarm_sentence_without_a_size_leaves_it_out() -> None:
+    assert events.alarm_sentence(alarm("closed", size=math.nan).event) == (
+        "Alarm closed: T, level, since 1970-01-02T03:00:00"
+    )

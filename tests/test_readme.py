@@ -1,0 +1,141 @@
+"""The README says nothing that is not so: its links lead somewhere, its verbs exist, its blocks run as they stand."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+import requests
+
+from tests.system import wait_until
+
+ROOT = Path(__file__).resolve().parent.parent
+PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md"))]
+#: The commands the user fixed, in their order; the containers' block holds these and no others.
+CONTAINER_COMMANDS = [
+    "pip install -r requirements.txt",
+    "python dataset/create_dataset.py",
+    "python generate_reference_dataset.py",
+    "docker-compose build",
+    "docker-compose up -d",
+    "docker-compose ps",
+    "python producer.py --csv dataset/test_data_raw.csv",
+    "python consumer.py",
+    "docker-compose logs api",
+    "docker-compose down",
+]
+#: The ports of the commands as they are typed.
+PORTS = (9092, 8000, 8001)
+
+
+def blocks(section: str) -> list[str]:
+    """Return the fenced blocks under a heading of the README, down to the next of the same or a higher level."""
+    text = (ROOT / "README.md").read_text()
+    level, start = next((len(found[1]), found.end()) for found in re.finditer(rf"^(#+) {re.escape(section)}$", text, re.M))
+    end = re.search(rf"^#{{1,{level}}} ", text[start:], re.M)
+    return re.findall(r"^```\n(.*?)^```$", text[start : start + end.start() if end else len(text)], re.M | re.S)
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_page_links_lead_to_files(page: Path) -> None:
+    targets = re.findall(r"\]\((?!https?://|#)([^)#]+)", page.read_text())
+    assert [target for target in targets if not (page.parent / target).exists()] == []
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_page_make_verbs_exist(page: Path) -> None:
+    makefiles = "".join((ROOT / name).read_text() for name in ("Makefile", "deploy.mk", "training/train.mk"))
+    verbs = set(re.findall(r"^([a-z0-9-]+):", makefiles, re.M))
+    assert set(re.findall(r"(?:`|^)make ([a-z0-9-]+)", page.read_text(), re.M)) - verbs == set()
+
+
+def test_readme_is_read_in_two_minutes() -> None:
+    assert len((ROOT / "README.md").read_text().split()) < 1_100
+
+
+def test_readme_container_block_is_what_the_user_types() -> None:
+    assert blocks("With containers")[0].splitlines() == CONTAINER_COMMANDS
+
+
+@contextmanager
+def checkout(folder: Path) -> Iterator[dict[str, str]]:
+    """Copy the project's files to a folder and yield an environment without settings; the environment is shared."""
+    names = subprocess.run(["git", "ls-files", "-z"], cwd=ROOT, capture_output=True, check=True).stdout.decode().split("\0")
+    for name in filter(None, names):
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy2(ROOT / name, folder / name)
+    for name in ("requirements.txt", "requirements-dev.txt", "requirements.lock"):
+        os.utime(folder / name, (0, 0))  # what is installed is what they list: make has nothing to do
+    (folder / ".venv").symlink_to(Path(sys.prefix))
+    data = [root / "dataset" / "AirQualityUCI.csv" for root in (ROOT, ROOT.parent / "shared")]
+    if found := next((path for path in data if path.exists()), None):
+        shutil.copy(found, folder / "dataset")
+    ours = ("KAFKA_", "AIR_QUALITY_DATA", "MLFLOW_", "API_URL")
+    yield {name: value for name, value in os.environ.items() if not name.startswith(ours)}
+
+
+@contextmanager
+def typed(block: str, folder: Path, environment: dict[str, str]) -> Iterator[subprocess.Popen[bytes]]:
+    """Run a block in a shell of its own, as if pasted into a terminal; end it, and all it started, like Ctrl-C."""
+    log = folder / "run" / f"terminal-{abs(hash(block))}.log"
+    log.parent.mkdir(exist_ok=True)
+    with log.open("wb") as output:
+        shell = subprocess.Popen(
+            ["bash", "-ec", block], cwd=folder, env=environment, stdout=output, stderr=output, start_new_session=True
+        )
+    try:
+        yield shell
+    except BaseException:
+        print(log.read_text()[-3_000:])
+        raise
+    finally:
+        if shell.poll() is None:
+            os.killpg(shell.pid, signal.SIGINT)
+            try:
+                shell.wait(40)
+            except subprocess.TimeoutExpired:
+                os.killpg(shell.pid, signal.SIGKILL)
+                shell.wait()
+
+
+def is_ready() -> bool:
+    try:
+        return requests.get("http://127.0.0.1:8000/ready", timeout=2).ok
+    except requests.RequestException:
+        return False
+
+
+def is_taken(port: int) -> bool:
+    with socket.socket() as probe:
+        return probe.connect_ex(("127.0.0.1", port)) == 0
+
+
+@pytest.mark.slow
+@pytest.mark.broker
+@pytest.mark.timeout(1_500)
+def test_readme_one_by_one_runs_as_it_stands(tmp_path: Path) -> None:
+    if taken := [port for port in PORTS if is_taken(port)]:
+        pytest.skip(f"the README's own ports are taken: {taken}")
+    first, second, third, by_hand, call = blocks("One by one")
+    with checkout(tmp_path) as environment, typed(first, tmp_path, environment) as broker:
+        wait_until(lambda: is_taken(9092) or broker.poll() is not None, "prepared, and the broker listens", 900)
+        assert broker.poll() is None
+        with typed(second, tmp_path, environment) as service:
+            wait_until(lambda: is_ready() or service.poll() is not None, "the service is ready", 120)
+            assert service.poll() is None
+            for block in (third, by_hand, call):
+                with typed(block, tmp_path, environment) as shell:
+                    assert shell.wait(400) == 0, block
+    said = "".join(path.read_text() for path in (tmp_path / "run").glob("terminal-*.log"))
+    assert "400 rows acknowledged" in said
+    assert re.search(r'"prediction": ?[0-9.]+', said)
+    assert (tmp_path / "reports" / "index.html").exists()

@@ -1,0 +1,203 @@
+"""Stations under watch: events do not depend on cuts, neighbours or restarts, and alarms live as they should."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections import defaultdict
+from typing import Any
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from airquality.ground.errors import ContractError
+from airquality.monitoring.alarms import Alarm, Event
+from airquality.monitoring.network import RULE_COLUMNS
+from airquality.monitoring.watch import Watch
+from airquality.records import DEVICE_COLUMNS
+from airquality.stream import snapshots
+from tests import watched
+
+Floats = NDArray[np.float64]
+
+S1, S4, S5 = "PT08.S1(CO)", "PT08.S4(NO2)", "PT08.S5(O3)"
+
+
+def seeded(*station_ids: str) -> Watch:
+    calibration = watched.calibration()
+    watch = calibration.watch()
+    for station_id in station_ids:
+        watch.restore_memory(station_id, calibration.seed, calibration.first_hour)
+    return watch
+
+
+def faulty(*faults: tuple[str, int, int, float]) -> Floats:
+    """Return the stream with columns multiplied by a factor from one row to another."""
+    values = watched.stream().values.copy()
+    for name, start, stop, factor in faults:
+        values[start:stop, watched.column(name)] *= factor
+    return values
+
+
+def events_of(values: Floats, rows: slice = slice(None)) -> list[Event]:
+    hours = watched.stream().hours
+    return seeded("a").observe({"a": (hours[rows], values[rows])}).get("a", [])
+
+
+def said(events: list[Event]) -> list[tuple[str, str, str]]:
+    return [(event.kind, event.detector, event.column) for event in events]
+
+
+TWO = faulty((S1, 100, 400, 1.5), (S5, 220, 900, 2.0))
+
+
+def test_observe_clean_stream_says_nothing() -> None:
+    assert events_of(watched.stream().values) == []
+
+
+def test_observe_step_names_the_column_its_size_and_direction_soon() -> None:
+    opened = events_of(faulty((S1, 100, 900, 1.5)))[0]
+    assert (opened.kind, opened.column) == ("opened", S1)
+    hours = watched.stream().hours
+    assert hours[100] <= opened.at <= hours[124]
+    assert hours[90] <= opened.since <= opened.at
+    assert opened.size > 100.0
+    assert opened.unit == "ohm"
+
+
+def test_observe_fault_that_lasts_stays_open_without_being_absorbed_by_the_baseline() -> None:
+    values = faulty((S1, 0, 900, 1.5))
+    events = events_of(values)
+    assert [event.kind for event in events if event.column == S1 and event.kind != "changed"] == ["opened"]
+
+
+def test_observe_repaired_sensor_closes_by_itself_and_stays_closed() -> None:
+    events = [event for event in events_of(faulty((S1, 100, 400, 1.5))) if event.kind != "changed"]
+    assert [event.kind for event in events] == ["opened", "closed"]
+    hours = watched.stream().hours
+    assert hours[400] < events[1].at <= hours[400 + 96]
+
+
+def test_observe_second_fault_beside_an_open_one_is_named_and_nothing_else() -> None:
+    opened = [event.column for event in events_of(TWO) if event.kind == "opened"]
+    assert opened == [S1, S5]
+
+
+def test_observe_all_sensors_frozen_are_all_named_within_six_hours() -> None:
+    values = watched.stream().values.copy()
+    limits = zip(RULE_COLUMNS, watched.calibration().suite.limits.stuck, strict=True)
+    frozen = [watched.column(name) for name, limit in limits if np.isfinite(limit) and name in DEVICE_COLUMNS]
+    start = next(row for row in range(100, 900) if not np.isnan(values[row, frozen]).any())
+    values[start:, frozen] = values[start, frozen]
+    opened = [event for event in events_of(values) if event.kind == "opened"]
+    named = {event.column for event in opened if event.at - watched.stream().hours[start] <= 6}
+    assert len(named) == len(frozen) >= 6
+
+
+def test_observe_identity_break_names_the_group_in_its_second_hour() -> None:
+    values = watched.stream().values.copy()
+    start = 150
+    assert not np.isnan(values[start : start + 2]).all(axis=1).any()
+    values[start:, watched.column("C6H6(GT)")] *= 1.3
+    opened = events_of(values)[0]
+    assert (opened.detector, opened.column) == ("identity", "PT08.S2(NMHC)/C6H6(GT)")
+    assert opened.at == watched.stream().hours[start + 1]
+
+
+@pytest.mark.parametrize("seed", [0, 1, 2])
+def test_observe_any_cuts_neighbours_and_restarts_give_the_same_events(seed: int) -> None:
+    rng, hours = np.random.default_rng(seed), watched.stream().hours
+    tables = {"two": TWO, "clean": watched.stream().values, "stuck": faulty((S4, 300, 900, 0.0))}
+    expected = {name: events_of(values) for name, values in tables.items()}
+    watch, at, found = seeded(*tables), dict.fromkeys(tables, 0), defaultdict(list)
+    while min(at.values()) < len(hours):
+        arrived = {}
+        for name, values in tables.items():
+            stop = min(at[name] + int(rng.integers(0, 50)), len(hours))
+            arrived[name] = (hours[at[name] : stop], values[at[name] : stop])
+            at[name] = stop
+        for name, events in watch.observe(arrived).items():
+            found[name] += events
+        moved = list(tables)[int(rng.integers(len(tables)))]
+        state = stored(watch.state(moved))
+        watch.forget(moved)
+        watch.restore(moved, state)
+    assert {name: found[name] for name in tables} == expected
+
+
+def stored(state: dict[str, Any]) -> dict[str, Any]:
+    """Return a state as it comes back from the state topic."""
+    return snapshots.decode(snapshots.encode(state))
+
+
+def test_observe_gap_of_missing_rows_equals_rows_without_values() -> None:
+    hours, values = watched.stream().hours, TWO.copy()
+    keep = np.ones(len(hours), dtype=bool)
+    keep[[50, 51, 150, 151, 152]] = False
+    values[~keep] = np.nan
+    assert seeded("a").observe({"a": (hours[keep], values[keep])}) == seeded("a").observe({"a": (hours, values)})
+
+
+def test_observe_silence_of_six_hours_is_an_event_with_its_length() -> None:
+    hours, values = watched.stream().hours, watched.stream().values
+    keep = np.r_[0:100, 130:200]
+    events = seeded("a").observe({"a": (hours[keep], values[keep])})["a"]
+    assert said(events) == [("opened", "silence", "station"), ("closed", "silence", "station")]
+    assert events[0].at == hours[99] + 6
+    assert (events[1].at, events[1].size, events[1].unit) == (hours[130], 30.0, "h")
+
+
+def test_observe_silence_beyond_all_memory_starts_anew() -> None:
+    hours, values = watched.stream().hours, watched.stream().values
+    watch = seeded("a")
+    watch.observe({"a": (hours[:100], TWO[:100])})
+    watch.observe({"a": (hours[:100] + 2000, values[:100])})
+    assert watch.learning_until("a") is not None
+    assert watch.open_alarms("a") == []
+
+
+def test_observe_rows_not_later_than_the_last_raise() -> None:
+    hours, values = watched.stream().hours, watched.stream().values
+    watch = seeded("a")
+    watch.observe({"a": (hours[:10], values[:10])})
+    with pytest.raises(ContractError, match="must be later"):
+        watch.observe({"a": (hours[9:12], values[9:12])})
+
+
+def test_learning_cold_station_says_from_when_levels_are_judged() -> None:
+    calibration = watched.calibration()
+    watch, hours = calibration.watch(), watched.stream().hours
+    watch.observe({"a": (hours[:24], watched.stream().values[:24])})
+    until = watch.learning_until("a")
+    assert until is not None
+    assert until == (hours[0] // 24 + 17) * 24
+    watch.observe({"a": (hours[24:500], watched.stream().values[24:500])})
+    assert watch.learning_until("a") is None
+
+
+def test_reset_after_a_repair_that_changed_the_level_closes_and_learns_anew() -> None:
+    hours, values = watched.stream().hours, faulty((S1, 100, 900, 1.5))
+    watch = seeded("a")
+    watch.observe({"a": (hours[:300], values[:300])})
+    assert [alarm.column for alarm in watch.open_alarms("a")] == [S1]
+    assert [event.kind for event in watch.reset("a", S1)] == ["closed"]
+    later = watch.observe({"a": (hours[300:], values[300:])}).get("a", [])
+    assert [event for event in later if event.column == S1] == []
+
+
+def test_state_of_a_station_with_alarms_is_json_and_arrays_within_64_kib() -> None:
+    watch = seeded("a")
+    watch.observe({"a": (watched.stream().hours[:390], TWO[:390])})
+    state = watch.state("a")
+    arrays = sum(part.nbytes for part in state.values() if isinstance(part, np.ndarray))
+    rest = {name: part for name, part in state.items() if not isinstance(part, np.ndarray)}
+    assert arrays + len(json.dumps(rest)) <= 64 * 1024
+    assert len(state["alarms"]) == 2
+
+
+def test_alarm_without_a_size_survives_a_snapshot() -> None:
+    alarm = Alarm("T", "stuck", 3, opened=10, since=8, size=math.nan, peaks={3: 1.5})
+    back = Alarm.from_state(snapshots.decode(snapshots.encode({"alarm": alarm.state()}))["alarm"])
+    assert math.isnan(back.size)
+    assert (back.column, back.peaks) == ("T", {3: 1.5})
