@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 from typing import Any
 
-from airquality.records import RAW_COLUMNS
+from airquality.records import MAX_RECORD_BYTES, RAW_COLUMNS
 from lab.proof.topics import Sent
 from lab.proof.traffic import Source, sent
 
@@ -19,7 +18,8 @@ def kinds(source: Source, station: str, index: int) -> dict[str, Sent]:
     key = station.encode()
     made: dict[str, Sent] = {}
     for name, value in _payloads(body).items():
-        made[name] = Sent(key, value, "malformed")
+        made[name] = Sent(key, value, "oversize" if len(value or b"") > MAX_RECORD_BYTES else "malformed")
+    made["UTF-8 with a byte order mark"] = Sent(key, b"\xef\xbb\xbf" + json.dumps(body).encode(), "duplicate")
     for name, changed in _changed(body).items():
         made[name] = Sent(key, json.dumps(changed).encode(), "malformed")
     for name, changed in _out_of_range(body).items():
@@ -46,7 +46,6 @@ def _payloads(body: Body) -> dict[str, bytes | None]:
         "not UTF-8": b"\xff\xfe\xfd",
         "Latin-1 text": json.dumps(body).replace("proof", "pr\u00f6of").encode("latin-1"),
         "UTF-16": json.dumps(body).encode("utf-16"),
-        "UTF-8 with a byte order mark": b"\xef\xbb\xbf" + whole,
         "single quotes": str(body).encode(),
         "JSON null": b"null",
         "JSON true": b"true",
@@ -150,8 +149,3 @@ def _keys(body: Body) -> dict[str, tuple[bytes | None, bytes | None]]:
         "a key of 10 kB": (b"k" * 10_000, whole),
         "no key and no column": (None, whole),
     }
-
-
-def every_kind(source: Source, station: str, index: int) -> Iterator[Sent]:
-    """Yield one poisoned record of every kind."""
-    yield from kinds(source, station, index).values()

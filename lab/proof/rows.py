@@ -13,7 +13,7 @@ from urllib.parse import urlparse
 import numpy as np
 
 from lab.proof import judge, oracle, poison, service
-from lab.proof.site import INJECT, Ground, Process, Site, wait_until
+from lab.proof.site import INJECT, ROLES, Ground, Process, Site, wait_until
 from lab.proof.traffic import STATIONS, Source, disordered, interleaved
 
 SMALL = {"MAX_POLL_RECORDS": "20", "SNAPSHOT_OFFSETS": "200", "SNAPSHOT_SECONDS": "2"}
@@ -337,7 +337,7 @@ def _partitions_raised(proof: Proof) -> list[str]:
         rows = interleaved(proof.source, STATIONS, 230)
         site.cluster.send(site.topic("raw"), islice(rows, 8 * 200))
         site.finish()
-        site.cluster.raise_partitions([site.topic(role) for role in ("raw", "pred", "state", "dlq")], 5)
+        site.cluster.raise_partitions([site.topic(role) for role in ROLES], 5)
         said = site.run("consumer.py", "--idle-exit-seconds", "4", code=1)
         faults = Refusal(("repartition",)).faults(said, "partitions raised")
         site.run("-m", "airquality", "repartition")

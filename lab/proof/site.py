@@ -21,7 +21,7 @@ from lab.proof.topics import Cluster
 
 PROJECT = Path(__file__).resolve().parent.parent.parent
 INJECT = Path(__file__).resolve().parent / "inject"
-ROLES = ("raw", "pred", "state", "dlq")
+ROLES = ("raw", "pred", "state", "dlq", "events")
 PARTITIONS = 3
 RUN_SECONDS = 300.0
 
