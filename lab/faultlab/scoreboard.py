@@ -63,7 +63,7 @@ def summary(score: Score) -> dict[str, str]:
         "missed detection rate": f"{1 - share(nodes, _named):.1%}",
         "named, not by chance": f"{share(nodes, lambda o: _named(o) and not o.chance):.1%}",
         "S1, S2, S4, S5": f"{share(gas, _named):.1%} of {len(gas)}",
-        "first name right": f"{right:.1%} ({exact:.1%} to the column)",
+        "first name right": f"{right:.1%} ({exact:.1%} to the column) of {len(known)}" if known else "-",
         "detection delay, median": _hours(delays[len(delays) // 2]) if delays else "-",
     }
 
@@ -176,14 +176,19 @@ def _plot(scores: Sequence[Score]) -> bytes:
     figure = Figure(figsize=(9, 5), layout="constrained")
     axes = figure.subplots()
     for score in scores:
-        delays = sorted(o.named for o in score.nodes)
+        delays = sorted(math.inf if o.chance else o.named for o in score.nodes)
         shares = [(index + 1) / len(delays) for index in range(len(delays))]
         known = [(max(delay, 0.5), part) for delay, part in zip(delays, shares, strict=True) if delay < math.inf]
         if known:
             pages = score.clean_pages / score.n_hours * _MONTH_HOURS
             axes.step(*zip(*known, strict=True), where="post", label=f"{score.method} ({pages:.1f} false pages a month)")
+        else:
+            axes.plot([], [], label=f"{score.method}: none")
     axes.set(
-        xscale="log", xlabel="hours since the fault began", ylabel="share of faults whose column was named", ylim=(0, 1)
+        xscale="log",
+        xlabel="hours since the fault began",
+        ylabel="share of faults named, and not named without the fault",
+        ylim=(0, 1),
     )
     axes.grid(alpha=0.3)
     axes.legend(loc="lower right", fontsize=8)
