@@ -37,50 +37,47 @@ class Ruling:
         return len(self.warmup) + len(self.predictions) + len(self.duplicates) + len(self.dead)
 
 
-@dataclass
-class _Station:
-    places: list[tuple[int, int]] = field(default_factory=list)
-    hours: list[int] = field(default_factory=list)
-    rows: list[list[float]] = field(default_factory=list)
+@dataclass(frozen=True, slots=True, order=True)
+class _Row:
+    hour: int
+    place: tuple[int, int]
+    values: tuple[float, ...]
 
 
 def rule(raw: Sequence[Found], artifacts: Path) -> Ruling:
     """Return what must become of the records, given in the order of their partitions."""
-    ruling, stations = Ruling(), {}  # type: Ruling, dict[str, _Station]
+    ruling, stations = Ruling(), {}  # type: Ruling, dict[str, list[_Row]]
     for record in raw:
         place = record.partition, record.offset
         expect = record.headers["expect"].decode()
         if expect == "row":
             body = json.loads(record.value or b"")
-            station = stations.setdefault(body["station_id"], _Station())
-            station.places.append(place)
-            station.hours.append(hour_of(body["DateTime"]))
-            station.rows.append([_number(body[name]) for name in RAW_COLUMNS])
+            values = tuple(_number(body[name]) for name in RAW_COLUMNS)
+            stations.setdefault(body["station_id"], []).append(_Row(hour_of(body["DateTime"]), place, values))
         elif expect == "duplicate":
             ruling.duplicates.add(place)
         else:
             ruling.dead[place] = expect
     model = Model.load(artifacts)
-    for name, station in stations.items():
-        _rule_station(name, station, model, ruling)
+    for name, rows in stations.items():
+        _rule_station(name, sorted(rows), model, ruling)  # a station that was moved has rows on two partitions
     return ruling
 
 
-def _rule_station(name: str, station: _Station, model: Model, ruling: Ruling) -> None:
-    first, last = station.hours[0], station.hours[-1]
+def _rule_station(name: str, rows: Sequence[_Row], model: Model, ruling: Ruling) -> None:
+    first, last = rows[0].hour, rows[-1].hour
     grid = np.full((last - first + 1, len(RAW_COLUMNS)), math.nan)
-    index = np.array(station.hours) - first
-    grid[index] = station.rows
+    grid[[row.hour - first for row in rows]] = [row.values for row in rows]
     values = model.predict(features.batch(np.arange(first, last + 1), grid))
     warmed, previous = 0, first
-    for place, hour in zip(station.places, station.hours, strict=True):
-        warmed = 0 if hour - previous > HISTORY else warmed
-        previous = hour
+    for row in rows:
+        warmed = 0 if row.hour - previous > HISTORY else warmed
+        previous = row.hour
         if warmed < HISTORY:
             warmed += 1
-            ruling.warmup.add(place)
+            ruling.warmup.add(row.place)
         else:
-            ruling.predictions[place] = (name, iso(hour), float(values[hour - first]))
+            ruling.predictions[row.place] = (name, iso(row.hour), float(values[row.hour - first]))
 
 
 def hour_of(text: str) -> int:
