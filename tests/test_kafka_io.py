@@ -79,7 +79,7 @@ def test_ensure_topics_found_with_other_settings_are_named_once_each(
             admin.create_topics([NewTopic(name, 2, 1, topic_configs=configs.get(role, {}))])
     kafka_io.ensure_topics(found)
     said = [r.getMessage() for r in caplog.records if r.name == kafka_io.__name__ and r.levelname == "WARNING"]
-    assert [line.split(" ", 1)[0].split(".")[-2] for line in said] == ["raw", "raw", "state", "state", "dlq"]
+    assert [line.split(" ", 1)[0].split(".")[-2] for line in said] == ["raw", "raw", "state", "state", "dlq", "events"]
     assert "only the newest would be kept" in said[1]
     assert "cleanup.policy=compact" in said[3]
 

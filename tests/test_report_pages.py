@@ -94,12 +94,11 @@ def read(page: str) -> Reader:
 def folder_of(tmp_path: Path, windows: Sequence[Window], source: str = "uci") -> ReportsFolder:
     """A reports folder with pages of one word, as a process finds it that looks for the first time."""
     folder = ReportsFolder(tmp_path)
-    with folder.locked():
-        places = [folder.page_path(window) for window in windows]
-    for window, page in zip(windows, places, strict=True):
-        page.parent.mkdir(parents=True, exist_ok=True)
-        page.write_text("page")
-        page.with_suffix(".json").write_text(json.dumps(document(window, source)))
+    for window in windows:
+        with folder.locked():
+            page = folder.page_path(window)
+            sidecar = json.dumps(document(window, source)).encode()
+            folder.put(page, {page: b"page", page.with_suffix(".json"): sidecar})
     return ReportsFolder(tmp_path)
 
 
