@@ -53,6 +53,9 @@ lint: $(READY) ## check style and types
 bench: $(READY) ## measure throughput and latency beside the bare limit and the naive way
 	@$(PYTHON) -m benchmarks.throughput
 
+prove: $(READY) ## prove the delivery promise with faults and a judge of its own (`make prove QUICK=1`, `ROW=kills`)
+	@$(PYTHON) -m lab.proof $(if $(QUICK),--quick) $(if $(ROW),--row $(ROW)) $(ARGS)
+
 faultlab: $(READY) ## score the detectors on injected faults (QUICK=1: three onsets); settings must be committed
 	@$(PYTHON) -m lab.faultlab $(if $(QUICK),--quick)
 
@@ -64,4 +67,4 @@ clean: ## remove what make run leaves behind, and caches (not the environment, n
 	@test ! -x $(PYTHON) || $(PYTHON) -m lab.demo --clean
 	rm -rf .pytest_cache .mypy_cache .ruff_cache .hypothesis
 
-.PHONY: help setup run prepare broker topics api produce consume test-fast test lint bench faultlab lock clean
+.PHONY: help setup run prepare broker topics api produce consume test-fast test lint bench prove faultlab lock clean

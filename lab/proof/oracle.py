@@ -1,0 +1,94 @@
+"""What must become of every record: the raw topic read back, ruled upon row by row, predicted offline.
+
+The rules are written down here once more, in as few lines as they need, so that a mistake of the consumer cannot excuse
+itself. Only the features and the model are the product's: their offline form is the reference of what is served.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from pathlib import Path
+
+import numpy as np
+
+from airquality.model import features
+from airquality.model.model import Model
+from airquality.records import RAW_COLUMNS
+from lab.proof.topics import Found
+
+HISTORY = 168
+EPOCH = datetime(1970, 1, 1)
+
+
+@dataclass
+class Ruling:
+    """What must become of the raw records, by ``(partition, offset)``, and the values of the predictions."""
+
+    warmup: set[tuple[int, int]] = field(default_factory=set)
+    predictions: dict[tuple[int, int], tuple[str, str, float]] = field(default_factory=dict)
+    duplicates: set[tuple[int, int]] = field(default_factory=set)
+    dead: dict[tuple[int, int], str] = field(default_factory=dict)
+
+    def __len__(self) -> int:
+        return len(self.warmup) + len(self.predictions) + len(self.duplicates) + len(self.dead)
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class _Row:
+    hour: int
+    place: tuple[int, int]
+    values: tuple[float, ...]
+
+
+def rule(raw: Sequence[Found], artifacts: Path) -> Ruling:
+    """Return what must become of the records, given in the order of their partitions."""
+    ruling, stations = Ruling(), {}  # type: Ruling, dict[str, list[_Row]]
+    for record in raw:
+        place = record.partition, record.offset
+        expect = record.headers["expect"].decode()
+        if expect == "row":
+            body = json.loads(record.value or b"")
+            values = tuple(_number(body[name]) for name in RAW_COLUMNS)
+            stations.setdefault(body["station_id"], []).append(_Row(hour_of(body["DateTime"]), place, values))
+        elif expect == "duplicate":
+            ruling.duplicates.add(place)
+        else:
+            ruling.dead[place] = expect
+    model = Model.load(artifacts)
+    for name, rows in stations.items():
+        _rule_station(name, sorted(rows), model, ruling)  # a station that was moved has rows on two partitions
+    return ruling
+
+
+def _rule_station(name: str, rows: Sequence[_Row], model: Model, ruling: Ruling) -> None:
+    first, last = rows[0].hour, rows[-1].hour
+    grid = np.full((last - first + 1, len(RAW_COLUMNS)), math.nan)
+    grid[[row.hour - first for row in rows]] = [row.values for row in rows]
+    values = model.predict(features.batch(np.arange(first, last + 1), grid))
+    warmed, previous = 0, first
+    for row in rows:
+        warmed = 0 if row.hour - previous > HISTORY else warmed
+        previous = row.hour
+        if warmed < HISTORY:
+            warmed += 1
+            ruling.warmup.add(row.place)
+        else:
+            ruling.predictions[row.place] = (name, iso(row.hour), float(values[row.hour - first]))
+
+
+def hour_of(text: str) -> int:
+    """Return the hours since 1970 of a record's ``DateTime``."""
+    return (datetime.fromisoformat(text) - EPOCH) // timedelta(hours=1)
+
+
+def iso(hour: int) -> str:
+    """Return an hour as it stands in records."""
+    return (EPOCH + timedelta(hours=hour)).isoformat()
+
+
+def _number(value: float | None) -> float:
+    return math.nan if value is None or value == -200 else float(value)

@@ -1,0 +1,261 @@
+"""One installation under proof: a broker, a prediction service, consumers as processes of their own."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from lab.proof.topics import Cluster
+
+PROJECT = Path(__file__).resolve().parent.parent.parent
+INJECT = Path(__file__).resolve().parent / "inject"
+ROLES = ("raw", "pred", "state", "dlq", "events")
+PARTITIONS = 3
+RUN_SECONDS = 300.0
+
+Process = subprocess.Popen[bytes]
+
+
+class Failed(Exception):
+    """Something the proof needs did not happen in time."""
+
+
+def wait_until(condition: Callable[[], bool], what: str, seconds: float = 120.0) -> None:
+    """Return once the condition holds; raise :class:`Failed` after ``seconds``."""
+    deadline = time.monotonic() + seconds
+    while not condition():
+        if time.monotonic() > deadline:
+            raise Failed(f"{what}: not within {seconds:g} s")
+        time.sleep(0.05)
+
+
+def free_port() -> int:
+    """Return a port nobody listens on now."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+class Broker:
+    """A real Apache Kafka behind ``python -m airquality broker``, which the proof may kill, freeze and bring back."""
+
+    def __init__(self, directory: Path) -> None:
+        self._directory = directory
+        self._port = free_port()
+        self._process: Process | None = None
+        self.servers = f"127.0.0.1:{self._port}"
+
+    def start(self) -> None:
+        """Start it on the same port with the same data, and return once it answers."""
+        command = ["-m", "airquality", "broker", "--broker", "real"]
+        command += ["--port", str(self._port), "--data-dir", str(self._directory / "kafka")]
+        environment = {name: value for name, value in os.environ.items() if name != "KAFKA_BOOTSTRAP_SERVERS"}
+        log = (self._directory / "broker.log").open("ab")
+        self._process = subprocess.Popen(
+            [sys.executable, *command], cwd=PROJECT, env=environment, stdout=log, stderr=subprocess.STDOUT
+        )
+        process = self._process
+        wait_until(lambda: process.poll() is not None or self._answers(), "the broker answers", 120)
+        if process.poll() is not None:
+            raise Failed(f"the broker ended: see {self._directory / 'broker.log'}")
+
+    def _answers(self) -> bool:
+        with socket.socket() as probe:
+            probe.settimeout(1.0)
+            return probe.connect_ex(("127.0.0.1", self._port)) == 0
+
+    def jvm(self) -> int:
+        """Return the process id of the JVM."""
+        assert self._process is not None
+        listed = subprocess.run(
+            ["ps", "-o", "pid=,comm=", "--ppid", str(self._process.pid)], capture_output=True, text=True, check=True
+        )
+        return next(int(line.split()[0]) for line in listed.stdout.splitlines() if line.split()[1] == "java")
+
+    def kill(self) -> None:
+        """End the JVM as a crash would."""
+        os.kill(self.jvm(), signal.SIGKILL)
+        self._ended()
+
+    def stop(self) -> None:
+        """End it as an operator would."""
+        assert self._process is not None
+        self._process.send_signal(signal.SIGINT)
+        self._ended()
+
+    def _ended(self) -> None:
+        assert self._process is not None
+        self._process.wait(60)
+
+
+@dataclass
+class Site:
+    """Topics, a group and a reports folder of their own on a broker that others share."""
+
+    name: str
+    directory: Path
+    environment: dict[str, str]
+    cluster: Cluster
+    processes: list[Process] = field(default_factory=list)
+
+    def topic(self, role: str) -> str:
+        """Return the name of one of this site's topics."""
+        return self.environment[f"{role.upper()}_TOPIC"]
+
+    @property
+    def group(self) -> str:
+        """The consumer group."""
+        return self.environment["CONSUMER_GROUP"]
+
+    def run(self, *program: str, code: int | None = 0, environment: Mapping[str, str] | None = None) -> str:
+        """Run a program to its end; return all it printed. Raise :class:`Failed` on another exit status (None: any)."""
+        done = subprocess.run(
+            [sys.executable, *program],
+            cwd=PROJECT,
+            env={**self.environment, **(environment or {})},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            timeout=RUN_SECONDS,
+            check=False,
+        )
+        if code is not None and done.returncode != code:
+            raise Failed(f"{' '.join(program)} ended with {done.returncode}, not {code}: {done.stdout[-1500:]}")
+        return done.stdout
+
+    def start(self, *program: str, **overrides: str) -> Process:
+        """Start a program; its output goes to this site's log."""
+        with (self.directory / "log.txt").open("ab") as log:
+            process = subprocess.Popen(
+                [sys.executable, *program],
+                cwd=PROJECT,
+                env={**self.environment, **overrides},
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+            )
+        self.processes.append(process)
+        return process
+
+    def consumer(self, *arguments: str, **overrides: str) -> Process:
+        """Start a consumer."""
+        return self.start("consumer.py", *arguments, **overrides)
+
+    def finish(self, idle_seconds: float = 6.0, **overrides: str) -> str:
+        """Run one consumer until nothing is left to do; return what it printed."""
+        return self.run("consumer.py", "--idle-exit-seconds", str(idle_seconds), environment=overrides)
+
+    def grown(self, role: str, offsets: int, seconds: float = 120.0) -> None:
+        """Wait until a topic has grown past so many offsets."""
+        wait_until(lambda: self.cluster.ends(self.topic(role)) > offsets, f"{self.name}: {role} past {offsets}", seconds)
+
+    def summary(self) -> dict[str, Any]:
+        """Return ``monitoring_summary.json``."""
+        content: dict[str, Any] = json.loads((self.directory / "reports" / "monitoring_summary.json").read_text())
+        return content
+
+    def said(self) -> str:
+        """Return what the started programs have printed so far."""
+        path = self.directory / "log.txt"
+        return path.read_text(errors="replace") if path.exists() else ""
+
+    def end(self) -> None:
+        """Kill whatever still runs."""
+        for process in self.processes:
+            if process.poll() is None:
+                process.kill()
+            process.wait()
+
+
+@dataclass
+class Ground:
+    """What all rows of the proof share: broker, data, model, registry, a served model."""
+
+    directory: Path
+    broker: Broker
+    environment: dict[str, str]
+
+    @property
+    def artifacts(self) -> Path:
+        """The folder of the model that is served."""
+        return Path(self.environment["ARTIFACTS_DIR"])
+
+    @contextmanager
+    def site(self, name: str, **overrides: str) -> Iterator[Site]:
+        """Yield a site with its topics made; everything it started ends with it."""
+        directory = self.directory / name
+        directory.mkdir(parents=True)
+        environment = {
+            **self.environment,
+            "KAFKA_BOOTSTRAP_SERVERS": self.broker.servers,
+            "CONSUMER_GROUP": name,
+            "TOPIC_PARTITIONS": str(PARTITIONS),
+            "REPORTS_DIR": str(directory / "reports"),
+            **{f"{role.upper()}_TOPIC": f"{name}.{role}" for role in ROLES},
+            **overrides,
+        }
+        site = Site(name, directory, environment, Cluster(self.broker.servers))
+        try:
+            site.run("-m", "airquality", "topics")
+            yield site
+        finally:
+            site.end()
+
+
+@contextmanager
+def prepared(directory: Path) -> Iterator[Ground]:
+    """Yield a broker, the data, a seeded registry and a served model, made by the programs that users type."""
+    from airquality.data import dataset
+
+    found = dataset.find(PROJECT / "dataset", "auto")
+    simulated = found.source == "simulated"
+    api_port = free_port()
+    environment = {
+        **os.environ,
+        "DATASET_DIR": str(directory / "dataset"),
+        "ARTIFACTS_DIR": str(directory / "artifacts" if simulated else PROJECT / "artifacts"),
+        "AIR_QUALITY_DATA_SOURCE": found.source,
+        "MLFLOW_TRACKING_URI": f"sqlite:///{directory}/mlflow.db",
+        "API_URL": f"http://127.0.0.1:{api_port}",
+        "CONSUMER_METRICS_PORT": "0",
+        "LOG_FORMAT": "text",
+        "PYTHONUNBUFFERED": "1",
+    }
+    broker = Broker(directory)
+    base = Site("base", directory, environment, Cluster(broker.servers))
+    try:
+        broker.start()
+        (directory / "dataset").mkdir()
+        if not simulated:
+            (directory / "dataset" / dataset.UCI_NAME).write_bytes((PROJECT / "dataset" / dataset.UCI_NAME).read_bytes())
+        base.run("dataset/create_dataset.py")
+        if simulated:
+            base.run("training/train.py", "--quick")
+        base.run("generate_reference_dataset.py")
+        base.run("-m", "airquality", "registry", "seed")
+        base.start("-m", "uvicorn", "api_service:app", "--host", "127.0.0.1", "--port", str(api_port))
+        wait_until(lambda: _is_ready(environment["API_URL"]), "the prediction service is ready")
+        yield Ground(directory, broker, environment)
+    finally:
+        base.end()
+        broker.stop()
+
+
+def _is_ready(url: str) -> bool:
+    try:
+        with urllib.request.urlopen(f"{url}/ready", timeout=2) as answer:
+            return bool(answer.status == 200)
+    except (urllib.error.URLError, OSError):
+        return False
