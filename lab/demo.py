@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import math
 import os
 import socket
 import sys
@@ -26,14 +27,19 @@ import requests
 
 from airquality.data import dataset
 from airquality.data.dataset import STATION_IDS, DataSource
+from airquality.events import AlarmEvent, alarm_sentence
 from airquality.ground import command
 from airquality.ground.addresses import sqlite_uri
 from airquality.ground.errors import ContractError
 from airquality.ground.settings import Settings, read_settings
-from airquality.stream import kafka_io
+from airquality.monitoring import calibration
+from airquality.records import Prediction, isoformat
+from airquality.stream import events_command, kafka_io
 from lab import embedded_kafka, ownership
 from lab.child import Child
 from lab.embedded_kafka import Broker
+from lab.faultlab import spec
+from lab.faultlab.spec import Spec
 from lab.interruption import Interruption
 from lab.prepare import PROJECT, SIMULATED_NOTICE, prepare, run_step
 
@@ -50,6 +56,7 @@ examples:
   AIR_QUALITY_BROKER=mock make run                      without Java: real or mock forces a kind of broker
   AIR_QUALITY_DATA_SOURCE=simulated make run            uci or simulated forces the data
   REPORTS_DIR=/tmp/reports make run                     reports somewhere else
+  make run FAULT=gain:S1:1.3:2005-02-20                 a fault in the rows, and what is noticed of it
 
 exit status: 0 done, 1 a part failed, 2 wrong usage, 130 ended early by a signal, 141 its output was closed (| head)
 """
@@ -68,20 +75,22 @@ class Committed:
 def main(argv: list[str] | None = None) -> int:
     """Run the command line and return its exit code."""
     args = _parser().parse_args(argv)
-    return command.run("make run", lambda: _clean(read_settings()) if args.clean else _run(read_settings()))
+    return command.run("make run", lambda: _clean(read_settings()) if args.clean else _run(read_settings(), args.fault))
 
 
 def _parser() -> argparse.ArgumentParser:
     parser = command.parser("python -m lab.demo", __doc__ or "", _EXAMPLES)
+    parser.add_argument("--fault", metavar="SPEC", help=spec.HELP)
     parser.add_argument("--clean", action="store_true", help="remove what earlier runs left, and nothing else")
     return parser
 
 
-def _run(settings: Settings) -> None:
+def _run(settings: Settings, fault: str | None) -> None:
     started = time.monotonic()
+    chosen = spec.parse(fault) if fault else None
     Interruption()
     try:
-        run(settings)
+        run(settings, chosen)
     except KeyboardInterrupt as interrupt:
         raise KeyboardInterrupt(f"{interrupt}; everything this run started has been stopped") from interrupt
     print(f"finished in {time.monotonic() - started:.0f} s")
@@ -95,8 +104,11 @@ def _clean(settings: Settings) -> None:
         print(f"kept {settings.reports_dir}: it holds reports that make run did not make")
 
 
-def run(settings: Settings) -> None:
-    """Run every part in order, leaving reports, summary and logs; raises ``AirQualityError`` if a part fails."""
+def run(settings: Settings, fault: Spec | None = None) -> None:
+    """Run every part in order, leaving reports, summary and logs; raises ``AirQualityError`` if a part fails.
+
+    With a ``fault`` the rows are sent with it in them, and the last lines say what was noticed of it.
+    """
     with ExitStack() as stack:
         folder = stack.enter_context(ownership.own_folder(settings.run_dir / FOLDER_NAME)).resolve()
         reports_dir = stack.enter_context(_reports_folder(settings.reports_dir, folder))
@@ -112,6 +124,8 @@ def run(settings: Settings) -> None:
         stack.enter_context(_api(environment, folder / "api.log"))
         station_id = _station_id(found.source, broker)
         csv = Path(environment["DATASET_DIR"]) / dataset.STREAM_NAME
+        if fault:
+            csv = _faulty_rows(fault, csv, folder)
         run_step(
             "replaying the test period into Kafka",
             "producer.py",
@@ -123,6 +137,10 @@ def run(settings: Settings) -> None:
         )
         run_step("consuming it", "consumer.py", "--idle-exit-seconds", str(IDLE_EXIT_SECONDS), env=environment)
         conclude(read_settings(**_overrides(environment)), station_id, found.source, folder)
+        if fault:
+            _conclude_fault(read_settings(**_overrides(environment)), station_id, fault)
+        else:
+            print("see a fault noticed:  make run FAULT=gain:S1:1.3:2005-02-20")
 
 
 @contextmanager
@@ -232,6 +250,49 @@ reports     {(settings.reports_dir / "index.html").resolve()}
 summary     {settings.reports_dir / "monitoring_summary.json"}
 model       mlflow ui --backend-store-uri {_registry_uri(folder)}   (then http://localhost:5000)
 logs        {folder}/""")
+
+
+def _faulty_rows(fault: Spec, csv: Path, folder: Path) -> Path:
+    """Return a file of the rows with the fault in them."""
+    stream, history = dataset.read_stream_csv(csv), dataset.current(csv.parent)
+    relations = calibration.load(csv.parent).suite.relations
+    path = folder / "faulty.csv"
+    dataset.write_stream_csv(fault.put_into(stream, history.rows(0, len(history) - len(stream)), relations), path)
+    print(f"\n=== a fault is put into the rows: {fault.text}: {fault.column} from {isoformat(fault.hour)} on")
+    return path
+
+
+def _conclude_fault(settings: Settings, station_id: str, fault: Spec) -> None:
+    """Say what was noticed of the fault, when, and what it did to the error."""
+    print(f"\n=== what was noticed of {fault.text}")
+    alarms = [finding for finding, _ in events_command.findings(settings, station_id) if isinstance(finding, AlarmEvent)]
+    for alarm in alarms:
+        after = alarm.event.at - fault.hour
+        when = f"{after} h after it began" if after >= 0 else f"{-after} h before it began: a false alarm"
+        print(f"{isoformat(alarm.event.at)}  {alarm_sentence(alarm.event)}  ({when})")
+    if not alarms:
+        print("nothing: docs/detectors.md says which faults cannot be seen, and how small ones are noticed")
+    errors = _errors(settings, station_id)
+    before = [error for hour, error in errors if hour < fault.hour]
+    since = [error for hour, error in errors if hour >= fault.hour]
+    print(f"error before it {_rms(before)}, from then on {_rms(since)}")
+
+
+def _errors(settings: Settings, station_id: str) -> list[tuple[int, float]]:
+    """Return the hour and the error in mg/m3 of every committed prediction whose truth is known."""
+    found = []
+    for partition in kafka_io.partitions(settings, settings.pred_topic):
+        for record in kafka_io.read(settings, settings.pred_topic, partition):
+            made = Prediction.from_bytes(record.value or b"")
+            if made.station_id == station_id and not math.isnan(made.actual):
+                found.append((made.hour, made.prediction - made.actual))
+    return found
+
+
+def _rms(errors: list[float]) -> str:
+    if not errors:
+        return "unknown"
+    return f"RMSE {math.sqrt(sum(error * error for error in errors) / len(errors)):.3f} mg/m3 of {len(errors)} hours"
 
 
 def _overrides(environment: Mapping[str, str]) -> dict[str, str | None]:

@@ -91,11 +91,13 @@ def _ramp(n: int, hours: int) -> Floats:
     return np.minimum(np.arange(1, n + 1) / hours, 1.0)
 
 
-def _gain(factor: float, hours: int = 168) -> Change:
+def gain(factor: float, hours: int = 168) -> Change:
+    """Return a gain that grows to ``factor`` within ``hours``."""
     return lambda values, _, draw: values * (1.0 + (factor - 1.0) * _ramp(len(values), hours))
 
 
-def _shift(sds: float, hours: int = 1) -> Change:
+def shift(sds: float, hours: int = 1) -> Change:
+    """Return a shift by so many sd, reached within ``hours``."""
     return lambda values, _, draw: values + sds * draw.sd * _ramp(len(values), hours)
 
 
@@ -121,7 +123,8 @@ def _swap(values: Floats, _: Floats, draw: Draw) -> Floats:
     return draw.neighbour
 
 
-def _late(hours: int) -> Change:
+def late(hours: int) -> Change:
+    """Return a clock that is so many hours late."""
     return lambda values, before, draw: np.concatenate([before[-hours:], values])[: len(values)]
 
 
@@ -131,24 +134,27 @@ def _clip(values: Floats, before: Floats, draw: Draw) -> Floats:
 
 #: The change each kind makes to a column's values from the onset on.
 KINDS: dict[str, Change] = {
-    "gain up": _gain(1.3),
-    "gain down": _gain(0.75),
-    "step up": _shift(2.0),
-    "step down": _shift(-2.0),
-    "slow": _shift(1.5, 336),
+    "gain up": gain(1.3),
+    "gain down": gain(0.75),
+    "step up": shift(2.0),
+    "step down": shift(-2.0),
+    "slow": shift(1.5, 336),
     "stuck": _stuck,
     "noise": _noise,
     "missing": _missing,
     "spikes": _spikes,
     "swap": _swap,
-    "clock 3 h": _late(3),
-    "clock 6 h": _late(6),
+    "clock 3 h": late(3),
+    "clock 6 h": late(6),
     "clip": _clip,
 }
 
 
-def inject(healthy: Healthy, fault: Fault, relations: Relations) -> Floats:
-    """Return a copy of the healthy rows with the fault in them; the same fault is the same every time."""
+def inject(healthy: Healthy, fault: Fault, relations: Relations, change: Change | None = None) -> Floats:
+    """Return a copy of the healthy rows with the fault in them; the same fault is the same every time.
+
+    ``change`` stands in for that of the fault's kind where its size is another.
+    """
     values = healthy.values.copy()
     index, rows = _INDEX[fault.column], slice(fault.onset, None)
     seed = zlib.crc32(f"{fault.kind}:{fault.column}:{fault.onset}".encode())
@@ -158,7 +164,7 @@ def inject(healthy: Healthy, fault: Fault, relations: Relations) -> Floats:
         np.random.default_rng(seed), healthy.sd[index], healthy.hourly_sd[index], before, values[rows, neighbour].copy()
     )
     own = values[rows, index].copy()
-    values[rows, index] = _as_reported(KINDS[fault.kind](own, before, draw), fault.column)
+    values[rows, index] = _as_reported((change or KINDS[fault.kind])(own, before, draw), fault.column)
     if fault.kind == "swap":
         values[rows, neighbour] = _as_reported(own, NEXT[fault.column])
     if fault.follows:
