@@ -197,10 +197,18 @@ def test_lag_is_what_is_left_to_read(settings: Settings, stream: TransactionalSt
 
 @pytest.mark.broker
 def test_unequal_partitions_are_refused(settings: Settings) -> None:
-    other = settings.model_copy(update={"pred_topic": f"{settings.pred_topic}.three", "topic_partitions": 3})
-    kafka_io.ensure_topics(other)
+    with closing(KafkaAdminClient(bootstrap_servers=settings.kafka_bootstrap_servers)) as admin:
+        admin.create_partitions({settings.pred_topic: 3})
+    wait_until(lambda: len(kafka_io.partitions(settings, settings.pred_topic)) == 3, "the new partition is known")
     with pytest.raises(ContractError, match="equal numbers of partitions"):
-        TransactionalStream(other)
+        TransactionalStream(settings).close()
+
+
+@pytest.mark.broker
+def test_ensure_topics_beside_a_raw_topic_makes_as_many_partitions_as_it_has(settings: Settings) -> None:
+    other = settings.model_copy(update={"events_topic": f"{settings.events_topic}.new", "topic_partitions": 3})
+    kafka_io.ensure_topics(other)
+    wait_until(lambda: len(kafka_io.partitions(other, other.events_topic)) == 2, "the new topic is known")
 
 
 @pytest.mark.broker

@@ -108,7 +108,7 @@ def _ticks(values: Sequence[float]) -> list[float]:
     """Return four to six round values that enclose all ``values``.
 
     >>> _ticks([0.3, 4.1]), _ticks([]), _ticks([-3.0, 12.0])
-    ([0.0, 1.0, 2.0, 3.0, 4.0, 5.0], [0.0, 1.0], [-5.0, 0.0, 5.0, 10.0, 15.0])
+    ([0.0, 2.0, 4.0, 6.0], [0.0, 1.0], [-5.0, 0.0, 5.0, 10.0, 15.0])
     """
     if not values:
         return [0.0, 1.0]
