@@ -207,7 +207,8 @@ def panels_fill(stack: Stack, until: Callable[[], bool]) -> None:
     missing = monitoring.panel_expressions(stack.tree)
     panels = len(set(missing.values()))
     wait_for("panel Consumer shows RUNNING", lambda: panel_shows(stack, "Consumer", "RUNNING"), 60)
-    check(panel_shows(stack, "API", "UP"), "panels API and Consumer show UP and RUNNING")
+    wait_for("panel API shows UP", lambda: panel_shows(stack, "API", "UP"), 60)  # it may have been scraped before its model
+    check(True, "panels API and Consumer show UP and RUNNING")
     while missing and not until():
         missing = {expression: panel for expression, panel in missing.items() if not monitoring.query(expression)}
         time.sleep(5)
