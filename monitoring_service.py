@@ -328,6 +328,7 @@ class MonitoringService:
         self._tickets: dict[int, _Ticket] = {}
         self._next_ticket = itertools.count()
         metrics.baseline_rmse.set(judge.calibration.baseline.rmse)
+        metrics.detectors_off.set(bool(self._detectors.why_off))
 
     @classmethod
     def open(cls, settings: Settings, metrics: ConsumerMetrics) -> Self:
@@ -390,8 +391,17 @@ class MonitoringService:
         self._metrics.stations.forget(station_id)
 
     def judge(self, arrived: Mapping[str, Sequence[Reading]]) -> Mapping[str, Sequence[Event]]:
-        """Judge accepted rows hour by hour, ascending in time by station; return each station's alarm events."""
-        return self._detectors.judge(arrived)
+        """Judge accepted rows hour by hour, ascending in time by station; return each station's alarm events.
+
+        Monitoring never stops predictions: detectors that fail are off for the rest of this process, which is said once.
+        """
+        try:
+            return self._detectors.judge(arrived)
+        except Exception as error:  # a fault of theirs would otherwise end the consumer at every start
+            logger.exception("the detectors failed and are off until the next start; predictions go on")
+            self._detectors.switch_off(f"{type(error).__name__}: {error}")
+            self._metrics.detectors_off.set(1)
+            return {}
 
     def submit(self, windows: Iterable[Window]) -> None:
         """Queue closed windows for their reports, after the rows that closed them are committed. Never blocks."""

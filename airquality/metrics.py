@@ -116,6 +116,11 @@ class ConsumerMetrics:
         self.report_backlog = Gauge(
             "air_quality_report_backlog", "Closed windows whose report is not written yet.", registry=registry
         )
+        self.detectors_off = Gauge(
+            "air_quality_detectors_off",
+            "1 while nothing is judged hour by hour: the detectors are not calibrated, or failed. The log says which.",
+            registry=registry,
+        )
         self.summary_failures = Counter(
             "air_quality_unwritten_summaries", "Times the monitoring summary could not be written.", registry=registry
         )

@@ -25,6 +25,7 @@ from prometheus_client import CollectorRegistry
 from airquality.ground.errors import ContractError, UsageError
 from airquality.ground.settings import Settings
 from airquality.metrics import ConsumerMetrics
+from airquality.monitoring.alarms import Event
 from airquality.monitoring.detectors import Detectors
 from airquality.monitoring.drift import KINDS, Performance, Window
 from airquality.records import Reading, isoformat
@@ -380,6 +381,31 @@ def failing_rig(tmp_path: Path, now: list[float]) -> Rig:
 
 def poll_until(made: Rig, condition: Callable[[], bool], what: str) -> None:
     wait_until(lambda: not made.service.poll() and condition(), what)
+
+
+class Broken(Detectors):
+    """Detectors with a fault of their own."""
+
+    def __init__(self) -> None:
+        super().__init__(None)
+
+    def judge(self, arrived: Mapping[str, Sequence[Reading]]) -> dict[str, list[Event]]:
+        if self.why_off:
+            return {}
+        raise FloatingPointError("a sum went wrong")
+
+
+def test_judge_detectors_that_fail_are_off_and_predictions_go_on(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    registry = CollectorRegistry()
+    settings = Settings(reports_dir=tmp_path, dataset_dir=tmp_path)
+    writer = report_writers.plain(tmp_path)
+    service = MonitoringService(settings, stations.judge(), ConsumerMetrics(registry), writer, detectors=Broken())
+    assert registry.get_sample_value("air_quality_detectors_off") == 0
+    for _ in range(2):
+        assert service.judge({"station_1": [_row(FIRST)]}) == {}
+    service.close(drain=False)
+    assert registry.get_sample_value("air_quality_detectors_off") == 1
+    assert len([record for record in caplog.records if "predictions go on" in record.getMessage()]) == 1
 
 
 def test_service_failed_reports_are_made_once_their_cause_is_gone(tmp_path: Path) -> None:

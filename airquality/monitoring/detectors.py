@@ -48,6 +48,10 @@ class Detectors:
                 self._begin(station_id, readings[0].hour)
         return self._watch.observe({station_id: _table(readings) for station_id, readings in arrived.items()})
 
+    def switch_off(self, why: str) -> None:
+        """Judge nothing more in this process; what was remembered is let go."""
+        self._watch, self.why_off = None, why
+
     def _begin(self, station_id: str, hour: int) -> None:
         """Begin a station with what the calibrated history remembered, if its first row follows it; else cold."""
         assert self._watch is not None
