@@ -159,9 +159,11 @@ class _Server:
         for listener in listeners:
             listener.listen(BACKLOG)  # asyncio has set it to what it takes at once
         await ended.wait()
+        for listener in listeners:
+            asyncio.get_running_loop().remove_reader(listener)
+        await asyncio.sleep(0)  # what has been accepted gets its transport, which a closed server would refuse and leak
         for server in servers:
             server.close()
-        await asyncio.sleep(0)  # what was being accepted becomes a task
         while others := asyncio.all_tasks() - {asyncio.current_task()}:  # one that is being accepted opens another
             await asyncio.sleep(0)  # a task cancelled before it has begun would not close its connection
             for task in others:
