@@ -26,7 +26,7 @@ from fastapi import FastAPI, Response
 from prometheus_client import CollectorRegistry
 
 from airquality.ground import command
-from airquality.ground.errors import AirQualityError
+from airquality.ground.errors import AirQualityError, ContractError
 from airquality.ground.settings import Settings, read_settings
 from airquality.metrics import ConsumerMetrics
 from airquality.model import features, registry
@@ -147,7 +147,10 @@ def pipeline(settings: Settings, n_rows: int, profile: cProfile.Profile | None =
             profile.runcall(worker.run)
         else:
             worker.run()
+        counts = worker.counts
         worker.release()
+    if counts.warmup + counts.predictions != n_rows:
+        raise ContractError(f"the pipeline was to warm up and predict on {n_rows} rows, but: {counts}")
     return stream.spent
 
 
