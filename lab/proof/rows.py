@@ -11,6 +11,7 @@ from itertools import islice
 from urllib.parse import urlparse
 
 import numpy as np
+from confluent_kafka import KafkaException
 
 from lab.proof import judge, oracle, poison, service
 from lab.proof.site import INJECT, ROLES, Ground, Process, Site, wait_until
@@ -316,7 +317,7 @@ def _group_deleted(proof: Proof) -> list[str]:
 def _deleted(site: Site) -> bool:
     try:
         site.cluster.delete_group(site.group)
-    except Exception:  # noqa: BLE001  not empty yet
+    except KafkaException:  # its dead member is not forgotten yet
         return False
     return True
 
