@@ -25,16 +25,10 @@ from airquality.model import backtest, features
 from airquality.model.backtest import Origin
 from airquality.model.model import TRAIN_ONLY_DIR, Model
 from airquality.monitoring import calibration as detectors
-from airquality.monitoring.drift import (
-    CALIBRATION_NAME,
-    KINDS,
-    REFERENCE_NAME,
-    Calibration,
-    Performance,
-    Reference,
-    Threshold,
-    WindowKind,
-)
+from airquality.monitoring.drift import KINDS, WindowKind
+from airquality.monitoring.performance import Performance
+from airquality.monitoring.reference import Reference
+from airquality.monitoring.thresholds import CALIBRATION_NAME, REFERENCE_NAME, Calibration, Threshold
 from airquality.monitoring.window_calibration import History, calibrate_history, span
 from airquality.records import RAW_COLUMNS, TARGET
 

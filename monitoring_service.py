@@ -30,17 +30,8 @@ from airquality.ground.settings import Settings
 from airquality.metrics import ConsumerMetrics
 from airquality.monitoring.alarms import Event
 from airquality.monitoring.detectors import Detectors
-from airquality.monitoring.drift import (
-    DAILY,
-    KINDS,
-    MIN_TRUTHS,
-    WEEKLY,
-    ErrorSums,
-    Judge,
-    Window,
-    WindowKind,
-    load_judge,
-)
+from airquality.monitoring.drift import DAILY, KINDS, MIN_TRUTHS, WEEKLY, Judge, Window, WindowKind, load_judge
+from airquality.monitoring.performance import ErrorSums
 from airquality.records import RAW_COLUMNS, Reading, Served, isoformat
 from airquality.reports.process import OpenWriter, ReportProcess, ReportResult, evidently_writer
 from airquality.reports.summary import Part, PartitionFigures, SummaryFile, merge

@@ -9,7 +9,10 @@ from collections.abc import Sequence
 import numpy as np
 
 from airquality.monitoring.detectors import Detectors
-from airquality.monitoring.drift import KINDS, Calibration, Floats, Judge, Performance, Reference, Window
+from airquality.monitoring.drift import KINDS, Floats, Judge, Window
+from airquality.monitoring.performance import Performance
+from airquality.monitoring.reference import Reference
+from airquality.monitoring.thresholds import Calibration
 from airquality.monitoring.window_calibration import History, calibrate_history
 from airquality.records import RAW_COLUMNS, TARGET, Reading
 from monitoring_service import StationMonitor

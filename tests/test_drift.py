@@ -17,21 +17,11 @@ from sklearn.metrics import mean_absolute_error, r2_score, root_mean_squared_err
 
 from airquality.data import dataset
 from airquality.ground.errors import ContractError, UsageError
-from airquality.monitoring import drift
-from airquality.monitoring.drift import (
-    DAILY,
-    EXPECTED_COLUMNS,
-    KINDS,
-    WEEKLY,
-    Calibration,
-    Distribution,
-    ErrorSums,
-    Judge,
-    Performance,
-    Verdict,
-    calibrate,
-    load_judge,
-)
+from airquality.monitoring import drift, thresholds
+from airquality.monitoring.distance import Distribution
+from airquality.monitoring.drift import DAILY, EXPECTED_COLUMNS, KINDS, WEEKLY, Judge, Verdict, load_judge
+from airquality.monitoring.performance import ErrorSums, Performance
+from airquality.monitoring.thresholds import Calibration, calibrate
 from airquality.records import RAW_COLUMNS
 from tests import stations
 
@@ -258,8 +248,8 @@ def test_the_digest_of_a_window_tells_its_content() -> None:
 def write(folder: Path, judge: Judge) -> None:
     reference = judge.reference
     table = np.column_stack((reference.values, reference.predictions))
-    dataset.write_table(folder / drift.REFERENCE_NAME, (*RAW_COLUMNS, "prediction"), reference.hours, table)
-    (folder / drift.CALIBRATION_NAME).write_text(json.dumps(judge.calibration.to_json()))
+    dataset.write_table(folder / thresholds.REFERENCE_NAME, (*RAW_COLUMNS, "prediction"), reference.hours, table)
+    (folder / thresholds.CALIBRATION_NAME).write_text(json.dumps(judge.calibration.to_json()))
 
 
 def test_reference_and_calibration_come_back_exactly(tmp_path: Path) -> None:
@@ -278,12 +268,12 @@ def test_a_missing_reference_is_a_usage_error_that_names_the_command(tmp_path: P
     with pytest.raises(UsageError, match=r"python generate_reference_dataset\.py"):
         load_judge(tmp_path)
     write(tmp_path, stations.judge())
-    (tmp_path / drift.CALIBRATION_NAME).unlink()
+    (tmp_path / thresholds.CALIBRATION_NAME).unlink()
     with pytest.raises(UsageError, match=r"python generate_reference_dataset\.py"):
         load_judge(tmp_path)
 
 
 def test_a_reference_of_other_columns_is_refused(tmp_path: Path) -> None:
-    (tmp_path / drift.REFERENCE_NAME).write_text("DateTime,prediction\n")
+    (tmp_path / thresholds.REFERENCE_NAME).write_text("DateTime,prediction\n")
     with pytest.raises(ContractError, match="has columns"):
         load_judge(tmp_path)

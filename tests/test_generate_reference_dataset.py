@@ -24,8 +24,10 @@ from airquality.ground.settings import Settings
 from airquality.model import backtest, features
 from airquality.model.backtest import Origin
 from airquality.model.model import TRAIN_ONLY_DIR, Card, Model, TargetTransform
-from airquality.monitoring import drift, window_calibration
-from airquality.monitoring.drift import DAILY, WEEKLY, Distribution, Performance, load_judge
+from airquality.monitoring import drift, thresholds, window_calibration
+from airquality.monitoring.distance import Distribution
+from airquality.monitoring.drift import DAILY, WEEKLY, load_judge
+from airquality.monitoring.performance import Performance
 from airquality.records import RAW_COLUMNS, Served, hour_of
 from tests import stations
 
@@ -87,7 +89,7 @@ def made(frame: Frame, model: Model, tmp_path_factory: pytest.TempPathFactory) -
 
 
 def document(folder: Path) -> dict[str, object]:
-    found: dict[str, object] = json.loads((folder / drift.CALIBRATION_NAME).read_text())
+    found: dict[str, object] = json.loads((folder / thresholds.CALIBRATION_NAME).read_text())
     return found
 
 
@@ -102,7 +104,7 @@ def test_the_reference_is_every_validation_hour_with_its_prediction(made: Path, 
 
 
 def test_the_file_is_a_plain_csv_with_empty_cells_for_missing(made: Path) -> None:
-    with (made / drift.REFERENCE_NAME).open(newline="") as file:
+    with (made / thresholds.REFERENCE_NAME).open(newline="") as file:
         rows = list(csv.DictReader(file))
     assert list(rows[0]) == ["DateTime", *RAW_COLUMNS, "prediction"]
     assert len(rows) == 1404
@@ -146,9 +148,9 @@ def test_the_test_rows_take_no_part(made: Path, frame: Frame, model: Model) -> N
 
 
 def test_making_it_twice_gives_the_same_bytes(made: Path) -> None:
-    before = [(made / name).read_bytes() for name in (drift.REFERENCE_NAME, drift.CALIBRATION_NAME)]
+    before = [(made / name).read_bytes() for name in (thresholds.REFERENCE_NAME, thresholds.CALIBRATION_NAME)]
     program.generate(Settings(dataset_dir=made, artifacts_dir=made))
-    assert [(made / name).read_bytes() for name in (drift.REFERENCE_NAME, drift.CALIBRATION_NAME)] == before
+    assert [(made / name).read_bytes() for name in (thresholds.REFERENCE_NAME, thresholds.CALIBRATION_NAME)] == before
 
 
 def test_simulated_data_are_called_so_first_and_last(made: Path) -> None:
@@ -263,7 +265,7 @@ def test_generate_earlier_predictions_without_their_origin_are_refused(
 
 def test_judge_calibration_beside_another_reference_is_refused(made: Path, tmp_path: Path) -> None:
     folder = copy_of(made, tmp_path)
-    path = folder / drift.REFERENCE_NAME
+    path = folder / thresholds.REFERENCE_NAME
     path.write_text(path.read_text().rpartition("\n2")[0] + "\n")
     with pytest.raises(ContractError, match=r"calibrated for another reference\.csv.*generate_reference_dataset"):
         load_judge(folder)
@@ -272,7 +274,7 @@ def test_judge_calibration_beside_another_reference_is_refused(made: Path, tmp_p
 @pytest.mark.parametrize("content", ["", "{}", "[]", "{", '{"kinds": 3}'])
 def test_judge_unreadable_calibration_is_refused_with_the_remedy(made: Path, tmp_path: Path, content: str) -> None:
     folder = copy_of(made, tmp_path)
-    (folder / drift.CALIBRATION_NAME).write_text(content)
+    (folder / thresholds.CALIBRATION_NAME).write_text(content)
     with pytest.raises(ContractError, match=r"Make it with: python generate_reference_dataset\.py"):
         load_judge(folder)
 

@@ -27,7 +27,8 @@ from airquality.ground.settings import Settings
 from airquality.metrics import ConsumerMetrics
 from airquality.monitoring.alarms import Event
 from airquality.monitoring.detectors import Detectors
-from airquality.monitoring.drift import KINDS, Performance, Window
+from airquality.monitoring.drift import KINDS, Window
+from airquality.monitoring.performance import Performance
 from airquality.records import Reading, isoformat
 from airquality.reports.process import OpenWriter, ReportResult
 from airquality.reports.summary import SUMMARY_NAME, PartitionFigures

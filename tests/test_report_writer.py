@@ -22,7 +22,7 @@ from airquality.data.dataset import Frame
 from airquality.ground.errors import ContractError
 from airquality.ground.settings import Settings
 from airquality.metrics import ConsumerMetrics
-from airquality.monitoring import drift
+from airquality.monitoring import drift, thresholds
 from airquality.monitoring.drift import JUDGED_COLUMNS, Window
 from airquality.records import RAW_COLUMNS, datetime_of
 from airquality.reports import evidence, export
@@ -373,8 +373,8 @@ def test_the_plan_draws_all_that_has_values() -> None:
 def test_a_window_becomes_a_report_through_the_real_process(tmp_path: Path) -> None:
     judge = stations.judge()
     table = np.column_stack((judge.reference.values, judge.reference.predictions))
-    dataset.write_table(tmp_path / drift.REFERENCE_NAME, (*RAW_COLUMNS, "prediction"), judge.reference.hours, table)
-    (tmp_path / drift.CALIBRATION_NAME).write_text(json.dumps(judge.calibration.to_json()))
+    dataset.write_table(tmp_path / thresholds.REFERENCE_NAME, (*RAW_COLUMNS, "prediction"), judge.reference.hours, table)
+    (tmp_path / thresholds.CALIBRATION_NAME).write_text(json.dumps(judge.calibration.to_json()))
     metrics = ConsumerMetrics(CollectorRegistry())
     with MonitoringService.open(Settings(reports_dir=tmp_path / "reports", dataset_dir=tmp_path), metrics) as service:
         observer = service.monitor("station_1")

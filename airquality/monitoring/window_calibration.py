@@ -8,18 +8,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from airquality.monitoring.drift import (
-    JUDGED_COLUMNS,
-    MIN_TRUTHS,
-    Distribution,
-    Floats,
-    Hours,
-    KindCalibration,
-    Performance,
-    Threshold,
-    WindowKind,
-    calibrate,
-)
+from airquality.monitoring.distance import Distribution
+from airquality.monitoring.drift import JUDGED_COLUMNS, MIN_TRUTHS, Floats, Hours, WindowKind
+from airquality.monitoring.performance import Performance
+from airquality.monitoring.thresholds import KindCalibration, Threshold, calibrate
 from airquality.records import RAW_COLUMNS, TARGET, datetime_of
 
 #: Share of windows without known faults that may raise each of the three verdicts: one day a month, one week in twenty.

@@ -13,7 +13,9 @@ from typing import Any
 import numpy as np
 
 from airquality.data.dataset import STATION_IDS
-from airquality.monitoring.drift import JUDGED_COLUMNS, Distance, Floats, Hours, Judge, Performance, Threshold, Window
+from airquality.monitoring.drift import JUDGED_COLUMNS, Distance, Floats, Hours, Judge, Window
+from airquality.monitoring.performance import Performance
+from airquality.monitoring.thresholds import Threshold
 from airquality.records import RAW_COLUMNS, TARGET, UNITS, isoformat
 from airquality.reports.findings import Finding, findings_of
 from airquality.reports.folder import LAYOUT

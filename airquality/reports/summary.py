@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from airquality.ground.files import write_atomically
-from airquality.monitoring.drift import ErrorSums, Performance
+from airquality.monitoring.performance import ErrorSums, Performance
 from airquality.reports.lock import OWN_FOLDER, locked
 
 SUMMARY_NAME = "monitoring_summary.json"

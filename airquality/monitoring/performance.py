@@ -1,0 +1,71 @@
+"""The error of predictions whose truth was measured, as running sums and as figures."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+Floats = NDArray[np.float64]
+
+
+@dataclass(frozen=True, slots=True)
+class Performance:
+    """Error of ``n`` predictions whose truth was measured, in mg/m3; NaN where ``n`` is too small to define it."""
+
+    rmse: float
+    mae: float
+    r2: float
+    n: int
+
+    @classmethod
+    def of(cls, predictions: Floats, truths: Floats) -> Performance:
+        """Compare ``predictions`` with ``truths``, both ``(n,)``; rows without a truth are left out."""
+        sums = ErrorSums()
+        measured = ~np.isnan(truths)
+        for prediction, truth in zip(predictions[measured].tolist(), truths[measured].tolist(), strict=True):
+            sums.add(prediction, truth)
+        return sums.performance()
+
+
+@dataclass(slots=True)
+class ErrorSums:
+    """Running sums from which the error of any number of predictions follows."""
+
+    n: int = 0
+    squared: float = 0.0
+    absolute: float = 0.0
+    truth: float = 0.0
+    truth_squared: float = 0.0
+
+    def add(self, prediction: float, truth: float) -> None:
+        """Take in one prediction and its measured truth."""
+        error = prediction - truth
+        self.n += 1
+        self.squared += error * error
+        self.absolute += abs(error)
+        self.truth += truth
+        self.truth_squared += truth * truth
+
+    def merge(self, other: ErrorSums) -> None:
+        """Take in everything ``other`` has seen."""
+        self.n += other.n
+        self.squared += other.squared
+        self.absolute += other.absolute
+        self.truth += other.truth
+        self.truth_squared += other.truth_squared
+
+    def performance(self) -> Performance:
+        """Return RMSE, MAE and R2 so far.
+
+        >>> sums = ErrorSums()
+        >>> sums.add(1.0, 2.0), sums.add(4.0, 4.0), sums.performance()
+        (None, None, Performance(rmse=0.7071067811865476, mae=0.5, r2=0.5, n=2))
+        """
+        if not self.n:
+            return Performance(math.nan, math.nan, math.nan, 0)
+        spread = self.truth_squared - self.truth * self.truth / self.n
+        r2 = 1.0 - self.squared / spread if self.n > 1 and spread > 0.0 else math.nan
+        return Performance(math.sqrt(self.squared / self.n), self.absolute / self.n, r2, self.n)
