@@ -36,8 +36,8 @@ from airquality.monitoring import calibration
 from airquality.records import Prediction, isoformat
 from airquality.stream import events_command, kafka_io
 from lab import embedded_kafka, ownership
+from lab.broker import Broker
 from lab.child import Child
-from lab.embedded_kafka import Broker
 from lab.faultlab import spec
 from lab.faultlab.spec import Spec
 from lab.interruption import Interruption

@@ -14,7 +14,7 @@ from hypothesis import settings as hypothesis_settings
 
 if TYPE_CHECKING:
     from airquality.ground.settings import Settings
-    from lab.embedded_kafka import Broker
+    from lab.broker import Broker
     from tests.worker_rig import Rig
 
 # The same commit gets the same verdict; `pytest --hypothesis-profile=search` looks elsewhere, and longer.

@@ -15,7 +15,7 @@ import pytest
 import yaml
 
 from airquality.ground.settings import Settings
-from lab.embedded_kafka import KAFKA_VERSION
+from lab.kafka_installation import KAFKA_VERSION
 
 ROOT = Path(__file__).resolve().parent.parent
 BASE = yaml.safe_load((ROOT / "docker-compose.yml").read_text())

@@ -16,7 +16,9 @@ from kafka.admin import NewTopic
 
 from airquality.ground.errors import Unavailable, UsageError
 from lab import embedded_kafka
-from lab.embedded_kafka import Installation, MockBroker, RealBroker
+from lab.broker import MockBroker
+from lab.kafka_installation import KAFKA_VERSION, Installation, install, why_not_real
+from lab.kafka_node import RealBroker
 
 JAVA_17 = "echo 'openjdk version \"17.0.1\" 2021-10-19' >&2"
 JAVA_11 = "echo 'openjdk version \"11.0.2\" 2019-01-15' >&2"
@@ -150,45 +152,45 @@ def test_an_unknown_kind_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_cached_jars_need_no_maven(on_path: OnPath, cache: Path) -> None:
     on_path(java=JAVA_17)
-    (cache / f"kafka-{embedded_kafka.KAFKA_VERSION}").mkdir(parents=True)
-    assert embedded_kafka.why_not_real() is None
+    (cache / f"kafka-{KAFKA_VERSION}").mkdir(parents=True)
+    assert why_not_real() is None
 
 
 def test_java_home_comes_first_and_the_path_still_counts(
     on_path: OnPath, cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    (cache / f"kafka-{embedded_kafka.KAFKA_VERSION}").mkdir(parents=True)
+    (cache / f"kafka-{KAFKA_VERSION}").mkdir(parents=True)
     folder = on_path(java=JAVA_17)
     monkeypatch.setenv("JAVA_HOME", str(tmp_path / "home"))
     write_script(tmp_path / "home" / "bin" / "java", JAVA_11)
-    assert embedded_kafka.install().java == str(folder / "java")
+    assert install().java == str(folder / "java")
     write_script(tmp_path / "home" / "bin" / "java", JAVA_17)
-    assert embedded_kafka.install().java == str(tmp_path / "home" / "bin" / "java")
+    assert install().java == str(tmp_path / "home" / "bin" / "java")
 
 
 def test_maven_runs_once_and_its_progress_is_told(on_path: OnPath, cache: Path) -> None:
     downloads = "i=0; while [ $i -lt 120 ]; do i=$((i+1)); echo Downloaded from central: x; done"
     folder = on_path(java=JAVA_17, mvn=f"{downloads}; /bin/mkdir jars; : > jars/kafka.jar")
     said: list[str] = []
-    installation = embedded_kafka.install(said.append)
+    installation = install(said.append)
     (folder / "mvn").unlink()
-    assert embedded_kafka.install() == installation
+    assert install() == installation
     assert [jar.name for jar in installation.jars.iterdir()] == ["kafka.jar"]
     assert list(cache.iterdir()) == [installation.jars]
     assert said[1:] == ["... 50 files", "... 100 files"]
 
 
 def test_jars_that_another_process_collected_meanwhile_are_used(on_path: OnPath, cache: Path) -> None:
-    theirs = cache / f"kafka-{embedded_kafka.KAFKA_VERSION}"
+    theirs = cache / f"kafka-{KAFKA_VERSION}"
     on_path(java=JAVA_17, mvn=f"/bin/mkdir jars '{theirs}'; : > jars/ours.jar; : > '{theirs}/theirs.jar'")
-    assert [jar.name for jar in embedded_kafka.install().jars.iterdir()] == ["theirs.jar"]
+    assert [jar.name for jar in install().jars.iterdir()] == ["theirs.jar"]
     assert list(cache.iterdir()) == [theirs]
 
 
 def test_a_cache_that_cannot_be_written_is_a_reason(on_path: OnPath, cache: Path) -> None:
     on_path(java=JAVA_17, mvn="exit 0")
     cache.write_text("a file where a directory should be")
-    assert "AIR_QUALITY_CACHE moves it" in str(embedded_kafka.why_not_real())
+    assert "AIR_QUALITY_CACHE moves it" in str(why_not_real())
 
 
 # --- the mock ---
@@ -258,12 +260,12 @@ def test_the_command_starts_nothing_beside_a_named_broker(monkeypatch: pytest.Mo
 @pytest.fixture(scope="module")
 def installation() -> Installation:
     """Java and Kafka's jars; without them a broker test is skipped, or fails where a broker was promised."""
-    reason = embedded_kafka.why_not_real()
+    reason = why_not_real()
     if reason and os.environ.get("AIR_QUALITY_REQUIRE_BROKER") == "1":
         pytest.fail(reason)
     if reason:
         pytest.skip(reason)
-    return embedded_kafka.install()
+    return install()
 
 
 @pytest.fixture(scope="module")

@@ -23,7 +23,8 @@ from airquality.model import features
 from airquality.model.model import Model
 from airquality.records import HISTORY_HOURS, Reading, isoformat
 from airquality.stream import kafka_io
-from lab.embedded_kafka import Broker, RealBroker
+from lab.broker import Broker
+from lab.kafka_node import RealBroker
 from tests.system import PROJECT, System, free_port, kill, lines, system, wait_until
 
 pytestmark = [pytest.mark.broker, pytest.mark.slow, pytest.mark.timeout(900)]

@@ -26,7 +26,7 @@ from airquality.ground.errors import Unavailable
 from airquality.ground.settings import Settings
 from airquality.records import RAW_COLUMNS, Reading, hour_of, parse_reading, values_matrix
 from airquality.stream import kafka_io
-from lab.embedded_kafka import Broker, MockBroker
+from lab.broker import Broker, MockBroker
 
 ROOT = Path(__file__).resolve().parent.parent
 FIRST = hour_of(dataset.datetime(2005, 2, 5, 3))
