@@ -8,20 +8,22 @@ import numpy as np
 from numpy.typing import NDArray
 
 from airquality.ground.errors import InvalidRecord
-from airquality.records import HISTORY_HOURS, RAW_COLUMNS, Outcome, Reading, check_not_future, isoformat
+from airquality.incoming import LateTruth, TruthOutcome
+from airquality.records import HISTORY_HOURS, RAW_COLUMNS, TARGET, Outcome, Reading, check_not_future, isoformat
 
 #: Hours whose checksum is remembered, so that a replay of them is recognised: 13 months, 40 KB a station.
 REMEMBERED_HOURS = 10_000
 
 _MISSING_ROW = (np.nan,) * len(RAW_COLUMNS)
+_TARGET_COLUMN = RAW_COLUMNS.index(TARGET)
 
 
 class FeatureBuffer:
     """The last 168 hours of one station on a gap-free hour grid, and checksums of many more.
 
-    Invariant: the grid ends at ``newest_hour``; a missing hour is a row of NaN; an hour enters once and never changes.
-    Readings are pushed one by one; the feature rows of those that were ready are taken together, by
-    :func:`airquality.stream.station.take_features`, with the same bits however the stream was cut.
+    Invariant: the grid ends at ``newest_hour``; a missing hour is a row of NaN; an hour enters once, and only its
+    truth may come later. Readings and truths come one by one; the feature rows of the readings that were ready are taken
+    together, by :func:`airquality.stream.station.take_features`, with the same bits however the stream was cut.
     """
 
     def __init__(self) -> None:
@@ -31,6 +33,8 @@ class FeatureBuffer:
         self._digests = np.zeros(REMEMBERED_HOURS, dtype=np.uint32)
         self._arrived: list[tuple[float, ...]] = []
         self._ready: list[tuple[int, int]] = []
+        self._grids: list[NDArray[np.float64]] = []  # what the rows saw that were ready before a truth came
+        self._taken: list[tuple[int, int]] = []  # those rows, by their index in all these grids
 
     def push(self, reading: Reading, kafka_hour: int | None = None) -> Outcome:
         """Accept one reading, in the order of the stream.
@@ -57,25 +61,46 @@ class FeatureBuffer:
         self._ready.append((len(self._arrived) - 1, reading.hour))
         return Outcome.READY
 
+    def fill(self, truth: LateTruth) -> TruthOutcome:
+        """Let a late truth fill its hour, if that is among the last 168: readings pushed from now on see it, none before.
+
+        Returns:
+            ``FILLED``; ``REPEATED`` or ``CONTRADICTING`` where the hour has a truth; ``TOO_OLD`` before the 168 hours;
+            ``NEVER_STREAMED`` where no reading of the hour was accepted.
+        """
+        age = -1 if self.newest_hour is None else self.newest_hour - truth.hour
+        if age >= HISTORY_HOURS:
+            return TruthOutcome.TOO_OLD
+        if age < 0 or not self._digests[truth.hour % REMEMBERED_HOURS]:
+            return TruthOutcome.NEVER_STREAMED
+        known = self._target_at(age)
+        if not np.isnan(known):
+            return TruthOutcome.REPEATED if known == truth.value else TruthOutcome.CONTRADICTING
+        self._close_grid()
+        self._history[-1 - age, _TARGET_COLUMN] = truth.value
+        return TruthOutcome.FILLED
+
     def take(self) -> tuple[NDArray[np.float64], list[tuple[int, int]]]:
-        """Return the hour grid and the ``(grid index, hour)`` of each ready reading, and keep the last 168 hours only."""
-        arrived = np.array(self._arrived, dtype=np.float64).reshape(-1, len(RAW_COLUMNS))
-        grid = np.concatenate([self._history, arrived])
-        ready = [(HISTORY_HOURS + index, hour) for index, hour in self._ready]
-        self._history = grid[-HISTORY_HOURS:].copy()
-        self._arrived, self._ready = [], []
-        return grid, ready
+        """Return the hours that the ready readings see, and the ``(grid index, hour)`` of each; keep the last 168 only.
+
+        Where truths came between, hours stand there again: each reading's 168 hours lie right before it.
+        """
+        self._close_grid()
+        grids, ready = self._grids or [self._history.copy()], self._taken
+        self._grids, self._taken = [], []
+        return (grids[0] if len(grids) == 1 else np.concatenate(grids)), ready
 
     def state(self) -> dict[str, Any]:
         """Return everything the buffer holds, the inverse of :meth:`from_state`; its ready rows must have been taken."""
-        if self._ready:
-            raise RuntimeError(f"{len(self._ready)} ready rows were not taken: this state would lose them")
-        self.take()
+        if self._ready or self._taken:
+            waiting = len(self._ready) + len(self._taken)
+            raise RuntimeError(f"{waiting} ready rows were not taken: this state would lose them")
+        self._close_grid()
         return {
             "newest_hour": self.newest_hour,
             "warmed_hours": self.warmed_hours,
-            "history": self._history,
-            "digests": self._digests.copy(),  # the only one that changes in place
+            "history": self._history.copy(),  # these two change in place
+            "digests": self._digests.copy(),
         }
 
     @classmethod
@@ -87,6 +112,23 @@ class FeatureBuffer:
         buffer._history = state["history"].copy()
         buffer._digests = state["digests"].copy()
         return buffer
+
+    def _close_grid(self) -> None:
+        """Set the grid aside if ready readings see it, and keep its last 168 hours."""
+        if not self._arrived:
+            return
+        grid = np.concatenate([self._history, np.array(self._arrived, dtype=np.float64)])
+        if self._ready:
+            start = sum(map(len, self._grids)) + HISTORY_HOURS
+            self._taken += [(start + index, hour) for index, hour in self._ready]
+            self._grids.append(grid)
+        self._history = grid[-HISTORY_HOURS:].copy()
+        self._arrived, self._ready = [], []
+
+    def _target_at(self, age: int) -> float:
+        if age < len(self._arrived):
+            return self._arrived[-1 - age][_TARGET_COLUMN]
+        return float(self._history[len(self._arrived) - 1 - age, _TARGET_COLUMN])
 
     def _advance(self, reading: Reading) -> None:
         gap = 0 if self.newest_hour is None else reading.hour - self.newest_hour - 1

@@ -13,6 +13,7 @@ from collections.abc import Iterable
 from prometheus_client import CollectorRegistry, Counter, Gauge, GCCollector, Histogram, PlatformCollector, ProcessCollector
 from prometheus_client.metrics import MetricWrapperBase
 
+from airquality.incoming import OPERATION_KINDS, TRUTH_OUTCOMES
 from airquality.records import DEAD_LETTER_REASONS
 
 #: Seconds. A cached one-row call takes 1-3 ms, a batch of 500 about 20 ms; the rest is what must be noticed.
@@ -30,6 +31,8 @@ OUTCOMES = (
     ("prediction", ""),
     ("duplicate", ""),
     *(("dead_letter", reason) for reason in DEAD_LETTER_REASONS),
+    *(("truth", outcome) for outcome in TRUTH_OUTCOMES),
+    *(("operation", kind) for kind in OPERATION_KINDS),
 )
 
 
@@ -72,7 +75,7 @@ class ConsumerMetrics:
         )
         self.outcomes = Counter(
             "air_quality_rows",
-            "Committed rows by what became of them; reason says why for dead letters.",
+            "Committed records by outcome; reason: why a dead letter, what became of a late truth, which operation.",
             ["outcome", "reason"],
             registry=registry,
         )

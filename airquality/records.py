@@ -95,7 +95,7 @@ PREDICTION_LIMITS = HARD_LIMITS[TARGET]
 #: A registry's version is a number of a few digits; it stands in every prediction, in metrics and in log lines.
 MAX_MODEL_VERSION_CHARACTERS = 64
 #: Why a record is refused by what it holds; of several faults the first one in the order of the columns counts.
-PARSE_REASONS = ("oversize", "malformed", "not_finite", "out_of_range")
+PARSE_REASONS = ("oversize", "malformed", "not_finite", "out_of_range", "unknown_type")
 #: Why a reading is refused by where it stands: against what was accepted before it, Kafka's timestamp, its partition.
 ORDER_REASONS = ("conflict", "late", "future", "moved")
 #: The closed set of reasons a record is dead-lettered for; ``unpredictable``: the model has no usable value for the row.
@@ -234,7 +234,7 @@ class Served:
 
 
 def parse_reading(key: bytes | None, value: bytes | None) -> Reading:
-    """Parse one raw record at the edge of the system.
+    """Parse a raw record that is a reading; see :func:`airquality.incoming.parse_record` for the others.
 
     Args:
         key: The record's key; where present it must equal ``station_id``, or order within a station is not guaranteed.
@@ -243,17 +243,17 @@ def parse_reading(key: bytes | None, value: bytes | None) -> Reading:
     Raises:
         InvalidRecord: with one of :data:`PARSE_REASONS`.
     """
-    return reading_of(_json_object(_bounded(key, value)), key)
+    return reading_of(parse_json_object(key, value), key)
 
 
 def reading_of(record: Mapping[str, Any], key: bytes | None = None) -> Reading:
     """Return the reading a parsed record holds; raises ``InvalidRecord`` as :func:`parse_reading` does."""
-    station_id = _parse_station_id(record.get("station_id"), key)
+    station_id = parse_station_id(record.get("station_id"), key)
     absent = [name for name in RAW_COLUMNS if name not in record]
     if absent:
         raise InvalidRecord("malformed", f"columns absent (missing values are null): {', '.join(absent)}")
-    hour = _parse_hour(record.get("DateTime"))
-    return Reading(station_id, hour, tuple(_parse_value(record[n], n, low, high) for n, low, high in _LIMITS))
+    hour = parse_hour(record.get("DateTime"))
+    return Reading(station_id, hour, tuple(parse_value(record[n], n, low, high) for n, low, high in _LIMITS))
 
 
 def kafka_hour(timestamp_ms: int) -> int | None:
@@ -299,7 +299,9 @@ def _bounded(key: bytes | None, value: bytes | None) -> bytes:
     return value
 
 
-def _json_object(value: bytes) -> dict[str, Any]:
+def parse_json_object(key: bytes | None, value: bytes | None) -> dict[str, Any]:
+    """Return the JSON object a record's value is; raises ``InvalidRecord`` if it is none, too large, or ambiguous."""
+    value = _bounded(key, value)
     try:
         record = orjson.loads(value)
     except orjson.JSONDecodeError:
@@ -325,7 +327,8 @@ def _lenient_json(value: bytes, **options: Any) -> Any:
         raise InvalidRecord("malformed", f"not JSON: {error}") from error
 
 
-def _parse_station_id(station_id: object, key: bytes | None) -> str:
+def parse_station_id(station_id: object, key: bytes | None) -> str:
+    """Return a record's station, which its key must be, too; raises ``InvalidRecord``."""
     if not isinstance(station_id, str):
         raise InvalidRecord("malformed", f"station_id must be a string, not {reprlib.repr(station_id)}")
     try:
@@ -339,7 +342,8 @@ def _parse_station_id(station_id: object, key: bytes | None) -> str:
     return station_id
 
 
-def _parse_hour(text: object) -> int:
+def parse_hour(text: object) -> int:
+    """Return the hour of a record's ``DateTime``; raises ``InvalidRecord``."""
     if not isinstance(text, str) or not _DATE_TIME.fullmatch(text):
         raise InvalidRecord(
             "malformed",
@@ -356,7 +360,8 @@ def _parse_hour(text: object) -> int:
     return hour
 
 
-def _parse_value(value: object, name: str, low: float, high: float) -> float:
+def parse_value(value: object, name: str, low: float, high: float) -> float:
+    """Return the number of a column, NaN where it is missing; raises ``InvalidRecord``."""
     if value is None or value == MISSING_MARKER:
         return math.nan
     if isinstance(value, bool) or not isinstance(value, int | float):

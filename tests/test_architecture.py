@@ -20,6 +20,7 @@ FLOORS = {
         [
             ["ground"],
             ["records"],
+            ["incoming"],
             ["data", "metrics"],
             ["model", "monitoring"],
             ["events"],

@@ -41,6 +41,13 @@ def test_no_message_can_break_the_headers() -> None:
     assert headers["error_message"] == rb"\ud800"
 
 
+def test_dead_letter_keeps_the_type_of_a_typed_record() -> None:
+    error = InvalidRecord("malformed", "why")
+    typed = DeadLetter(Record(1, 2, b"roof", b"{", headers=(("type", b"truth"),)), error)
+    assert headers_of(typed)["source_type"] == "truth"
+    assert "source_type" not in headers_of(DeadLetter(Record(1, 2, b"roof", b"{"), error))
+
+
 def letter_of(key: bytes | None, value: bytes | None, reason: str = "malformed") -> DeadLetter:
     return DeadLetter(Record(1, 2, key, value, 3), InvalidRecord(reason, "why"))
 

@@ -37,7 +37,7 @@ def test_letter_of_a_dead_letter_gives_its_reason_and_source() -> None:
     found = letter()
     assert (found.place, found.station, found.reason, found.message) == ("0:0", "roof", "malformed", "why")
     assert found.source == ("air_quality.raw", 0, 7)
-    assert (found.key, found.value, found.cut, found.at) == (b"roof", b"{", False, MOMENT)
+    assert (found.key, found.value, found.cut, found.at, found.type) == (b"roof", b"{", False, MOMENT, None)
 
 
 def test_letter_of_a_null_value_is_null_again() -> None:
@@ -74,7 +74,9 @@ def test_replay_sends_each_curable_letter_once_and_says_why_others_stay(settings
     ]
     with kafka_io.idempotent_producer(settings) as producer:
         for offset, (key, value, reason) in enumerate(refused):
-            message = dead_letter(DeadLetter(Record(0, offset, key, value), InvalidRecord(reason, "why")), settings)
+            headers = (("type", b"truth"),) if key == b"cellar" else ()
+            record = Record(0, offset, key, value, headers=headers)
+            message = dead_letter(DeadLetter(record, InvalidRecord(reason, "why")), settings)
             producer.send(message.topic, key=message.key, value=message.value, headers=list(message.headers), partition=0)
         producer.flush()
 
@@ -87,7 +89,7 @@ def test_replay_sends_each_curable_letter_once_and_says_why_others_stay(settings
     sent = {(record.key, record.value, record.headers) for record in raw_records(settings)}
     assert sent == {
         (b"roof", b'{"a": 1}', (("replayed_from", b"0:0"),)),
-        (b"cellar", b'{"c": 3}', (("replayed_from", b"0:2"),)),
+        (b"cellar", b'{"c": 3}', (("replayed_from", b"0:2"), ("type", b"truth"))),
     }
     path = tmp_path / "letters.jsonl"
     assert list(dlq._export(settings, dlq._parser().parse_args(["export", str(path), "--station", "cellar"])))

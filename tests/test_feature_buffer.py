@@ -9,8 +9,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from airquality.ground.errors import InvalidRecord
+from airquality.incoming import LateTruth, TruthOutcome
 from airquality.model import features
 from airquality.records import HISTORY_HOURS, RAW_COLUMNS, Outcome, Reading, isoformat
+from airquality.stream import station
 from airquality.stream.station import take_features
 from feature_buffer import REMEMBERED_HOURS, FeatureBuffer
 
@@ -20,7 +22,8 @@ START = 307_668
 
 def reading(hour: int, variant: int = 0) -> Reading:
     """A reading whose values tell its hour and variant; the variant 2 measured nothing."""
-    values = MISSING if variant == 2 else (float(variant), float(hour % 10_007), *MISSING[2:])
+    truth = math.nan if hour % 2 else float(variant)
+    values = MISSING if variant == 2 else (truth, float(hour % 10_007), float(variant), *MISSING[3:])
     return Reading("station_1", hour, values)
 
 
@@ -49,6 +52,7 @@ class NaiveBuffer:
 
     def __init__(self) -> None:
         self.accepted: dict[int, Reading] = {}
+        self.seen: dict[int, tuple[float, ...]] = {}  # with the truths that came later
         self.newest: int | None = None
         self.warmed = 0
 
@@ -61,15 +65,29 @@ class NaiveBuffer:
         if self.newest is not None and pushed.hour - self.newest > HISTORY_HOURS:
             self.warmed = 0
         self.accepted[pushed.hour], self.newest = pushed, pushed.hour
+        self.seen[pushed.hour] = pushed.values
         if self.warmed < HISTORY_HOURS:
             self.warmed += 1
             return "warmup"
         return "ready"
 
+    def fill(self, truth: LateTruth) -> str:
+        if self.newest is None or truth.hour > self.newest:
+            return "never_streamed"
+        if self.newest - truth.hour >= HISTORY_HOURS:
+            return "too_old"
+        known = self.seen.get(truth.hour)
+        if known is None:
+            return "never_streamed"
+        if not math.isnan(known[0]):
+            return "repeated" if known[0] == truth.value else "contradicting"
+        self.seen[truth.hour] = (truth.value, *known[1:])
+        return "filled"
+
     def window(self, hour: int) -> bytes:
         """The bytes of the 169 hours that end with ``hour``."""
         hours = range(hour - HISTORY_HOURS, hour + 1)
-        return np.array([self.accepted[h].values if h in self.accepted else MISSING for h in hours]).tobytes()
+        return np.array([self.seen.get(h, MISSING) for h in hours]).tobytes()
 
 
 # A run of readings: how far its first hour is from the newest one, how many follow hour by hour, which values, and what
@@ -80,7 +98,7 @@ runs = st.lists(
         st.sampled_from([1, 1, 1, *near_a_border]) | st.integers(-300, 300),
         st.sampled_from([1, 2, 5, 168]) | st.integers(1, 200),
         st.integers(0, 2),
-        st.sampled_from(["go on", "take", "restore"]),
+        st.sampled_from(["go on", "take", "restore", "truths", "truths"]),
     ),
     min_size=1,
     max_size=12,
@@ -93,6 +111,14 @@ def readings_of(run: tuple[int, int, int, str], newest: int | None) -> Iterator[
     return (reading(hour, variant) for hour in range(first, first + length))
 
 
+def truths_after(pushed: Reading, run: tuple[int, int, int, str]) -> list[LateTruth]:
+    """Truths that come right after a reading: of hours that lack one, have one, are too old, or were never streamed."""
+    if run[-1] != "truths":
+        return []
+    backs = {0: (0, 1), 1: (3, -1), 2: (24, 167), 3: (168, 2)}[pushed.hour % 4]
+    return [LateTruth(pushed.station_id, pushed.hour - back, float(pushed.hour % 3)) for back in backs]
+
+
 @given(runs)
 def test_it_does_what_a_dictionary_of_all_history_does(stream: list[tuple[int, int, int, str]]) -> None:
     naive, buffer = NaiveBuffer(), FeatureBuffer()
@@ -103,7 +129,9 @@ def test_it_does_what_a_dictionary_of_all_history_does(stream: list[tuple[int, i
             assert outcome(buffer, pushed) == expected
             if expected == "ready":
                 windows.append(naive.window(pushed.hour))
-        if run[-1] == "go on":
+            for truth in truths_after(pushed, run):
+                assert buffer.fill(truth).value == naive.fill(truth)
+        if run[-1] in ("go on", "truths"):
             continue
         assert taken_windows(buffer) == windows
         windows = []
@@ -126,7 +154,7 @@ def test_rows_in_is_the_sum_of_what_became_of_them(stream: list[tuple[int, int, 
         for pushed in readings_of(run, buffer.newest_hour):
             counts[outcome(buffer, pushed)] += 1  # a KeyError here is an outcome outside the law
             pushed_rows += 1
-        if run[-1] != "go on":
+        if run[-1] not in ("go on", "truths"):
             taken_rows += len(buffer.take()[1])
     assert sum(counts.values()) == pushed_rows
     assert taken_rows + len(buffer.take()[1]) == counts["ready"]
@@ -273,3 +301,39 @@ def test_rows_are_taken_by_buffer_in_the_order_of_their_readings() -> None:
     s1 = features.NAMES.index("s1_log")
     assert rows[:, s1].tolist() == [np.log(hour % 10_007) for hour in (START, START + 5, START + 1, START + 2)]
     assert take_features(buffers).shape == take_features([]).shape == (0, len(features.NAMES))
+
+
+# --- late truths ---
+
+
+def test_fill_is_seen_by_the_rows_after_it_and_by_none_before() -> None:
+    buffer = warm_buffer()
+    buffer.push(reading(START + 1))
+    buffer.push(reading(START + 2))
+    assert buffer.fill(LateTruth("station_1", START + 1, 7.0)) is TruthOutcome.FILLED
+    buffer.push(reading(START + 3))
+    grid, ready = buffer.take()
+    assert [hour for _, hour in ready] == [START + 1, START + 2, START + 3]
+    assert math.isnan(grid[ready[1][0] - 1, 0])
+    assert grid[ready[2][0] - 2, 0] == 7.0
+
+
+def test_state_of_a_filled_buffer_is_not_shared_with_it() -> None:
+    buffer = warm_buffer()
+    before = buffer.state()
+    copy = before["history"].copy()
+    hour = START - 1 if math.isnan(copy[-1, 0]) else START - 2
+    assert buffer.fill(LateTruth("station_1", hour, 7.0)) is TruthOutcome.FILLED
+    assert before["history"].tobytes() == copy.tobytes()
+
+
+def test_take_features_of_many_truths_gives_the_bits_of_one_row_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(station, "MAX_GRID_HOURS", 400)
+    together, one_by_one = warm_buffer(), warm_buffer()
+    expected = []
+    for hour in range(START, START + 40):
+        for buffer in (together, one_by_one):
+            buffer.push(reading(hour))
+            buffer.fill(LateTruth("station_1", hour - 24, 1.5))
+        expected.append(take_features([one_by_one]))
+    assert take_features([together]).tobytes() == np.concatenate(expected).tobytes()

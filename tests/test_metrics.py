@@ -152,7 +152,7 @@ def labels_of(registry: CollectorRegistry, name: str) -> list[dict[str, str]]:
 
 def test_every_reason_for_a_dead_letter_is_an_outcome() -> None:
     assert {reason for outcome, reason in OUTCOMES if outcome == "dead_letter"} == set(DEAD_LETTER_REASONS)
-    assert {outcome for outcome, _ in OUTCOMES} == {"warmup", "prediction", "duplicate", "dead_letter"}
+    assert {outcome for outcome, _ in OUTCOMES} == {"warmup", "prediction", "duplicate", "dead_letter", "truth", "operation"}
 
 
 def test_latency_is_in_seconds_and_counts_requests() -> None:

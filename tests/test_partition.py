@@ -5,7 +5,8 @@ from __future__ import annotations
 import itertools
 import json
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from math import nan
 
 import numpy as np
 import pytest
@@ -16,6 +17,7 @@ from numpy.typing import NDArray
 from airquality.events import AlarmEvent, finding_of
 from airquality.ground.errors import ContractError, InvalidRecord
 from airquality.ground.settings import Settings
+from airquality.incoming import TRUTH_OUTCOMES, LateTruth, Operation
 from airquality.monitoring.detectors import Detectors
 from airquality.records import HISTORY_HOURS, MAX_HOURS_AHEAD, Reading, RowAnswer
 from airquality.stream import snapshots
@@ -36,10 +38,15 @@ TOPICS = Settings(raw_topic="raw", pred_topic="pred", state_topic="state", dlq_t
 GARBAGE = (b"{", None, b"[]", json.dumps({"station_id": "station_0"}).encode())
 STATIONS = range(3)
 
+KINDS = [
+    "hours", "again", "conflict", "keyless", "garbage", "wrong key", "out of range", "future",
+    "truth late", "truths", "keyless truths", "operation", "unknown type",
+]  # fmt: skip
+
 # A segment of the stream: what it holds, of which station, how far its first hour is from that station's newest, how long.
 segments = st.lists(
     st.tuples(
-        st.sampled_from(["hours"] * 3 + ["again", "conflict", "keyless", "garbage", "wrong key", "out of range", "future"]),
+        st.sampled_from(["hours"] * 3 + ["truth late"] * 2 + KINDS[1:]),
         st.sampled_from(STATIONS),
         st.sampled_from([1, 1, 1, 2, 30, 169, 170]),
         st.sampled_from([1, 2, 5, 30, 80]),
@@ -72,6 +79,16 @@ class Stream:
             first = self.newest[station] - min(step * length, 400)
             for hour in range(first, min(first + length, self.newest[station] + 1)):
                 self.send(station, hour, variant=int(kind == "conflict"))
+        elif kind == "truth late":
+            self.truth_late(station, step, length)
+        elif kind in ("truths", "keyless truths"):
+            self.truths(station, step, length, keyed=kind == "truths")
+        elif kind == "operation":
+            operation = Operation(f"station_{station}", "reset", "T", who="Ada")
+            self.kafka.append("raw", 0, operation.station_id.encode(), operation.to_bytes(), headers=(*operation.headers,))
+        elif kind == "unknown type":
+            sent = reading(station, self.newest[station] + 1)
+            self.kafka.append("raw", 0, sent.station_id.encode(), sent.to_bytes(), headers=(("type", b"row"),))
         elif kind == "garbage":
             self.kafka.append("raw", 0, b"station_%d" % station, GARBAGE[length % len(GARBAGE)])
         elif kind == "wrong key":
@@ -90,6 +107,26 @@ class Stream:
         for _ in range(length):
             self.newest[station] += 1
             self.send(station, self.newest[station], keyed=keyed)
+
+    def truth_late(self, station: int, delay: int, length: int) -> None:
+        """Hours without their truth, each truth ``delay`` hours after its row."""
+        first = self.newest[station] + 1
+        for hour in range(first, first + length):
+            sent = reading(station, hour)
+            self.kafka.append("raw", 0, sent.station_id.encode(), replace(sent, values=(nan, *sent.values[1:])).to_bytes())
+            self.truth(station, hour - delay, hour % 7 / 2)
+        self.newest[station] += length
+
+    def truths(self, station: int, back: int, length: int, keyed: bool) -> None:
+        """Truths of hours that may never have been streamed, have a truth already, or are too old."""
+        for hour in range(self.newest[station] - back, self.newest[station] - back + length):
+            known = reading(station, hour).actual
+            self.truth(station, hour, known if hour % 3 == 0 and known >= 0 else 2.5, keyed)
+
+    def truth(self, station: int, hour: int, value: float, keyed: bool = True) -> None:
+        truth = LateTruth(f"station_{station}", hour, value)
+        key = truth.station_id.encode() if keyed else None
+        self.kafka.append("raw", 0, key, truth.to_bytes(), headers=(*truth.headers,))
 
     def send(self, station: int, hour: int, variant: int = 0, keyed: bool = True) -> None:
         sent = reading(station, hour, variant)
@@ -189,11 +226,13 @@ def test_any_cutting_of_the_stream_gives_the_same_bytes(
 
 
 def test_the_streams_of_these_tests_hold_every_outcome() -> None:
-    kinds = ["hours", "again", "conflict", "keyless", "garbage", "wrong key", "out of range", "future"]
-    described = [(kind, 0, step, 30) for step in (1, 30) for kind in kinds]
+    described = [(kind, 0, step, 30) for step in (1, 30, 169) for kind in KINDS]
     counts = outcomes(stream_of(described).records, [50])[0].counts
     assert min(counts.warmup, counts.predictions, counts.duplicates) > 0
-    assert set(counts.dead_letters) == {"malformed", "out_of_range", "conflict", "late", "future", "unpredictable"}
+    refused = {"malformed", "out_of_range", "unknown_type", "conflict", "late", "future", "unpredictable"}
+    assert set(counts.dead_letters) == refused
+    assert set(counts.truths) == set(TRUTH_OUTCOMES)
+    assert counts.operations == {"reset": 3}
 
 
 def test_ready_rows_of_all_stations_are_predicted_in_one_call() -> None:

@@ -8,6 +8,7 @@ from typing import Any, Self
 import orjson
 
 from airquality.ground.errors import ContractError
+from airquality.incoming import OPERATION_KINDS, TRUTH_OUTCOMES
 from airquality.records import DEAD_LETTER_REASONS
 
 
@@ -15,6 +16,7 @@ from airquality.records import DEAD_LETTER_REASONS
 class Counts:
     """What became of the rows of a partition. The law: ``rows_in`` is the sum of all the others but ``rows_lost``.
 
+    ``truths`` are those that came late, by what became of them, ``operations`` what operators decided, by kind.
     ``rows_lost`` were never read, or had to be read again and were gone: their loss was accepted by an operator.
     """
 
@@ -24,6 +26,12 @@ class Counts:
     duplicates: int = 0
     dead_letters: dict[str, int] = field(default_factory=dict)
     rows_lost: int = 0
+    truths: dict[str, int] = field(default_factory=dict)
+    operations: dict[str, int] = field(default_factory=dict)
+
+    def copy(self) -> Counts:
+        """Return the same counts, which go on by themselves."""
+        return Counts(**asdict(self))
 
     def add(self, other: Counts) -> None:
         """Add another partition's or batch's counts."""
@@ -32,13 +40,17 @@ class Counts:
         self.predictions += other.predictions
         self.duplicates += other.duplicates
         self.rows_lost += other.rows_lost
-        for reason, count in other.dead_letters.items():
-            self.dead_letters[reason] = self.dead_letters.get(reason, 0) + count
+        for name in _BY_REASON:
+            mine = getattr(self, name)
+            for reason, count in getattr(other, name).items():
+                mine[reason] = mine.get(reason, 0) + count
 
     def check(self) -> None:
         """Raise ``ContractError`` if a row is unaccounted for."""
-        accounted = self.warmup + self.predictions + self.duplicates + sum(self.dead_letters.values())
-        if accounted != self.rows_in or not set(self.dead_letters) <= set(DEAD_LETTER_REASONS):
+        accounted = self.warmup + self.predictions + self.duplicates
+        accounted += sum(sum(getattr(self, name).values()) for name in _BY_REASON)
+        unheard_of = any(set(getattr(self, name)) - set(known) for name, known in _BY_REASON.items())
+        if accounted != self.rows_in or unheard_of:
             raise ContractError(f"{self.rows_in} rows came in but {accounted} are accounted for: {self}")
 
     def summary(self) -> dict[str, Any]:
@@ -49,8 +61,14 @@ class Counts:
             "predictions_total": self.predictions,
             "dead_letters": dict(sorted(self.dead_letters.items())),
             "duplicates": self.duplicates,
+            "truths": dict(sorted(self.truths.items())),
+            "operations": dict(sorted(self.operations.items())),
             "rows_lost": self.rows_lost,
         }
+
+
+#: The counts that are kept by reason, and the closed set of reasons of each.
+_BY_REASON = {"dead_letters": DEAD_LETTER_REASONS, "truths": TRUTH_OUTCOMES, "operations": OPERATION_KINDS}
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,10 +135,10 @@ class Note:
             return None
 
     def _is_sound(self) -> bool:
-        numbers = [getattr(self, name) for name in _NUMBERS] + [
-            value for name, value in asdict(self.counts).items() if name != "dead_letters"
-        ]
-        numbers += [self.topics.partitions, *self.counts.dead_letters.values()]
+        numbers = [getattr(self, name) for name in _NUMBERS]
+        numbers += [value for name, value in asdict(self.counts).items() if name not in _BY_REASON]
+        numbers += [number for name in _BY_REASON for number in getattr(self.counts, name).values()]
+        numbers += [self.topics.partitions]
         numbers += [] if self.replay_offset is None else [self.replay_offset]
         return all(type(number) is int and number >= 0 for number in numbers)
 

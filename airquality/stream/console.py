@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 
 from airquality.events import AlarmEvent, alarm_sentence
 from airquality.ground.shown import printable
@@ -168,9 +168,19 @@ def accounted(counts: Counts) -> str:
     '2 warm-up + 1 predictions + 0 dead letters + 0 duplicates'
     >>> accounted(Counts(rows_lost=600))
     '0 warm-up + 0 predictions + 0 dead letters + 0 duplicates; 600 ROWS LOST, which was accepted'
+    >>> accounted(Counts(rows_in=2, truths={"filled": 1, "too_old": 1}))
+    '0 warm-up + 0 predictions + 0 dead letters + 0 duplicates + 2 late truths (1 filled, 1 too_old)'
     """
-    dead = sum(counts.dead_letters.values())
-    reasons = ", ".join(f"{count} {reason}" for reason, count in sorted(counts.dead_letters.items()))
-    refused = f"{dead} dead letters" + (f" ({reasons})" if dead else "")
-    account = f"{counts.warmup} warm-up + {counts.predictions} predictions + {refused} + {counts.duplicates} duplicates"
+    account = (
+        f"{counts.warmup} warm-up + {counts.predictions} predictions + {_by_reason('dead letters', counts.dead_letters)}"
+    )
+    account += f" + {counts.duplicates} duplicates"
+    for name, reasons in (("late truths", counts.truths), ("operations", counts.operations)):
+        account += f" + {_by_reason(name, reasons)}" if reasons else ""
     return account + (f"; {counts.rows_lost:,} ROWS LOST, which was accepted" if counts.rows_lost else "")
+
+
+def _by_reason(name: str, reasons: Mapping[str, int]) -> str:
+    total = sum(reasons.values())
+    listed = ", ".join(f"{count} {reason}" for reason, count in sorted(reasons.items()))
+    return f"{total} {name}" + (f" ({listed})" if total else "")

@@ -7,6 +7,7 @@ from collections.abc import Iterable
 
 from airquality.ground.errors import InvalidRecord
 from airquality.ground.settings import Settings
+from airquality.incoming import TYPE_HEADER
 from airquality.records import DEAD_LETTER_REASONS, MAX_RECORD_BYTES, ORDER_REASONS, PARSE_REASONS
 from airquality.stream.kafka_io import Record
 from airquality.stream.partition import DeadLetter
@@ -14,6 +15,9 @@ from airquality.stream.transactions import Message
 
 #: How much of a key is kept where key and value together are too large.
 _KEPT_KEY_BYTES = 1024
+#: The header for what the original said it is; sent again, it says so again.
+SOURCE_TYPE = "source_type"
+_KEPT_TYPE_CHARACTERS = 100
 
 
 def dead_letter(letter: DeadLetter, settings: Settings) -> Message:
@@ -22,7 +26,7 @@ def dead_letter(letter: DeadLetter, settings: Settings) -> Message:
     A null value is named by the header ``value_null``, one whose batch is too large to be read by ``value_unread``. Key and
     value of more than :data:`MAX_RECORD_BYTES` are cut: Kafka takes larger records where they are compressed, and gives them
     back, but would not take them from us. Then ``key_bytes``, ``key_sha256``, ``value_bytes`` and ``value_sha256`` are those
-    of the original, which ``source_partition`` and ``source_offset`` find.
+    of the original, which ``source_partition`` and ``source_offset`` find. ``source_type`` is its header ``type``.
     """
     record, error = letter.record, letter.error
     headers = {
@@ -35,6 +39,9 @@ def dead_letter(letter: DeadLetter, settings: Settings) -> Message:
         "source_offset": str(record.offset),
         "source_timestamp_ms": str(record.timestamp_ms),
     }
+    types = [text for name, text in record.headers if name == TYPE_HEADER]
+    if len(types) == 1:  # of several nobody can say which is meant, so none is kept
+        headers[SOURCE_TYPE] = (types[0] or b"").decode(errors="backslashreplace")[:_KEPT_TYPE_CHARACTERS]
     key, value = record.key, record.value
     if value is None:
         headers["value_unread" if record.unread else "value_null"] = "true"

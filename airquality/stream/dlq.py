@@ -17,8 +17,10 @@ from airquality.ground import command, log
 from airquality.ground.errors import UsageError
 from airquality.ground.settings import Settings, read_settings
 from airquality.ground.shown import printable
+from airquality.incoming import TYPE_HEADER
 from airquality.records import DEAD_LETTER_REASONS
 from airquality.stream import kafka_io
+from airquality.stream.dead_letters import SOURCE_TYPE
 from airquality.stream.kafka_io import Record
 
 #: On a raw record that was sent again: the partition and offset of its dead letter.
@@ -30,7 +32,10 @@ _SEND_SECONDS = 130.0
 
 @dataclass(frozen=True, slots=True)
 class Letter:
-    """One dead letter. ``at`` is when it was written (UTC); ``cut`` says that key and value are not the whole original."""
+    """One dead letter. ``at`` is when it was written (UTC); ``cut`` says that key and value are not the whole original.
+
+    ``type`` is the original's header of that name, None for a reading.
+    """
 
     partition: int
     offset: int
@@ -42,6 +47,7 @@ class Letter:
     key: bytes | None
     value: bytes | None
     cut: bool
+    type: str | None = None
 
     @property
     def place(self) -> str:
@@ -68,6 +74,7 @@ class Letter:
             key=record.key,
             value=None if headers.get("value_null") == "true" else record.value,
             cut="value_sha256" in headers or "key_sha256" in headers,
+            type=headers.get(SOURCE_TYPE),
         )
 
     def to_json(self) -> dict[str, Any]:
@@ -81,6 +88,7 @@ class Letter:
             "message": self.message,
             "source": f"{topic}:{partition}:{offset}",
             "cut": self.cut,
+            "type": self.type,
             "key_base64": None if self.key is None else b64encode(self.key).decode(),
             "value_base64": None if self.value is None else b64encode(self.value).decode(),
         }
@@ -174,11 +182,16 @@ def _original(settings: Settings, letter: Letter) -> tuple[bytes | None, bytes |
 def _send(settings: Settings, originals: Iterable[tuple[Letter, bytes | None, bytes | None]]) -> None:
     with kafka_io.kafka_errors_as_unavailable(settings), closing(kafka_io.idempotent_producer(settings)) as producer:
         futures = [
-            producer.send(settings.raw_topic, key=key, value=value, headers=[(REPLAYED_FROM, letter.place.encode())])
+            producer.send(settings.raw_topic, key=key, value=value, headers=_headers(letter))
             for letter, key, value in originals
         ]
         for future in futures:
             future.get(timeout=_SEND_SECONDS)
+
+
+def _headers(letter: Letter) -> list[tuple[str, bytes]]:
+    kept = [] if letter.type is None else [(TYPE_HEADER, letter.type.encode())]
+    return [(REPLAYED_FROM, letter.place.encode()), *kept]
 
 
 # ---- the command ----

@@ -18,8 +18,9 @@ from numpy.typing import NDArray
 
 from airquality.events import AlarmEvent, Finding, WindowJudged
 from airquality.ground.errors import InvalidRecord
+from airquality.incoming import LateTruth, Operation, TruthOutcome, parse_record
 from airquality.monitoring.drift import Window
-from airquality.records import Outcome, Prediction, Reading, RowAnswer, check_not_future, kafka_hour, parse_reading
+from airquality.records import Outcome, Prediction, Reading, RowAnswer, check_not_future, kafka_hour
 from airquality.stream import snapshots
 from airquality.stream.account import Counts, Note
 from airquality.stream.batches import MAX_BATCH_BYTES
@@ -81,6 +82,7 @@ class Batch:
     windows: list[Window] = field(default_factory=list)
     duplicates: list[Reading] = field(default_factory=list)
     findings: list[Finding] = field(default_factory=list)
+    operations: list[Operation] = field(default_factory=list)
     warming: Reading | None = None
 
     def refuse(self, record: Record, error: InvalidRecord) -> None:
@@ -130,7 +132,7 @@ class PartitionState:
         self.next_offset = note.position
         self.pred_offset = note.pred_offset
         self.dlq_offset = note.dlq_offset
-        self.counts = replace(note.counts, dead_letters=dict(note.counts.dead_letters))
+        self.counts = note.counts.copy()
         self.stations: dict[str, Station] = {}
         #: Whether something is to be committed though no row came: what a restore repaired, or began.
         self.dirty = False
@@ -266,11 +268,26 @@ class PartitionState:
         try:
             if record.unread:
                 raise InvalidRecord("oversize", f"its batch inflates to more than {MAX_BATCH_BYTES:,} bytes: it is not read")
-            reading = parse_reading(record.key, record.value)
-            outcome = self._station(reading, record).buffer.push(reading, kafka_hour(record.timestamp_ms))
+            found = parse_record(record.key, record.value, record.headers)
+            match found:
+                case Reading():
+                    self._admit_reading(found, record, batch, ready, accepted)
+                case LateTruth():
+                    self._admit_truth(found, record, batch)
+                case Operation():
+                    self._admit_operation(found, record, batch)
         except InvalidRecord as error:
             batch.refuse(record, error)
-            return
+
+    def _admit_reading(
+        self,
+        reading: Reading,
+        record: Record,
+        batch: Batch,
+        ready: dict[str, list[tuple[Reading, Record]]],
+        accepted: dict[str, list[Reading]],
+    ) -> None:
+        outcome = self._station(reading, record).buffer.push(reading, kafka_hour(record.timestamp_ms))
         if outcome is Outcome.DUPLICATE:
             batch.counts.duplicates += 1
             batch.duplicates.append(reading)
@@ -282,6 +299,19 @@ class PartitionState:
             batch.warming = reading
         else:
             ready.setdefault(reading.station_id, []).append((reading, record))
+
+    def _admit_truth(self, truth: LateTruth, record: Record, batch: Batch) -> None:
+        """Let a late truth fill its hour; one of a station that is not here was never streamed here."""
+        station = self._known_station(truth.station_id, record)
+        outcome = TruthOutcome.NEVER_STREAMED if station is None else station.buffer.fill(truth)
+        if outcome is TruthOutcome.FILLED:
+            self._mark(truth.station_id, record.offset)
+        batch.counts.truths[outcome.value] = batch.counts.truths.get(outcome.value, 0) + 1
+
+    def _admit_operation(self, operation: Operation, record: Record, batch: Batch) -> None:
+        self._known_station(operation.station_id, record)
+        batch.operations.append(operation)
+        batch.counts.operations[operation.kind] = batch.counts.operations.get(operation.kind, 0) + 1
 
     def _predicted(self, ready: dict[str, list[tuple[Reading, Record]]], predict: Predict) -> dict[int, RowAnswer]:
         if not ready:
@@ -307,15 +337,20 @@ class PartitionState:
     def _station(self, reading: Reading, record: Record) -> Station:
         """Return the row's station, opened if this is its first row; a refused row leaves nothing behind."""
         station_id = reading.station_id
-        if record.offset in self._refused and self._refused[record.offset].reason == "moved":
-            raise self._refused[record.offset]  # as it was decided then, whatever is known of other partitions now
-        if station_id not in self.stations:
-            self._homes.require(station_id, self.partition)
+        if self._known_station(station_id, record) is None:
             check_not_future(reading, None, kafka_hour(record.timestamp_ms))
             parts = self._open_station(station_id, None)
             self.stations[station_id] = Station(parts.buffer, parts.monitor, record.timestamp_ms)
             self._homes.learn(station_id, self.partition, record.timestamp_ms)
         return self.stations[station_id]
+
+    def _known_station(self, station_id: str, record: Record) -> Station | None:
+        """Return the station a record is of, None before its first row; raises ``InvalidRecord`` if it lives elsewhere."""
+        if record.offset in self._refused and self._refused[record.offset].reason == "moved":
+            raise self._refused[record.offset]  # as it was decided then, whatever is known of other partitions now
+        if station_id not in self.stations:
+            self._homes.require(station_id, self.partition)
+        return self.stations.get(station_id)
 
     def _mark(self, station_id: str, offset: int) -> None:
         station = self.stations[station_id]
@@ -368,13 +403,17 @@ class PartitionState:
     def _is_known(self, record: Record, saved: SavedStations) -> bool:
         """Whether a snapshot holds the row already, or a tombstone forgot it; a row without a key is parsed to know."""
         try:
-            station_id = record.key.decode() if record.key else parse_reading(None, record.value).station_id
+            station_id = record.key.decode() if record.key else _station_id_in(record)
         except (InvalidRecord, UnicodeDecodeError):
             return False
         if 0 <= record.timestamp_ms <= saved.forgotten.get(station_id, -1):
             return True
         station = self.stations.get(station_id)
         return station is not None and record.offset <= station.saved_offset
+
+
+def _station_id_in(record: Record) -> str:
+    return parse_record(None, record.value, record.headers).station_id
 
 
 def _chunks(rows: Iterable[Record]) -> Iterator[list[Record]]:

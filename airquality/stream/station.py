@@ -12,12 +12,16 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from airquality.incoming import LateTruth, TruthOutcome
 from airquality.model import features
 from airquality.monitoring.alarms import Event
 from airquality.monitoring.drift import Window
-from airquality.records import Outcome, Reading, Served
+from airquality.records import HISTORY_HOURS, Outcome, Reading, Served
 from airquality.reports.process import ReportResult
 from airquality.reports.summary import PartitionFigures
+
+#: Features are computed over this many hours of grids at a time: 30 MB. Where truths come between rows, each row has a grid.
+MAX_GRID_HOURS = 8_192
 
 
 class Buffer(Protocol):
@@ -28,8 +32,11 @@ class Buffer(Protocol):
     def push(self, reading: Reading, kafka_hour: int | None = None) -> Outcome:
         """Accept one reading in the order of the stream; raises ``InvalidRecord`` if it cannot be."""
 
+    def fill(self, truth: LateTruth) -> TruthOutcome:
+        """Let a late truth fill its hour, in the order of the stream."""
+
     def take(self) -> tuple[NDArray[np.float64], list[tuple[int, int]]]:
-        """Return the hour grid, ``(n_hours, n_columns)``, and the ``(grid index, hour)`` of each ready reading."""
+        """Return hours, ``(n_hours, n_columns)``, and the ``(grid index, hour)`` of each ready reading, in order."""
 
     def state(self) -> dict[str, Any]:
         """Return everything the buffer holds."""
@@ -115,4 +122,16 @@ def take_features(buffers: Sequence[Buffer]) -> NDArray[np.float64]:
             start += len(grid)
     if not grids:
         return np.empty((0, len(features.NAMES)))
-    return features.rows(np.concatenate(grids), np.array(hours, dtype=np.int64), np.array(positions, dtype=np.intp))
+    return _rows_in_pieces(np.concatenate(grids), np.array(hours, dtype=np.int64), np.array(positions, dtype=np.intp))
+
+
+def _rows_in_pieces(grid: NDArray[np.float64], hours: NDArray[np.int64], positions: NDArray[np.intp]) -> NDArray[np.float64]:
+    """Compute the feature rows, whose positions ascend, from at most :data:`MAX_GRID_HOURS` at a time: memory is bounded."""
+    pieces, first = [], 0
+    while first < len(positions):
+        start = positions[first] - HISTORY_HOURS
+        end = int(np.searchsorted(positions, start + MAX_GRID_HOURS))
+        piece = slice(first, end)
+        pieces.append(features.rows(grid[start : start + MAX_GRID_HOURS], hours[piece], positions[piece] - start))
+        first = end
+    return np.concatenate(pieces)

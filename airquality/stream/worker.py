@@ -296,8 +296,14 @@ class Worker:
         )
         for outcome, count in outcomes:
             self._metrics.outcomes.labels(outcome, "").inc(count)
-        for reason, count in batch.counts.dead_letters.items():
-            self._metrics.outcomes.labels("dead_letter", reason).inc(count)
+        by_reason = (
+            ("dead_letter", batch.counts.dead_letters),
+            ("truth", batch.counts.truths),
+            ("operation", batch.counts.operations),
+        )
+        for outcome, reasons in by_reason:
+            for reason, count in reasons.items():
+                self._metrics.outcomes.labels(outcome, reason).inc(count)
         for prediction in batch.predictions:
             self._metrics.stations.show_prediction(prediction.station_id, prediction.prediction)
         if batch.predictions:

@@ -264,7 +264,8 @@ def accounted(told: dict[str, Any]) -> dict[str, Any] | None:
     """Return the summary once it covers all committed rows and obeys: rows in = the sum of what became of them."""
     if not told or told["rows_in"] != reader.count(RAW):
         return None
-    became = told["warmup"] + told["predictions_total"] + told["duplicates"] + sum(told["dead_letters"].values())
+    became = told["warmup"] + told["predictions_total"] + told["duplicates"]
+    became += sum(count for name in ("dead_letters", "truths", "operations") for count in told[name].values())
     return told if told["rows_in"] == became else None
 
 

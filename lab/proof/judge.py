@@ -11,6 +11,7 @@ from lab.proof.oracle import Ruling
 from lab.proof.topics import Found
 
 Place = tuple[int, int]
+BY_REASON = ("dead_letters", "truths")
 
 
 def differences(ruling: Ruling, pred: Sequence[Found], dlq: Sequence[Found], summary: Mapping[str, Any]) -> list[str]:
@@ -55,9 +56,10 @@ def _accounting(ruling: Ruling, summary: Mapping[str, Any]) -> Iterator[str]:
         "predictions_total": len(ruling.predictions),
         "duplicates": len(ruling.duplicates),
         "dead_letters": dict(sorted(Counter(ruling.dead.values()).items())),
+        "truths": dict(sorted(Counter(ruling.truths.values()).items())),
     }
     for name, value in expected.items():
-        found = {reason: n for reason, n in summary[name].items() if n} if name == "dead_letters" else summary[name]
+        found = {reason: n for reason, n in summary[name].items() if n} if name in BY_REASON else summary[name]
         if found != value:
             yield f"the summary says {name} {found}, not {value}"
 

@@ -18,7 +18,8 @@ SECONDS = 30.0
 class Sent:
     """One record to send. ``expect`` travels with it in a header and says what must become of it.
 
-    It is ``row`` (warm-up or prediction, as the oracle says), ``duplicate``, or the reason of a dead letter.
+    It is ``row`` (warm-up or prediction, as the oracle says), ``duplicate``, the reason of a dead letter, or ``truth:`` and
+    what becomes of a late truth.
     """
 
     key: bytes | None
