@@ -6,7 +6,7 @@ import argparse
 import json
 import math
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from html import escape
 from pathlib import Path
@@ -23,7 +23,8 @@ from airquality.ground.settings import read_settings
 from airquality.monitoring import calibration
 from airquality.monitoring.alarms import Event
 from airquality.monitoring.calibration import DEFAULT_BUDGET, Calibration
-from airquality.monitoring.watch import Watch
+from airquality.monitoring.network import NODE_COLUMNS
+from airquality.monitoring.watch import Watch, judged_from
 from airquality.records import DEVICE_COLUMNS, HARD_LIMITS, RAW_COLUMNS, isoformat
 
 ALARMS = 3
@@ -113,16 +114,23 @@ def check(path: Path, fitted: Calibration, watch: Watch) -> Checked:
     if follows:
         watch.restore_memory(station_id, fitted.seed, fitted.first_hour)
     events = watch.observe({station_id: (frame.hours, frame.values)}).get(station_id, [])
-    learning = watch.learning_until(station_id)
+    learning = watch.learning(station_id)
     watch.forget(station_id)
     start = "follows the calibrated history" if follows else "not the calibrated station's next hour: starts cold"
     if not follows:
-        first = isoformat((int(frame.hours[0]) // 24 + 17) * 24)
-        remarks.append(
-            "rules are judged from the first row, level, noise and CO ratio "
-            + (f"from {first}" if learning is None else f"not at all: they need rows up to {first}")
-        )
+        remarks += _learning(learning, int(frame.hours[0]))
     return Checked(path, len(frame), start, tuple(events), (*remarks, *_unusable(frame, fitted)))
+
+
+def _learning(learning: Mapping[str, int], first_hour: int) -> Iterable[str]:
+    """Say what a station that starts cold judges from when; ``learning`` are the columns that it still learns at its end."""
+    usual = isoformat(judged_from(first_hour))
+    if len(learning) == len(NODE_COLUMNS):
+        yield f"learning: only the rules are judged; level, noise and CO ratio need rows up to {usual}"
+        return
+    yield f"learning until {usual}: before, only the rules were judged, not level, noise and CO ratio"
+    if learning:
+        yield f"learning still at the end, too few values: {', '.join(learning)}"
 
 
 def _accepted(frame: Frame) -> tuple[Frame, list[str]]:

@@ -13,7 +13,8 @@ from numpy.typing import NDArray
 
 from airquality.ground.errors import ContractError
 from airquality.monitoring.alarms import Alarm, Event
-from airquality.monitoring.network import RULE_COLUMNS
+from airquality.monitoring.maintenance import Maintenance
+from airquality.monitoring.network import NODE_COLUMNS, RULE_COLUMNS
 from airquality.monitoring.watch import Watch
 from airquality.records import DEVICE_COLUMNS
 from airquality.stream import snapshots
@@ -153,7 +154,7 @@ def test_observe_silence_beyond_all_memory_starts_anew() -> None:
     watch = seeded("a")
     watch.observe({"a": (hours[:100], TWO[:100])})
     watch.observe({"a": (hours[:100] + 2000, values[:100])})
-    assert watch.learning_until("a") is not None
+    assert set(watch.learning("a")) == set(NODE_COLUMNS)
     assert watch.open_alarms("a") == []
 
 
@@ -169,11 +170,16 @@ def test_learning_cold_station_says_from_when_levels_are_judged() -> None:
     calibration = watched.calibration()
     watch, hours = calibration.watch(), watched.stream().hours
     watch.observe({"a": (hours[:24], watched.stream().values[:24])})
-    until = watch.learning_until("a")
-    assert until is not None
-    assert until == (hours[0] // 24 + 17) * 24
-    watch.observe({"a": (hours[24:500], watched.stream().values[24:500])})
-    assert watch.learning_until("a") is None
+    assert watch.learning("a") == dict.fromkeys(NODE_COLUMNS, (hours[0] // 24 + 17) * 24)
+    watch.observe({"a": (hours[24:900], watched.stream().values[24:900])})
+    assert watch.learning("a") == {}
+
+
+def test_learning_cold_station_whose_column_stays_away_goes_on_for_it_alone() -> None:
+    watch, hours, values = watched.calibration().watch(), watched.stream().hours, watched.stream().values.copy()
+    values[:, watched.column("CO(GT)")] = np.nan
+    watch.observe({"a": (hours[:600], values[:600])})
+    assert watch.learning("a") == {"CO(GT)": (hours[599] // 24 + 1) * 24}
 
 
 def test_reset_after_a_repair_that_changed_the_level_closes_and_learns_anew() -> None:
@@ -181,9 +187,110 @@ def test_reset_after_a_repair_that_changed_the_level_closes_and_learns_anew() ->
     watch = seeded("a")
     watch.observe({"a": (hours[:300], values[:300])})
     assert [alarm.column for alarm in watch.open_alarms("a")] == [S1]
-    assert [event.kind for event in watch.reset("a", S1)] == ["closed"]
+    assert [(event.kind, event.by) for event in watch.reset("a", S1, "ann")] == [("closed", "ann")]
+    assert watch.learning("a") == {S1: (hours[299] // 24 + 17) * 24}
     later = watch.observe({"a": (hours[300:], values[300:])}).get("a", [])
     assert [event for event in later if event.column == S1] == []
+    assert watch.learning("a") == {}
+
+
+def test_reset_of_one_column_closes_the_groups_alarm_and_a_break_that_stays_is_named_again() -> None:
+    hours, values = watched.stream().hours, watched.stream().values.copy()
+    values[150:, watched.column("C6H6(GT)")] *= 1.3
+    watch = seeded("a")
+    watch.observe({"a": (hours[:160], values[:160])})
+    assert [event.column for event in watch.reset("a", "PT08.S2(NMHC)", "ann")] == ["PT08.S2(NMHC)/C6H6(GT)"]
+    again = watch.observe({"a": (hours[160:180], values[160:180])})["a"]
+    assert (again[0].kind, again[0].detector, again[0].by) == ("opened", "identity", "")
+
+
+def test_acknowledge_keeps_the_alarm_open_and_marks_what_is_said_of_it_later() -> None:
+    hours, values = watched.stream().hours, faulty((S1, 100, 400, 1.5))
+    watch = seeded("a")
+    watch.observe({"a": (hours[:300], values[:300])})
+    marked = watch.acknowledge("a", S1, "ann")
+    assert [(event.kind, event.by, event.at) for event in marked] == [("changed", "ann", hours[299])]
+    assert watch.acknowledge("a", S4, "ann") == []
+    last = watch.observe({"a": (hours[300:], values[300:])})["a"][-1]
+    assert (last.kind, last.column, last.by) == ("closed", S1, "ann")
+
+
+def worked_on(column: str, first: int, last: int) -> Maintenance:
+    hours = watched.stream().hours
+    return Maintenance(column, int(hours[first]), int(hours[last]))
+
+
+def test_maintain_column_silences_it_in_the_span_alone() -> None:
+    hours, values = watched.stream().hours, watched.stream().values.copy()
+    values[100:130, watched.column(S1)] = np.nan
+    values[140:150, watched.column(S1)] = 5000.0
+    assert events_of(values), "without maintenance it is an alarm"
+    watch = seeded("a")
+    assert watch.maintain("a", worked_on(S1, 100, 149), "ann") == []
+    assert watch.observe({"a": (hours, values)}) == {}
+    values[150:170, watched.column(S1)] = np.nan
+    watch = seeded("a")
+    watch.maintain("a", worked_on(S1, 100, 149), "ann")
+    opened = watch.observe({"a": (hours, values)})["a"][0]
+    assert (opened.detector, opened.column) == ("missing", S1)
+    assert opened.at >= hours[151]
+
+
+def test_maintain_whole_station_silences_all_columns_and_its_silence() -> None:
+    hours, values = watched.stream().hours, watched.stream().values.copy()
+    values[100:110] *= 1.9
+    keep = np.r_[0:110, 130:900]
+    assert seeded("a").observe({"a": (hours[keep], values[keep])})
+    watch = seeded("a")
+    watch.maintain("a", worked_on("", 100, 129), "ann")
+    assert watch.observe({"a": (hours[keep], values[keep])}) == {}
+
+
+def test_maintain_hours_already_judged_closes_what_opened_in_them() -> None:
+    hours, values = watched.stream().hours, faulty((S1, 100, 140, 1.8))
+    watch = seeded("a")
+    watch.observe({"a": (hours[:150], values[:150])})
+    assert [alarm.column for alarm in watch.open_alarms("a")] == [S1]
+    assert said(watch.maintain("a", worked_on(S1, 96, 143), "ann")) == [("closed", "level", S1)]
+    assert watch.observe({"a": (hours[150:600], values[150:600])}) == {}
+
+
+def test_maintain_declared_after_the_work_keeps_its_days_out_of_the_baseline_as_before_it() -> None:
+    hours, values = watched.stream().hours, faulty((S1, 100, 140, 1.02))
+    midnight = int(-hours[0] % 24) + 96
+    before, after, never = seeded("a"), seeded("a"), seeded("a")
+    before.maintain("a", worked_on(S1, midnight, midnight + 47), "ann")
+    for rows in (slice(0, 180), slice(180, 600)):
+        for watch in (before, after, never):
+            watch.observe({"a": (hours[rows], values[rows])})
+        if rows.start == 0:
+            after.maintain("a", worked_on(S1, midnight, midnight + 47), "ann")
+    node = NODE_COLUMNS.index(S1)
+    own = [watch.state("a")["level.baseline"][node, node] for watch in (before, after, never)]
+    assert own[0] == own[1] != own[2]
+
+
+def test_operations_any_cuts_and_restarts_give_the_same_events() -> None:
+    hours = watched.stream().hours
+
+    def done(watch: Watch) -> list[Event]:
+        return [*watch.acknowledge("a", S1, "ann"), *watch.maintain("a", worked_on(S5, 250, 300), "ann")]
+
+    def run(rng: np.random.Generator) -> list[Event]:
+        watch, events, at = seeded("a"), [], 0
+        for stop, operate in ((200, done), (500, lambda watch: watch.reset("a", S5, "bob")), (900, None)):
+            while at < stop:
+                end = min(at + int(rng.integers(1, 90)), stop)
+                events += watch.observe({"a": (hours[at:end], TWO[at:end])}).get("a", [])
+                at, state = end, stored(watch.state("a"))
+                watch.forget("a")
+                watch.restore("a", state)
+            events += operate(watch) if operate else []
+        return events
+
+    expected = run(np.random.default_rng(0))
+    assert {event.by for event in expected} == {"", "ann", "bob"}
+    assert all(run(np.random.default_rng(seed)) == expected for seed in (1, 2, 3))
 
 
 def test_state_of_a_station_with_alarms_is_json_and_arrays_within_64_kib() -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Literal
 
@@ -35,7 +35,8 @@ _SIZE_UNITS = {"missing": "h of 24", "coarse": "values in 48 h", "clock": "h", S
 class Event:
     """Something an alarm did. Hours are event time; ``size`` is NaN where there is none.
 
-    ``column`` is a column or, where only a group is known, the group's names joined by a slash.
+    ``column`` is a column or, where only a group is known, the group's names joined by a slash. ``by`` is who acknowledged
+    or reset the alarm, empty where nobody did.
     """
 
     kind: Literal["opened", "changed", "closed"]
@@ -45,6 +46,7 @@ class Event:
     since: int
     size: float
     unit: str
+    by: str = ""
 
     def to_json(self) -> dict[str, Any]:
         """Return the event as it is printed."""
@@ -56,6 +58,7 @@ class Event:
             "since": isoformat(self.since),
             "size": None if math.isnan(self.size) else float(f"{self.size:.4g}"),
             "unit": self.unit,
+            **({"by": self.by} if self.by else {}),
         }
 
     def state(self) -> dict[str, Any]:
@@ -70,7 +73,10 @@ class Event:
 
 @dataclass(slots=True)
 class Alarm:
-    """An open alarm. ``peaks`` holds the largest excess of every cell of its columns since it opened, by cell index."""
+    """An open alarm. ``peaks`` holds the largest excess of every cell of its columns since it opened, by cell index.
+
+    ``by`` is who acknowledged it, empty until somebody does.
+    """
 
     column: str
     detector: str
@@ -79,6 +85,7 @@ class Alarm:
     since: int
     size: float
     calm_hours: int = 0
+    by: str = ""
     peaks: dict[int, float] = field(default_factory=dict)
 
     @property
@@ -89,7 +96,7 @@ class Alarm:
     def event(self, kind: Literal["opened", "changed", "closed"], at: int) -> Event:
         """Return what is said of the alarm now."""
         unit = _SIZE_UNITS.get(self.detector, UNITS.get(self.column, ""))
-        return Event(kind, self.detector, self.column, at, self.since, self.size, unit)
+        return Event(kind, self.detector, self.column, at, self.since, self.size, unit, self.by)
 
     def state(self) -> dict[str, Any]:
         """Return the alarm as JSON values without NaN."""
@@ -132,6 +139,11 @@ class Places:
             node_starts=np.searchsorted(nodes[order], np.arange(len(NODE_COLUMNS))),
         )
 
+    def cells_about(self, columns: Collection[str]) -> Ints:
+        """Return the cells that speak of one of ``columns``, alone or in a group."""
+        names = [name for name in self.by_column if name in columns or set(GROUPS.get(name, ())) & set(columns)]
+        return np.concatenate([self.by_column[name] for name in names] or [np.zeros(0, dtype=np.int64)])
+
     def node_excess(self, excess: Floats) -> Floats:
         """Return the largest statistical excess of each node, ``(..., nodes)``, 0 where none is known."""
         return np.asarray(np.maximum.reduceat(np.nan_to_num(excess[..., self.by_node]), self.node_starts, axis=-1))
@@ -151,6 +163,20 @@ class Book:
     def wrong(self) -> frozenset[str]:
         """Columns that an open alarm names, alone or in a group."""
         return frozenset(column for alarm in self.open.values() for column in alarm.columns)
+
+    def about(self, columns: Collection[str]) -> list[Alarm]:
+        """Return the open alarms that name one of ``columns``, alone or in a group, or that are named so themselves."""
+        return [alarm for alarm in self.open.values() if alarm.column in columns or set(alarm.columns) & set(columns)]
+
+    def close(self, alarm: Alarm, hour: int, by: str) -> Event:
+        """Close an alarm because ``by`` says so."""
+        del self.open[alarm.column]
+        return replace(alarm.event("closed", hour), by=by)
+
+    def acknowledge(self, alarm: Alarm, hour: int, by: str) -> Event:
+        """Mark an alarm as seen; it stays open."""
+        alarm.by = by
+        return alarm.event("changed", hour)
 
     def update(self, hour: int, excess: Floats, known: NDArray[np.bool_], rising: Ints, sizes: Any) -> list[Event]:
         """Judge one row; return what happened.

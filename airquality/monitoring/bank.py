@@ -6,7 +6,7 @@ same, bit for bit, for a row alone and in a batch, for one station and among a t
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from typing import Any
 
@@ -229,10 +229,41 @@ class Bank:
 
     def forget_recent(self, slot: int, column: str, hours: int) -> None:
         """Forget all but the last ``hours`` of a column: they were wrong, and the sensor is right again."""
+        self._forget(slot, column, lambda kept: slice(0, max(kept - hours, 0)))
+
+    def forget_hours(self, slot: int, column: str, first: int, last: int) -> None:
+        """Forget a column's hours ``first`` to ``last``, inclusive; daily sums stay."""
+        now = self.hour(slot)
+        self._forget(slot, column, lambda kept: slice(max(kept - 1 - now + first, 0), max(kept - now + last, 0)))
+
+    def forget_days(self, slot: int, column: str, first: int, last: int) -> None:
+        """Forget a column's sums of the days of the hours ``first`` to ``last``, inclusive."""
+        today = self.hour(slot) // 24
+        for store, detector in zip(self._stores, self.suite.detectors, strict=True):
+            begin, end = (max(detector.days + day - today, 0) for day in (first // 24 - 1, last // 24))
+            for index in _day_channels(detector, column) if detector.days else ():
+                store.days[slot, begin:end, index] = store.counts[slot, begin:end, index] = 0
+
+    def _forget(self, slot: int, column: str, hours: Callable[[int], slice]) -> None:
+        """Forget those ``hours`` of a column, given as a slice of so many that are kept."""
         for store, detector in zip(self._stores, self.suite.detectors, strict=True):
             nothing = MISSING if store.recent.dtype.kind == "i" else np.nan
             for index in detector.columns_of(column):
-                store.recent[slot, : max(detector.hours - hours, 0), index] = nothing
+                store.recent[slot, hours(detector.hours), index] = nothing
+
+    def without_baseline(self, slot: int) -> frozenset[str]:
+        """Return the columns that a detector cannot compare with a baseline yet."""
+        found: set[int] = set()
+        for store, detector in zip(self._stores, self.suite.detectors, strict=True):
+            if not detector.baseline:
+                continue
+            if detector.day_nodes is None:
+                nodes = np.arange(N_NODES)
+                found |= set(nodes[np.isnan(store.baseline[slot, nodes, nodes])].tolist())
+            else:
+                known = ~np.isnan(store.baseline[slot])
+                found |= set(detector.day_nodes.tolist()) - set(detector.day_nodes[known].tolist())
+        return frozenset(NODE_COLUMNS[node] for node in found)
 
     # ---- state ----
 
@@ -253,6 +284,14 @@ class Bank:
             for name, table in store.tables().items():
                 if table[slot].size:
                     table[slot] = state[f"{detector.name}.{name}"]
+
+
+def _day_channels(detector: Detector, column: str) -> Sequence[int]:
+    """Return which of a detector's daily sums are of the column."""
+    if detector.day_nodes is None:
+        return detector.columns_of(column)
+    nodes = [NODE_COLUMNS.index(column)] if column in NODE_COLUMNS else []
+    return [int(index) for index in np.flatnonzero(np.isin(detector.day_nodes, nodes))]
 
 
 def _days(suite: Suite) -> int:

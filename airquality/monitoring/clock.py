@@ -39,7 +39,7 @@ class Clock:
     days = recent_days = max(_WINDOW_DAYS)
     day_dtype: type = np.int32
     baseline = False
-    day_nodes: Ints | None = None
+    day_nodes: Ints | None = np.tile(np.arange(N_NODES), 2 * _N_LAGS)
 
     def __init__(self, relations: Relations) -> None:
         self.cells = tuple(

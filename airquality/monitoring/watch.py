@@ -7,9 +7,10 @@ carry one station from process to process. Nothing here reads a clock or does I/
 from __future__ import annotations
 
 import functools
+import itertools
 from collections import defaultdict
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -17,6 +18,7 @@ import numpy as np
 from airquality.ground.errors import ContractError
 from airquality.monitoring.alarms import CALM_HOURS, RISING, SILENCE, STATION, Alarm, Book, Event, Floats, Ints, Places
 from airquality.monitoring.bank import STEP_HOURS, Bank, Step
+from airquality.monitoring.maintenance import MAX_SPANS, Maintenance, changes, columns_at, hours_outside
 from airquality.monitoring.network import GROUPS, NODE_COLUMNS
 from airquality.monitoring.registry import Suite
 from airquality.records import RAW_COLUMNS, isoformat
@@ -49,6 +51,8 @@ class _Station:
     book: Book
     rising: Ints  # per cell: the hour since which it has been above half of its threshold, 0 if it is not
     first_hour: int = -1
+    learning: dict[str, int] = field(default_factory=dict)  # columns whose level was reset, and the last hour before
+    spans: tuple[Maintenance, ...] = ()
 
 
 class Watch:
@@ -79,23 +83,54 @@ class Watch:
         """Return the station's open alarms, the oldest first."""
         return sorted(self._stations[station_id].book.open.values(), key=lambda alarm: (alarm.opened, alarm.column))
 
-    def learning_until(self, station_id: str) -> int | None:
-        """Return the hour from which level, noise and ratio can be judged at the earliest; None once they are.
+    def learning(self, station_id: str) -> dict[str, int]:
+        """Return the columns whose level has nothing to be compared with yet, and from when each can be, at the earliest.
 
-        The rules judge from the first row on, and spikes and clocks within days.
+        Noise and the CO ratio wait with them. The rules judge from the first row on, spikes and clocks within days.
         """
         station = self._stations[station_id]
-        first = (station.first_hour // 24 + 17) * 24
-        return first if station.first_hour >= 0 and self._bank.hour(station.slot) < first else None
+        if station.first_hour < 0:
+            return {}
+        lacking = self._bank.without_baseline(station.slot)
+        tomorrow = (self._bank.hour(station.slot) // 24 + 1) * 24
+        since = {column: station.learning.get(column, station.first_hour) for column in NODE_COLUMNS if column in lacking}
+        return {column: max(judged_from(hour), tomorrow) for column, hour in since.items()}
 
-    def reset(self, station_id: str, column: str) -> list[Event]:
-        """Close an alarm because its sensor was repaired or replaced, and learn the column's level anew."""
-        station = self._stations[station_id]
-        alarm = station.book.open.pop(column, None)
+    # ---- what operators do ----
+
+    def reset(self, station_id: str, column: str, by: str = "") -> list[Event]:
+        """Close the alarms of a column because its sensor was repaired or replaced, and learn the column's level anew."""
+        station, columns = self._stations[station_id], GROUPS.get(column, (column,))
         hour = self._bank.hour(station.slot)
-        for node in _nodes_of(GROUPS.get(column, (column,))):
+        events = [station.book.close(alarm, hour, by) for alarm in station.book.about(columns)]
+        for part in columns:
+            self._bank.forget_recent(station.slot, part, 0)
+            self._bank.forget_days(station.slot, part, 0, hour)
+            station.rising[self._places.cells_about({part})] = 0
+        for node in _nodes_of(columns):
             self._bank.learn_anew(station.slot, node)
-        return [] if alarm is None else [alarm.event("closed", hour)]
+            station.learning[NODE_COLUMNS[node]] = hour
+        return events
+
+    def acknowledge(self, station_id: str, column: str, by: str) -> list[Event]:
+        """Mark the open alarms of a column as seen by somebody; they stay open."""
+        station = self._stations[station_id]
+        hour = self._bank.hour(station.slot)
+        return [station.book.acknowledge(alarm, hour, by) for alarm in station.book.about(GROUPS.get(column, (column,)))]
+
+    def maintain(self, station_id: str, span: Maintenance, by: str) -> list[Event]:
+        """Neither judge nor learn from the hours of a span; of hours already judged, close what opened in them."""
+        station = self._stations[station_id]
+        hour = self._bank.hour(station.slot)
+        if span.last > hour:
+            station.spans = (*station.spans, span)[-MAX_SPANS:]
+        if span.first > hour:
+            return []
+        for column in sorted(span.columns):
+            self._bank.forget_hours(station.slot, column, span.first, min(span.last, hour))
+            self._bank.forget_days(station.slot, column, span.first, min(span.last, hour))
+        alarms = [alarm for alarm in station.book.about(span.columns) if span.first <= alarm.opened <= span.last]
+        return [station.book.close(alarm, hour, by) for alarm in alarms]
 
     def state(self, station_id: str) -> dict[str, Any]:
         """Return all that is known of a station: JSON values and numpy arrays, at most 64 KiB."""
@@ -104,6 +139,8 @@ class Watch:
             **self._bank.state(station.slot),
             "rising": station.rising.copy(),
             "first_hour": station.first_hour,
+            "learning": dict(station.learning),
+            "maintenance": [span.state() for span in station.spans],
             "alarms": [alarm.state() for alarm in station.book.open.values()],
         }
 
@@ -113,6 +150,8 @@ class Watch:
         self._bank.restore(station.slot, state)
         station.rising = np.array(state["rising"], dtype=np.int64)
         station.first_hour = int(state["first_hour"])
+        station.learning = dict(state["learning"])
+        station.spans = tuple(Maintenance.from_state(span) for span in state["maintenance"])
         alarms = [Alarm.from_state(alarm) for alarm in state["alarms"]]
         station.book.open = {alarm.column: alarm for alarm in alarms}
 
@@ -161,19 +200,20 @@ class Watch:
         last = self._bank.hour(station.slot)
         if np.any(np.diff(hours) <= 0) or (len(hours) and hours[0] <= last):
             raise ContractError(f"{station_id}: rows must be later than {isoformat(last)} and in ascending order")
+        station.spans = tuple(span for span in station.spans if not len(hours) or span.last > last)
         runs: list[tuple[int, Floats]] = []
         for part in np.split(np.arange(len(hours)), np.flatnonzero(np.diff(hours) != 1) + 1):
             if not len(part):
                 continue
             first, table = int(hours[part[0]]), values[part]
             gap = first - last - 1 if last >= 0 else 0
-            if gap >= self._silence_hours:
+            if gap >= self._silence_hours and hours_outside(station.spans, last + 1, first - 1) >= self._silence_hours:
                 events[station_id] += self._silence(last, first, gap)
             if 0 < gap < FORGOTTEN_HOURS:
                 table = np.concatenate([np.full((gap, len(RAW_COLUMNS)), np.nan), table])
                 first -= gap
-            runs += [(first + at, table[at : at + STEP_HOURS]) for at in range(0, len(table), STEP_HOURS)]
             last = int(hours[part[-1]])
+            runs += _steps(station.spans, first, table)
         return runs
 
     def _silence(self, last: int, first: int, gap: int) -> list[Event]:
@@ -182,17 +222,18 @@ class Watch:
 
     def _round(self, waiting: dict[str, list[tuple[int, Floats]]], events: dict[str, list[Event]]) -> None:
         """Judge the next run of every station, stations with the same hours and wrong columns together."""
-        groups: dict[tuple[int, int, frozenset[str]], list[str]] = defaultdict(list)
+        groups: dict[tuple[int, int, frozenset[str], frozenset[str]], list[str]] = defaultdict(list)
         for station_id, runs in waiting.items():
             first, table = runs[0]
             station = self._stations[station_id]
             self._begin(station, first)
             if self._bank.has_bad_days(station.slot):
                 table = self._until_change(station, runs)
-            groups[first, len(table), self._wrong(station, first)].append(station_id)
-        for (first, n_rows, wrong), station_ids in groups.items():
+            silenced = columns_at(station.spans, first)
+            groups[first, len(table), self._wrong(station, first), silenced].append(station_id)
+        for (first, n_rows, wrong, silenced), station_ids in groups.items():
             tables = np.stack([waiting[station_id].pop(0)[1] for station_id in station_ids])
-            kept = self._judge(station_ids, first, tables, wrong, events)
+            kept = self._judge(station_ids, first, tables, wrong, silenced, events)
             for station_id, n_kept, table in zip(station_ids, kept, tables, strict=True):
                 if n_kept < n_rows:
                     waiting[station_id].insert(0, (first + n_kept, table[n_kept:]))
@@ -218,12 +259,15 @@ class Watch:
         first: int,
         tables: Floats,
         wrong: frozenset[str],
+        silenced: frozenset[str],
         events: dict[str, list[Event]],
     ) -> list[int]:
         """Judge rows up to the first after which other columns are wrong; return how many that were, per station."""
         stations = [self._stations[station_id] for station_id in station_ids]
         step = self._bank.look([station.slot for station in stations], first, tables, wrong)
         excess = step.statistics / self._thresholds.given(wrong)
+        if silenced:
+            excess[..., self._places.cells_about(silenced)] = np.nan
         rising = self._rising(stations, first, excess)
         loud: list[bool] = np.asarray(excess >= 1.0).any(axis=(1, 2)).tolist()  # type: ignore[assignment]
         kept = [tables.shape[1]] * len(stations)
@@ -234,6 +278,9 @@ class Watch:
                 if happened:
                     events[station_ids[index]] += happened
         self._keep(stations, step, kept, rising, closed)
+        for column in sorted(silenced):  # an hour of work is no hour lost
+            for station, n_rows in zip(stations, kept, strict=True):
+                self._bank.forget_hours(station.slot, column, first, first + n_rows - 1)
         return kept
 
     def _begin(self, station: _Station, first: int) -> None:
@@ -243,6 +290,7 @@ class Watch:
             station.book.open.clear()
             station.rising[:] = 0
             station.first_hour = -1
+            station.learning.clear()
         if station.first_hour < 0:
             station.first_hour = first
 
@@ -303,6 +351,25 @@ class Watch:
             for alarm in station.book.open.values():
                 for node in _nodes_of(alarm.columns):
                     self._bank.leave_out(station.slot, node, alarm.since)
+
+
+def _steps(spans: Sequence[Maintenance], first: int, table: Floats) -> list[tuple[int, Floats]]:
+    """Return consecutive rows as steps, cut where maintenance begins or ends; what is worked on has no value."""
+    end_hour = first + len(table)
+    bounds = [first, *changes(spans, first, end_hour - 1), end_hour]
+    steps = []
+    for begin, end in itertools.pairwise(bounds):
+        part = table[begin - first : end - first]
+        worked_on = columns_at(spans, begin)
+        if worked_on:
+            part = np.where(np.isin(RAW_COLUMNS, sorted(worked_on)), np.nan, part)
+        steps += [(begin + at, part[at : at + STEP_HOURS]) for at in range(0, len(part), STEP_HOURS)]
+    return steps
+
+
+def judged_from(hour: int) -> int:
+    """Return the first hour at which a level that is learned from ``hour`` on has a baseline, if no values are missing."""
+    return (hour // 24 + 17) * 24
 
 
 def _nodes_of(columns: Iterable[str]) -> list[int]:

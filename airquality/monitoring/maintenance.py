@@ -1,0 +1,60 @@
+"""Hours in which somebody works on a station: what it then reads is neither judged nor learned from."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass
+from typing import Any, Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from airquality.monitoring.network import GROUPS
+from airquality.records import RAW_COLUMNS
+
+Ints = NDArray[np.int64]
+
+#: Spans that are kept for a station at a time; of more, the oldest are dropped.
+MAX_SPANS = 16
+
+
+@dataclass(frozen=True, slots=True)
+class Maintenance:
+    """Hours ``first`` to ``last``, inclusive, event time, of one column, or of the whole station where it is empty."""
+
+    column: str
+    first: int
+    last: int
+
+    @property
+    def columns(self) -> frozenset[str]:
+        """The columns that are worked on."""
+        return frozenset(GROUPS.get(self.column, (self.column,)) if self.column else RAW_COLUMNS)
+
+    def state(self) -> dict[str, Any]:
+        """Return the span as JSON values."""
+        return asdict(self)
+
+    @classmethod
+    def from_state(cls, state: Mapping[str, Any]) -> Self:
+        """Return the span whose state this is."""
+        return cls(**state)
+
+
+def columns_at(spans: Iterable[Maintenance], hour: int) -> frozenset[str]:
+    """Return the columns that are worked on in an hour."""
+    return frozenset(column for span in spans if span.first <= hour <= span.last for column in span.columns)
+
+
+def changes(spans: Iterable[Maintenance], first: int, last: int) -> list[int]:
+    """Return the hours from ``first`` + 1 to ``last`` at which a span begins or has ended, ascending."""
+    bounds = {bound for span in spans for bound in (span.first, span.last + 1)}
+    return sorted(bound for bound in bounds if first < bound <= last)
+
+
+def hours_outside(spans: Iterable[Maintenance], first: int, last: int) -> int:
+    """Return how many of the hours ``first`` to ``last``, inclusive, lie in no span of the whole station."""
+    whole = [span for span in spans if not span.column]
+    hours = np.arange(first, last + 1)
+    covered = [(span.first <= hours) & (hours <= span.last) for span in whole]
+    return int(len(hours) - np.any(covered, axis=0).sum()) if covered else len(hours)
