@@ -189,7 +189,7 @@ def test_read_settings_key_that_no_header_carries_is_refused_and_not_told(monkey
 
 
 def test_read_settings_key_is_never_shown(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("API_KEY", " s3cret ")
+    monkeypatch.setenv("API_KEY", "s3cret")
     settings = read_settings()
     assert settings.api_key is not None
     assert settings.api_key.get_secret_value() == "s3cret"
