@@ -28,6 +28,7 @@ from airquality.model import features, registry
 from airquality.records import HISTORY_HOURS, Reading
 from airquality.serving import connections, documents, handlers, pages
 from airquality.serving.guard import Guard, Hosts, Receive, Scope, Send, refuse_several_workers
+from airquality.serving.key import Key
 from airquality.serving.service import Service
 from feature_buffer import FeatureBuffer
 
@@ -37,14 +38,16 @@ It starts without a model and says why it is not ready until one is the champion
 _EXAMPLES = """examples:
   python api_service.py                          http://localhost:8000/ : start page, documentation, reports
   python api_service.py --port 8010              beside another one
-  python api_service.py --host 0.0.0.0           for other machines, by their names for this one in API_ALLOWED_HOSTS
+  API_KEY=... python api_service.py --host 0.0.0.0
+                                                 for other machines that send X-API-Key; API_OPEN=1 for all of them. They
+                                                 name this one by its address, or by a name in API_ALLOWED_HOSTS
 """
 
 
 class Application(FastAPI):
     """FastAPI behind its guard, which must be outermost: only there can uvicorn's own configuration be seen."""
 
-    def __init__(self, prepare: Callable[[uvicorn.Config | None], Hosts], **options: Any) -> None:
+    def __init__(self, prepare: Callable[[uvicorn.Config | None], tuple[Hosts, Key]], **options: Any) -> None:
         super().__init__(**options)
         self._guard = Guard(super().__call__, prepare)
 
@@ -73,7 +76,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         yield
         refreshing.cancel()
 
-    def prepare(server: uvicorn.Config | None) -> Hosts:
+    def prepare(server: uvicorn.Config | None) -> tuple[Hosts, Key]:
         chosen = settings or read_settings()
         log.configure(chosen.log_level, chosen.log_format)
         exempt_loopback()
@@ -84,7 +87,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
             connections.bound(server)
         app.state.service = Service(chosen, newest_features)
         handlers.show_reports(app, chosen.reports_dir)
-        return Hosts(chosen.api_allowed_hosts)
+        return Hosts(chosen.api_allowed_hosts), Key(chosen.api_key, open_to_all=chosen.api_open)
 
     app = Application(
         prepare,

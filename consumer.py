@@ -116,7 +116,7 @@ def _stay_refused(error: Refused, metrics: ConsumerMetrics, limits: Limits) -> N
 def _work(
     settings: Settings, monitoring: MonitoringService, metrics: ConsumerMetrics, console: Console, limits: Limits
 ) -> Counts:
-    transport = Transport(settings.api_url, settings.api_timeout_seconds)
+    transport = Transport(settings.api_url, settings.api_timeout_seconds, settings.api_key)
     with closing(transport), closing(TransactionalStream(settings)) as stream:
         client = PredictionClient(transport)
         worker = Worker(settings, stream, client, monitoring, station_opener(monitoring), metrics, console, limits)
@@ -130,7 +130,8 @@ def _work(
 @contextmanager
 def _exposed(settings: Settings, registry: CollectorRegistry) -> Iterator[int]:
     """Serve ``/metrics`` and ``/health`` while entered, and yield the port."""
-    with closing(Transport(settings.api_url, HEALTH_TIMEOUT_SECONDS)) as transport:  # its own: it has other threads
+    own = Transport(settings.api_url, HEALTH_TIMEOUT_SECONDS, settings.api_key)  # the exposition's threads use it
+    with closing(own) as transport:
         health = Health(registry, PredictionClient(transport).check)
         pages = {"/metrics": lambda: metrics_page(registry), "/health": lambda: health_page(health.faults())}
         with exposed(settings.consumer_metrics_host, settings.consumer_metrics_port, pages) as port:

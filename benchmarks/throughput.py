@@ -137,7 +137,7 @@ def pipeline(settings: Settings, n_rows: int, profile: cProfile.Profile | None =
     with (
         MonitoringService(settings, judge, metrics, _no_reports) as monitoring,
         closing(TimedStream(settings, n_rows)) as stream,
-        closing(Transport(settings.api_url, settings.api_timeout_seconds)) as transport,
+        closing(Transport(settings.api_url, settings.api_timeout_seconds, settings.api_key)) as transport,
     ):
         client = PredictionClient(transport)
         limits = Limits(max_records=n_rows)

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 import orjson
 import pytest
+from pydantic import SecretStr
 
 from airquality.ground.errors import ContractError, InvalidRecord, Unavailable
 from airquality.model import features
@@ -45,7 +46,7 @@ class Peer(ThreadingHTTPServer):
         self.trickles = ""  # "head" or "body": a byte now and then, for ever
         self.released = threading.Event()
         self.asked: list[tuple[str, str, bytes]] = []
-        self.accepted = self.authorization = ""
+        self.accepted = self.authorization = self.key = ""
 
     def says(self, answer: Any, status: int = 200) -> None:
         self.status, self.answer = status, answer if isinstance(answer, bytes) else orjson.dumps(answer)
@@ -59,6 +60,7 @@ class Handler(BaseHTTPRequestHandler):
         body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
         server.asked.append((self.command, self.path, body))
         server.accepted, server.authorization = (self.headers.get(n, "") for n in ("Accept-Encoding", "Authorization"))
+        server.key = self.headers.get("X-API-Key", "")
         if server.silent:
             server.released.wait(5)
             return
@@ -215,6 +217,14 @@ def test_ask_credentials_are_sent_and_never_shown(peer: Peer) -> None:
         PredictionClient(transport).check()
     assert "secret" not in str(caught.value)
     assert peer.authorization == "Basic " + b64encode(b"ann:secret").decode()
+
+
+def test_ask_key_is_sent_and_never_shown(peer: Peer) -> None:
+    peer.says({}, 401)
+    transport = Transport(peer.url, 20.0, SecretStr("k3y"))
+    with closing(transport), pytest.raises(Unavailable, match="set API_KEY") as caught:
+        PredictionClient(transport).check()
+    assert (peer.key, "k3y" in str(caught.value)) == ("k3y", False)
 
 
 def test_predict_a_refusal_that_features_explain_is_a_disagreement(peer: Peer, client: PredictionClient) -> None:

@@ -180,6 +180,22 @@ def test_read_settings_credentials_are_not_told(monkeypatch: pytest.MonkeyPatch)
     assert "secret" not in str(caught.value)
 
 
+@pytest.mark.parametrize("key", ["two words", "gr\u00fcn", "'quoted'", "a\tb"])
+def test_read_settings_key_that_no_header_carries_is_refused_and_not_told(monkeypatch: pytest.MonkeyPatch, key: str) -> None:
+    monkeypatch.setenv("API_KEY", key)
+    with pytest.raises(UsageError, match="API_KEY: ") as caught:
+        read_settings()
+    assert key not in str(caught.value)
+
+
+def test_read_settings_key_is_never_shown(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("API_KEY", "s3cret")
+    settings = read_settings()
+    assert settings.api_key is not None
+    assert settings.api_key.get_secret_value() == "s3cret"
+    assert "s3cret" not in f"{settings!r} {settings}"
+
+
 def test_read_settings_topics_must_differ(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("DLQ_TOPIC", "air_quality.raw")
     with pytest.raises(UsageError, match="each topic needs a name of its own"):

@@ -7,10 +7,10 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, Literal, Self, get_args
 from urllib.parse import urlsplit
 
-from pydantic import AfterValidator, Field, ValidationError, field_validator, model_validator
+from pydantic import AfterValidator, Field, SecretStr, ValidationError, field_validator, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from airquality.ground.errors import UsageError
@@ -112,6 +112,10 @@ class Settings(BaseSettings):
         "",
         description="more host names, comma separated, to call the API by and whose pages may call it; * allows any",
     )
+    api_key: SecretStr | None = Field(
+        None, description="what requests from beyond this machine must carry; the consumer sends it"
+    )
+    api_open: bool = Field(False, description="answer requests from beyond this machine without the key, too")
     mlflow_tracking_uri: Annotated[str, AfterValidator(_checked_registry)] = "sqlite:///mlflow.db"
     model_name: str = "air-quality-co"
     model_alias: str = "champion"
@@ -150,6 +154,13 @@ class Settings(BaseSettings):
             raise ValueError("it holds quotation marks: docker --env-file keeps them, write the value without")
         return text
 
+    @field_validator("api_key")
+    @classmethod
+    def _check_key(cls, key: SecretStr | None) -> SecretStr | None:
+        if key and not re.fullmatch(r"[!-~]+", key.get_secret_value()):
+            raise ValueError("a header carries it: ASCII letters, digits and signs are expected, without blanks")
+        return key
+
     @model_validator(mode="after")
     def _check_topics(self) -> Self:
         topics = [getattr(self, name) for name in sorted(type(self).model_fields) if name.endswith("_topic")]
@@ -168,5 +179,9 @@ def read_settings(**flags: Any) -> Settings:
 
 
 def _place(fault: Any) -> str:
-    """Return which variable holds what, empty where a fault is of several together."""
-    return f"{'.'.join(map(str, fault['loc'])).upper()}={fault['input']}: " if fault["loc"] else ""
+    """Return which variable holds what, empty where a fault is of several together; never what a secret holds."""
+    if not fault["loc"]:
+        return ""
+    name = str(fault["loc"][0])
+    secret = SecretStr in get_args(Settings.model_fields[name].annotation)
+    return f"{name.upper()}: " if secret else f"{name.upper()}={fault['input']}: "

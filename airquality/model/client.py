@@ -22,7 +22,7 @@ from airquality.records import MAX_MODEL_VERSION_CHARACTERS, PREDICTION_LIMITS, 
 MAX_ROWS = 2_000
 
 _HINTS = {
-    401: ": it asks for credentials, which API_URL may hold (http://user:password@host)",
+    401: ": set API_KEY to that of the service; credentials for a proxy before it, API_URL may hold (http://user:password@host)",
     403: ": it refuses these credentials",
     404: ": does API_URL name the prediction service?",
     405: ": does API_URL name the prediction service?",

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import requests
+from pydantic import SecretStr
 from requests.adapters import HTTPAdapter
 from urllib3.exceptions import HTTPError
 
@@ -39,15 +40,17 @@ class Answer:
 
 
 class Transport:
-    """One peer over HTTP; close it when done. Credentials in ``url`` are sent, and never shown."""
+    """One peer over HTTP; close it when done. Credentials in ``url`` and ``key`` are sent, and never shown."""
 
-    def __init__(self, url: str, timeout_seconds: float) -> None:
+    def __init__(self, url: str, timeout_seconds: float, key: SecretStr | None = None) -> None:
         self.shown_url = without_credentials(url)
         self._url = url
         self._timeout_seconds = timeout_seconds
         self._session = requests.Session()
         self._session.trust_env = not is_loopback(url)
         self._session.headers["Accept-Encoding"] = "identity"  # a few hundred bytes cannot become a gigabyte
+        if key:
+            self._session.headers["X-API-Key"] = key.get_secret_value()
         self._connections = _Connections()
         for scheme in ("http://", "https://"):
             self._session.mount(scheme, self._connections)

@@ -163,6 +163,7 @@ _MODELS: tuple[type[BaseModel], ...] = (
     Problem,
 )
 _PROBLEMS = {
+    401: "the request comes from beyond the service's machine without its key",
     403: "the Host or the Origin is not allowed",
     408: "the body did not arrive in time",
     413: "the body, or the number of rows in it, is too large",

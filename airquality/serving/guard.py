@@ -1,7 +1,7 @@
 """Keep web pages out: a page that somebody opens may not reach the service through their browser.
 
 A page can send requests from the browser's machine (told by their Origin), or have its own name point at it (told by their
-Host). Programs send no Origin, and name a host that is known.
+Host). Programs send no Origin, and name a host that is known. Those from beyond this machine are asked for the key, too.
 """
 
 from __future__ import annotations
@@ -20,7 +20,8 @@ from uvicorn import Config
 from airquality.ground import command
 from airquality.ground.errors import AirQualityError, UsageError
 from airquality.ground.shown import shown
-from airquality.serving import problems
+from airquality.serving import key, problems
+from airquality.serving.key import Key
 
 #: Besides addresses of this machine and of private networks, which no page can have as its name.
 KNOWN_HOSTS = ("localhost", "api", "host.docker.internal")
@@ -84,23 +85,25 @@ def _is_private_address(name: str) -> bool:
 
 
 class Guard:
-    """The outermost ASGI layer: refuse what :class:`Hosts` refuses, and a start that cannot work, each in one sentence.
+    """The outermost ASGI layer: refuse what :class:`Hosts` and :class:`Key` refuse, and a start that cannot work.
 
     ``prepare`` is called once, when the server starts, with its configuration (None if it is not uvicorn); what it raises
-    as :class:`AirQualityError` is the reason why the service does not start. It returns the hosts to be answered.
+    as :class:`AirQualityError` is the reason why the service does not start, in one sentence.
     """
 
-    def __init__(self, app: App, prepare: Callable[[Config | None], Hosts]) -> None:
+    def __init__(self, app: App, prepare: Callable[[Config | None], tuple[Hosts, Key]]) -> None:
         self._app = app
         self._prepare = prepare
-        self._hosts = Hosts()
+        self._hosts, self._key = Hosts(), Key()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one connection."""
         if scope["type"] == "lifespan":
             await self._live(scope, receive, send)
         elif scope["type"] == "http" and (fault := self._fault(scope)):
-            await _refuse(fault, send)
+            await _refuse(403, fault, send)
+        elif scope["type"] == "http" and (fault := self._key.fault(_address(scope), scope["path"], scope["headers"])):
+            await _refuse(401, fault, send, (b"www-authenticate", key.CHALLENGE))
         else:
             await self._app(scope, receive, send)
 
@@ -116,7 +119,7 @@ class Guard:
     async def _live(self, scope: Scope, receive: Receive, send: Send) -> None:
         server = _server(receive)
         try:
-            self._hosts = self._prepare(server)
+            self._hosts, self._key = self._prepare(server)
         except AirQualityError as error:
             await receive()
             await send({"type": "lifespan.startup.failed", "message": shown(str(error))})  # uvicorn logs it here
@@ -124,6 +127,12 @@ class Guard:
                 os._exit(command.USAGE)  # uvicorn would end with 3, which no supervisor can tell from an outage
         else:
             await self._app(scope, receive, send)
+
+
+def _address(scope: Scope) -> str:
+    """Return the address of this machine at which a request has arrived, empty if it is not known."""
+    server = scope.get("server")
+    return str(server[0]) if server else ""
 
 
 def _server(receive: Receive) -> Config | None:
@@ -141,12 +150,13 @@ def refuse_several_workers(config: Config) -> None:
         )
 
 
-async def _refuse(fault: str, send: Send) -> None:
-    body = problems.to_bytes(problems.problem(403, fault))
+async def _refuse(status: int, fault: str, send: Send, *more: tuple[bytes, bytes]) -> None:
+    body = problems.to_bytes(problems.problem(status, fault))
     headers = [
         (b"content-type", problems.MEDIA_TYPE.encode()),
         (b"content-length", b"%d" % len(body)),
         (b"connection", b"close"),
+        *more,
     ]
-    await send({"type": "http.response.start", "status": 403, "headers": headers})
+    await send({"type": "http.response.start", "status": status, "headers": headers})
     await send({"type": "http.response.body", "body": body})

@@ -45,21 +45,21 @@ async def _answered(work: Callable[[bytes], dict[str, Any]], body: bytes) -> Res
     return _answer(work(body) if len(body) <= _INLINE_BYTES else await asyncio.to_thread(work, body))
 
 
-@router.post("/predict", responses=answers(documents.Prediction, 403, 408, 413, 422, 503))
+@router.post("/predict", responses=answers(documents.Prediction, 401, 403, 408, 413, 422, 503))
 async def predict(request: Request) -> Response:
     """Predict CO(GT) in mg/m3 for one feature row. Null is a missing value; an absent or unknown name is an error."""
     service = _service(request)
     return await _answered(service.predict, await service.uploads.read(request.receive))
 
 
-@router.post("/predict/batch", responses=answers(documents.BatchPrediction, 403, 408, 413, 422, 503))
+@router.post("/predict/batch", responses=answers(documents.BatchPrediction, 401, 403, 408, 413, 422, 503))
 async def predict_batch(request: Request) -> Response:
     """Predict many rows at once, up to 2,000: the names once, then one array of values a row, in that order."""
     service = _service(request)
     return await _answered(service.predict_batch, await service.uploads.read(request.receive))
 
 
-@router.post("/predict/from-readings", responses=answers(documents.ReadingsPrediction, 403, 408, 413, 422, 503))
+@router.post("/predict/from-readings", responses=answers(documents.ReadingsPrediction, 401, 403, 408, 413, 422, 503))
 async def predict_from_readings(request: Request) -> Response:
     """Predict CO(GT) in mg/m3 for the last of some raw readings of one station, in JSON or CSV.
 
@@ -88,7 +88,7 @@ async def ready(request: Request) -> Response:
     return _answer({"status": "ready", "model_version": service.served.version})
 
 
-@router.get("/version", responses=answers(documents.Version, 403, 503))
+@router.get("/version", responses=answers(documents.Version, 401, 403, 503))
 async def version(request: Request) -> Response:
     """Say which model answers, and what it carries."""
     service = _service(request)
