@@ -20,8 +20,8 @@ $(READY): requirements.txt requirements-dev.txt requirements.lock
 	@$(PYTHON) -m pip install --disable-pip-version-check --progress-bar off -q -r requirements-dev.txt -c requirements.lock
 	@touch $@
 
-run: $(READY) ## run the whole system once, without containers, on the real test period (`make run FAULT=stuck:RH:2005-03-01`)
-	@$(PYTHON) -m lab.demo $(if $(FAULT),--fault "$(FAULT)")
+run: $(READY) ## run the whole system once, without containers, on the real test period (`FAULT=stuck:RH:2005-03-01`, `KEEP=1` keeps its records)
+	@$(PYTHON) -m lab.demo $(if $(FAULT),--fault "$(FAULT)") $(if $(KEEP),--keep)
 
 prepare: $(READY) ## make data, backtest, reference with its calibration, and the registry (a minute or two)
 	@$(PYTHON) -m lab.prepare

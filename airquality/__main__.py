@@ -23,6 +23,7 @@ TOOLS = {
     "check": Tool("airquality.check", "judge files of readings with the detectors, without Kafka or a service"),
     "events": Tool("airquality.stream.events_command", "follow alarms and judged windows; list the open alarms"),
     "repartition": Tool("airquality.stream.repartition", "move the stations' state after partitions were added"),
+    "replay": Tool("airquality.replay.command", "rebuild past predictions to the bit, and explain them"),
     "report": Tool("airquality.reports.export", "make one file of a report, to send it"),
     "topics": Tool("airquality.stream.kafka_io", "create the topics where they are missing"),
     "registry": Tool("airquality.model.registry_command", "seed the model registry; list, promote and roll back versions"),

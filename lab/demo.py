@@ -48,6 +48,8 @@ READY_SECONDS = 120.0
 IDLE_EXIT_SECONDS = 3.0
 #: Under ``RUN_DIR``: what a run keeps for itself, emptied when the next one starts.
 FOLDER_NAME = "make-run"
+#: In that folder: the broker's records, where they are kept.
+RECORDS_NAME = "kafka"
 
 _EXAMPLES = """\
 examples:
@@ -75,22 +77,23 @@ class Committed:
 def main(argv: list[str] | None = None) -> int:
     """Run the command line and return its exit code."""
     args = _parser().parse_args(argv)
-    return command.run("make run", lambda: _clean(read_settings()) if args.clean else _run(read_settings(), args.fault))
+    return command.run("make run", lambda: _clean(read_settings()) if args.clean else _run(args))
 
 
 def _parser() -> argparse.ArgumentParser:
     parser = command.parser("python -m lab.demo", __doc__ or "", _EXAMPLES)
     parser.add_argument("--fault", metavar="SPEC", help=spec.HELP)
+    parser.add_argument("--keep", action="store_true", help="keep the records of the broker it starts, to look into them")
     parser.add_argument("--clean", action="store_true", help="remove what earlier runs left, and nothing else")
     return parser
 
 
-def _run(settings: Settings, fault: str | None) -> None:
-    started = time.monotonic()
-    chosen = spec.parse(fault) if fault else None
+def _run(args: argparse.Namespace) -> None:
+    settings, started = read_settings(), time.monotonic()
+    chosen = spec.parse(args.fault) if args.fault else None
     Interruption()
     try:
-        run(settings, chosen)
+        run(settings, chosen, keep=args.keep)
     except KeyboardInterrupt as interrupt:
         raise KeyboardInterrupt(f"{interrupt}; everything this run started has been stopped") from interrupt
     print(f"finished in {time.monotonic() - started:.0f} s")
@@ -104,15 +107,17 @@ def _clean(settings: Settings) -> None:
         print(f"kept {settings.reports_dir}: it holds reports that make run did not make")
 
 
-def run(settings: Settings, fault: Spec | None = None) -> None:
+def run(settings: Settings, fault: Spec | None = None, *, keep: bool = False) -> None:
     """Run every part in order, leaving reports, summary and logs; raises ``AirQualityError`` if a part fails.
 
-    With a ``fault`` the rows are sent with it in them, and the last lines say what was noticed of it.
+    With a ``fault`` the rows are sent with it in them, and the last lines say what was noticed of it. With ``keep`` the
+    records stay in a folder of the run, and the last lines say how to rebuild a prediction from them.
     """
     with ExitStack() as stack:
         folder = stack.enter_context(ownership.own_folder(settings.run_dir / FOLDER_NAME)).resolve()
         reports_dir = stack.enter_context(_reports_folder(settings.reports_dir, folder))
-        broker = stack.enter_context(embedded_kafka.start(say=_detail))
+        records = folder / RECORDS_NAME if keep else None
+        broker = stack.enter_context(embedded_kafka.start(data_dir=records, say=_detail))
         print(broker.description, flush=True)
         if reports_dir.is_relative_to(folder):
             print(f"{settings.reports_dir} holds reports that make run did not make; they stay. New ones: {reports_dir}")
@@ -141,6 +146,8 @@ def run(settings: Settings, fault: Spec | None = None) -> None:
             _conclude_fault(read_settings(**_overrides(environment)), station_id, fault)
         else:
             print("see a fault noticed:  make run FAULT=gain:S1:1.3:2005-02-20")
+        if keep:
+            print(_how_to_rebuild(read_settings(**_overrides(environment)), broker, station_id, folder))
 
 
 @contextmanager
@@ -293,6 +300,26 @@ def _rms(errors: list[float]) -> str:
     if not errors:
         return "unknown"
     return f"RMSE {math.sqrt(sum(error * error for error in errors) / len(errors)):.3f} mg/m3 of {len(errors)} hours"
+
+
+def _how_to_rebuild(settings: Settings, broker: Broker, station_id: str, folder: Path) -> str:
+    """Return the commands that rebuild the newest prediction from the records that are kept."""
+    if broker.kind == "mock":
+        return "nothing is kept: the mock cluster holds its records in memory"
+    newest = max(hour for hour, _ in _errors(settings, station_id))
+    lines = ["\nrebuild predictions from the records that are kept:"]
+    servers = settings.kafka_bootstrap_servers
+    if broker.kind == "real":
+        servers = "localhost:9092"
+        lines.append(
+            f"  {sys.executable} -m airquality broker --data-dir {folder / RECORDS_NAME}   (in a terminal of its own)"
+        )
+    lines += [
+        f"  export KAFKA_BOOTSTRAP_SERVERS={servers} MLFLOW_TRACKING_URI={_registry_uri(folder)}",
+        f"  {sys.executable} -m airquality replay --station {station_id} --hour {isoformat(newest)}",
+        f"  {sys.executable} -m airquality replay --station {station_id}   (all of them)",
+    ]
+    return "\n".join(lines)
 
 
 def _overrides(environment: Mapping[str, str]) -> dict[str, str | None]:

@@ -13,6 +13,7 @@ from typing import TextIO
 
 from airquality.ground.errors import UsageError
 from airquality.ground.files import write_atomically
+from airquality.reports.paths import ASKED_FOR
 
 MARKER_NAME = ".made-by-make-run"
 _MARKER_TEXT = "make run made this folder and empties it whenever it starts again. Keep nothing here.\n"
@@ -115,11 +116,11 @@ def sign_reports(folder: Path) -> None:
 
 
 def _visible(folder: Path) -> list[Path]:
-    """Return the files below ``folder`` that are not hidden at its top, links included."""
+    """Return the reports below ``folder``, links included: all files that are neither hidden at its top nor asked for."""
     return [
         path
         for path in folder.rglob("*")
-        if (path.is_symlink() or not path.is_dir()) and not path.relative_to(folder).parts[0].startswith(".")
+        if (path.is_symlink() or not path.is_dir()) and not path.relative_to(folder).parts[0].startswith((".", ASKED_FOR))
     ]
 
 

@@ -26,6 +26,7 @@ FLOORS = {
             ["events"],
             ["reports"],
             ["serving", "stream", "check"],
+            ["replay"],
             ["__main__"],
         ]
     )

@@ -21,10 +21,11 @@ DONE, FAILURE, USAGE = 0, 1, 2
 INTERRUPTED, OUTPUT_CLOSED = 130, 141
 
 
-def parser(prog: str, description: str, examples: str) -> argparse.ArgumentParser:
-    """Return an argument parser whose ``--help`` ends with ``examples``, and which knows ``--version``.
+def parser(prog: str, description: str, examples: str, *, says_version: bool = True) -> argparse.ArgumentParser:
+    """Return an argument parser whose ``--help`` ends with ``examples``.
 
-    Both texts are shown as they stand, line breaks included. An abbreviated flag is an error.
+    Both texts are shown as they stand, line breaks included. An abbreviated flag is an error. ``--version`` prints the
+    version of this release, unless the program means something else by it.
     """
     made = argparse.ArgumentParser(
         prog=prog,
@@ -33,7 +34,8 @@ def parser(prog: str, description: str, examples: str) -> argparse.ArgumentParse
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
     )
-    made.add_argument("--version", action="version", version=version())
+    if says_version:
+        made.add_argument("--version", action="version", version=version())
     return made
 
 

@@ -148,6 +148,20 @@ class Model:
         raw = self.booster.inplace_predict(matrix.astype(np.float32), missing=np.nan).astype(np.float64)
         return self.card.transform.to_mg_m3(raw, matrix[:, self.card.features.index(self.card.transform.base_feature)])
 
+    def contributions(self, matrix: Floats) -> Floats:
+        """Split each raw model output into what every feature adds to it (TreeSHAP, Lundberg et al. 2018).
+
+        Args:
+            matrix: Feature rows as for :meth:`predict`.
+
+        Returns:
+            Shape ``(n_rows, n_features + 1)`` in the unit of the raw output, the average output last; a row's sum is its raw
+            output to about 1e-6.
+        """
+        rows = xgb.DMatrix(matrix.astype(np.float32), missing=np.nan)
+        contributions: Floats = self.booster.predict(rows, pred_contribs=True).astype(np.float64)
+        return contributions
+
     def save(self, directory: Path) -> None:
         """Write the model's folder; its card then holds golden rows, their predictions, and checksums."""
         content = bytes(self.booster.save_raw("ubj"))

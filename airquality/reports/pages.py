@@ -254,6 +254,17 @@ def window(here: str, entries: Sequence[Entry], n_listed: int) -> str:
     )
 
 
+def prediction(here: str, document: Mapping[str, Any]) -> str:
+    """Return the page at ``here`` of one explained prediction: ``document`` is what ``replay --json`` prints of it."""
+    return _page(
+        "prediction.html",
+        title=f"CO predicted for {document['station_id']}, {figures.moment(document['DateTime'])}",
+        simulated=document["data_source"] == "simulated",
+        index=link(here, INDEX),
+        made=document,
+    )
+
+
 def _weight(entry: Entry) -> float:
     return max((finding.weight for finding in entry.findings), default=0.0)
 

@@ -40,6 +40,19 @@ def window_page(kind: str, end: str) -> str:
     return f"windows/{kind}_{datetime.fromisoformat(end):%Y%m%d_%H%M%S}.html"
 
 
+#: Pages that a person asked for: explained predictions. No run of the reports writes or removes anything there.
+ASKED_FOR = "replay"
+
+
+def prediction_page(folder: str, moment: str) -> str:
+    """Return where the page of one explained prediction lies, given its station's folder name and its hour.
+
+    >>> prediction_page("roof", "2005-02-13T02:00:00")
+    'replay/roof/20050213_020000.html'
+    """
+    return f"{ASKED_FOR}/{folder}/{datetime.fromisoformat(moment):%Y%m%d_%H%M%S}.html"
+
+
 def link(source: str, target: str) -> str:
     """Return the link from one page to another, both relative to the reports folder, with what a URL must quote.
 

@@ -1,0 +1,225 @@
+"""Rebuild past predictions: ``python -m airquality replay``."""
+
+from __future__ import annotations
+
+import argparse
+import functools
+import json
+import sys
+from collections.abc import Sequence
+from dataclasses import asdict
+from datetime import datetime
+from typing import Any
+
+import numpy as np
+
+from airquality.ground import command, log
+from airquality.ground.errors import ContractError, UsageError
+from airquality.ground.files import write_atomically
+from airquality.ground.settings import Settings, read_settings
+from airquality.ground.shown import printable
+from airquality.model import registry
+from airquality.model.model import Model
+from airquality.records import HISTORY_HOURS, hour_of, isoformat
+from airquality.replay.comparison import Comparison, compare
+from airquality.replay.explain import COLUMN_METHOD, GROUP_METHOD, Contribution, Explanation, explain
+from airquality.replay.past import Past, read_past
+from airquality.replay.rebuild import Rebuilt, inputs_of, rebuild
+from airquality.reports import pages
+from airquality.reports.folder import folder_name
+from airquality.reports.paths import prediction_page
+
+#: Exit status: a prediction could not be rebuilt, or not to the bit.
+NOT_EQUAL = 3
+_EVER = range(-(2**62), 2**62)
+_DESCRIPTION = """\
+Make past predictions once more from the raw rows Kafka still holds, with the model version that made them, and compare to
+the bit. One hour is also explained. KAFKA_BOOTSTRAP_SERVERS and MLFLOW_TRACKING_URI say where topics and registry are.
+"""
+_EXAMPLES = """\
+examples:
+  python -m airquality replay --station uci-360 --hour 2005-03-01T08:00          one prediction, rebuilt and explained
+  python -m airquality replay --station uci-360 --hour 2005-03-01T08:00 --json
+  python -m airquality replay --station uci-360 --hour 2005-03-01T08:00 --page   also as a page in the reports folder
+  python -m airquality replay --station uci-360                                  every prediction of a station
+  python -m airquality replay --station uci-360 --from 2005-03-01T00:00 --to 2005-03-31T23:00 --version 2
+                                                                     a month, and the error version 2 would have had
+
+exit status: 0 equal to the bit, 1 failure, 2 wrong usage, 3 not equal, or rows are gone
+"""
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run the command line; 0 equal, 1 failure, 2 usage, 3 not equal or not to be rebuilt."""
+    args = _parser().parse_args(argv)
+    return command.run("replay", lambda: _run(args))
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = command.parser("python -m airquality replay", _DESCRIPTION, _EXAMPLES, says_version=False)
+    parser.add_argument("--station", required=True, metavar="ID", help="whose predictions")
+    parser.add_argument("--hour", type=_hour, metavar="TIME", help="one hour, station-local, e.g. 2005-03-01T08:00")
+    parser.add_argument("--from", type=_hour, dest="first", metavar="TIME", help="from this hour on")
+    parser.add_argument("--to", type=_hour, dest="last", metavar="TIME", help="up to and including this hour")
+    parser.add_argument("--version", dest="other", metavar="N", help="what this registered version would have said")
+    parser.add_argument("--json", action="store_true", help="one JSON object a prediction")
+    parser.add_argument("--page", action="store_true", help="also write a page in the reports folder (REPORTS_DIR)")
+    return parser
+
+
+def _hour(text: str) -> int:
+    return hour_of(datetime.fromisoformat(text))
+
+
+def _run(args: argparse.Namespace) -> int:
+    settings = read_settings()
+    log.configure(settings.log_level, settings.log_format)
+    registry.configure()
+    hours = _hours(args)
+    past = read_past(settings, args.station, hours)
+    model_of = functools.cache(functools.partial(_load, settings))
+    rebuilt = list(rebuild(list(inputs_of(past)), model_of))
+    other = model_of(args.other) if args.other else None
+    if args.hour is not None:
+        return _one(args, settings, past, rebuilt, model_of(past.predictions[0].model_version), other)
+    return _many(args, past, rebuilt, other)
+
+
+def _load(settings: Settings, version: str) -> Model:
+    return registry.load(settings, version).model
+
+
+def _hours(args: argparse.Namespace) -> range:
+    if args.hour is not None and (args.first is not None or args.last is not None):
+        raise UsageError("--hour is one hour: leave it out where --from or --to are given")
+    if args.page and args.hour is None:
+        raise UsageError("--page needs --hour: a page explains one prediction")
+    if args.hour is not None:
+        return range(args.hour, args.hour + 1)
+    return range(_EVER.start if args.first is None else args.first, _EVER.stop if args.last is None else args.last + 1)
+
+
+# ---- one prediction ----
+
+
+def _one(
+    args: argparse.Namespace, settings: Settings, past: Past, rebuilt: Sequence[Rebuilt], model: Model, other: Model | None
+) -> int:
+    if not rebuilt or past.gone_before is not None:
+        raise ContractError(_gone(past))
+    newest = rebuilt[-1]
+    explanation = explain(newest, model)
+    others = {args.other: float(other.predict(newest.row[None, :])[0])} if other else {}
+    document = _document(newest, explanation, others, model.card.data_source)
+    print(json.dumps(document) if args.json else "\n".join(_lines(newest, explanation, others)))
+    if args.page:
+        path = prediction_page(folder_name(args.station), document["DateTime"])
+        write_atomically(settings.reports_dir / path, pages.prediction(path, document).encode())
+        print(f"\npage       {settings.reports_dir / path}", file=sys.stderr)
+    return 0 if newest.equal else NOT_EQUAL
+
+
+def _gone(past: Past) -> str:
+    first = past.predictions[0]
+    needed = f"{isoformat(first.hour - HISTORY_HOURS)} to {isoformat(first.hour)}"
+    begins = "" if past.gone_before is None else f" (what is left of the raw topic begins at offset {past.gone_before})"
+    return (
+        f"the prediction of {first.station_id} at {isoformat(first.hour)} cannot be rebuilt: raw rows of {needed} are gone, "
+        f"deleted by retention or by hand{begins}"
+    )
+
+
+def _lines(rebuilt: Rebuilt, explanation: Explanation, others: dict[str, float]) -> list[str]:
+    made, inputs = rebuilt.inputs.prediction, rebuilt.inputs
+    known = float(np.mean(~np.isnan(inputs.grid)))
+    measured = "" if np.isnan(made.actual) else f", measured {made.actual:.2f} (error {made.prediction - made.actual:+.2f})"
+    said = f"{made.prediction:.3f} mg/m3 by version {made.model_version}{measured}"
+    return [
+        printable(f"{made.station_id} {isoformat(made.hour)}: {said}"),
+        f"raw row    partition {made.source_partition}, offset {made.source_offset}; {inputs.hours_with_row} of "
+        f"{len(inputs.grid)} hours have a row, {known:.0%} of the values are known",
+        f"rebuilt    {rebuilt.value!r}",
+        f"published  {made.prediction!r}: {'equal to the bit' if rebuilt.equal else 'NOT EQUAL'}",
+        *(f"version {version} would have said {value:.3f} mg/m3" for version, value in others.items()),
+        *_table("by feature group, mg/m3", explanation.by_group, GROUP_METHOD),
+        *_table("by raw column, mg/m3", explanation.by_column, COLUMN_METHOD),
+    ]
+
+
+def _table(title: str, parts: Sequence[Contribution], method: str) -> list[str]:
+    total = sum(part.mg_m3 for part in parts)
+    lines = [f"  {part.mg_m3:+8.3f}  {part.part}" for part in parts]
+    return ["", title, *lines, f"  {total:8.3f}  in all", f"  ({method})"]
+
+
+def _document(rebuilt: Rebuilt, explanation: Explanation, others: dict[str, float], data_source: str) -> dict[str, Any]:
+    return {
+        **_figures(rebuilt),
+        "data_source": data_source,
+        "hours_with_row": rebuilt.inputs.hours_with_row,
+        "by_group": {"method": GROUP_METHOD, "parts": [asdict(part) for part in explanation.by_group]},
+        "by_column": {"method": COLUMN_METHOD, "parts": [asdict(part) for part in explanation.by_column]},
+        "other_versions": others,
+    }
+
+
+def _figures(rebuilt: Rebuilt) -> dict[str, Any]:
+    made = rebuilt.inputs.prediction
+    return {
+        "station_id": made.station_id,
+        "DateTime": isoformat(made.hour),
+        "published": made.prediction,
+        "rebuilt": rebuilt.value,
+        "equal": rebuilt.equal,
+        "actual": None if np.isnan(made.actual) else made.actual,
+        "model_version": made.model_version,
+        "source_partition": made.source_partition,
+        "source_offset": made.source_offset,
+    }
+
+
+# ---- many predictions ----
+
+
+def _many(args: argparse.Namespace, past: Past, rebuilt: Sequence[Rebuilt], other: Model | None) -> int:
+    whole = [each for each in rebuilt if past.gone_before is None or _has_its_history(each, past)]
+    compared = compare(whole, args.other, other) if other else None
+    for each in whole:
+        if args.json:
+            print(json.dumps(_figures(each)))
+        elif not each.equal:
+            made = each.inputs.prediction
+            print(f"NOT EQUAL  {isoformat(made.hour)}: published {made.prediction!r}, rebuilt {each.value!r}")
+    equal, gone = sum(each.equal for each in whole), len(past.predictions) - len(whole)
+    if not args.json:
+        print(printable(f"{args.station}: {len(past.predictions)} predictions, {equal} rebuilt equal to the bit"))
+        if gone:
+            print(
+                f"{gone} not rebuilt: raw rows they were made of are gone (what is left begins at offset {past.gone_before})"
+            )
+    _say_comparison(args, compared, bool(other))
+    return 0 if equal == len(past.predictions) else NOT_EQUAL
+
+
+def _has_its_history(rebuilt: Rebuilt, past: Past) -> bool:
+    oldest = min(row.reading.hour for row in past.rows)
+    return oldest <= rebuilt.inputs.prediction.hour - HISTORY_HOURS
+
+
+def _say_comparison(args: argparse.Namespace, compared: Comparison | None, asked: bool) -> None:
+    if compared is None:
+        if asked and not args.json:
+            print("no truth is known of these hours: the versions cannot be compared")
+        return
+    if args.json:
+        print(json.dumps({"comparison": asdict(compared), "difference": compared.difference}))
+        return
+    print(
+        f"RMSE of {compared.n} measured hours: published {compared.published_rmse:.4f}, version {compared.version} "
+        f"{compared.other_rmse:.4f} mg/m3; difference {compared.difference:+.4f}, 90 % interval "
+        f"{compared.low:+.4f} to {compared.high:+.4f} (paired, days drawn whole)"
+    )
+
+
+if __name__ == "__main__":
+    sys.exit(main())
