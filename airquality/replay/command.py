@@ -20,7 +20,7 @@ from airquality.ground.settings import Settings, read_settings
 from airquality.ground.shown import printable
 from airquality.model import registry
 from airquality.model.model import Model
-from airquality.records import HISTORY_HOURS, hour_of, isoformat
+from airquality.records import HISTORY_HOURS, HOUR_LIMITS, hour_of, isoformat
 from airquality.replay.comparison import Comparison, compare
 from airquality.replay.explain import COLUMN_METHOD, GROUP_METHOD, Contribution, Explanation, explain
 from airquality.replay.past import Past, read_past
@@ -31,7 +31,7 @@ from airquality.reports.paths import prediction_page
 
 #: Exit status: a prediction could not be rebuilt, or not to the bit.
 NOT_EQUAL = 3
-_EVER = range(-(2**62), 2**62)
+_EVER = range(hour_of(HOUR_LIMITS[0]), hour_of(HOUR_LIMITS[1]) + 1)
 _DESCRIPTION = """\
 Make past predictions once more from the raw rows Kafka still holds, with the model version that made them, and compare to
 the bit. One hour is also explained. KAFKA_BOOTSTRAP_SERVERS and MLFLOW_TRACKING_URI say where topics and registry are.
@@ -72,10 +72,9 @@ def _hour(text: str) -> int:
 
 
 def _run(args: argparse.Namespace) -> int:
-    settings = read_settings()
+    hours, settings = _hours(args), read_settings()
     log.configure(settings.log_level, settings.log_format)
     registry.configure()
-    hours = _hours(args)
     past = read_past(settings, args.station, hours)
     model_of = functools.cache(functools.partial(_load, settings))
     rebuilt = list(rebuild(list(inputs_of(past)), model_of))

@@ -7,6 +7,7 @@ so what the index says is what the report says. Style and plots are in the page;
 from __future__ import annotations
 
 import functools
+import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -19,9 +20,9 @@ from markupsafe import Markup
 from airquality.reports import figures
 from airquality.reports.document import Sidecar
 from airquality.reports.findings import Finding
-from airquality.reports.folder import Entry
+from airquality.reports.folder import Entry, folder_name
 from airquality.reports.overview import Cell, Overview, Station
-from airquality.reports.paths import INDEX, evidence_page, link, month_page, window_page
+from airquality.reports.paths import INDEX, evidence_page, link, month_page, prediction_page, window_page
 from airquality.reports.plots import Band, Line, clock_plot, described, profile_plot
 
 _TEMPLATES = Path(__file__).with_name("templates")
@@ -39,6 +40,10 @@ class Nav:
     history: str
     evidence: str
 
+    def to(self, target: str) -> str:
+        """Return the link to another page of the reports folder."""
+        return self.index.removesuffix(INDEX) + link(INDEX, target)
+
     @classmethod
     def of(cls, page: str, entry: Entry, before: Entry | None, after: Entry | None) -> Nav:
         """Return the links of the report at ``page``, given its neighbours."""
@@ -50,6 +55,19 @@ class Nav:
             history=link(page, month_page(entry.name, entry.end)),
             evidence=link(page, evidence_page(page)),
         )
+
+
+def worst_hour(document: Sidecar) -> str | None:
+    """Return the ISO hour of a window's largest error, None where no truth is known."""
+    series = document["series"]
+    errors = [
+        (abs(predicted - measured), -index)
+        for index, (measured, predicted) in enumerate(zip(series["measured"], series["predicted"], strict=True))
+        if measured is not None and predicted is not None
+    ]
+    if not errors:
+        return None
+    return (datetime.fromisoformat(document["start"]) - timedelta(hours=max(errors)[1])).isoformat()
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,6 +140,8 @@ def report(document: Sidecar, nav: Nav | None, embedded: str | None = None) -> s
     """
     columns = [*document["columns"], document["prediction"]]
     findings = [Finding.from_json(fields) for fields in document["findings"]]
+    worst = worst_hour(document)
+    explained = prediction_page(folder_name(document["station_id"]), worst) if worst else None
     return _page(
         "report.html",
         title=f"{document['kind'].capitalize()} report of {document['station_id']}, {figures.moment(document['end'])}",
@@ -131,6 +151,8 @@ def report(document: Sidecar, nav: Nav | None, embedded: str | None = None) -> s
         embedded=embedded,
         findings=findings,
         sentence=_verdict(document, findings),
+        worst=worst,
+        explained=nav.to(explained) if nav and explained else None,
         error_sentence=_error(document),
         drifted=[column for column in columns if column["drifted"]],
         steady=[column for column in columns if not column["drifted"]],
@@ -294,6 +316,7 @@ def _environment() -> Environment:
         share=figures.share,
         moment=figures.moment,
         day=figures.day,
+        shell=shlex.quote,
         css=lambda state: state.replace(" ", "-"),
         change=_change,
         profile_plot=_profile,

@@ -1,0 +1,208 @@
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from airquality.ground import log
+from airquality.ground.errors import UsageError
+from airquality.ground.settings import Settings
+from airquality.model import features
+from airquality.model.model import Model
+from airquality.records import HISTORY_HOURS, RAW_COLUMNS, Prediction, Reading, isoformat
+from airquality.replay import command
+from airquality.replay.comparison import compare
+from airquality.replay.explain import explain
+from airquality.replay.past import Past, Row, read_past
+from airquality.replay.rebuild import Rebuilt, inputs_of, rebuild
+from airquality.reports import pages
+from airquality.stream import kafka_io
+from tests.stations import FIRST_HOUR, readings_of, values_of
+
+ARTIFACTS = Path(__file__).resolve().parent.parent / "artifacts"
+N_PREDICTED = 4
+
+
+@pytest.fixture(scope="module")
+def model() -> Model:
+    return Model.load(ARTIFACTS)
+
+
+def past_of(given: Sequence[Reading], model: Model) -> Past:
+    """Return what Kafka would hold: the rows at offsets 0, 2, 4 ... and the predictions of all after the warm-up."""
+    rows = [Row((0, 2 * index), reading) for index, reading in enumerate(given)]
+    first = given[0].hour
+    hours = np.arange(first, given[-1].hour + 1)
+    grid = np.full((len(hours), len(RAW_COLUMNS)), np.nan)
+    grid[[reading.hour - first for reading in given]] = [reading.values for reading in given]
+    values = model.predict(features.batch(hours, grid))
+    predictions = [
+        Prediction(
+            station_id=row.reading.station_id,
+            hour=row.reading.hour,
+            prediction=float(values[row.reading.hour - first]),
+            actual=row.reading.actual,
+            model_version="1",
+            source_partition=row.place[0],
+            source_offset=row.place[1],
+        )
+        for row in rows[HISTORY_HOURS:]
+    ]
+    return Past(predictions, rows, None)
+
+
+def readings(n_hours: int) -> list[Reading]:
+    """Return rows that may be streamed: the weather within its limits."""
+    values = values_of(n_hours)
+    values[:, [RAW_COLUMNS.index(name) for name in ("T", "RH", "AH")]] /= 4
+    return readings_of(values, "roof")
+
+
+@pytest.fixture(scope="module")
+def past(model: Model) -> Past:
+    return past_of(readings(HISTORY_HOURS + N_PREDICTED), model)
+
+
+@pytest.fixture(scope="module")
+def rebuilt(past: Past, model: Model) -> list[Rebuilt]:
+    return list(rebuild(list(inputs_of(past)), lambda _: model))
+
+
+def test_rebuild_of_every_prediction_is_equal_to_the_bit(rebuilt: list[Rebuilt]) -> None:
+    assert [each.equal for each in rebuilt] == [True] * N_PREDICTED
+
+
+def test_rebuild_of_another_published_value_is_not_equal(past: Past, model: Model) -> None:
+    lied = replace(past, predictions=[replace(p, prediction=math.nextafter(p.prediction, 99)) for p in past.predictions])
+    assert not any(each.equal for each in rebuild(list(inputs_of(lied)), lambda _: model))
+
+
+def test_rebuild_across_gaps_is_equal_to_the_bit(model: Model) -> None:
+    gappy = [
+        r
+        for index, r in enumerate(readings(HISTORY_HOURS + 40))
+        if index not in range(100, 103) and index not in range(180, 190)
+    ]
+    past = past_of(gappy, model)
+    assert [each.equal for each in rebuild(list(inputs_of(past)), lambda _: model)] == [True] * len(past.predictions)
+
+
+def test_inputs_of_a_prediction_hold_nothing_that_came_later(past: Past) -> None:
+    repeated = Row((0, 2 * len(past.rows)), replace(past.rows[-1].reading, values=(9.0,) * 13))
+    assert [i.grid.tobytes() for i in inputs_of(replace(past, rows=[*past.rows, repeated]))] == [
+        i.grid.tobytes() for i in inputs_of(past)
+    ]
+
+
+def test_explain_both_sums_are_the_prediction(rebuilt: list[Rebuilt], model: Model) -> None:
+    explanation = explain(rebuilt[0], model)
+    for parts in (explanation.by_group, explanation.by_column):
+        assert sum(part.mg_m3 for part in parts) == pytest.approx(rebuilt[0].value, abs=1e-9)
+    assert {part.part for part in explanation.by_column[1:]} == set(features.INPUT_COLUMNS)
+
+
+def test_explain_of_a_silent_column_leaves_it_out(model: Model) -> None:
+    rh = RAW_COLUMNS.index("RH")
+    rows = readings(HISTORY_HOURS + 1)
+    silent = [replace(row, values=(*row.values[:rh], math.nan, *row.values[rh + 1 :])) for row in rows]
+    [rebuilt] = rebuild(list(inputs_of(past_of(silent, model))), lambda _: model)
+    assert "RH" not in {part.part for part in explain(rebuilt, model).by_column}
+
+
+def test_compare_with_the_same_model_is_no_difference(rebuilt: list[Rebuilt], model: Model) -> None:
+    compared = compare(rebuilt, "1", model)
+    assert compared is not None
+    assert (compared.difference, compared.low, compared.high, compared.n) == (0.0, 0.0, 0.0, N_PREDICTED)
+
+
+def test_compare_without_truths_is_none(rebuilt: list[Rebuilt], model: Model) -> None:
+    blind = [
+        replace(each, inputs=replace(each.inputs, prediction=replace(each.inputs.prediction, actual=math.nan)))
+        for each in rebuilt
+    ]
+    assert compare(blind, "1", model) is None
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    ["--hour 2005-03-01T08:00 --from 2005-03-01T00:00", "--page", "--hour yesterday", "--hour 2005-03-01T08:30"],
+)
+def test_command_wrong_usage_exits_2(arguments: str, capsys: pytest.CaptureFixture[str]) -> None:
+    try:
+        code: object = command.main(["--station", "roof", *arguments.split()])
+    except SystemExit as end:
+        code = end.code
+    assert code == 2
+    assert "Traceback" not in capsys.readouterr().err
+
+
+def publish(settings: Settings, past: Past, first: int = 0) -> None:
+    """Write the rows at consecutive offsets, and the predictions that were made of them."""
+    offset_of = {row.place: offset for offset, row in enumerate(past.rows)}
+    with kafka_io.idempotent_producer(settings) as producer:
+        for row in past.rows:
+            producer.send(settings.raw_topic, key=b"roof", value=row.reading.to_bytes(), partition=1)
+        for made in past.predictions:
+            offset = offset_of[(made.source_partition, made.source_offset)]
+            moved = replace(made, source_partition=1, source_offset=offset)
+            producer.send(settings.pred_topic, key=b"roof", value=moved.to_bytes(), partition=1)
+        producer.flush()
+
+
+@pytest.mark.broker
+def test_command_rebuilds_what_a_real_broker_holds_and_says_what_is_gone(
+    settings: Settings, model: Model, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    past = past_of(readings(HISTORY_HOURS + N_PREDICTED), model)
+    publish(settings, past)
+    chosen = settings.model_copy(update={"reports_dir": tmp_path})
+    monkeypatch.setattr(command, "read_settings", lambda: chosen)
+    monkeypatch.setattr(command, "_load", lambda *_: model)
+    monkeypatch.setattr(log, "configure", lambda *_: None)
+    hour = past.predictions[-1].hour
+
+    assert command.main(["--station", "roof", "--json"]) == 0
+    assert [json.loads(line)["equal"] for line in capsys.readouterr().out.splitlines()] == [True] * N_PREDICTED
+
+    one = ["--station", "roof", "--hour", str(np.datetime64(hour, "h")) + ":00", "--page"]
+    assert command.main(one) == 0
+    assert "equal to the bit" in capsys.readouterr().out
+    [page] = (tmp_path / "replay" / "roof").glob("*.html")
+    assert "rebuilt equal to the bit" in page.read_text()
+
+    assert command.main(["--station", "cellar"]) == 2
+    assert "no prediction of station" in capsys.readouterr().err
+
+    delete_before(settings, 1, HISTORY_HOURS // 2)
+    assert command.main(one) == 1
+    assert f"begins at offset {HISTORY_HOURS // 2}" in capsys.readouterr().err
+    assert command.main(["--station", "roof"]) == command.NOT_EQUAL
+
+
+def delete_before(settings: Settings, partition: int, offset: int) -> None:
+    from kafka import KafkaAdminClient, TopicPartition
+
+    admin = KafkaAdminClient(**kafka_io.connection(settings))
+    admin.delete_records({TopicPartition(settings.raw_topic, partition): offset})
+    admin.close()
+
+
+def test_prediction_page_escapes_a_station_id() -> None:
+    document = {
+        "station_id": "<b>", "DateTime": "2005-03-01T08:00:00", "published": 1.0, "rebuilt": 1.0, "equal": True,
+        "actual": None,
+        "model_version": "1", "source_partition": 0, "source_offset": 0, "hours_with_row": 169, "data_source": "uci",
+        "by_group": {"method": "m", "parts": []}, "by_column": {"method": "m", "parts": []}, "other_versions": {},
+    }  # fmt: skip
+    assert "<b>" not in pages.prediction("replay/x/y.html", document).partition("<h1>")[2].partition("</h1>")[0]
+
+
+def test_read_past_names_the_hour_that_has_no_prediction(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(kafka_io, "partitions", lambda *_: [])
+    with pytest.raises(UsageError, match=isoformat(FIRST_HOUR)):
+        read_past(Settings(), "roof", range(FIRST_HOUR, FIRST_HOUR + 1))
