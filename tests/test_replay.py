@@ -12,6 +12,7 @@ import pytest
 from airquality.ground import log
 from airquality.ground.errors import UsageError
 from airquality.ground.settings import Settings
+from airquality.incoming import LateTruth
 from airquality.model import features
 from airquality.model.model import Model
 from airquality.records import HISTORY_HOURS, RAW_COLUMNS, Prediction, Reading, isoformat
@@ -42,16 +43,9 @@ def past_of(given: Sequence[Reading], model: Model) -> Past:
     grid[[reading.hour - first for reading in given]] = [reading.values for reading in given]
     values = model.predict(features.batch(hours, grid))
     predictions = [
-        Prediction(
-            station_id=row.reading.station_id,
-            hour=row.reading.hour,
-            prediction=float(values[row.reading.hour - first]),
-            actual=row.reading.actual,
-            model_version="1",
-            source_partition=row.place[0],
-            source_offset=row.place[1],
-        )
-        for row in rows[HISTORY_HOURS:]
+        Prediction(reading.station_id, reading.hour, float(values[reading.hour - first]), reading.actual, "1", 0, 2 * index)
+        for index, reading in enumerate(given)
+        if index >= HISTORY_HOURS
     ]
     return Past(predictions, rows, None)
 
@@ -92,11 +86,35 @@ def test_rebuild_across_gaps_is_equal_to_the_bit(model: Model) -> None:
     assert [each.equal for each in rebuild(list(inputs_of(past)), lambda _: model)] == [True] * len(past.predictions)
 
 
-def test_inputs_of_a_prediction_hold_nothing_that_came_later(past: Past) -> None:
-    repeated = Row((0, 2 * len(past.rows)), replace(past.rows[-1].reading, values=(9.0,) * 13))
-    assert [i.grid.tobytes() for i in inputs_of(replace(past, rows=[*past.rows, repeated]))] == [
-        i.grid.tobytes() for i in inputs_of(past)
-    ]
+def test_inputs_of_an_hour_that_came_twice_are_those_of_the_first(past: Past) -> None:
+    made = past.predictions[0]
+    repeated = Row((0, made.source_offset + 1), Reading("roof", made.hour, (9.0,) * len(RAW_COLUMNS)))
+    twice = replace(past, rows=sorted([*past.rows, repeated], key=lambda row: row.place))
+    assert [each.grid.tobytes() for each in inputs_of(twice)] == [each.grid.tobytes() for each in inputs_of(past)]
+
+
+def late(past: Past, index: int, offset: int) -> Past:
+    """Return a past whose row at ``index`` was streamed without its truth, which came later, at an odd offset."""
+    row = past.rows[index]
+    assert isinstance(row.content, Reading)
+    blind = Row(row.place, replace(row.content, values=(math.nan, *row.content.values[1:])))
+    truth = Row((0, offset), LateTruth("roof", row.content.hour, row.content.values[0]))
+    return replace(
+        past, rows=sorted([*past.rows[:index], blind, *past.rows[index + 1 :], truth], key=lambda each: each.place)
+    )
+
+
+def test_inputs_of_a_late_truth_are_seen_only_by_what_came_after_it(past: Past) -> None:
+    silent = HISTORY_HOURS - 2
+    inputs = list(inputs_of(late(past, silent, past.predictions[1].source_offset + 1)))
+    seen = [each.grid[HISTORY_HOURS - 2 - index, 0] for index, each in enumerate(inputs)]
+    assert [math.isnan(value) for value in seen] == [True, True, False, False]
+
+
+def test_inputs_of_a_late_truth_give_the_actual_of_its_own_hour(past: Past) -> None:
+    made = past.predictions[0]
+    blind = replace(late(past, HISTORY_HOURS, made.source_offset + 3), predictions=[replace(made, actual=math.nan)])
+    assert [each.actual for each in inputs_of(blind)] == [made.actual]
 
 
 def test_explain_both_sums_are_the_prediction(rebuilt: list[Rebuilt], model: Model) -> None:
@@ -121,10 +139,7 @@ def test_compare_with_the_same_model_is_no_difference(rebuilt: list[Rebuilt], mo
 
 
 def test_compare_without_truths_is_none(rebuilt: list[Rebuilt], model: Model) -> None:
-    blind = [
-        replace(each, inputs=replace(each.inputs, prediction=replace(each.inputs.prediction, actual=math.nan)))
-        for each in rebuilt
-    ]
+    blind = [replace(each, inputs=replace(each.inputs, actual=math.nan)) for each in rebuilt]
     assert compare(blind, "1", model) is None
 
 
@@ -146,7 +161,13 @@ def publish(settings: Settings, past: Past, first: int = 0) -> None:
     offset_of = {row.place: offset for offset, row in enumerate(past.rows)}
     with kafka_io.idempotent_producer(settings) as producer:
         for row in past.rows:
-            producer.send(settings.raw_topic, key=b"roof", value=row.reading.to_bytes(), partition=1)
+            producer.send(
+                settings.raw_topic,
+                key=b"roof",
+                value=row.content.to_bytes(),
+                headers=row.content.headers if isinstance(row.content, LateTruth) else [],
+                partition=1,
+            )
         for made in past.predictions:
             offset = offset_of[(made.source_partition, made.source_offset)]
             moved = replace(made, source_partition=1, source_offset=offset)

@@ -131,7 +131,8 @@ def _gone(past: Past) -> str:
 def _lines(rebuilt: Rebuilt, explanation: Explanation, others: dict[str, float]) -> list[str]:
     made, inputs = rebuilt.inputs.prediction, rebuilt.inputs
     known = float(np.mean(~np.isnan(inputs.grid)))
-    measured = "" if np.isnan(made.actual) else f", measured {made.actual:.2f} (error {made.prediction - made.actual:+.2f})"
+    error = made.prediction - inputs.actual
+    measured = "" if np.isnan(error) else f", measured {inputs.actual:.2f} (error {error:+.2f})"
     said = f"{made.prediction:.3f} mg/m3 by version {made.model_version}{measured}"
     return [
         printable(f"{made.station_id} {isoformat(made.hour)}: {said}"),
@@ -170,7 +171,7 @@ def _figures(rebuilt: Rebuilt) -> dict[str, Any]:
         "published": made.prediction,
         "rebuilt": rebuilt.value,
         "equal": rebuilt.equal,
-        "actual": None if np.isnan(made.actual) else made.actual,
+        "actual": None if np.isnan(rebuilt.inputs.actual) else rebuilt.inputs.actual,
         "model_version": made.model_version,
         "source_partition": made.source_partition,
         "source_offset": made.source_offset,
@@ -201,8 +202,7 @@ def _many(args: argparse.Namespace, past: Past, rebuilt: Sequence[Rebuilt], othe
 
 
 def _has_its_history(rebuilt: Rebuilt, past: Past) -> bool:
-    oldest = min(row.reading.hour for row in past.rows)
-    return oldest <= rebuilt.inputs.prediction.hour - HISTORY_HOURS
+    return past.first_hour <= rebuilt.inputs.prediction.hour - HISTORY_HOURS
 
 
 def _say_comparison(args: argparse.Namespace, compared: Comparison | None, asked: bool) -> None:

@@ -40,10 +40,10 @@ class Comparison:
 
 def compare(rebuilt: Sequence[Rebuilt], version: str, model: Model) -> Comparison | None:
     """Return how another version would have done; None where no truth is known of these hours."""
-    measured = [each for each in rebuilt if not math.isnan(each.inputs.prediction.actual)]
+    measured = [each for each in rebuilt if not math.isnan(each.inputs.actual)]
     if not measured:
         return None
-    truths = np.array([each.inputs.prediction.actual for each in measured])
+    truths = np.array([each.inputs.actual for each in measured])
     published = np.array([each.inputs.prediction.prediction for each in measured]) - truths
     other = model.predict(np.array([each.row for each in measured])) - truths
     days = np.array([each.inputs.prediction.hour // 24 for each in measured])

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from airquality.ground.errors import InvalidRecord, UsageError
 from airquality.ground.settings import Settings
-from airquality.records import HISTORY_HOURS, Prediction, Reading, isoformat, parse_reading
+from airquality.incoming import LateTruth, Operation, parse_record
+from airquality.records import HISTORY_HOURS, Prediction, Reading, isoformat
 from airquality.stream import dlq, kafka_io
 from airquality.stream.kafka_io import Record
 
@@ -19,10 +21,10 @@ _FIRST_BLOCK = 1_000
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """An accepted raw row of a station and where it is."""
+    """A raw record of a station that was accepted, a reading or a truth that came late, and where it is."""
 
     place: Place
-    reading: Reading
+    content: Reading | LateTruth
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +38,11 @@ class Past:
     predictions: Sequence[Prediction]
     rows: Sequence[Row]
     gone_before: int | None
+
+    @property
+    def first_hour(self) -> int:
+        """The hour of the oldest reading."""
+        return min(row.content.hour for row in self.rows if isinstance(row.content, Reading))
 
 
 def read_past(settings: Settings, station_id: str, hours: range) -> Past:
@@ -56,6 +63,8 @@ def read_past(settings: Settings, station_id: str, hours: range) -> Past:
     ends: dict[int, int | None] = {}
     for prediction in sorted(predictions, key=lambda each: each.source_offset):
         ends[prediction.source_partition] = prediction.source_offset + 1
+    if any(math.isnan(prediction.actual) for prediction in predictions):  # the truth may have come later
+        ends = dict.fromkeys(ends)
     rows, oldest = _rows(settings, station_id, ends, first_hour, refused)
     if not _reach_back(rows, first_hour):  # a station that was moved began on another partition
         others: dict[int, int | None] = {p: None for p in kafka_io.partitions(settings, settings.raw_topic) if p not in ends}
@@ -64,7 +73,7 @@ def read_past(settings: Settings, station_id: str, hours: range) -> Past:
 
 
 def _reach_back(rows: Sequence[Row], first_hour: int) -> bool:
-    return any(row.reading.hour <= first_hour for row in rows)
+    return any(row.content.hour <= first_hour for row in rows if isinstance(row.content, Reading))
 
 
 def _span(hours: range) -> str:
@@ -107,7 +116,7 @@ def _rows(
         oldest, newest = kafka_io.log_ranges(settings, [settings.raw_topic], partition)[settings.raw_topic]
         rows: list[Row] = []
         stop, step = newest if end is None else min(end, newest), _FIRST_BLOCK
-        while stop > oldest and not _reach_back(rows[:1], first_hour):
+        while stop > oldest and not _reach_back(rows, first_hour):
             start = max(oldest, stop - step)
             block = kafka_io.read(settings, settings.raw_topic, partition, start, stop)
             rows = [*_accepted(block, station_id, refused), *rows]
@@ -123,8 +132,8 @@ def _accepted(records: Iterable[Record], station_id: str, refused: Collection[Pl
         if record.key not in (None, key) or record.unread or place in refused:
             continue
         try:
-            reading = parse_reading(record.key, record.value)
+            content = parse_record(record.key, record.value, record.headers)
         except InvalidRecord:  # its dead letter is gone, or not written yet
             continue
-        if reading.station_id == station_id:
-            yield Row(place, reading)
+        if content.station_id == station_id and not isinstance(content, Operation):
+            yield Row(place, content)

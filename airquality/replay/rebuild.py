@@ -2,31 +2,38 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+import math
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
+from airquality.incoming import LateTruth
 from airquality.model import features
 from airquality.model.model import Model
-from airquality.records import HISTORY_HOURS, RAW_COLUMNS, Prediction
+from airquality.records import HISTORY_HOURS, RAW_COLUMNS, TARGET, Prediction, Reading
 from airquality.replay.past import Past, Place
 
 Floats = NDArray[np.float64]
 
 _GRID_HOURS = HISTORY_HOURS + 1
+_TARGET = RAW_COLUMNS.index(TARGET)
 #: How many hours are rebuilt at a time: each takes a grid of 169 hours.
 _CHUNK = 256
 
 
 @dataclass(frozen=True, slots=True)
 class Inputs:
-    """What one prediction was made of: the raw values of the 169 hours up to its own, shape ``(169, n_columns)``."""
+    """What one prediction was made of: the raw values of the 169 hours up to its own, shape ``(169, n_columns)``.
+
+    ``actual`` is the truth of its hour as far as it is known by now, NaN if it is not.
+    """
 
     prediction: Prediction
     grid: Floats
     hours_with_row: int
+    actual: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,6 +50,31 @@ class Rebuilt:
         return self.value == self.inputs.prediction.prediction
 
 
+class _History:
+    """The hours of a station as the stream had them so far."""
+
+    def __init__(self) -> None:
+        self._hours: dict[int, Floats] = {}
+        self._newest = 0
+
+    def take(self, content: Reading | LateTruth) -> None:
+        """Take in what comes next: what repeats an hour is ignored, a truth fills its hour's gap if it comes in time."""
+        if isinstance(content, Reading):
+            self._hours.setdefault(content.hour, np.array(content.values))
+            self._newest = max(self._newest, content.hour)
+        elif content.hour in self._hours and self._newest - content.hour < HISTORY_HOURS:
+            values = self._hours[content.hour]
+            values[_TARGET] = content.value if np.isnan(values[_TARGET]) else values[_TARGET]
+
+    def grid(self, hour: int) -> tuple[Floats, int]:
+        """Return the 169 hours up to this one, and how many of them have a row."""
+        grid = np.full((_GRID_HOURS, len(RAW_COLUMNS)), np.nan)
+        known = [index for index in range(_GRID_HOURS) if hour - HISTORY_HOURS + index in self._hours]
+        for index in known:
+            grid[index] = self._hours[hour - HISTORY_HOURS + index]
+        return grid, len(known)
+
+
 def inputs_of(past: Past) -> Iterator[Inputs]:
     """Yield what each prediction was made of, in the order of the stream.
 
@@ -50,22 +82,15 @@ def inputs_of(past: Past) -> Iterator[Inputs]:
     whose own row is gone are left out.
     """
     wanted: dict[Place, Prediction] = {(p.source_partition, p.source_offset): p for p in past.predictions}
-    history: dict[int, tuple[float, ...]] = {}
+    late = {row.content.hour: row.content.value for row in past.rows if isinstance(row.content, LateTruth)}
+    history = _History()
     for row in past.rows:
-        history.setdefault(row.reading.hour, row.reading.values)  # what repeats an hour is ignored
+        history.take(row.content)
         prediction = wanted.get(row.place)
         if prediction:
-            yield _inputs(prediction, history)
-
-
-def _inputs(prediction: Prediction, history: Mapping[int, tuple[float, ...]]) -> Inputs:
-    grid = np.full((_GRID_HOURS, len(RAW_COLUMNS)), np.nan)
-    present = 0
-    for index, hour in enumerate(range(prediction.hour - HISTORY_HOURS, prediction.hour + 1)):
-        if hour in history:
-            grid[index] = history[hour]
-            present += 1
-    return Inputs(prediction, grid, present)
+            grid, known = history.grid(prediction.hour)
+            actual = late.get(prediction.hour, math.nan) if math.isnan(prediction.actual) else prediction.actual
+            yield Inputs(prediction, grid, known, actual)
 
 
 def rebuild(inputs: Sequence[Inputs], model_of: Callable[[str], Model]) -> Iterator[Rebuilt]:
