@@ -22,65 +22,21 @@ import orjson
 from numpy.typing import NDArray
 
 from airquality.ground.errors import InvalidRecord
+from airquality.network.current import NETWORK
 
-TARGET = "CO(GT)"
-#: Columns of a raw record in the data set's order. Units: CO mg/m3, C6H6, NMHC and NO2 ug/m3, NOx ppb, T deg C, RH %,
-#: AH g/m3, PT08.* sensor resistance (arbitrary units). Source: UCI data set 360.
-RAW_COLUMNS = (
-    TARGET,
-    "PT08.S1(CO)",
-    "NMHC(GT)",
-    "C6H6(GT)",
-    "PT08.S2(NMHC)",
-    "NOx(GT)",
-    "PT08.S3(NOx)",
-    "NO2(GT)",
-    "PT08.S4(NO2)",
-    "PT08.S5(O3)",
-    "T",
-    "RH",
-    "AH",
-)
-#: The nine columns the device itself measures, as opposed to the reference analysers beside it.
-DEVICE_COLUMNS = (
-    "PT08.S1(CO)",
-    "PT08.S2(NMHC)",
-    "PT08.S3(NOx)",
-    "PT08.S4(NO2)",
-    "PT08.S5(O3)",
-    "C6H6(GT)",
-    "T",
-    "RH",
-    "AH",
-)
-#: What the columns are measured in. The device's raw signals have no unit; AH is close to, but is not, g/m3.
-UNITS: dict[str, str] = {
-    TARGET: "mg/m³",
-    "NMHC(GT)": "µg/m³",
-    "C6H6(GT)": "µg/m³",
-    "NOx(GT)": "ppb",
-    "NO2(GT)": "µg/m³",
-    "T": "°C",
-    "RH": "%",
-}
+#: The column that is predicted, and its place in a row.
+TARGET = NETWORK.target.name
+_TARGET = NETWORK.index(TARGET)
+#: Columns of a raw record in the order of the declaration; units, limits and roles stand there.
+RAW_COLUMNS = NETWORK.names
+#: The columns the device itself measures, as opposed to the reference analysers beside it.
+DEVICE_COLUMNS = tuple(column.name for column in NETWORK.device)
+#: What the columns are measured in.
+UNITS: dict[str, str] = {column.name: column.unit for column in NETWORK.columns}
 #: The data set's marker for a missing value; accepted on the wire beside null.
 MISSING_MARKER = -200.0
 #: What no such instrument can report, inclusive bounds. Outside is a dead letter; odd but possible is an alarm's business.
-HARD_LIMITS: dict[str, tuple[float, float]] = {
-    TARGET: (0.0, 500.0),
-    "PT08.S1(CO)": (0.0, 20_000.0),
-    "NMHC(GT)": (0.0, 50_000.0),
-    "C6H6(GT)": (0.0, 5_000.0),
-    "PT08.S2(NMHC)": (0.0, 20_000.0),
-    "NOx(GT)": (0.0, 20_000.0),
-    "PT08.S3(NOx)": (0.0, 20_000.0),
-    "NO2(GT)": (0.0, 20_000.0),
-    "PT08.S4(NO2)": (0.0, 20_000.0),
-    "PT08.S5(O3)": (0.0, 20_000.0),
-    "T": (-90.0, 70.0),
-    "RH": (0.0, 105.0),
-    "AH": (0.0, 100.0),
-}
+HARD_LIMITS: dict[str, tuple[float, float]] = {column.name: column.limits for column in NETWORK.columns}
 #: The hours a row can be of, inclusive: no such device existed before, and Kafka's timestamps are of this age.
 HOUR_LIMITS = (datetime(1970, 1, 1), datetime(2199, 12, 31, 23))
 #: How many hours a row may be ahead of its station's newest hour or of Kafka's timestamp, whichever allows more: two days,
@@ -90,7 +46,7 @@ MAX_HOURS_AHEAD = 48
 MAX_STATION_ID_BYTES = 255
 #: Key and value of a record together; a reading is some 350 bytes. Anything larger is refused unread.
 MAX_RECORD_BYTES = 64 * 1024
-#: The predictions that can be meant, mg/m3, inclusive: those that could be measured.
+#: The predictions that can be meant, in the unit of the target, inclusive: those that could be measured.
 PREDICTION_LIMITS = HARD_LIMITS[TARGET]
 #: A registry's version is a number of a few digits; it stands in every prediction, in metrics and in log lines.
 MAX_MODEL_VERSION_CHARACTERS = 64
@@ -101,7 +57,7 @@ ORDER_REASONS = ("conflict", "late", "future", "moved")
 #: The closed set of reasons a record is dead-lettered for; ``unpredictable``: the model has no usable value for the row.
 DEAD_LETTER_REASONS = (*PARSE_REASONS, *ORDER_REASONS, "unpredictable")
 
-#: What the model says of a row: its prediction in mg/m3 and the version that made it, or why there is none.
+#: What the model says of a row: its prediction in the unit of the target and the version that made it, or why there is none.
 RowAnswer = tuple[float, str] | InvalidRecord
 
 HISTORY_HOURS = 168
@@ -164,8 +120,8 @@ class Reading:
 
     @property
     def actual(self) -> float:
-        """The measured CO(GT) of this hour in mg/m3, NaN if missing. Truth: never an input to this hour's prediction."""
-        return self.values[0]
+        """The measured target of this hour, NaN if missing. Truth: never an input to this hour's prediction."""
+        return self.values[_TARGET]
 
     def digest(self) -> int:
         """Return a non-zero 32-bit checksum of the values, by which a repeated hour is told from a contradicted one."""
@@ -180,7 +136,7 @@ class Reading:
 
 @dataclass(frozen=True, slots=True)
 class Prediction:
-    """One committed prediction in mg/m3, with the truth of its hour (NaN if missing) and where its row came from."""
+    """One committed prediction, the truth of its hour (NaN if missing), both in the target's unit, and its row's place."""
 
     station_id: str
     hour: int
@@ -224,7 +180,7 @@ class Prediction:
 class Served:
     """What ``GET /version`` says of the model that answers: its data and the error of its twin on the validation rows.
 
-    ``valid_rmse`` is in mg/m3. None stands for what the service does not say.
+    ``valid_rmse`` is in the unit of the target. None stands for what the service does not say.
     """
 
     version: str
@@ -238,7 +194,7 @@ def parse_reading(key: bytes | None, value: bytes | None) -> Reading:
 
     Args:
         key: The record's key; where present it must equal ``station_id``, or order within a station is not guaranteed.
-        value: JSON as DESIGN section 3 describes it. Fields it does not know are ignored.
+        value: A JSON object of ``station_id``, ``DateTime`` and every column. Fields it does not know are ignored.
 
     Raises:
         InvalidRecord: with one of :data:`PARSE_REASONS`.

@@ -19,6 +19,7 @@ FLOORS = {
     for floor, names in enumerate(
         [
             ["ground"],
+            ["network"],
             ["records"],
             ["incoming"],
             ["data", "metrics"],

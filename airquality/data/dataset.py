@@ -30,6 +30,7 @@ from airquality.data import simulator
 from airquality.ground.errors import Unavailable, UsageError
 from airquality.ground.files import write_atomically
 from airquality.ground.proxies import proxy_hint
+from airquality.network.current import NETWORK
 from airquality.records import MISSING_MARKER, RAW_COLUMNS, datetime_of, hour_of, isoformat
 
 #: ``unlabelled`` is a CSV that ``create_dataset.py`` did not write: only its owner knows what is in it.
@@ -261,7 +262,7 @@ def _frame(hours: Sequence[int] | Hours, values: Sequence[Sequence[float]] | Val
 
 def write_uci_csv(frame: Frame, path: Path) -> None:
     """Write ``frame`` in the data set's own format and precision, its empty last columns and rows included."""
-    places = [simulator.RECORDED[name][2] for name in RAW_COLUMNS]
+    places = [column.recorded.decimals if column.recorded else 0 for column in NETWORK.columns]
     lines = [";".join(_UCI_HEADER) + ";;"]
     for hour, row in zip(frame.hours.tolist(), frame.values.tolist(), strict=True):
         cells = (_uci_cell(value, n) for value, n in zip(row, places, strict=True))
