@@ -56,6 +56,12 @@ def test_load_other_numbers_raises(folder: Path) -> None:
         calibration.load(folder)
 
 
+def test_load_other_version_raises_and_says_what_to_do(folder: Path) -> None:
+    edit(folder / DETECTORS_NAME, version=1)
+    with pytest.raises(ContractError, match=r"version 1(.|\n)*generate_reference_dataset"):
+        calibration.load(folder)
+
+
 def test_load_edited_threshold_raises(folder: Path) -> None:
     thresholds = json.loads((folder / DETECTORS_NAME).read_text())["thresholds"]
     thresholds["1"][next(iter(thresholds["1"]))] *= 2

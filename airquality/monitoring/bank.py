@@ -6,14 +6,15 @@ same, bit for bit, for a row alone and in a batch, for one station and among a t
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, fields
+import itertools
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, fields, replace
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from airquality.monitoring.detector import Detector, Memory
+from airquality.monitoring.detector import Detector, Memory, Recent
 from airquality.monitoring.network import N_NODES, NODE_COLUMNS, Bools
 from airquality.monitoring.registry import Suite
 from airquality.monitoring.relations import BASELINE_DAYS, BASELINE_LAG_DAYS, BASELINE_VALUES
@@ -29,27 +30,43 @@ _FLAGS = N_NODES + 1  # the nodes and the analyser
 class _Store:
     """One detector's memory of all stations, by slot."""
 
-    recent: NDArray[Any]
+    recent: NDArray[Any]  # by hour, modulo its length
+    recent_counts: NDArray[np.uint8]
     days: NDArray[Any]
     counts: NDArray[np.int8]
+    past: Ints  # what follows from the days: sums of the whole days of each window
+    past_counts: Ints
     baseline: Floats  # of the day of the last row
     carried: Floats  # the last baseline that enough good days had
 
     @classmethod
     def empty(cls, detector: Detector, n_slots: int) -> _Store:
         kind = np.dtype(detector.dtype)
-        nothing = MISSING if kind.kind == "i" else np.nan
+        nothing = 0 if detector.totals else MISSING if kind.kind == "i" else np.nan
         own = (N_NODES, detector.day_channels) if detector.day_nodes is None else (detector.day_channels,)
+        windows = (n_slots, len(detector.day_windows), detector.day_channels)
         return cls(
             recent=np.full((n_slots, detector.hours, detector.channels), nothing, dtype=kind),
+            recent_counts=np.zeros((n_slots, detector.hours, detector.channels if detector.totals else 0), dtype=np.uint8),
             days=np.zeros((n_slots, detector.days, detector.day_channels), dtype=detector.day_dtype),
             counts=np.zeros((n_slots, detector.days, detector.day_channels), dtype=np.int8),
+            past=np.zeros(windows, dtype=np.int64),
+            past_counts=np.zeros(windows, dtype=np.int64),
             baseline=np.full((n_slots, *(own if detector.baseline else (0,))), np.nan),
             carried=np.full((n_slots, *(own if detector.baseline else (0,))), np.nan),
         )
 
     def tables(self) -> dict[str, NDArray[Any]]:
         return {field.name: getattr(self, field.name) for field in fields(self)}
+
+    def state_tables(self) -> dict[str, NDArray[Any]]:
+        """Return the tables that follow from no other."""
+        return {name: table for name, table in self.tables().items() if not name.startswith("past")}
+
+    def add_up_days(self, slot: int, detector: Detector) -> None:
+        """Make what follows from the days."""
+        for past, days in ((self.past, self.days), (self.past_counts, self.counts)):
+            past[slot] = _whole_days(days[slot][np.newaxis], detector.day_windows, 1)[0, 0]
 
 
 @dataclass(frozen=True, eq=False)
@@ -74,6 +91,7 @@ class Bank:
         self._last_rows = np.full((n_slots, CARRIED_ROWS, len(RAW_COLUMNS)), np.nan)
         #: Per day and node, whether the day is left out of the node's baseline because the node was wrong on it.
         self._bad = np.zeros((n_slots, _days(suite), _FLAGS), dtype=bool)
+        self._has_bad = [False] * n_slots  # what follows from _bad, for a quick look
         self._hour = np.full(n_slots, -1, dtype=np.int64)
 
     @property
@@ -89,6 +107,7 @@ class Bank:
                 setattr(store, name, np.concatenate([table, getattr(other, name)]))
         self._last_rows = np.concatenate([self._last_rows, more._last_rows])
         self._bad = np.concatenate([self._bad, more._bad])
+        self._has_bad += more._has_bad
         self._hour = np.concatenate([self._hour, more._hour])
 
     def clear(self, slot: int) -> None:
@@ -121,24 +140,25 @@ class Bank:
         return Step(at, rows, memories, statistics)
 
     def _memory(self, store: _Store, detector: Detector, at: NDArray[np.intp], rows: Rows, wrong: frozenset[str]) -> Memory:
-        recent = store.recent[at]
-        recent = np.concatenate([recent, detector.observe(rows, recent)], axis=1)
+        before = Recent(store.recent, store.recent_counts, at, rows.first_hour, np.empty((len(at), 0, detector.channels)))
+        recent = replace(before, new=detector.observe(rows, before))
         if not detector.days:
             nothing = np.zeros((len(at), rows.n_new, 0), dtype=np.int64)
-            return Memory(recent, nothing, nothing, nothing, nothing, np.empty((len(at), 0)), wrong)
+            return Memory(recent, nothing, nothing, nothing, nothing, nothing, nothing, np.empty((len(at), 0)), wrong)
         sums, present = detector.daily(rows, recent)
         if not rows.day_of_row[-1]:  # the day goes on: its baseline is known, and whole days are as they were
-            kept = slice(detector.days - detector.recent_days, None)
-            days, counts = store.days[at, kept].astype(np.int64), store.counts[at, kept].astype(np.int64)
-            today = days[:, -1:] + np.cumsum(sums, axis=1)
-            today_counts = counts[:, -1:] + np.cumsum(present, axis=1, dtype=np.int64)
-            return Memory(recent, days, counts, today, today_counts, store.baseline[at, np.newaxis], wrong)
+            today = store.days[at, -1:] + np.cumsum(sums, axis=1)
+            today_counts = store.counts[at, -1:].astype(np.int64) + np.cumsum(present, axis=1, dtype=np.int64)
+            past, past_counts = store.past[at, np.newaxis], store.past_counts[at, np.newaxis]
+            baseline = store.baseline[at, np.newaxis]
+            return Memory(recent, sums, sums, today, today_counts, past, past_counts, baseline, wrong)
         days, today = _by_day(store.days[at].astype(np.int64), sums, rows.day_of_row)
         counts, today_counts = _by_day(store.counts[at].astype(np.int64), present.astype(np.int64), rows.day_of_row)
-        baseline = np.empty((len(at), 0))
+        n_days, baseline = int(rows.day_of_row[-1]) + 1, np.empty((len(at), 0))
         if detector.baseline:
-            baseline = self._baseline(store, detector, at, days, counts, int(rows.day_of_row[-1]) + 1)
-        return Memory(recent, days, counts, today, today_counts, baseline, wrong)
+            baseline = self._baseline(store, detector, at, days, counts, n_days)
+        past, past_counts = (_whole_days(table, detector.day_windows, n_days) for table in (days, counts))
+        return Memory(recent, days, counts, today, today_counts, past, past_counts, baseline, wrong)
 
     def _baseline(
         self, store: _Store, detector: Detector, at: NDArray[np.intp], days: Ints, counts: Ints, n_days: int
@@ -181,8 +201,10 @@ class Bank:
         at = step.slots[chosen]
         midnights = int(step.rows.day_of_row[n_rows - 1])
         for store, detector, memory in zip(self._stores, self.suite.detectors, step.memories, strict=True):
-            store.recent[at] = memory.recent[chosen, n_rows : n_rows + detector.hours]
+            _write(store, detector, memory.recent, chosen, n_rows)
             if detector.days and step.rows.day_of_row[-1]:
+                store.past[at] = memory.past[chosen, midnights]
+                store.past_counts[at] = memory.past_counts[chosen, midnights]
                 store.days[at] = memory.days[chosen, midnights : midnights + detector.days]
                 store.counts[at] = memory.day_counts[chosen, midnights : midnights + detector.days]
             if detector.days:
@@ -194,7 +216,10 @@ class Bank:
                 lacking = np.isnan(_own(now[:, np.newaxis], detector)[:, 0])
                 store.carried[at] = np.where(lacking, store.carried[at], now)
         self._last_rows[at] = step.rows.values[chosen, n_rows : n_rows + CARRIED_ROWS]
-        self._bad[at] = np.pad(self._bad[at], ((0, 0), (0, midnights), (0, 0)))[:, midnights:]
+        for slot in at.tolist() if midnights else ():
+            if self._has_bad[slot]:
+                self._bad[slot] = np.pad(self._bad[slot], ((0, midnights), (0, 0)))[midnights:]
+                self._has_bad[slot] = bool(self._bad[slot].any())
         self._hour[at] = step.rows.first_hour + n_rows - 1
 
     def leave_out(self, slot: int, node: int, since_hour: int) -> None:
@@ -202,23 +227,26 @@ class Bank:
         today = self.hour(slot) // 24
         n_days = min(max(today - since_hour // 24, 0) + 1, BASELINE_LAG_DAYS)
         self._bad[slot, self._bad.shape[1] - n_days :, node] = True
+        self._has_bad[slot] = True
 
     def healing(self, slot: int, first_hour: int) -> frozenset[int]:
         """Return the nodes that were wrong on a day that the baselines of the day of ``first_hour`` reach back to.
 
         They are judged again, by their good days, but those days make them no witness against others.
         """
+        if not self._has_bad[slot]:
+            return frozenset()
         midnights = first_hour // 24 - self.hour(slot) // 24
         bad = self._bad[slot, max(midnights, 0) : self._bad.shape[1] - BASELINE_LAG_DAYS + midnights]
         return frozenset(np.flatnonzero(bad.any(axis=0)).tolist())
 
     def has_bad_days(self, slot: int) -> bool:
         """Whether any remembered day is left out of a baseline."""
-        return bool(self._bad[slot].any())
+        return self._has_bad[slot]
 
     def learn_anew(self, slot: int, node: int) -> None:
         """Leave all days so far out of the node's baseline and forget its recent hours: its level is a new one."""
-        self._bad[slot, :, node] = True
+        self._bad[slot, :, node] = self._has_bad[slot] = True
         for store, detector in zip(self._stores, self.suite.detectors, strict=True):
             if detector.baseline and detector.day_nodes is None and node < N_NODES:
                 store.carried[slot, node] = store.baseline[slot, node] = np.nan
@@ -229,12 +257,25 @@ class Bank:
 
     def forget_recent(self, slot: int, column: str, hours: int) -> None:
         """Forget all but the last ``hours`` of a column: they were wrong, and the sensor is right again."""
-        self._forget(slot, column, lambda kept: slice(0, max(kept - hours, 0)))
+        self.forget_hours(slot, column, 0, self.hour(slot) - hours)
 
     def forget_hours(self, slot: int, column: str, first: int, last: int) -> None:
         """Forget a column's hours ``first`` to ``last``, inclusive; daily sums stay."""
         now = self.hour(slot)
-        self._forget(slot, column, lambda kept: slice(max(kept - 1 - now + first, 0), max(kept - now + last, 0)))
+        for store, detector in zip(self._stores, self.suite.detectors, strict=True):
+            # The oldest remembered total is that of the hours before any window.
+            begin, end = max(first, now - detector.hours + 1 + detector.totals), min(last, now)
+            if begin > end:
+                continue
+            forgotten, later = (np.arange(*span) % detector.hours for span in ((begin, end + 1), (end + 1, now + 1)))
+            for index in detector.columns_of(column):
+                if not detector.totals:
+                    store.recent[slot, forgotten, index] = MISSING if store.recent.dtype.kind == "i" else np.nan
+                    continue
+                for totals in (store.recent, store.recent_counts):
+                    before = totals[slot, [(begin - 1) % detector.hours], index]
+                    totals[slot, later, index] -= totals[slot, forgotten[-1:], index] - before
+                    totals[slot, forgotten, index] = before
 
     def forget_days(self, slot: int, column: str, first: int, last: int) -> None:
         """Forget a column's sums of the days of the hours ``first`` to ``last``, inclusive."""
@@ -243,13 +284,7 @@ class Bank:
             begin, end = (max(detector.days + day - today, 0) for day in (first // 24 - 1, last // 24))
             for index in _day_channels(detector, column) if detector.days else ():
                 store.days[slot, begin:end, index] = store.counts[slot, begin:end, index] = 0
-
-    def _forget(self, slot: int, column: str, hours: Callable[[int], slice]) -> None:
-        """Forget those ``hours`` of a column, given as a slice of so many that are kept."""
-        for store, detector in zip(self._stores, self.suite.detectors, strict=True):
-            nothing = MISSING if store.recent.dtype.kind == "i" else np.nan
-            for index in detector.columns_of(column):
-                store.recent[slot, hours(detector.hours), index] = nothing
+            store.add_up_days(slot, detector)
 
     def without_baseline(self, slot: int) -> frozenset[str]:
         """Return the columns that a detector cannot compare with a baseline yet."""
@@ -271,7 +306,10 @@ class Bank:
         """Return everything remembered of a station: numbers and arrays, at most 64 KiB."""
         stores = zip(self.suite.detectors, self._stores, strict=True)
         tables = {
-            f"{d.name}.{name}": t[slot].copy() for d, store in stores for name, t in store.tables().items() if t[slot].size
+            f"{d.name}.{name}": t[slot].copy()
+            for d, store in stores
+            for name, t in store.state_tables().items()
+            if t[slot].size
         }
         return {"hour": self.hour(slot), "rows": self._last_rows[slot].copy(), "bad": self._bad[slot].copy(), **tables}
 
@@ -280,10 +318,12 @@ class Bank:
         self._hour[slot] = state["hour"]
         self._last_rows[slot] = state["rows"]
         self._bad[slot] = state["bad"]
+        self._has_bad[slot] = bool(self._bad[slot].any())
         for detector, store in zip(self.suite.detectors, self._stores, strict=True):
-            for name, table in store.tables().items():
+            for name, table in store.state_tables().items():
                 if table[slot].size:
                     table[slot] = state[f"{detector.name}.{name}"]
+            store.add_up_days(slot, detector)
 
 
 def _day_channels(detector: Detector, column: str) -> Sequence[int]:
@@ -312,6 +352,31 @@ def _by_day(days: Ints, values: Ints, day_of_row: Ints) -> tuple[Ints, Ints]:
     for midnight in range(int(day_of_row[0]), n_midnights + 1):
         sums[:, n_days - 1 + midnight] = running[:, starts[midnight + 1] - 1]
     return sums, running
+
+
+def _whole_days(days: NDArray[Any], windows: Sequence[int], n_days: int) -> Ints:
+    """Return the sums of the whole days of each window that ends with one of the last ``n_days``.
+
+    ``(stations, n_days, windows, day channels)``; a window counts the day it ends with, which is not whole.
+    """
+    out = np.empty((len(days), n_days, len(windows), days.shape[2]), dtype=np.int64)
+    for day, (index, window) in itertools.product(range(n_days), enumerate(windows)):
+        end = days.shape[1] - n_days + day
+        out[:, day, index] = days[:, end - window + 1 : end].sum(axis=1, dtype=np.int64)
+    return out
+
+
+def _write(store: _Store, detector: Detector, recent: Recent, chosen: NDArray[np.intp], n_rows: int) -> None:
+    """Write the first ``n_rows`` of the new hours, as many as are remembered, over the oldest."""
+    kept = slice(max(n_rows - detector.hours, 0), n_rows)
+    if not detector.hours:
+        return
+    slots, at = recent.slots[chosen][:, np.newaxis], (recent.first_hour + np.arange(kept.start, n_rows)) % detector.hours
+    if detector.totals:
+        sums, counts = recent.totals
+        store.recent[slots, at], store.recent_counts[slots, at] = sums[chosen, kept], counts[chosen, kept]
+    else:
+        store.recent[slots, at] = recent.new[chosen, kept]
 
 
 def _sliding(table: Ints) -> Ints:

@@ -43,7 +43,7 @@ LEAST_MONTHS = 4.5
 #: Thresholds older than this want a new calibration.
 STALE_HOURS = 13 * 168
 
-_VERSION = 1
+_VERSION = 2
 _GOLDEN_HOURS = 48
 _COLD = "no detectors: run python generate_reference_dataset.py"
 
@@ -231,9 +231,11 @@ def load(folder: Path) -> Calibration:
         document = json.loads(path.read_bytes())
         if not document["calibrated"]:
             raise UsageError(f"{path}: the detectors are off: {document['reason']}")
-        content = (folder / NUMBERS_NAME).read_bytes()
+        version, content = document["version"], (folder / NUMBERS_NAME).read_bytes()
     except (OSError, ValueError, KeyError) as error:
         raise UsageError(f"{path} is absent or cannot be read ({error}); {_COLD}") from error
+    if version != _VERSION:
+        raise ContractError(f"{path} is of version {version}, and this program reads version {_VERSION}; {_COLD}")
     if hashlib.sha256(content).hexdigest() != document["numbers_sha256"]:
         raise ContractError(f"{folder / NUMBERS_NAME} does not belong to {path.name}; {_COLD}")
     with np.load(io.BytesIO(content), allow_pickle=False) as archive:

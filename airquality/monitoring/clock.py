@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from airquality.monitoring.detector import Cell, Memory
+from airquality.monitoring.detector import Cell, Memory, Recent
 from airquality.monitoring.network import N_NODES, NODES, VIEWS, Bools, avoiding
 from airquality.monitoring.relations import Relations
 from airquality.monitoring.rows import CARRIED_ROWS, CHANNEL_SCALE, MISSING, Floats, Ints, Rows, predicted, to_fixed
@@ -23,6 +23,9 @@ _CLIP_SD = 3.0
 #: The square of such an error, summed over a day, still fits 32 bits.
 _LARGEST_ERROR = 128 * 4096
 _N_LAGS = len(_LAGS)
+#: Hours that each window needs, (windows, 1, 1).
+_LEAST_COUNTS = 12 * np.array(_WINDOW_DAYS).reshape(-1, 1, 1)
+_LATE, _EARLY = np.maximum(_LAGS, 0), np.maximum(np.negative(_LAGS), 0)
 
 
 class Clock:
@@ -36,7 +39,9 @@ class Clock:
     channels = 2 * N_NODES
     day_channels = 2 * _N_LAGS * N_NODES
     dtype: type = np.int32
-    days = recent_days = max(_WINDOW_DAYS)
+    totals = False
+    days = max(_WINDOW_DAYS)
+    day_windows: tuple[int, ...] = _WINDOW_DAYS
     day_dtype: type = np.int32
     baseline = False
     day_nodes: Ints | None = np.tile(np.arange(N_NODES), 2 * _N_LAGS)
@@ -51,7 +56,7 @@ class Clock:
         node = [index for index, node in enumerate(NODES) if node.column == column]
         return [*node, *(N_NODES + index for index in node)]
 
-    def observe(self, rows: Rows, recent: NDArray[Any]) -> NDArray[Any]:
+    def observe(self, rows: Rows, recent: Recent) -> NDArray[Any]:
         """Return each node and its prediction, both missing in an hour without all device channels."""
         channels = rows.channels[:, CARRIED_ROWS:]
         predictions = predicted(channels, rows.relations.plain) + rows.relations.plain_intercept.T.ravel()
@@ -61,32 +66,25 @@ class Clock:
         both[np.isnan(channels).any(axis=-1)] = np.nan
         return to_fixed(both, CHANNEL_SCALE)
 
-    def daily(self, rows: Rows, recent: NDArray[Any]) -> tuple[Ints, Bools]:
+    def daily(self, rows: Rows, recent: Recent) -> tuple[Ints, Bools]:
         """Return error and squared error at every lag, ``(stations, n, 2 lags and nodes)``."""
-        n_new, now = rows.n_new, recent.shape[1] - rows.n_new
-        value, prediction = recent[..., :N_NODES], recent[..., N_NODES:]
-        errors = np.empty((len(recent), n_new, _N_LAGS, N_NODES), dtype=np.int64)
-        known = np.empty(errors.shape, dtype=bool)
-        for index, lag in enumerate(_LAGS):
-            late, early = max(lag, 0), max(-lag, 0)
-            y = value[:, now - early : now - early + n_new]
-            p = prediction[:, now - late : now - late + n_new]
-            known[:, :, index] = (y != MISSING) & (p != MISSING)
-            errors[:, :, index] = (y.astype(np.int64) - p) >> _ERROR_BITS
+        table, n_new = recent.all, rows.n_new
+        hours = recent.hours + np.arange(n_new)[:, np.newaxis]
+        y = table[:, hours - _EARLY, :N_NODES]  # (station, row, lag, node)
+        p = table[:, hours - _LATE, N_NODES:]
+        known = (y != MISSING) & (p != MISSING)
+        errors = (y.astype(np.int64) - p) >> _ERROR_BITS
         largest = np.minimum(_CLIP_SD * rows.relations.plain_sd * _ERROR_SCALE, _LARGEST_ERROR).astype(np.int64)
         np.clip(errors, -largest, largest, out=errors)
         errors[~known] = 0
-        flat = errors.reshape(len(recent), n_new, -1)
-        there = known.reshape(len(recent), n_new, -1)
+        flat, there = errors.reshape(len(table), n_new, -1), known.reshape(len(table), n_new, -1)
         return np.concatenate([flat, flat * flat >> 12], axis=-1), np.concatenate([there, there], axis=-1)
 
     def statistics(self, rows: Rows, memory: Memory) -> Floats:
         """Return the log ratio by window and node; below 0 where the present hour fits best."""
-        out = np.empty((*memory.today.shape[:2], len(self.cells)))
-        for index, days in enumerate(_WINDOW_DAYS):
-            variance = self._variances(rows, memory, days)
-            ratio = np.log(variance[..., 0, :] / variance[..., 1:, :].min(axis=-2))
-            out[..., index * N_NODES : (index + 1) * N_NODES] = ratio
+        variance = self._variances(rows, memory)
+        ratio = np.log(variance[..., 0, :] / variance[..., 1:, :].min(axis=-2))
+        out: Floats = ratio.reshape(*ratio.shape[:2], len(self.cells))
         witnesses = avoiding(memory.wrong).sum(axis=1)
         out[..., np.tile(witnesses <= VIEWS // 2, len(_WINDOW_DAYS))] = np.nan  # the middle prediction may be a wrong one
         return out
@@ -94,15 +92,15 @@ class Clock:
     def size(self, rows: Rows, memory: Memory, cell: int) -> Floats:
         """Return by how many hours the sensor is late (negative: early)."""
         index, node = divmod(cell, N_NODES)
-        variance = self._variances(rows, memory, _WINDOW_DAYS[index])[..., node]
+        variance = self._variances(rows, memory)[:, :, index, :, node]
         return np.asarray(np.array(_LAGS)[np.argmin(np.nan_to_num(variance, nan=np.inf), axis=-1)], dtype=np.float64)
 
-    def _variances(self, rows: Rows, memory: Memory, days: int) -> Floats:
-        """Return ``(stations, n, lags, nodes)``, NaN with fewer than half of the window's hours."""
-        sums, counts = memory.last_days(days, rows)
-        n_sums = _N_LAGS * N_NODES
-        n = counts[..., :n_sums].reshape(*counts.shape[:2], _N_LAGS, N_NODES)
-        mean = sums[..., :n_sums].reshape(n.shape) / np.maximum(n, 1)
-        square = sums[..., n_sums:].reshape(n.shape) / np.maximum(n, 1)
+    def _variances(self, rows: Rows, memory: Memory) -> Floats:
+        """Return ``(stations, n, windows, lags, nodes)``, NaN with fewer than half of the window's hours."""
+        sums, counts = memory.last_days(rows)
+        by_lag = (*sums.shape[:-1], 2, _N_LAGS, N_NODES)
+        n = counts.reshape(by_lag)[..., 0, :, :]
+        means = sums.reshape(by_lag) / np.maximum(n, 1)[..., np.newaxis, :, :]
+        mean, square = means[..., 0, :, :], means[..., 1, :, :]
         variance = np.maximum(square - mean * mean / _ERROR_SCALE, 1.0)
-        return np.where(n >= 12 * days, variance, np.nan)
+        return np.where(n >= _LEAST_COUNTS, variance, np.nan)

@@ -55,72 +55,118 @@ class Cell:
 
 
 @dataclass(frozen=True, eq=False)
+class Recent:
+    """The hours a detector remembers of several stations, followed by the new ones.
+
+    ``table`` is ``(slots, hours, channels)``, all stations'. An hour stands at itself modulo the table's length, so that a
+    new one moves none of the others. Where the table holds running totals, ``counts`` holds those of the values; both wrap
+    around, which leaves their differences as they are. ``new`` is ``(stations, n, channels)``, as observed.
+    """
+
+    table: NDArray[Any]
+    counts: NDArray[np.uint8]
+    slots: NDArray[np.intp]
+    first_hour: int
+    new: NDArray[Any]
+
+    def of(self, station: int) -> Recent:
+        """Return one station's part."""
+        part = slice(station, station + 1)
+        return replace(self, slots=self.slots[part], new=self.new[part])
+
+    @property
+    def hours(self) -> int:
+        """How many hours are remembered before the first new one."""
+        return int(self.table.shape[1])
+
+    def remembered(self) -> NDArray[Any]:
+        """Return the remembered hours, the oldest first, ``(stations, hours, channels)``."""
+        return self._taken(self.table, self.hours, self.hours)
+
+    @functools.cached_property
+    def all(self) -> NDArray[Any]:
+        """The remembered hours and the new ones, ``(stations, hours + n, channels)``."""
+        return np.concatenate([self.remembered(), self.new], axis=1)
+
+    @functools.cached_property
+    def filled(self) -> tuple[Ints, Bools]:
+        """The new values, 0 where there is none, and whether there is one."""
+        present = np.asarray(self.new != MISSING)
+        return np.where(present, self.new, 0).astype(np.int64), present
+
+    @functools.cached_property
+    def totals(self) -> tuple[NDArray[Any], NDArray[np.uint8]]:
+        """The running totals of the new values and their counts, as the table holds them."""
+        values, present = self.filled
+        sums = self._taken(self.table, 1, 1) + np.cumsum(values, axis=1)
+        counts = self._taken(self.counts, 1, 1) + np.cumsum(present, axis=1, dtype=np.uint8)
+        return sums.astype(self.table.dtype), counts
+
+    def window_sums(self, hours: int) -> tuple[NDArray[Any], NDArray[np.uint8]]:
+        """Return sums and counts over the last ``hours`` as of each new row, ``(stations, n, channels)``."""
+        sums, counts = self.totals
+        return sums - self._back(self.table, sums, hours), counts - self._back(self.counts, counts, hours)
+
+    def _back(self, table: NDArray[Any], new: NDArray[Any], hours: int) -> NDArray[Any]:
+        """Return what stood ``hours`` before each new row."""
+        n_new = new.shape[1]
+        old = self._taken(table, hours, min(hours, n_new))
+        return old if hours >= n_new else np.concatenate([old, new[:, : n_new - hours]], axis=1)
+
+    def _taken(self, table: NDArray[Any], back: int, n_hours: int) -> NDArray[Any]:
+        """Return ``n_hours`` remembered hours, the first of them ``back`` hours before the first new row."""
+        at = (self.first_hour - back + np.arange(n_hours)) % table.shape[1]
+        return np.asarray(table[self.slots[:, np.newaxis], at])
+
+
+@dataclass(frozen=True, eq=False)
 class Memory:
     """What the bank remembers for one detector and several stations, with the new rows at the end.
 
-    ``recent`` is ``(stations, hours + n, channels)``. ``today`` and ``today_counts``, ``(stations, n, day channels)``, are
-    the sums since midnight as of each new row. ``days`` and ``day_counts``, ``(stations, days, day channels)``, are those of
-    each day, the last of them that of the last new row. ``baseline`` is ``(stations, midnights + 1, ...)``, by
-    ``Rows.day_of_row``; empty for a detector without one. ``wrong`` columns are known to be and judge nothing.
+    ``today`` and ``today_counts``, ``(stations, n, day channels)``, are the sums since midnight as of each new row; ``days``
+    and ``day_counts``, ``(stations, days, day channels)``, those of each day, the last of them that of the last new row.
+    ``past`` and ``past_counts``, ``(stations, midnights + 1, windows, day channels)``, are the sums of the whole days of
+    each of the detector's ``day_windows``, by ``Rows.day_of_row``. ``baseline`` is ``(stations, midnights + 1, ...)``, too;
+    empty for a detector without one. ``wrong`` columns are known to be and judge nothing.
     """
 
-    recent: NDArray[Any]
+    recent: Recent
     days: Ints
     day_counts: Ints
     today: Ints
     today_counts: Ints
+    past: Ints
+    past_counts: Ints
     baseline: Floats
     wrong: frozenset[str]
 
     def of(self, station: int) -> Memory:
         """Return one station's part."""
         part = slice(station, station + 1)
-        tables = {field.name: getattr(self, field.name)[part] for field in fields(self) if field.name != "wrong"}
-        return replace(self, **tables)
+        names = [field.name for field in fields(self) if field.name not in ("recent", "wrong")]
+        return replace(self, recent=self.recent.of(station), **{name: getattr(self, name)[part] for name in names})
 
-    @functools.cached_property
-    def _filled(self) -> tuple[NDArray[Any], Bools]:
-        present = np.asarray(self.recent != MISSING)
-        return np.where(present, self.recent, 0), present
-
-    @functools.cached_property
-    def _totals(self) -> tuple[Ints, Ints]:
-        """Running sums and counts along the hours, from which any window's follow exactly."""
-        values, present = self._filled
-        return np.cumsum(values, axis=1, dtype=np.int64), np.cumsum(present, axis=1, dtype=np.int64)
-
-    def window_sums(self, hours: int) -> tuple[Ints, Ints]:
+    def window_sums(self, hours: int) -> tuple[NDArray[Any], NDArray[np.uint8]]:
         """Return sums and counts over the last ``hours`` as of each new row, ``(stations, n, channels)``."""
-        n_new = self.today.shape[1]
-        if n_new == 1:  # whole numbers: adding them up directly gives the same, and sooner
-            values, present = self._filled
-            sums = values[:, -hours:].sum(axis=1, keepdims=True, dtype=np.int64)
-            return sums, present[:, -hours:].sum(axis=1, keepdims=True, dtype=np.int64)
-        (sums, counts), begin = self._totals, self.recent.shape[1] - n_new - hours
-        end = begin + hours
-        return sums[:, end:] - sums[:, begin : begin + n_new], counts[:, end:] - counts[:, begin : begin + n_new]
+        return self.recent.window_sums(hours)
 
-    def last_days(self, days: int, rows: Rows) -> tuple[Ints, Ints]:
-        """Return sums and counts over the day so far and the ``days - 1`` before it, ``(stations, n, day channels)``."""
-        if not rows.day_of_row[-1]:
-            whole = slice(self.days.shape[1] - days, -1)
-            sums = self.today + self.days[:, whole].sum(axis=1, dtype=np.int64)[:, np.newaxis]
-            return sums, self.today_counts + self.day_counts[:, whole].sum(axis=1, dtype=np.int64)[:, np.newaxis]
-        sums, counts = self.today.copy(), self.today_counts.copy()
-        today = self.days.shape[1] - int(rows.day_of_row[-1]) - 1
-        for midnight in range(int(rows.day_of_row[0]), int(rows.day_of_row[-1]) + 1):
-            at, whole = rows.day_of_row == midnight, slice(today + midnight - days + 1, today + midnight)
-            sums[:, at] += self.days[:, whole].sum(axis=1)[:, np.newaxis]
-            counts[:, at] += self.day_counts[:, whole].sum(axis=1)[:, np.newaxis]
-        return sums, counts
+    def last_days(self, rows: Rows) -> tuple[Ints, Ints]:
+        """Return sums and counts over the days of each window, the last of them the day so far.
+
+        ``(stations, n, windows, day channels)``.
+        """
+        day = rows.day_of_row
+        sums = self.today[:, :, np.newaxis] + self.past[:, day]
+        return sums, self.today_counts[:, :, np.newaxis] + self.past_counts[:, day]
 
 
 class Detector(Protocol):
     """One kind of evidence.
 
-    ``hours`` rows of ``channels`` numbers are remembered, and ``days`` daily sums of ``day_channels``. ``baseline`` says
-    whether there is one; ``day_nodes`` for each day channel whose good days it is made of, None where each node has a
-    baseline of all channels. Statistics look back ``recent_days``, the current one included.
+    ``hours`` rows of ``channels`` numbers are remembered, as they are or, with ``totals``, as running totals from which any
+    window's sum follows; and ``days`` daily sums of ``day_channels``. ``day_windows`` are the windows, in days and the
+    current one included, whose sums the statistics use. ``baseline`` says whether there is one; ``day_nodes`` for each day
+    channel whose good days it is made of, None where each node has a baseline of all channels.
     """
 
     name: str
@@ -128,8 +174,9 @@ class Detector(Protocol):
     hours: int
     channels: int
     dtype: type
+    totals: bool
     days: int
-    recent_days: int
+    day_windows: tuple[int, ...]
     day_channels: int
     day_dtype: type
     day_nodes: Ints | None
@@ -138,10 +185,10 @@ class Detector(Protocol):
     def columns_of(self, column: str) -> Sequence[int]:
         """Return which of the remembered channels are forgotten once a column is right again."""
 
-    def observe(self, rows: Rows, recent: NDArray[Any]) -> NDArray[Any]:
+    def observe(self, rows: Rows, recent: Recent) -> NDArray[Any]:
         """Return what is to be remembered of each new row, ``(stations, n, channels)``; ``recent`` holds those before."""
 
-    def daily(self, rows: Rows, recent: NDArray[Any]) -> tuple[Ints, Bools]:
+    def daily(self, rows: Rows, recent: Recent) -> tuple[Ints, Bools]:
         """Return what is to be summed by day, and whether there is a value: both ``(stations, n, day channels)``."""
 
     def statistics(self, rows: Rows, memory: Memory) -> Floats:

@@ -14,10 +14,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from airquality.monitoring.detector import SUMMED_DAYS, Cell, Memory
+from airquality.monitoring.detector import SUMMED_DAYS, Cell, Memory, Recent
 from airquality.monitoring.network import CHANNELS, N_CHANNELS, N_NODES, NODES, VIEWS, Bools, predicts_without
 from airquality.monitoring.relations import HOURLY_PENALTY, LEVEL_WINDOWS, SCALED_PENALTY, Relations, ridge
-from airquality.monitoring.rows import CARRIED_ROWS, CHANNEL_SCALE, MISSING, Floats, Ints, Rows, bits_of, to_fixed
+from airquality.monitoring.rows import CARRIED_ROWS, CHANNEL_SCALE, Floats, Ints, Rows, bits_of, to_fixed
 
 #: A channel's mean is comparable only if it covers nearly the same hours as the others'.
 _LEAST_SHARE = 0.9
@@ -54,9 +54,10 @@ class Level:
     name = "level"
     hours = max(LEVEL_WINDOWS)
     channels = day_channels = N_CHANNELS
-    dtype: type = np.int32
+    dtype: type = np.int64
+    totals = True
     days = SUMMED_DAYS
-    recent_days = 1
+    day_windows: tuple[int, ...] = ()
     day_dtype: type = np.int64
     baseline = True
     day_nodes: Ints | None = None
@@ -72,13 +73,13 @@ class Level:
         """Return the column's channel."""
         return [index for index, channel in enumerate(CHANNELS) if channel.column == column]
 
-    def observe(self, rows: Rows, recent: NDArray[Any]) -> NDArray[Any]:
+    def observe(self, rows: Rows, recent: Recent) -> NDArray[Any]:
         """Return the channels without their rhythm, in fixed point."""
         return to_fixed(rows.levels[:, CARRIED_ROWS:], CHANNEL_SCALE)
 
-    def daily(self, rows: Rows, recent: NDArray[Any]) -> tuple[Ints, Bools]:
+    def daily(self, rows: Rows, recent: Recent) -> tuple[Ints, Bools]:
         """Return the same, to be summed."""
-        return own_values(recent, rows.n_new)
+        return recent.filled
 
     def statistics(self, rows: Rows, memory: Memory) -> Floats:
         """Return the smallest shift up, then the smallest shift down, that any view sees, by window and node."""
@@ -144,13 +145,6 @@ def _residuals(shifts: Floats, views: _Views) -> tuple[Floats, Bools | None]:
     for coefficients, shift in zip(views.coefficients, shifts, strict=True):
         residuals -= coefficients * shift
     return residuals, blind
-
-
-def own_values(recent: NDArray[Any], n_new: int) -> tuple[Ints, Bools]:
-    """Return the new rows' remembered values as they are to be summed by day."""
-    new = recent[:, recent.shape[1] - n_new :]
-    present = np.asarray(new != MISSING)
-    return np.where(present, new, 0).astype(np.int64), present
 
 
 def _median(values: Floats) -> Floats:

@@ -8,14 +8,15 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from airquality.monitoring.detector import SUMMED_DAYS, Cell, Memory
-from airquality.monitoring.level import own_values
+from airquality.monitoring.detector import SUMMED_DAYS, Cell, Memory, Recent
 from airquality.monitoring.network import ANALYSER, ANALYSER_NODE, ANALYSER_VIEWS, Bools
 from airquality.monitoring.relations import Relations
 from airquality.monitoring.rows import CARRIED_ROWS, Floats, Ints, Rows, to_fixed
 
 _WINDOW_DAYS = (3, 7, 14)
 _LEAST_VIEWS = 4
+#: Hours with CO that each window needs, (windows, 1).
+_LEAST_COUNTS = 8 * np.array(_WINDOW_DAYS)[:, np.newaxis]
 _SCALE, _LARGEST = 4096.0, 500.0
 
 
@@ -29,8 +30,9 @@ class Ratio:
     hours = 0
     channels = day_channels = 2 * ANALYSER_VIEWS
     dtype: type = np.int32
+    totals = False
     days = SUMMED_DAYS
-    recent_days = max(_WINDOW_DAYS)
+    day_windows: tuple[int, ...] = _WINDOW_DAYS
     day_dtype: type = np.int32
     baseline = True
     day_nodes: Ints | None = np.full(2 * ANALYSER_VIEWS, ANALYSER_NODE)
@@ -44,7 +46,7 @@ class Ratio:
         """Return nothing: whole days are left out of the baseline instead."""
         return ()
 
-    def observe(self, rows: Rows, recent: NDArray[Any]) -> NDArray[Any]:
+    def observe(self, rows: Rows, recent: Recent) -> NDArray[Any]:
         """Return CO and each prediction of it, missing unless both are known, ``(stations, n, 2 views)``."""
         relations = rows.relations
         inputs = np.concatenate([rows.channels[:, CARRIED_ROWS:], rows.analysers[..., 1:]], axis=-1)
@@ -60,29 +62,26 @@ class Ratio:
         paired = np.where(np.isnan(predictions), np.nan, np.minimum(actual, _LARGEST))
         return to_fixed(np.concatenate([paired, predictions], axis=-1), _SCALE)
 
-    def daily(self, rows: Rows, recent: NDArray[Any]) -> tuple[Ints, Bools]:
+    def daily(self, rows: Rows, recent: Recent) -> tuple[Ints, Bools]:
         """Return the same, to be summed."""
-        return own_values(recent, rows.n_new)
+        return recent.filled
 
     def statistics(self, rows: Rows, memory: Memory) -> Floats:
         """Return the smallest rise, then the smallest fall, that any prediction sees, by window."""
-        baseline = _log_ratio(memory.baseline)[:, rows.day_of_row]
-        out = np.full((*memory.today.shape[:2], 2, len(_WINDOW_DAYS)), np.nan)
-        for index, days in enumerate(_WINDOW_DAYS):
-            sums, counts = memory.last_days(days, rows)
-            shift = _log_ratio(np.where(counts >= 8 * days, sums, np.nan)) - baseline
-            known = ~np.isnan(shift)
-            enough = known.sum(axis=-1) >= _LEAST_VIEWS
-            out[:, :, 0, index] = np.where(enough, np.where(known, shift, np.inf).min(axis=-1), np.nan)
-            out[:, :, 1, index] = np.where(enough, np.where(known, -shift, np.inf).min(axis=-1), np.nan)
-        return out.reshape(*out.shape[:2], len(self.cells))
+        baseline = _log_ratio(memory.baseline)[:, rows.day_of_row, np.newaxis]
+        sums, counts = memory.last_days(rows)
+        shift = _log_ratio(np.where(counts >= _LEAST_COUNTS, sums, np.nan)) - baseline  # (station, row, window, view)
+        known = ~np.isnan(shift)
+        enough = known.sum(axis=-1) >= _LEAST_VIEWS
+        up, down = np.where(known, shift, np.inf).min(axis=-1), np.where(known, -shift, np.inf).min(axis=-1)
+        return np.where(np.concatenate([enough, enough], axis=-1), np.concatenate([up, down], axis=-1), np.nan)
 
     def size(self, rows: Rows, memory: Memory, cell: int) -> Floats:
         """Return how much CO is read too high, mg/m3 (negative: too low)."""
         sign, index = 1 - 2 * (cell // len(_WINDOW_DAYS)), cell % len(_WINDOW_DAYS)
         shift = sign * self.statistics(rows, memory)[..., cell]
-        sums, counts = memory.last_days(_WINDOW_DAYS[index], rows)
-        mean = sums[..., 0] / np.maximum(counts[..., 0], 1) / _SCALE
+        sums, counts = memory.last_days(rows)
+        mean = sums[..., index, 0] / np.maximum(counts[..., index, 0], 1) / _SCALE
         return np.asarray(mean * (1.0 - np.exp(-shift)))
 
 

@@ -9,8 +9,7 @@ import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
 from numpy.typing import NDArray
 
-from airquality.monitoring.detector import SUMMED_DAYS, Cell, Memory
-from airquality.monitoring.level import own_values
+from airquality.monitoring.detector import SUMMED_DAYS, Cell, Memory, Recent
 from airquality.monitoring.network import N_NODES, NODES, VIEWS, Bools, avoiding
 from airquality.monitoring.relations import Relations
 from airquality.monitoring.rows import Floats, Ints, Rows, to_fixed
@@ -30,8 +29,9 @@ class Noise:
     hours = max(_NOISE_WINDOWS)
     channels = day_channels = VIEWS * N_NODES
     dtype: type = np.int32
+    totals = True
     days = SUMMED_DAYS
-    recent_days = 1
+    day_windows: tuple[int, ...] = ()
     day_dtype: type = np.int32
     baseline = True
     day_nodes: Ints | None = _NODE_OF_CHANNEL
@@ -43,13 +43,13 @@ class Noise:
         """Return the node's views."""
         return [at for at, node in enumerate(_NODE_OF_CHANNEL) if NODES[node].column == column]
 
-    def observe(self, rows: Rows, recent: NDArray[Any]) -> NDArray[Any]:
+    def observe(self, rows: Rows, recent: Recent) -> NDArray[Any]:
         """Return the squared differences, ``(stations, n, views and nodes)``."""
         return to_fixed(np.minimum(rows.differences[:, 1:] ** 2, _LARGEST_SQUARE), _SQUARE_SCALE)
 
-    def daily(self, rows: Rows, recent: NDArray[Any]) -> tuple[Ints, Bools]:
+    def daily(self, rows: Rows, recent: Recent) -> tuple[Ints, Bools]:
         """Return the same, to be summed."""
-        return own_values(recent, rows.n_new)
+        return recent.filled
 
     def statistics(self, rows: Rows, memory: Memory) -> Floats:
         """Return half the log ratio of mean squares, that is the log ratio of amplitudes."""
@@ -82,7 +82,9 @@ class Spike:
     hours = _SPIKE_HOURS
     channels = N_NODES
     dtype: type = np.int32
-    days = day_channels = recent_days = 0
+    totals = False
+    days = day_channels = 0
+    day_windows: tuple[int, ...] = ()
     day_dtype: type = np.int64
     baseline = False
     day_nodes: Ints | None = None
@@ -94,7 +96,7 @@ class Spike:
         """Return the node's spikes."""
         return [index for index, node in enumerate(NODES) if node.column == column]
 
-    def observe(self, rows: Rows, recent: NDArray[Any]) -> NDArray[Any]:
+    def observe(self, rows: Rows, recent: Recent) -> NDArray[Any]:
         """Return the size of the spike an hour ago, 0 for none, ``(stations, n, nodes)``."""
         before, after = rows.differences[:, :-1], rows.differences[:, 1:]
         returned = np.where(before * after < 0, np.minimum(np.abs(before), np.abs(after)), 0.0)
@@ -103,9 +105,9 @@ class Spike:
         least[np.isinf(least)] = np.nan
         return to_fixed(np.minimum(least, 1000.0), _SPIKE_SCALE)
 
-    def daily(self, rows: Rows, recent: NDArray[Any]) -> tuple[Ints, Bools]:
+    def daily(self, rows: Rows, recent: Recent) -> tuple[Ints, Bools]:
         """Return nothing: a spike needs no baseline."""
-        nothing = np.zeros((len(recent), rows.n_new, 0), dtype=np.int64)
+        nothing = np.zeros((*recent.new.shape[:2], 0), dtype=np.int64)
         return nothing, nothing.astype(bool)
 
     def statistics(self, rows: Rows, memory: Memory) -> Floats:
@@ -118,7 +120,7 @@ class Spike:
         return np.asarray(height * (np.exp(rows.relations.rhythm[:, cell].mean()) if NODES[cell].log else 1.0))
 
     def _second_largest(self, rows: Rows, memory: Memory) -> Floats:
-        known = np.maximum(memory.recent[:, memory.recent.shape[1] - rows.n_new - _SPIKE_HOURS + 1 :], 0)
+        known = np.maximum(memory.recent.all[:, 1:], 0)
         windows = sliding_window_view(np.ascontiguousarray(known.transpose(0, 2, 1)), _SPIKE_HOURS, axis=-1)
         second = np.partition(windows, _SPIKE_HOURS - 2, axis=-1)[..., -2]
         return second.transpose(0, 2, 1).astype(np.float64)

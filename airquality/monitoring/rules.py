@@ -10,7 +10,7 @@ import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
 from numpy.typing import NDArray
 
-from airquality.monitoring.detector import Cell, Memory
+from airquality.monitoring.detector import Cell, Memory, Recent
 from airquality.monitoring.network import GROUPS, IDENTITIES, IDENTITY_GROUPS, RULE_COLUMNS, Bools
 from airquality.monitoring.relations import Relations, ah_of, c6h6_of
 from airquality.monitoring.rows import MISSING, Floats, Ints, Rows
@@ -61,7 +61,9 @@ class _Rule:
     name: str
     channels: int
     cells: tuple[Cell, ...]
-    days = day_channels = recent_days = 0
+    totals = False
+    days = day_channels = 0
+    day_windows: tuple[int, ...] = ()
     day_dtype: type = np.int64
     baseline = False
     day_nodes: Ints | None = None
@@ -75,9 +77,9 @@ class _Rule:
         named = (GROUPS.get(cell.column, (cell.column,)) for cell in self.cells[: self.channels])
         return [index for index, columns in enumerate(named) if column in columns]
 
-    def daily(self, rows: Rows, recent: NDArray[Any]) -> tuple[Ints, Bools]:
+    def daily(self, rows: Rows, recent: Recent) -> tuple[Ints, Bools]:
         """Return nothing."""
-        nothing = np.zeros((len(recent), rows.n_new, 0), dtype=np.int64)
+        nothing = np.zeros((*recent.new.shape[:2], 0), dtype=np.int64)
         return nothing, nothing.astype(bool)
 
 
@@ -87,9 +89,10 @@ class Identity(_Rule):
     name = "identity"
     hours = _BREAK_HOURS
     channels = len(IDENTITIES)
+    totals = True
     cells = tuple(Cell("identity", IDENTITY_GROUPS[name], _BREAK_HOURS, exact=True) for name in IDENTITIES)
 
-    def observe(self, rows: Rows, recent: NDArray[Any]) -> NDArray[Any]:
+    def observe(self, rows: Rows, recent: Recent) -> NDArray[Any]:
         """Return 1 for a break, 0 for none, ``(stations, n, 2)``."""
         difference, tolerance = _departures(rows.new, rows.relations)
         broken = np.abs(difference) > tolerance * self._limits.identity
@@ -108,29 +111,31 @@ class Stuck(_Rule):
     """The same value hour after hour, longer than ever in the history."""
 
     name = "stuck"
-    hours = _LONGEST_RUN
-    channels = _N_WATCHED
+    hours = 1
+    channels = 2 * _N_WATCHED
     dtype: type = np.float64
     cells = tuple(Cell("stuck", column, 1, exact=True) for column in RULE_COLUMNS)
 
-    def observe(self, rows: Rows, recent: NDArray[Any]) -> NDArray[Any]:
-        """Return the values themselves."""
-        return np.asarray(rows.new[..., _WATCHED])
+    def columns_of(self, column: str) -> Sequence[int]:
+        """Return the column's value and its run."""
+        return _twice(super().columns_of(column), _N_WATCHED)
+
+    def observe(self, rows: Rows, recent: Recent) -> NDArray[Any]:
+        """Return the values, and for how many hours each has been the same."""
+        values, before = rows.new[..., _WATCHED], recent.remembered()
+        same = values == np.concatenate([before[..., :_N_WATCHED], values[:, :-1]], axis=1)
+        at = np.arange(1.0, rows.n_new + 1)[:, np.newaxis]
+        began = np.maximum.accumulate(np.where(same, 0.0, at), axis=1)  # 0: before these rows
+        run = np.where(began > 0, at - began + 1, at + before[..., _N_WATCHED:])
+        return np.concatenate([values, np.where(np.isnan(values), 0.0, np.minimum(run, _LONGEST_RUN + 1.0))], axis=-1)
 
     def statistics(self, rows: Rows, memory: Memory) -> Floats:
         """Return the length of the run that ends with each row, over its limit."""
-        table, n_new = memory.recent, rows.n_new
-        now = table[:, -n_new:]
-        run, unbroken = (~np.isnan(now)).astype(np.float64), ~np.isnan(now)
-        for back in range(1, _LONGEST_RUN + 1):
-            begin = table.shape[1] - n_new - back
-            unbroken = unbroken & (table[:, begin : begin + n_new] == now)
-            run += unbroken
-        return np.asarray(run / self._limits.stuck)
+        return np.asarray(memory.recent.new[..., _N_WATCHED:] / self._limits.stuck)
 
     def size(self, rows: Rows, memory: Memory, cell: int) -> Floats:
         """Return the value the column is stuck at."""
-        return np.asarray(memory.recent[:, -rows.n_new :, cell])
+        return np.asarray(memory.recent.new[..., cell])
 
 
 class Missing(_Rule):
@@ -139,9 +144,10 @@ class Missing(_Rule):
     name = "missing"
     hours = _LOST_HOURS
     channels = _N_DEVICE
+    totals = True
     cells = tuple(Cell("missing", column, _LOST_HOURS, exact=True) for column in DEVICE_COLUMNS)
 
-    def observe(self, rows: Rows, recent: NDArray[Any]) -> NDArray[Any]:
+    def observe(self, rows: Rows, recent: Recent) -> NDArray[Any]:
         """Return 1 for an hour lost, else 0."""
         missing = np.isnan(rows.new[..., _DEVICE])
         reporting = (~missing).sum(axis=-1, keepdims=True) >= _REPORTING
@@ -170,13 +176,13 @@ class Clipped(_Rule):
         for column in DEVICE_COLUMNS
     )
 
-    def observe(self, rows: Rows, recent: NDArray[Any]) -> NDArray[Any]:
+    def observe(self, rows: Rows, recent: Recent) -> NDArray[Any]:
         """Return the values themselves."""
         return rows.new[..., _DEVICE].astype(np.float32)
 
     def statistics(self, rows: Rows, memory: Memory) -> Floats:
         """Return how often the extreme occurs, over its limit."""
-        out = np.empty((len(memory.recent), rows.n_new, len(_CLIP_WINDOWS), 2, _N_DEVICE))
+        out = np.empty((*memory.recent.new.shape[:2], len(_CLIP_WINDOWS), 2, _N_DEVICE))
         for index, hours in enumerate(_CLIP_WINDOWS):
             for side, extreme in enumerate(self._extremes(rows, memory, hours)):
                 out[:, :, index, side] = extreme[1] / self._limits.clipped[index, side]
@@ -190,10 +196,10 @@ class Clipped(_Rule):
 
     def _extremes(self, rows: Rows, memory: Memory, hours: int) -> list[tuple[Floats, Floats]]:
         """Return the largest and the smallest value of each window, and how often each occurs."""
-        found = []
+        found, table = [], memory.recent.all
         for largest in (True, False):
             worst = np.float32(-np.inf if largest else np.inf)
-            windows = _windows(np.where(np.isnan(memory.recent), worst, memory.recent), hours, rows.n_new)
+            windows = _windows(np.where(np.isnan(table), worst, table), hours, rows.n_new)
             extreme = windows.max(axis=-1) if largest else windows.min(axis=-1)
             times = np.where(np.isinf(extreme), np.nan, np.count_nonzero(windows == extreme[..., np.newaxis], axis=-1))
             found.append((extreme.transpose(0, 2, 1), times.transpose(0, 2, 1)))
@@ -211,13 +217,12 @@ class Coarse(_Rule):
 
     def columns_of(self, column: str) -> Sequence[int]:
         """Return the column's value and its age."""
-        own = [index for index, cell in enumerate(self.cells) if cell.column == column]
-        return [*own, *(_N_DEVICE + index for index in own)]
+        return _twice([index for index, cell in enumerate(self.cells) if cell.column == column], _N_DEVICE)
 
-    def observe(self, rows: Rows, recent: NDArray[Any]) -> NDArray[Any]:
+    def observe(self, rows: Rows, recent: Recent) -> NDArray[Any]:
         """Return the values, and for each how many hours ago it was last seen (48: not since)."""
         values = rows.new[..., _DEVICE].astype(np.float32)
-        table = np.concatenate([recent[..., :_N_DEVICE], values], axis=1)
+        table = np.concatenate([recent.remembered()[..., :_N_DEVICE], values], axis=1)
         windows = _windows(table, _COARSE_HOURS, rows.n_new)
         same = windows[..., -2::-1] == windows[..., -1:]  # from the latest hour before to the earliest
         age = np.where(same.any(axis=-1), same.argmax(axis=-1) + 1, _COARSE_HOURS).transpose(0, 2, 1).astype(np.float32)
@@ -235,10 +240,15 @@ class Coarse(_Rule):
 
     def _counts(self, rows: Rows, memory: Memory) -> tuple[Floats, Floats]:
         """Return different values and values, counting each value where the window first sees it."""
-        ages = _windows(memory.recent[..., _N_DEVICE:], _COARSE_HOURS, rows.n_new)
+        ages = _windows(memory.recent.all[..., _N_DEVICE:], _COARSE_HOURS, rows.n_new)
         distinct = np.count_nonzero(ages > np.arange(_COARSE_HOURS), axis=-1)
         known = np.count_nonzero(ages > 0, axis=-1)
         return distinct.transpose(0, 2, 1).astype(np.float64), known.transpose(0, 2, 1).astype(np.float64)
+
+
+def _twice(channels: Sequence[int], n_columns: int) -> list[int]:
+    """Return the channels of each column, and those of the second number remembered of it."""
+    return [*channels, *(n_columns + index for index in channels)]
 
 
 def _windows(table: NDArray[Any], hours: int, n_new: int) -> NDArray[Any]:

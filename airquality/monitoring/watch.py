@@ -198,21 +198,21 @@ class Watch:
         """Return the rows as runs of consecutive hours, short gaps filled with missing rows; say what silence there was."""
         station = self._station(station_id)
         last = self._bank.hour(station.slot)
-        if np.any(np.diff(hours) <= 0) or (len(hours) and hours[0] <= last):
+        steps = np.diff(hours)
+        if (steps <= 0).any() or (len(hours) and hours[0] <= last):
             raise ContractError(f"{station_id}: rows must be later than {isoformat(last)} and in ascending order")
         station.spans = tuple(span for span in station.spans if not len(hours) or span.last > last)
         runs: list[tuple[int, Floats]] = []
-        for part in np.split(np.arange(len(hours)), np.flatnonzero(np.diff(hours) != 1) + 1):
-            if not len(part):
-                continue
-            first, table = int(hours[part[0]]), values[part]
+        edges = [0, *(np.flatnonzero(steps != 1) + 1).tolist(), len(hours)]
+        for start, stop in itertools.pairwise(edges if len(hours) else ()):
+            first, table = int(hours[start]), values[start:stop]
             gap = first - last - 1 if last >= 0 else 0
             if gap >= self._silence_hours and hours_outside(station.spans, last + 1, first - 1) >= self._silence_hours:
                 events[station_id] += self._silence(last, first, gap)
             if 0 < gap < FORGOTTEN_HOURS:
                 table = np.concatenate([np.full((gap, len(RAW_COLUMNS)), np.nan), table])
                 first -= gap
-            last = int(hours[part[-1]])
+            last = int(hours[stop - 1])
             runs += _steps(station.spans, first, table)
         return runs
 
