@@ -8,26 +8,37 @@ accounting closed.
 from __future__ import annotations
 
 import argparse
-import json
-import os
-import platform
 import subprocess
 import sys
 import tempfile
 import time
-from dataclasses import asdict
-from datetime import UTC, datetime
+import zlib
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from airquality.data import dataset
+from lab.proof import crashes, identity, inputs, outages, sabotage
+from lab.proof.results import Result, keep, write_page
 from lab.proof.rows import ROWS, Outcome, Proof
-from lab.proof.site import PROJECT, Failed, prepared
+from lab.proof.site import Failed, Ground, prepared
 from lab.proof.traffic import Source
 
-RESULTS = PROJECT / "docs" / "delivery.md"
+#: The modules whose rows there are: importing one registers them.
+REGISTERED = (crashes, outages, inputs, identity, sabotage)
+QUICK_SCALE, WHOLE_SCALE = 1, 5
+
+_EXAMPLES = """\
+examples:
+  make prove QUICK=1              every row at the small scale
+  make prove                      the whole proof; each row keeps its result, and docs/delivery.md is written of them
+  make prove ROW=kills            one row
+  make prove ROW=kills ARGS="--seed 7"
+
+exit status: 0 proven, 1 not
+"""
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -35,63 +46,57 @@ def main(argv: list[str] | None = None) -> int:
     arguments = _parser().parse_args(argv)
     names = arguments.row or list(ROWS)
     with tempfile.TemporaryDirectory(prefix="air-quality-proof-") as directory, prepared(Path(directory)) as ground:
-        source = Source(dataset.current(Path(ground.environment["DATASET_DIR"])))
-        results = {}
-        for name in names:
-            proof = Proof(ground, source, np.random.default_rng(arguments.seed), 1 if arguments.quick else 5)
-            results[name] = _run(name, proof)
+        results = _run_all(names, ground, arguments)
     if arguments.write:
-        RESULTS.write_text(_page(results, arguments))
-        print(f"written: {RESULTS.relative_to(PROJECT)}")
-    failed = [name for name, result in results.items() if result["faults"]]
-    print(f"{len(results) - len(failed)} passed, {len(failed)} failed")
+        for result in results:
+            keep(result)
+        print(f"written: {write_page()}")
+    failed = sum(bool(result.faults) for result in results)
+    print(f"{len(results) - failed} passed, {failed} failed")
     return 1 if failed else 0
 
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
-        prog="python -m lab.proof", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+        prog="python -m lab.proof",
+        description=__doc__,
+        epilog=_EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("--quick", action="store_true", help="the small scale: about five minutes")
+    parser.add_argument("--quick", action="store_true", help="the small scale")
     parser.add_argument("--row", action="append", choices=list(ROWS), help="only this row; may be repeated")
     parser.add_argument("--seed", type=int, default=1, help="of the instants and the faults (default: %(default)s)")
-    parser.add_argument("--write", action="store_true", help="write docs/delivery.md")
+    parser.add_argument("--jobs", type=int, default=3, help="rows at a time; most of them wait (default: %(default)s)")
+    parser.add_argument("--write", action="store_true", help="keep the results and write docs/delivery.md")
     return parser
 
 
-def _run(name: str, proof: Proof) -> dict[str, Any]:
-    print(f"{name}: {ROWS[name].__doc__}", flush=True)
+def _run_all(names: Sequence[str], ground: Ground, arguments: argparse.Namespace) -> list[Result]:
+    """Run rows beside each other, then those that must be alone."""
+    source = Source(dataset.current(Path(ground.environment["DATASET_DIR"])))
+    scale = QUICK_SCALE if arguments.quick else WHOLE_SCALE
+
+    def run(name: str) -> Result:
+        rng = np.random.default_rng([arguments.seed, zlib.crc32(name.encode())])
+        return _run(name, Proof(ground, source, rng, scale), arguments.seed)
+
+    with ThreadPoolExecutor(arguments.jobs) as pool:
+        beside = list(pool.map(run, [name for name in names if not ROWS[name].alone]))
+    return [*beside, *(run(name) for name in names if ROWS[name].alone)]
+
+
+def _run(name: str, proof: Proof, seed: int) -> Result:
+    print(f"{name}: {ROWS[name].title}", flush=True)
     started = time.monotonic()
     try:
-        outcome = ROWS[name](proof)
+        outcome = ROWS[name].run(proof)
     except (Failed, subprocess.TimeoutExpired) as error:
         outcome = Outcome(faults=[f"{type(error).__name__}: {error}"])
-    seconds = time.monotonic() - started
-    figures = ", ".join(f"{count} {what}" for what, count in outcome.figures.items())
-    print(f"{name}: {'NOT PROVEN' if outcome.faults else 'proven'} in {seconds:.0f} s ({figures})", flush=True)
-    for fault in outcome.faults:
+    result = Result.of(name, outcome, scale=proof.scale, seed=seed, seconds=round(time.monotonic() - started))
+    print(f"{name}: {result.verdict} in {result.seconds} s ({result.said})", flush=True)
+    for fault in result.faults:
         print(f"  - {fault}", flush=True)
-    return {**asdict(outcome), "seconds": round(seconds)}
-
-
-def _page(results: dict[str, dict[str, Any]], arguments: argparse.Namespace) -> str:
-    commit = subprocess.run(
-        ["git", "rev-parse", "--short", "HEAD"], cwd=PROJECT, capture_output=True, text=True
-    ).stdout.strip()
-    lines = [
-        "# Delivery, proven",
-        "",
-        f"Written by `python -m lab.proof {'--quick ' if arguments.quick else ''}--seed {arguments.seed} --write` on "
-        f"{datetime.now(UTC):%Y-%m-%d} at commit {commit}; Python {platform.python_version()}, {os.cpu_count()} cores.",
-        "",
-        "| row | what is injected | scale | seconds | result |",
-        "|---|---|---|---|---|",
-    ]
-    for name, result in results.items():
-        figures = ", ".join(f"{count} {what}" for what, count in result["figures"].items())
-        ended = "proven" if not result["faults"] else f"NOT PROVEN: {json.dumps(result['faults'])}"
-        lines.append(f"| `{name}` | {ROWS[name].__doc__} | {figures} | {result['seconds']} | {ended} |")
-    return "\n".join([*lines, ""])
+    return result
 
 
 if __name__ == "__main__":
