@@ -6,6 +6,8 @@ import argparse
 import json
 import math
 import sys
+import time
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from html import escape
@@ -15,19 +17,25 @@ import numpy as np
 from tqdm import tqdm
 
 from airquality.data import dataset
+from airquality.data.accepted import accepted
 from airquality.data.dataset import Frame
+from airquality.data.steps import why_not_hourly
 from airquality.ground import command
 from airquality.ground.errors import UsageError
 from airquality.ground.files import write_atomically
 from airquality.ground.settings import read_settings
+from airquality.ground.shown import printable
 from airquality.monitoring import calibration
 from airquality.monitoring.alarms import Event
-from airquality.monitoring.calibration import DEFAULT_BUDGET, Calibration
+from airquality.monitoring.calibration import DEFAULT_BUDGET, STALE_HOURS, Calibration
 from airquality.monitoring.network import NODE_COLUMNS
 from airquality.monitoring.watch import Watch, judged_from
-from airquality.records import DEVICE_COLUMNS, HARD_LIMITS, RAW_COLUMNS, isoformat
+from airquality.records import DEVICE_COLUMNS, RAW_COLUMNS, isoformat
 
 ALARMS = 3
+#: How a file begins.
+FOLLOWS = "follows the calibrated history"
+COLD = "rows of no calibrated station, judged by the calibrated one's thresholds; starts cold"
 #: What ``check`` leaves out, because it judges predictions and not rows.
 NOT_JUDGED = ("prediction drift", "performance", "daily and weekly drift of distributions")
 _DESCRIPTION = """\
@@ -69,17 +77,31 @@ def run(args: argparse.Namespace) -> int:
     settings = read_settings(dataset_dir=args.dataset_dir)
     fitted = calibration.load(settings.dataset_dir)
     watch = fitted.watch(args.budget)
+    names = _page_names(args.files) if args.page is not None else {}
     n_alarms = n_unreadable = 0
     for path in tqdm(args.files, unit=" files", disable=None if len(args.files) > 1 else True):
         try:
-            checked = check(path, fitted, watch)
+            checked = check(path, fitted, watch, int(time.time()) // 3600)
         except UsageError as error:
             n_unreadable += 1
-            print(f"python -m airquality check: {error}", file=sys.stderr)
+            tqdm.write(printable(f"python -m airquality check: {error}"), file=sys.stderr)
             continue
         n_alarms += sum(event.kind == "opened" for event in checked.events)
-        _say(checked, args, fitted)
+        _say(checked, as_json=args.json, fitted=fitted)
+        if names:
+            write_atomically(args.page / names[path], page(checked, fitted, args.budget).encode())
     return command.USAGE if n_unreadable else ALARMS if n_alarms else command.DONE
+
+
+def _page_names(paths: Iterable[Path]) -> dict[Path, str]:
+    """Return a file name for each path: its own, numbered from the second of that name on, whatever its capitals."""
+    names: dict[Path, str] = {}
+    used: Counter[str] = Counter()
+    for path in dict.fromkeys(paths):
+        used[path.stem.lower()] += 1
+        count = used[path.stem.lower()]
+        names[path] = f"{path.stem}.html" if count == 1 else f"{path.stem}-{count}.html"
+    return names
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -104,11 +126,15 @@ def _budget(text: str) -> float:
     return value
 
 
-def check(path: Path, fitted: Calibration, watch: Watch) -> Checked:
-    """Return what the detectors say of one file; raises ``UsageError`` if it cannot be read."""
-    frame, remarks = _accepted(dataset.read_stream_csv(path))
+def check(path: Path, fitted: Calibration, watch: Watch, now_hour: int) -> Checked:
+    """Return what the detectors say of one file; raises ``UsageError`` if it cannot be read, or is not hourly."""
+    whole = dataset.read_stream_csv(path)
+    odd_steps = why_not_hourly(whole.hours)
+    if odd_steps:
+        raise UsageError(f"{path} is not judged: its rows are not hourly ({odd_steps}), and the detectors count hours")
+    frame, remarks = accepted(whole, now_hour)
     if not len(frame):
-        raise UsageError(f"{path} holds no row that a station could have sent")
+        raise UsageError(f"{path} holds no row that a station could have sent{_because(remarks)}")
     station_id = str(path)
     follows = int(frame.hours[0]) == fitted.last_hour + 1
     if follows:
@@ -116,10 +142,24 @@ def check(path: Path, fitted: Calibration, watch: Watch) -> Checked:
     events = watch.observe({station_id: (frame.hours, frame.values)}).get(station_id, [])
     learning = watch.learning(station_id)
     watch.forget(station_id)
-    start = "follows the calibrated history" if follows else "not the calibrated station's next hour: starts cold"
     if not follows:
         remarks += _learning(learning, int(frame.hours[0]))
-    return Checked(path, len(frame), start, tuple(events), (*remarks, *_unusable(frame, fitted)))
+    remarks += [*_unusable(frame, fitted), *_stale(frame, fitted)]
+    return Checked(path, len(frame), FOLLOWS if follows else COLD, tuple(events), tuple(remarks))
+
+
+def _because(remarks: Sequence[str]) -> str:
+    return f": {'; '.join(remarks)}" if remarks else ""
+
+
+def _stale(frame: Frame, fitted: Calibration) -> Iterable[str]:
+    """Say it where the thresholds are too old for the file's last row."""
+    age = int(frame.hours[-1]) - fitted.last_hour
+    if age > STALE_HOURS:
+        yield (
+            f"the thresholds end with {isoformat(fitted.last_hour)}, {age // 168:,} weeks before the last row: older than "
+            f"{STALE_HOURS // 168} weeks, make them anew (python generate_reference_dataset.py)"
+        )
 
 
 def _learning(learning: Mapping[str, int], first_hour: int) -> Iterable[str]:
@@ -133,30 +173,10 @@ def _learning(learning: Mapping[str, int], first_hour: int) -> Iterable[str]:
         yield f"learning still at the end, too few values: {', '.join(learning)}"
 
 
-def _accepted(frame: Frame) -> tuple[Frame, list[str]]:
-    """Return the rows the stream would accept, in its order, and what was left out."""
-    remarks = []
-    order = np.argsort(frame.hours, kind="stable")
-    hours, values = frame.hours[order], frame.values[order]
-    low, high = np.array([HARD_LIMITS[name] for name in RAW_COLUMNS]).T
-    impossible = (values < low) | (values > high)
-    if impossible.any():
-        columns = ", ".join(np.array(RAW_COLUMNS)[impossible.any(axis=0)])
-        remarks.append(f"{impossible.any(axis=1).sum()} rows were refused for impossible values of {columns}")
-    fine = ~impossible.any(axis=1)
-    hours, values = hours[fine], values[fine]
-    first = np.append(True, np.diff(hours) > 0) if len(hours) else np.zeros(0, dtype=bool)
-    if not first.all():
-        remarks.append(f"{(~first).sum()} rows repeat an hour and were ignored")
-    hours, values = hours[first], values[first]
-    n_gaps = int(np.sum(np.diff(hours) > 1))
-    if n_gaps:
-        remarks.append(f"{n_gaps} gaps, {int(np.sum(np.diff(hours) - 1))} hours without a row")
-    return Frame(hours, values, frame.source), remarks
-
-
 def _unusable(frame: Frame, fitted: Calibration) -> Iterable[str]:
     """Name the columns that were not judged, or whose unit seems to be another."""
+    unread = [name for name in RAW_COLUMNS if name not in (*DEVICE_COLUMNS, RAW_COLUMNS[0])]
+    yield f"no detector judges {', '.join(unread)}: the air itself varies too much there"
     for column in (*DEVICE_COLUMNS, RAW_COLUMNS[0]):
         index = RAW_COLUMNS.index(column)
         known = frame.values[:, index][~np.isnan(frame.values[:, index])]
@@ -171,14 +191,15 @@ def _unusable(frame: Frame, fitted: Calibration) -> Iterable[str]:
             )
 
 
-def _say(checked: Checked, args: argparse.Namespace, fitted: Calibration) -> None:
-    if args.json:
+def _say(checked: Checked, *, as_json: bool, fitted: Calibration) -> None:
+    """Print what was found; with JSON, what is no event goes to standard error."""
+    if as_json:
         for event in checked.events:
-            print(json.dumps({"file": str(checked.path), **event.to_json()}))
+            tqdm.write(json.dumps({"file": str(checked.path), **event.to_json()}))
+        for remark in checked.remarks:
+            tqdm.write(printable(f"{checked.path}: {remark}"), file=sys.stderr)
     else:
-        print("\n".join(sentences(checked, fitted)))
-    if args.page is not None:
-        write_atomically(args.page / f"{checked.path.stem}.html", page(checked, fitted).encode())
+        tqdm.write("\n".join(map(printable, sentences(checked, fitted))))
 
 
 def sentences(checked: Checked, fitted: Calibration) -> list[str]:
@@ -200,14 +221,14 @@ def sentence(event: Event) -> str:
     return f"{isoformat(event.at)} {event.column}: {word} {event.detector}, since {isoformat(event.since)}{size}"
 
 
-def page(checked: Checked, fitted: Calibration) -> str:
+def page(checked: Checked, fitted: Calibration, budget: float) -> str:
     """Return a page of one file that needs nothing else."""
     keys = ("at", "event", "detector", "column", "since", "size", "unit")
     rows = [[str(event.to_json()[key]) for key in keys] for event in checked.events]
-    purchase = fitted.purchase(DEFAULT_BUDGET)
+    purchase = fitted.purchase(budget)
     notes: Sequence[str] = (*checked.remarks, f"not judged here, needs the model: {', '.join(NOT_JUDGED)}")
     return (
-        "<!doctype html><html lang=en><meta charset=utf-8>"
+        "<!doctype html><html lang=en><meta charset=utf-8><meta name=viewport content='width=device-width'>"
         f"<title>{escape(checked.path.name)}</title>"
         "<style>body{font:15px system-ui;margin:2em;max-width:70em}table{border-collapse:collapse}"
         "td,th{padding:.3em .8em;border-bottom:1px solid #ccc;text-align:left}</style>"

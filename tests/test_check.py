@@ -88,8 +88,8 @@ def test_check_impossible_values_repeats_gaps_and_silent_columns_are_named(
     path.write_text("\n".join([*lines[:40], lines[39], *lines[45:]]) + "\n")
     run(fitted, path)
     out = capsys.readouterr().out
-    assert "1 rows were refused for impossible values of RH" in out
-    assert "1 rows repeat an hour" in out
+    assert "1 row refused for impossible values of RH" in out
+    assert "1 row ignored: the hour is there already, with the same values" in out
     assert "gaps," in out
     assert "AH is not judged: it has no value" in out
     assert "PT08.S5(O3): half of its values lie beyond" in out
@@ -130,3 +130,65 @@ def test_check_many_files_do_not_disturb_each_other(
     files = [json.loads(line)["file"] for line in capsys.readouterr().out.splitlines()]
     assert set(files) == {str(paths[0]), str(paths[2])}
     assert files.count(str(paths[0])) == files.count(str(paths[2]))
+
+
+def test_check_rows_the_stream_would_refuse_are_left_out_as_there(
+    fitted: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    values = faulty()
+    good = csv(tmp_path / "good.csv", values)
+    run(fitted, good, "--json")
+    expected = capsys.readouterr().out
+    lines = good.read_text().splitlines()
+    late, other = lines[50], lines[201].replace(",", ",1", 1)
+    future = lines[300].replace(lines[300].partition("-")[0], "2199", 1)
+    good.write_text("\n".join([*lines[:202], other, late.replace(",", ",9", 1), future, *lines[202:]]) + "\n")
+    run(fitted, good, "--json")
+    captured = capsys.readouterr()
+    assert captured.out == expected
+    assert "2 rows refused: the hour is there already, with other values" in captured.err
+    assert "1 row refused: in the future" in captured.err
+
+
+def test_check_file_in_the_wrong_order_says_so(fitted: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = csv(tmp_path / "reversed.csv", watched.stream().values)
+    header, *lines = path.read_text().splitlines()
+    path.write_text("\n".join([header, *reversed(lines)]) + "\n")
+    run(fitted, path)
+    out = capsys.readouterr().out
+    assert "1 rows, " in out
+    assert "899 rows refused: earlier than a row before" in out
+
+
+def test_check_daily_file_exits_2_and_says_why(fitted: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(fitted, csv(tmp_path / "daily.csv", watched.stream().values, slice(0, None, 24))) == 2
+    assert "its rows are not hourly (37 of 37 steps are 24 h)" in capsys.readouterr().err
+
+
+def test_check_names_the_columns_no_detector_judges_and_whose_thresholds_are_used(
+    fitted: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run(fitted, csv(tmp_path / "cold.csv", watched.stream().values, slice(1, 200)))
+    out = capsys.readouterr().out
+    assert "no detector judges NMHC(GT), NOx(GT), NO2(GT)" in out
+    assert "rows of no calibrated station, judged by the calibrated one's thresholds" in out
+
+
+def test_check_rows_long_after_the_calibration_say_that_the_thresholds_are_old(
+    fitted: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    frame = watched.stream()
+    dataset.write_stream_csv(Frame(frame.hours[:50] + 14 * 168, frame.values[:50], frame.source), tmp_path / "old.csv")
+    run(fitted, tmp_path / "old.csv")
+    assert "14 weeks before the last row: older than 13 weeks" in capsys.readouterr().out
+    run(fitted, csv(tmp_path / "new.csv", frame.values))
+    assert "older than" not in capsys.readouterr().out
+
+
+def test_check_pages_of_files_with_one_name_do_not_overwrite_each_other(fitted: Path, tmp_path: Path) -> None:
+    for folder, values in (("a", faulty()), ("b", watched.stream().values)):
+        (tmp_path / folder).mkdir()
+        csv(tmp_path / folder / "roof.csv", values)
+    run(fitted, tmp_path / "a" / "roof.csv", tmp_path / "b" / "roof.csv", "--page", tmp_path / "pages")
+    assert "level" in (tmp_path / "pages" / "roof.html").read_text()
+    assert "no alarms" in (tmp_path / "pages" / "roof-2.html").read_text()

@@ -1,0 +1,74 @@
+"""What the stream would take of a file, and in words what it would refuse; the same rules, for whole columns at once."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from airquality.data.dataset import Frame
+from airquality.records import HARD_LIMITS, HOUR_LIMITS, MAX_HOURS_AHEAD, RAW_COLUMNS, hour_of
+
+Bools = NDArray[np.bool_]
+
+
+def accepted(frame: Frame, now_hour: int) -> tuple[Frame, list[str]]:
+    """Return the rows that a stream fed with the file now would accept, and what is odd about the file.
+
+    Args:
+        frame: The file as it stands.
+        now_hour: The hour of Kafka's timestamps: rows far ahead of it and of their station are refused.
+    """
+    remarks: list[str] = []
+    frame = _without_impossible(frame, remarks)
+    frame = _in_order(frame, now_hour, remarks)
+    gaps = np.diff(frame.hours) - 1
+    if np.any(gaps > 0):
+        remarks.append(f"{np.count_nonzero(gaps):,} gaps, {gaps.sum():,} hours without a row")
+    return frame, remarks
+
+
+def _without_impossible(frame: Frame, remarks: list[str]) -> Frame:
+    low, high = np.array([HARD_LIMITS[name] for name in RAW_COLUMNS]).T
+    impossible = (frame.values < low) | (frame.values > high)
+    if impossible.any():
+        columns = ", ".join(np.array(RAW_COLUMNS)[impossible.any(axis=0)])
+        remarks.append(f"{_rows(impossible.any(axis=1))} refused for impossible values of {columns}")
+    earliest, latest = map(hour_of, HOUR_LIMITS)
+    elsewhere = (frame.hours < earliest) | (frame.hours > latest)
+    if elsewhere.any():
+        remarks.append(f"{_rows(elsewhere)} refused for an impossible DateTime")
+    return _kept(frame, ~impossible.any(axis=1) & ~elsewhere)
+
+
+def _in_order(frame: Frame, now_hour: int, remarks: list[str]) -> Frame:
+    """Leave out what is not later than a row before it, or too far ahead of it."""
+    newest, later = -1, np.zeros(len(frame), dtype=bool)
+    why = {"future": later.copy(), "late": later.copy(), "repeated": later.copy(), "conflicting": later.copy()}
+    seen: dict[int, int] = {}
+    for row, hour in enumerate(frame.hours.tolist()):
+        if hour in seen:
+            same = np.array_equal(frame.values[row], frame.values[seen[hour]], equal_nan=True)
+            why["repeated" if same else "conflicting"][row] = True
+        elif hour < newest:
+            why["late"][row] = True
+        elif hour > max(newest, now_hour) + MAX_HOURS_AHEAD:
+            why["future"][row] = True
+        else:
+            newest, later[row], seen[hour] = hour, True, row
+    said = {
+        "repeated": "ignored: the hour is there already, with the same values",
+        "conflicting": "refused: the hour is there already, with other values",
+        "late": "refused: earlier than a row before (is the file in the order of DateTime?)",
+        "future": "refused: in the future",
+    }
+    remarks += [f"{_rows(why[name])} {text}" for name, text in said.items() if why[name].any()]
+    return _kept(frame, later)
+
+
+def _rows(flags: Bools) -> str:
+    count = int(flags.sum())
+    return f"{count:,} row{'s' * (count != 1)}"
+
+
+def _kept(frame: Frame, flags: Bools) -> Frame:
+    return Frame(frame.hours[flags], frame.values[flags], frame.source)
