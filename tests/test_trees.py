@@ -1,0 +1,94 @@
+"""The walk over the trees has XGBoost's bits: on the champion, on other shapes of trees, wherever values are missing."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import xgboost as xgb
+
+from airquality.model.model import WALKED_ROWS, Model
+from airquality.model.trees import MAX_DEPTH, Floats32, TreeWalk
+
+ARTIFACTS = Path(__file__).resolve().parent.parent / "artifacts"
+
+
+def rows(n_rows: int, n_features: int, missing: float, seed: int = 0) -> Floats32:
+    rng = np.random.default_rng(seed)
+    values = rng.normal(size=(n_rows, n_features)).astype(np.float32)
+    values[rng.random(values.shape) < missing] = np.nan
+    return values
+
+
+def fitted(n_features: int = 6, rounds: int = 30, **parameters: Any) -> xgb.Booster:
+    x = rows(400, n_features, 0.1, seed=1)
+    y = np.nan_to_num(x[:, 0]) * np.nan_to_num(x[:, 1]) + np.nan_to_num(x[:, 2])
+    return xgb.train({"nthread": 1, **parameters}, xgb.DMatrix(x, y), rounds)
+
+
+def walk_of(booster: xgb.Booster, n_features: int = 6) -> TreeWalk | None:
+    return TreeWalk.of(bytes(booster.save_raw("json")), n_features)
+
+
+def predicted(walk: TreeWalk | None, matrix: Floats32) -> Floats32:
+    assert walk is not None
+    return np.array([walk.predict(row) for row in matrix])
+
+
+@pytest.fixture(scope="module")
+def champion() -> Model:
+    return Model.load(ARTIFACTS)
+
+
+@pytest.mark.parametrize("missing", [0.0, 0.15, 1.0])
+def test_walk_of_the_champion_has_the_bits_of_xgboost(champion: Model, missing: float) -> None:
+    n_features = len(champion.card.features)
+    matrix = rows(300, n_features, missing)
+    found = predicted(walk_of(champion.booster, n_features), matrix)
+    assert found.tobytes() == champion.booster.inplace_predict(matrix, missing=np.nan).tobytes()
+
+
+@pytest.mark.parametrize(
+    "parameters",
+    [
+        {"max_depth": 1},
+        {"max_depth": 3, "min_child_weight": 30},
+        {"max_depth": MAX_DEPTH, "eta": 0.02},
+        {"max_depth": 4, "grow_policy": "lossguide", "max_leaves": 5},
+        {"max_depth": 3, "base_score": 4.25},
+        {"gamma": 1e9},
+    ],
+)
+def test_walk_of_other_trees_has_the_bits_of_xgboost(parameters: dict[str, Any]) -> None:
+    booster, matrix = fitted(**parameters), rows(300, 6, 0.2)
+    assert predicted(walk_of(booster), matrix).tobytes() == booster.inplace_predict(matrix, missing=np.nan).tobytes()
+
+
+def test_walk_of_values_on_a_threshold_goes_where_xgboost_goes() -> None:
+    booster = fitted(max_depth=3)
+    thresholds = np.unique(np.array([float(v) for v in booster.trees_to_dataframe()["Split"].dropna()], dtype=np.float32))
+    matrix = np.resize(thresholds, (len(thresholds), 6)).astype(np.float32)
+    assert predicted(walk_of(booster), matrix).tobytes() == booster.inplace_predict(matrix, missing=np.nan).tobytes()
+
+
+@pytest.mark.parametrize(
+    "parameters",
+    [
+        {"booster": "dart"},
+        {"booster": "gblinear"},
+        {"max_depth": MAX_DEPTH + 1, "min_child_weight": 0},
+        {"objective": "reg:gamma"},
+    ],
+)
+def test_walk_of_what_is_no_sum_of_shallow_trees_is_none(parameters: dict[str, Any]) -> None:
+    x = rows(3_000, 6, 0.0)
+    booster = xgb.train({"nthread": 1, **parameters}, xgb.DMatrix(x, np.exp(x[:, 0] * x[:, 1]) + 0.1), 3)
+    assert walk_of(booster) is None
+
+
+def test_predict_of_a_few_rows_equals_that_of_many_to_the_bit(champion: Model) -> None:
+    matrix = np.abs(rows(3 * WALKED_ROWS, len(champion.card.features), 0.1).astype(np.float64))
+    alone = np.concatenate([champion.predict(matrix[index : index + 1]) for index in range(len(matrix))])
+    assert alone.tobytes() == champion.predict(matrix).tobytes()
