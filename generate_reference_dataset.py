@@ -141,8 +141,8 @@ def _summary(path: Path, reference: Reference, calibration: Calibration, of_dete
     return [
         *notice,
         f"{path} ({calibration.data_source}): {len(reference.hours):,} hours, {span(reference.hours)}, out of sample",
-        f"baseline: RMSE {baseline.rmse:.4f}, MAE {baseline.mae:.4f} {TARGET_UNIT}, R2 {baseline.r2:.4f}, "
-        f"{baseline.n:,} truths",
+        f"baseline: RMSE {baseline.rmse:.4f}, MAE {baseline.mae:.4f} {TARGET_UNIT}, R2 {baseline.r2:.4f} "
+        f"on {baseline.n:,} truths",
         "",
         f"{'window':8}{'verdict':18}{'budget':>8}{'held out':>10}{'windows':>9}",
         *(
