@@ -1,4 +1,4 @@
-"""Serve CO(GT) predictions of the registry's champion over HTTP.
+"""Serve predictions of the registry's champion over HTTP.
 
 The model is loaded while the service starts and again whenever the champion alias moves; a request is answered by one
 model from beginning to end.
@@ -32,7 +32,7 @@ from airquality.serving.key import Key
 from airquality.serving.service import Service
 from feature_buffer import FeatureBuffer
 
-_DESCRIPTION = """Serve CO(GT) predictions of the registry's champion over HTTP (MLFLOW_TRACKING_URI says which registry).
+_DESCRIPTION = """Serve predictions of the registry's champion over HTTP (MLFLOW_TRACKING_URI says which registry).
 
 It starts without a model and says why it is not ready until one is the champion. Ctrl-C stops it."""
 _EXAMPLES = """examples:

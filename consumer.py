@@ -139,7 +139,7 @@ def _exposed(settings: Settings, registry: CollectorRegistry) -> Iterator[int]:
 
 
 _DESCRIPTION = """\
-Consume readings, predict CO(GT), publish the predictions, and make daily and weekly reports.
+Consume readings, predict each hour, publish the predictions, and make daily and weekly reports.
 
 Every row of the raw topic becomes exactly one of: warm-up, prediction, duplicate, dead letter. Runs until stopped unless
 told otherwise. Settings are environment variables: KAFKA_BOOTSTRAP_SERVERS (localhost:9092), API_URL

@@ -30,7 +30,7 @@ from airquality.monitoring.performance import Performance
 from airquality.monitoring.reference import Reference
 from airquality.monitoring.thresholds import CALIBRATION_NAME, REFERENCE_NAME, Calibration, Threshold
 from airquality.monitoring.window_calibration import History, calibrate_history, span
-from airquality.records import RAW_COLUMNS, TARGET
+from airquality.records import RAW_COLUMNS, TARGET, TARGET_UNIT
 
 _EXAMPLES = """\
 examples:
@@ -141,7 +141,8 @@ def _summary(path: Path, reference: Reference, calibration: Calibration, of_dete
     return [
         *notice,
         f"{path} ({calibration.data_source}): {len(reference.hours):,} hours, {span(reference.hours)}, out of sample",
-        f"baseline: RMSE {baseline.rmse:.4f}, MAE {baseline.mae:.4f} mg/m3, R2 {baseline.r2:.4f} on {baseline.n:,} truths",
+        f"baseline: RMSE {baseline.rmse:.4f}, MAE {baseline.mae:.4f} {TARGET_UNIT}, R2 {baseline.r2:.4f} "
+        f"on {baseline.n:,} truths",
         "",
         f"{'window':8}{'verdict':18}{'budget':>8}{'held out':>10}{'windows':>9}",
         *(

@@ -30,7 +30,7 @@ from airquality.monitoring.alarms import Event
 from airquality.monitoring.calibration import DEFAULT_BUDGET, STALE_HOURS, Calibration
 from airquality.monitoring.network import NODE_COLUMNS
 from airquality.monitoring.watch import Watch, judged_from
-from airquality.records import DEVICE_COLUMNS, RAW_COLUMNS, isoformat
+from airquality.records import DEVICE_COLUMNS, RAW_COLUMNS, TARGET, isoformat
 
 ALARMS = 3
 #: How a file begins.
@@ -166,18 +166,18 @@ def _learning(learning: Mapping[str, int], first_hour: int) -> Iterable[str]:
     """Say what a station that starts cold judges from when; ``learning`` are the columns that it still learns at its end."""
     usual = isoformat(judged_from(first_hour))
     if len(learning) == len(NODE_COLUMNS):
-        yield f"learning: only the rules are judged; level, noise and CO ratio need rows up to {usual}"
+        yield f"learning: only the rules are judged; level, noise and ratio need rows up to {usual}"
         return
-    yield f"learning until {usual}: before, only the rules were judged, not level, noise and CO ratio"
+    yield f"learning until {usual}: before, only the rules were judged, not level, noise and ratio"
     if learning:
         yield f"learning still at the end, too few values: {', '.join(learning)}"
 
 
 def _unusable(frame: Frame, fitted: Calibration) -> Iterable[str]:
     """Name the columns that were not judged, or whose unit seems to be another."""
-    unread = [name for name in RAW_COLUMNS if name not in (*DEVICE_COLUMNS, RAW_COLUMNS[0])]
+    unread = [name for name in RAW_COLUMNS if name not in (*DEVICE_COLUMNS, TARGET)]
     yield f"no detector judges {', '.join(unread)}: the air itself varies too much there"
-    for column in (*DEVICE_COLUMNS, RAW_COLUMNS[0]):
+    for column in (*DEVICE_COLUMNS, TARGET):
         index = RAW_COLUMNS.index(column)
         known = frame.values[:, index][~np.isnan(frame.values[:, index])]
         if not len(known):

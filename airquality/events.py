@@ -41,7 +41,7 @@ class AlarmEvent:
 
 @dataclass(frozen=True, slots=True)
 class WindowJudged:
-    """A window closed and was judged. ``raised`` is what its verdict raises; ``rmse`` in mg/m3, NaN with too few truths."""
+    """A window closed and was judged. ``raised`` is what its verdict raises; ``rmse`` is NaN with too few truths."""
 
     station_id: str
     kind: str

@@ -7,6 +7,7 @@ cannot collide on a Prometheus that watches more than this system. HELP says the
 
 from __future__ import annotations
 
+import re
 from collections import Counter as Counts
 from collections.abc import Iterable
 
@@ -14,8 +15,10 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, GCCollector, Hi
 from prometheus_client.metrics import MetricWrapperBase
 
 from airquality.incoming import OPERATION_KINDS, TRUTH_OUTCOMES
-from airquality.records import DEAD_LETTER_REASONS
+from airquality.records import DEAD_LETTER_REASONS, TARGET, TARGET_UNIT
 
+#: The gauge of each station's latest prediction, named after its unit.
+STATION_PREDICTION = f"air_quality_station_prediction_{re.sub(r'[^0-9a-zA-Z]+', '_', TARGET_UNIT).strip('_')}"
 #: Seconds. A cached one-row call takes 1-3 ms, a batch of 500 about 20 ms; the rest is what must be noticed.
 LATENCY_BUCKETS = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0)
 INFERENCE_ERRORS = ("invalid_request", "model_not_loaded", "upload", "internal")
@@ -46,7 +49,7 @@ class ApiMetrics:
             buckets=LATENCY_BUCKETS,
             registry=registry,
         )
-        self.value = Gauge("prediction_value", "Latest predicted CO(GT), in mg/m3.", registry=registry)
+        self.value = Gauge("prediction_value", f"Latest predicted {TARGET}, in {TARGET_UNIT}.", registry=registry)
         self.missing = Gauge("missing_values_count", "Missing features of the latest predicted row.", registry=registry)
         self.missing_total = Counter(
             "air_quality_missing_features", "Missing features of all predicted rows together.", registry=registry
@@ -70,6 +73,12 @@ class ConsumerMetrics:
     """What the consumer exposes on its own ``/metrics``."""
 
     def __init__(self, registry: CollectorRegistry) -> None:
+        self._define_rows(registry)
+        self._define_state(registry)
+        self._define_monitoring(registry)
+        self.stations = StationMetrics(registry)
+
+    def _define_rows(self, registry: CollectorRegistry) -> None:
         self.consumed = Counter(
             "kafka_messages_consumed", "Records consumed from the raw topic and committed.", registry=registry
         )
@@ -79,6 +88,17 @@ class ConsumerMetrics:
             ["outcome", "reason"],
             registry=registry,
         )
+        self.lost_rows = Counter(
+            "air_quality_lost_rows", "Rows given up on purpose: a loss that was accepted at a start.", registry=registry
+        )
+        self.last_prediction = Gauge(
+            "air_quality_last_prediction_timestamp_seconds",
+            "Unix time of the latest committed prediction.",
+            registry=registry,
+        )
+        _touch(self.outcomes, OUTCOMES)
+
+    def _define_state(self, registry: CollectorRegistry) -> None:
         self.lag = Gauge(
             "air_quality_consumer_lag_records",
             "Records of the raw topic not yet consumed.",
@@ -98,24 +118,20 @@ class ConsumerMetrics:
             "1 while the consumer takes no partitions because going on would lose or repeat rows; its log says which.",
             registry=registry,
         )
-        self.lost_rows = Counter(
-            "air_quality_lost_rows", "Rows given up on purpose: a loss that was accepted at a start.", registry=registry
-        )
-        self.last_prediction = Gauge(
-            "air_quality_last_prediction_timestamp_seconds",
-            "Unix time of the latest committed prediction.",
-            registry=registry,
-        )
         self.transactions = Histogram(
             "air_quality_transaction_duration_seconds",
             "Time of one poll batch, from records to commit.",
             buckets=LATENCY_BUCKETS,
             registry=registry,
         )
+
+    def _define_monitoring(self, registry: CollectorRegistry) -> None:
         self.reports_total = Counter(
             "air_quality_reports", "Finished report windows.", ["kind", "result"], registry=registry
         )
-        self.baseline_rmse = Gauge("air_quality_baseline_rmse", "RMSE on the reference, in mg/m3.", registry=registry)
+        self.baseline_rmse = Gauge(
+            "air_quality_baseline_rmse", f"RMSE on the reference, in {TARGET_UNIT}.", registry=registry
+        )
         self.report_backlog = Gauge(
             "air_quality_report_backlog", "Closed windows whose report is not written yet.", registry=registry
         )
@@ -127,9 +143,7 @@ class ConsumerMetrics:
         self.summary_failures = Counter(
             "air_quality_unwritten_summaries", "Times the monitoring summary could not be written.", registry=registry
         )
-        _touch(self.outcomes, OUTCOMES)
         _touch(self.reports_total, ((kind, result) for kind in REPORT_KINDS for result in REPORT_RESULTS))
-        self.stations = StationMetrics(registry)
 
 
 class StationMetrics:
@@ -141,13 +155,16 @@ class StationMetrics:
 
     def __init__(self, registry: CollectorRegistry) -> None:
         self.prediction = Gauge(
-            "air_quality_station_prediction_mg_m3", "Latest predicted CO(GT), in mg/m3.", ["station"], registry=registry
+            STATION_PREDICTION, f"Latest predicted {TARGET}, in {TARGET_UNIT}.", ["station"], registry=registry
         )
         self.alarms = Gauge(
             "air_quality_open_alarms", "Alarms open now, by what they are about.", ["station", "alarm"], registry=registry
         )
         self.rmse = Gauge(
-            "air_quality_window_rmse", "RMSE of the latest closed window, in mg/m3.", ["station", "kind"], registry=registry
+            "air_quality_window_rmse",
+            f"RMSE of the latest closed window, in {TARGET_UNIT}.",
+            ["station", "kind"],
+            registry=registry,
         )
         self.windows = Counter("air_quality_windows", "Windows judged.", ["station", "kind"], registry=registry)
         self.drifted = Counter(
@@ -179,9 +196,9 @@ class StationMetrics:
             for metric in (self.prediction, self.alarms, self.rmse, self.windows, self.drifted):
                 metric.remove_by_labels({"station": station_id})
 
-    def show_prediction(self, station_id: str, mg_m3: float) -> None:
+    def show_prediction(self, station_id: str, value: float) -> None:
         """Show a station's latest prediction."""
-        self.prediction.labels(self._label(station_id)).set(mg_m3)
+        self.prediction.labels(self._label(station_id)).set(value)
 
     def show_alarms(self, station_id: str, alarms: Iterable[str]) -> None:
         """Show the alarms a station has open now, each as one of :data:`ALARMS`, as often as it is open."""
@@ -191,7 +208,7 @@ class StationMetrics:
             self.alarms.labels(self._label(station_id), alarm).inc(now[alarm] - before[alarm])
 
     def show_window(self, station_id: str, kind: str, rmse: float | None, *, drifted: bool) -> None:
-        """Show a closed window; ``rmse`` in mg/m3, None where too few hours were measured to say."""
+        """Show a closed window; ``rmse`` in the unit of the target, None where too few hours were measured to say."""
         station = self._label(station_id)
         self.windows.labels(station, kind).inc()
         self.drifted.labels(station, kind).inc(drifted)

@@ -27,6 +27,8 @@ from airquality.network.current import NETWORK
 #: The column that is predicted, and its place in a row.
 TARGET = NETWORK.target.name
 _TARGET = NETWORK.index(TARGET)
+#: What predictions and their errors are measured in, in ASCII.
+TARGET_UNIT = NETWORK.target.ascii_unit
 #: Columns of a raw record in the order of the declaration; units, limits and roles stand there.
 RAW_COLUMNS = NETWORK.names
 #: The columns the device itself measures, as opposed to the reference analysers beside it.

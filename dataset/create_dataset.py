@@ -113,7 +113,7 @@ def write_engineered(frame: Frame, path: Path) -> None:
     """Write the features of the test hours, made of all earlier hours, beside the target as measured."""
     first = dataset.split_rows(len(frame))[1]
     rows = features.batch(frame.hours, frame.values)[first:]
-    target = frame.values[first:, :1]
+    target = frame.truths[first:, np.newaxis]
     dataset.write_table(path, (TARGET, *features.NAMES), frame.hours[first:], np.hstack([target, rows]))
 
 
@@ -152,7 +152,7 @@ def _missing_lines(parts: Split) -> list[str]:
 
 
 def _measured(frame: Frame) -> int:
-    return int(np.count_nonzero(~np.isnan(frame.values[:, 0])))
+    return int(np.count_nonzero(~np.isnan(frame.truths)))
 
 
 def _span(frame: Frame) -> str:

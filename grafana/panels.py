@@ -7,14 +7,20 @@ from typing import Any
 from grafana_foundation_sdk.models import dashboard as models
 from grafana_foundation_sdk.models.common import BigValueTextMode
 
+from airquality.metrics import STATION_PREDICTION
+from airquality.network.current import NETWORK
+from airquality.records import TARGET, TARGET_UNIT
 from grafana.looks import BLUE, GREEN, ORANGE, RED, YELLOW, bars, course, dial, history, link, listing, thresholds, tile
 
 RUNBOOK_URL = "/d/air-quality-runbook"
 REPORTS_URL = "http://localhost:8000/reports/"
 
-#: CO in mg/m3. WHO air quality guidelines 2021: 4 as a 24-hour mean (EU 2024/2881 takes it over for 2030). EU 2008/50/EC
-#: and WHO 2010: 10 as an 8-hour mean. One hour above them is not yet an exceedance, hence yellow before red.
-CO_GUIDELINES = [(0, GREEN), (4, YELLOW), (10, RED)]
+#: One hour above a guideline for longer means is not yet an exceedance, hence yellow before red.
+_YELLOW, _RED = NETWORK.guidelines
+GUIDELINES = [(0, GREEN), (_YELLOW.value, YELLOW), (_RED.value, RED)]
+#: What Grafana calls the units a target may have.
+UNITS = {"mg/m³": "conmgm3", "µg/m³": "conμgm3", "ng/m³": "conngm3", "ppb": "conppb", "ppm": "conppm"}
+TARGET_PANEL_UNIT = UNITS.get(NETWORK.target.unit, f"suffix: {NETWORK.target.unit}")
 COUNT_IS_BAD = [(0, GREEN), (1, RED)]
 
 #: Rates look at no less than four scrapes and, zoomed out, at all that lies between two points: no burst is lost.
@@ -42,6 +48,10 @@ def latency_quantile(quantile: float) -> str:
 
 def answers() -> list[Any]:
     """Return the first row: one glance, one answer each."""
+    return [*_services(), *_flow(), *_trust()]
+
+
+def _services() -> list[Any]:
     return [
         tile(
             3,
@@ -64,6 +74,11 @@ def answers() -> list[Any]:
                 4: ("REFUSED", RED),
             },
         ).links([link("What to do", RUNBOOK_URL)]),
+    ]
+
+
+def _flow() -> list[Any]:
+    return [
         tile(
             3,
             "Last prediction",
@@ -80,6 +95,11 @@ def answers() -> list[Any]:
             {"firing": 'count(ALERTS{alertstate="firing"}) or vector(0)'},
             steps=COUNT_IS_BAD,
         ).links([link("Prometheus", "http://localhost:9090/alerts"), link("What to do", RUNBOOK_URL)]),
+    ]
+
+
+def _trust() -> list[Any]:
+    return [
         tile(
             8,
             "Can the data and the model be trusted?",
@@ -133,12 +153,12 @@ def asked_for() -> list[Any]:
         dial(
             8,
             "Latest prediction",
-            "CO(GT) of the hour predicted last, whichever station's; nothing before the first. Yellow from 4 mg/m3 (WHO "
-            "2021, 24-hour mean), red from 10 mg/m3 (EU 2008/50/EC, 8-hour mean).",
-            {"CO(GT)": "max(prediction_value) and on () sum(predictions_total) > 0"},
-            CO_GUIDELINES,
-            "conmgm3",
-            15,
+            f"{TARGET} of the hour predicted last, whichever station's; nothing before the first. Yellow from "
+            f"{_YELLOW.value:g} {TARGET_UNIT} ({_YELLOW.source}), red from {_RED.value:g} {TARGET_UNIT} ({_RED.source}).",
+            {TARGET: "max(prediction_value) and on () sum(predictions_total) > 0"},
+            GUIDELINES,
+            TARGET_PANEL_UNIT,
+            _RED.value * 3 // 2,
         ),
         course(
             12,
@@ -158,14 +178,18 @@ def asked_for() -> list[Any]:
 
 def quality() -> list[Any]:
     """Return what is known of data and model."""
+    return [*_windows(), *_findings()]
+
+
+def _windows() -> list[Any]:
     windows = f"sum by (kind) (air_quality_windows_total{{{STATION}, {KIND}}})"
     return [
         course(
             9,
-            "Predicted CO(GT) by station",
+            f"Predicted {TARGET} by station",
             "Each station's latest prediction.",
-            {"{{station}}": f"max by (station) (air_quality_station_prediction_mg_m3{{{STATION}}})"},
-            unit="conmgm3",
+            {"{{station}}": f"max by (station) ({STATION_PREDICTION}{{{STATION}}})"},
+            unit=TARGET_PANEL_UNIT,
         ),
         course(
             9,
@@ -175,7 +199,7 @@ def quality() -> list[Any]:
                 "{{station}} {{kind}}": f"max by (station, kind) (air_quality_window_rmse{{{STATION}, {KIND}}})",
                 "baseline": "max(air_quality_baseline_rmse)",
             },
-            unit="conmgm3",
+            unit=TARGET_PANEL_UNIT,
         ).links([link("Reports", REPORTS_URL)]),
         bars(
             6,
@@ -187,6 +211,11 @@ def quality() -> list[Any]:
         )
         .max(1)
         .links([link("Reports", REPORTS_URL)]),
+    ]
+
+
+def _findings() -> list[Any]:
+    return [
         bars(
             8,
             "Reports",

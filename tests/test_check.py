@@ -73,7 +73,7 @@ def test_check_file_elsewhere_in_time_starts_cold_and_says_so(
     assert run(fitted, csv(tmp_path / "cold.csv", watched.stream().values, slice(1, 200))) == 0
     out = capsys.readouterr().out
     assert "starts cold" in out
-    assert "learning: only the rules are judged; level, noise and CO ratio need rows up to" in out
+    assert "learning: only the rules are judged; level, noise and ratio need rows up to" in out
 
 
 def test_check_impossible_values_repeats_gaps_and_silent_columns_are_named(

@@ -48,7 +48,7 @@ def fit(frame: Frame) -> Model:
     train = dataset.split(frame).train
     transform = TargetTransform("co_base", 2.0)
     rows, truths = features.batch(train.hours, train.values), train.values[:, 0]
-    target = transform.from_mg_m3(truths, rows[:, features.NAMES.index("co_base")])
+    target = transform.from_target(truths, rows[:, features.NAMES.index("co_base")])
     measured = ~np.isnan(truths)
     booster = xgb.train(
         {"max_depth": 2, "nthread": 1}, xgb.DMatrix(rows[measured].astype(np.float32), target[measured]), num_boost_round=3

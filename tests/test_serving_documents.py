@@ -62,7 +62,7 @@ def test_openapi_names_every_field_of_requests_and_answers(document: dict[str, A
     assert {name: schemas["Reading"]["properties"][name]["description"] for name in ("CO(GT)", "NOx(GT)", "T")} == {
         "CO(GT)": "mg/m3",
         "NOx(GT)": "ppb",
-        "T": "deg C",
+        "T": "degC",
     }
 
 

@@ -97,7 +97,7 @@ def test_a_fit_is_shown_its_rows_and_every_third_once_more_with_a_silent_device(
     expected = np.vstack([study.matrix[rows], study.silent[again]])
     assert np.array_equal(shown.matrix, expected.astype(np.float32), equal_nan=True)
     base = expected[:, features.NAMES.index(features.BASE_FEATURE)]
-    taught = transform.to_mg_m3(shown.label, base)
+    taught = transform.to_target(shown.label, base)
     assert np.allclose(taught, study.target[np.concatenate([rows, again])])
     assert shown.weight[: len(rows)].tolist() == [1.0] * len(rows)
     assert shown.weight[len(rows) :].sum() / len(rows) == pytest.approx(0.1, abs=0.001)

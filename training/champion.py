@@ -93,7 +93,7 @@ def examples(study: Study, rows: Rows, transform: TargetTransform) -> Examples:
 
 
 def _examples(matrix: Floats, target: Floats, weight: Floats, transform: TargetTransform) -> Examples:
-    label = transform.from_mg_m3(target, matrix[:, features.NAMES.index(features.BASE_FEATURE)])
+    label = transform.from_target(target, matrix[:, features.NAMES.index(features.BASE_FEATURE)])
     return Examples(matrix.astype(np.float32), label, weight)
 
 

@@ -132,7 +132,7 @@ def _family_method(family: str) -> Callable[[Study, Rows, Parameters], Predictor
             with warnings.catch_warnings():
                 warnings.filterwarnings("ignore", message="X does not have valid feature names")
                 raw = np.asarray(model.predict(_x(study, rows)), dtype=np.float64)
-            return np.asarray(transform.to_mg_m3(raw, study.matrix[rows, _BASE_INDEX]))
+            return np.asarray(transform.to_target(raw, study.matrix[rows, _BASE_INDEX]))
 
         return predict
 

@@ -31,7 +31,7 @@ from airquality.ground.errors import Unavailable, UsageError
 from airquality.ground.files import write_atomically
 from airquality.ground.proxies import proxy_hint
 from airquality.network.current import NETWORK
-from airquality.records import MISSING_MARKER, RAW_COLUMNS, datetime_of, hour_of, isoformat
+from airquality.records import MISSING_MARKER, RAW_COLUMNS, TARGET, datetime_of, hour_of, isoformat
 
 #: ``unlabelled`` is a CSV that ``create_dataset.py`` did not write: only its owner knows what is in it.
 DataSource = Literal["uci", "simulated", "unlabelled"]
@@ -75,7 +75,7 @@ class DataFile:
 class Frame:
     """Consecutive rows of one station; the arrays are read-only.
 
-    ``hours`` is ``(n,)`` int64 as :func:`airquality.records.hour_of` counts them; ``values`` is ``(n, 13)`` float64 in
+    ``hours`` is ``(n,)`` int64 as :func:`airquality.records.hour_of` counts them; ``values`` is ``(n, columns)`` float64 in
     :data:`airquality.records.RAW_COLUMNS` order, NaN where nothing was measured.
     """
 
@@ -89,6 +89,11 @@ class Frame:
     def rows(self, start: int, stop: int) -> Frame:
         """Return rows ``start`` (inclusive) to ``stop`` (exclusive)."""
         return Frame(self.hours[start:stop], self.values[start:stop], self.source)
+
+    @property
+    def truths(self) -> Values:
+        """The measured target, ``(n,)``, NaN where it was not."""
+        return self.values[:, RAW_COLUMNS.index(TARGET)]
 
     @property
     def sha256(self) -> str:

@@ -42,19 +42,19 @@ class Origin:
 
 
 def write(path: Path, frame: Frame, predicted: Floats, origin: Origin) -> int:
-    """Write the hours of ``frame`` that have a prediction as ``DateTime,CO(GT),prediction``, and their origin beside them.
+    """Write the hours of ``frame`` that have a prediction as ``DateTime``, target, ``prediction``; their origin beside them.
 
     Args:
         path: The CSV; the origin goes to a ``.json`` of the same name.
         frame: The rows up to the test block.
-        predicted: mg/m3, shape ``(len(frame),)``, NaN where there is none.
+        predicted: In the target's unit, shape ``(len(frame),)``, NaN where there is none.
         origin: Read back by :func:`read`.
 
     Returns:
         The number of hours written.
     """
     rows = np.flatnonzero(~np.isnan(predicted))
-    table = np.column_stack((frame.values[rows, 0], predicted[rows]))
+    table = np.column_stack((frame.truths[rows], predicted[rows]))
     dataset.write_table(path, (TARGET, "prediction"), frame.hours[rows], table)
     document = {**asdict(origin), "sha256": hashlib.sha256(path.read_bytes()).hexdigest()}
     write_atomically(path.with_suffix(".json"), (json.dumps(document, indent=1) + "\n").encode())
@@ -62,7 +62,7 @@ def write(path: Path, frame: Frame, predicted: Floats, origin: Origin) -> int:
 
 
 def read(path: Path, frame: Frame, expected: Origin) -> Floats:
-    """Return the predictions ``path`` holds for the hours of ``frame`` in mg/m3, NaN elsewhere; all NaN without a file.
+    """Return the predictions ``path`` holds for the hours of ``frame``, NaN elsewhere; all NaN without a file.
 
     Raises:
         UsageError: they are not of the ``expected`` origin, or cannot be read; the message says how they differ.

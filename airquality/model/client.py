@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from airquality.ground.errors import ContractError, InvalidRecord, Unavailable
 from airquality.model import features
 from airquality.model.transport import Answer, Transport
-from airquality.records import MAX_MODEL_VERSION_CHARACTERS, PREDICTION_LIMITS, RowAnswer, Served
+from airquality.records import MAX_MODEL_VERSION_CHARACTERS, PREDICTION_LIMITS, TARGET_UNIT, RowAnswer, Served
 
 #: Rows of one request; with full-length numbers some 6 MB, of the 8 MB the service takes.
 MAX_ROWS = 2_000
@@ -160,4 +160,6 @@ def _within_limits(prediction: float, version: str) -> RowAnswer:
     low, high = PREDICTION_LIMITS
     if low <= prediction <= high:
         return prediction, version
-    return InvalidRecord("unpredictable", f"model version {version} says {prediction:g} mg/m3, outside [{low}, {high}]")
+    return InvalidRecord(
+        "unpredictable", f"model version {version} says {prediction:g} {TARGET_UNIT}, outside [{low}, {high}]"
+    )

@@ -36,11 +36,11 @@ WALKED_ROWS = 16
 
 @dataclass(frozen=True, slots=True)
 class TargetTransform:
-    """What turns a raw model output *r* into mg/m3: ``max(0, sqrt(base) + r) ** 2``.
+    """What turns a raw model output *r* into the target: ``max(0, sqrt(base) + r) ** 2``.
 
-    The base is a feature of the row; where the row has none (168 hours without any CO) it is ``default_base``.
+    The base is a feature of the row; where the row has none (168 hours without any target) it is ``default_base``.
 
-    >>> float(TargetTransform("co_base", 1.0).to_mg_m3(np.array([0.5]), np.array([4.0]))[0])
+    >>> float(TargetTransform("base", 1.0).to_target(np.array([0.5]), np.array([4.0]))[0])
     6.25
     """
 
@@ -48,22 +48,22 @@ class TargetTransform:
     default_base: float
 
     def base(self, base: Floats) -> Floats:
-        """Return the base in mg/m3 with the default where it is NaN."""
+        """Return the base in the target's unit with the default where it is NaN."""
         return np.where(np.isnan(base), self.default_base, base)
 
-    def to_mg_m3(self, raw: Floats, base: Floats) -> Floats:
-        """Return the prediction in mg/m3 of raw outputs and their rows' bases, all of shape ``(n_rows,)``."""
+    def to_target(self, raw: Floats, base: Floats) -> Floats:
+        """Return the prediction of raw outputs and their rows' bases, all of shape ``(n_rows,)``."""
         root = np.maximum(np.sqrt(self.base(base)) + raw, 0.0)
         return root * root
 
-    def from_mg_m3(self, target: Floats, base: Floats) -> Floats:
+    def from_target(self, target: Floats, base: Floats) -> Floats:
         """Return what the model learns: ``sqrt(target) - sqrt(base)``; NaN where the target is."""
         return np.sqrt(target) - np.sqrt(self.base(base))
 
 
 @dataclass(frozen=True, slots=True)
 class Golden:
-    """Feature rows in the card's order (None is missing) and their predictions in mg/m3, to the bit."""
+    """Feature rows in the card's order (None is missing) and their predictions, to the bit."""
 
     rows: tuple[tuple[float | None, ...], ...]
     predictions: tuple[float, ...]
@@ -79,8 +79,8 @@ class Card:
     """What a model carries with it, and is checked against when it is loaded.
 
     ``data_hash`` is that of the rows it was fitted on, ``features_hash`` that of the feature declarations, ``scores`` its
-    figures by block (mg/m3, measured hours only), ``golden`` made-up rows with its predictions of them, ``model_sha256``
-    the checksum of the booster's file; :meth:`Model.save` fills in these last two.
+    figures by block (measured hours only), ``golden`` made-up rows with its predictions of them, ``model_sha256`` the
+    checksum of the booster's file; :meth:`Model.save` fills in these last two.
     """
 
     features: tuple[str, ...]
@@ -140,20 +140,20 @@ class Model:
     card: Card
 
     def predict(self, matrix: Floats) -> Floats:
-        """Predict CO(GT).
+        """Predict the target.
 
         Args:
             matrix: Feature rows, shape ``(n_rows, n_features)`` in the order of ``card.features``, NaN where missing.
 
         Returns:
-            mg/m3, shape ``(n_rows,)``; a row's bits do not depend on the rows beside it.
+            In the target's unit, shape ``(n_rows,)``; a row's bits do not depend on the rows beside it.
         """
         if matrix.ndim != 2 or matrix.shape[1] != len(self.card.features):
             raise ValueError(f"feature rows must have shape (n, {len(self.card.features)}), not {matrix.shape}")
         if len(matrix) == 0:
             return np.empty(0)
         raw = self._raw(matrix.astype(np.float32)).astype(np.float64)
-        return self.card.transform.to_mg_m3(raw, matrix[:, self._base_column])
+        return self.card.transform.to_target(raw, matrix[:, self._base_column])
 
     def _raw(self, rows: NDArray[np.float32]) -> NDArray[np.float32]:
         if self._walk and len(rows) <= WALKED_ROWS:

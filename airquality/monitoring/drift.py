@@ -24,14 +24,15 @@ from airquality.monitoring.distance import Distribution
 from airquality.monitoring.performance import Performance
 from airquality.monitoring.reference import Reference, digest_of, load_reference
 from airquality.monitoring.thresholds import Calibration, Threshold
+from airquality.network.current import NETWORK
 from airquality.records import DAILY_HOURS, DEVICE_COLUMNS, RAW_COLUMNS, TARGET, WEEKLY_HOURS
 
 Floats = NDArray[np.float64]
 Hours = NDArray[np.int64]
 
-#: Columns whose distribution is judged: the device's own and the two reference analysers that feed features.
-#: CO(GT) is the truth, judged through performance; NMHC(GT) is silent after the first weeks of the data set.
-JUDGED_COLUMNS = (*DEVICE_COLUMNS, "NOx(GT)", "NO2(GT)")
+#: Columns whose distribution is judged: the device's own and the reference analysers that feed features. The target is the
+#: truth, judged through performance.
+JUDGED_COLUMNS = (*DEVICE_COLUMNS, *(column.name for column in NETWORK.of_role("analyser")))
 #: Columns whose silence is an alarm while others report.
 EXPECTED_COLUMNS = (TARGET, *JUDGED_COLUMNS)
 #: The closed set of alarms.

@@ -143,7 +143,7 @@ def _state(window: Window, findings: Sequence[Finding]) -> str:
 
 
 def _series(window: Window) -> dict[str, list[float | None]]:
-    """Return measured and predicted CO of every hour of the window, null where there is none."""
+    """Return the target, measured and predicted, of every hour of the window, null where there is none."""
     at = window.hours - window.start_hour
     truths = window.values[:, _INDEX[TARGET]]
     return {name: _hourly(at, values, window.kind.hours) for name, values in _lines(truths, window.predictions)}

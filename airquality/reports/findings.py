@@ -15,14 +15,15 @@ import numpy as np
 
 from airquality.monitoring.alarms import Event
 from airquality.monitoring.drift import Distance, Floats, Judge, Window
+from airquality.network.current import NETWORK
 from airquality.records import RAW_COLUMNS, TARGET, UNITS, isoformat
 from airquality.reports.figures import day, measured, signed
 
 Direction = Literal["up", "down", ""]
 
-PREDICTION = "predicted CO"
+PREDICTION = f"predicted {NETWORK.target.spoken}"
 STATION = "the station"
-_MG_M3 = "mg/m³"
+_UNIT = NETWORK.target.unit
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,7 +155,7 @@ def _drifts(window: Window, judge: Judge) -> list[Finding]:
     if window.verdict.prediction.drifted:
         prediction = window.verdict.prediction
         found.append(
-            _drift(window, prediction, PREDICTION, _MG_M3, window.predictions, judge.reference.predictions),
+            _drift(window, prediction, PREDICTION, _UNIT, window.predictions, judge.reference.predictions),
         )
     return found
 
@@ -172,8 +173,8 @@ _COLUMN_ADVICE = (
     "out; if they agree, the air or the weather has changed, and the reference should be made anew."
 )
 _PREDICTION_ADVICE = (
-    "Look at the columns first: predictions follow them. If no column is off, compare with measured CO before relying on "
-    "them."
+    "Look at the columns first: predictions follow them. If no column is off, compare with measured "
+    f"{NETWORK.target.spoken} before relying on them."
 )
 
 
@@ -199,15 +200,15 @@ def _errors(window: Window, judge: Judge) -> list[Finding]:
     if not verdict.degraded:
         return []
     rmse, normal = verdict.performance.rmse, judge.calibration.baseline.rmse
-    now, usual, allowed = (measured(value, _MG_M3) for value in (rmse, normal, verdict.rmse_threshold))
+    now, usual, allowed = (measured(value, _UNIT) for value in (rmse, normal, verdict.rmse_threshold))
     what = f"RMSE {now}, normally {usual}, allowed {allowed}"
     size = 100 * (rmse / normal - 1.0) if normal > 0 else math.nan
     since = _since(window, "performance")
     weight = 1.5 * rmse / verdict.rmse_threshold
-    return [Finding("performance", "error of CO", what, size, "%", "up", since, _ERROR_ADVICE, weight)]
+    return [Finding("performance", f"error of {NETWORK.target.spoken}", what, size, "%", "up", since, _ERROR_ADVICE, weight)]
 
 
 _ERROR_ADVICE = (
-    "Do not rely on these predictions. Mend what else is found here first; if nothing is, the relation of CO to the sensors "
-    "has changed: compare with the analyser, then train again."
+    "Do not rely on these predictions. Mend what else is found here first; if nothing is, the relation of "
+    f"{NETWORK.target.spoken} to the sensors has changed: compare with the analyser, then train again."
 )

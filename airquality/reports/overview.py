@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Literal
 
+from airquality.network.current import NETWORK
 from airquality.reports.figures import day, measured, moment
 from airquality.reports.findings import STATION, Finding
 from airquality.reports.folder import Entry, ReportsFolder
@@ -27,6 +28,7 @@ _LATE = timedelta(hours=36)
 #: Where the newest hour lies within this of the clock, data come in as they are measured; else an old file is replayed.
 _LIVE = timedelta(days=3)
 _DAY = timedelta(hours=24)
+_TARGET, _UNIT = NETWORK.target.spoken, NETWORK.target.unit
 
 
 @dataclass(frozen=True, slots=True)
@@ -158,18 +160,20 @@ def _late(latest: Entry, until: str) -> Finding | None:
 
 
 def effect(latest: Entry, week: Entry | None, *, wrong: bool) -> str:
-    """Say in words what the state of things does to the error of CO."""
+    """Say in words what the state of things does to the error of the target."""
     document, span = latest.document, "on the last day"
     if not document["error_judged"] and week is not None and week.document["error_judged"]:
         document, span = week.document, "in the last week"
     n_truths = document["performance"]["n"]
     if not document["error_judged"]:
-        return f"CO error not judged: {n_truths} measured value{'s' * (n_truths != 1)} on the last day are too few"
+        return f"{_TARGET} error not judged: {n_truths} measured value{'s' * (n_truths != 1)} on the last day are too few"
     rmse, allowed = document["performance"]["rmse"], document["rmse_threshold"]
     usable = "predictions still usable" if wrong else "as expected"
     verdict = usable if rmse <= allowed else "do not rely on the predictions"
-    normal = measured(document["baseline"]["rmse"], "mg/m³")
-    return f"CO error {measured(rmse, 'mg/m³')} {span}, normally {normal}, allowed {measured(allowed, 'mg/m³')}: {verdict}"
+    normal = measured(document["baseline"]["rmse"], _UNIT)
+    return (
+        f"{_TARGET} error {measured(rmse, _UNIT)} {span}, normally {normal}, allowed {measured(allowed, _UNIT)}: {verdict}"
+    )
 
 
 def strip(folder: ReportsFolder, station: Station, until: str = "") -> list[Cell]:

@@ -17,6 +17,7 @@ from typing import Any
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
+from airquality.network.current import NETWORK
 from airquality.reports import figures
 from airquality.reports.document import Sidecar
 from airquality.reports.findings import Finding
@@ -26,7 +27,7 @@ from airquality.reports.paths import INDEX, evidence_page, link, month_page, pre
 from airquality.reports.plots import Band, Line, clock_plot, described, profile_plot
 
 _TEMPLATES = Path(__file__).with_name("templates")
-_CO = "mg/m³"
+_TARGET, _UNIT = NETWORK.target.spoken, NETWORK.target.unit
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,7 +112,7 @@ class Card:
 
 @dataclass(frozen=True, slots=True)
 class WeekPlot:
-    """The last week of a station: measured and predicted CO by hour from ISO time ``start`` on."""
+    """The last week of a station: the target, measured and predicted, by hour from ISO time ``start`` on."""
 
     station_id: str
     start: str
@@ -127,7 +128,7 @@ class WeekPlot:
     @property
     def svg(self) -> Markup:
         """The plot."""
-        return _co_plot(self.start, self.measured, self.predicted)
+        return _target_plot(self.start, self.measured, self.predicted)
 
 
 def report(document: Sidecar, nav: Nav | None, embedded: str | None = None) -> str:
@@ -156,7 +157,7 @@ def report(document: Sidecar, nav: Nav | None, embedded: str | None = None) -> s
         error_sentence=_error(document),
         drifted=[column for column in columns if column["drifted"]],
         steady=[column for column in columns if not column["drifted"]],
-        plot=_co_plot(document["start"], document["series"]["measured"], document["series"]["predicted"]),
+        plot=_target_plot(document["start"], document["series"]["measured"], document["series"]["predicted"]),
     )
 
 
@@ -173,17 +174,20 @@ def _more(count: int) -> str:
 
 
 def _error(document: Sidecar) -> str:
-    performance, allowed = document["performance"], figures.measured(document["rmse_threshold"], _CO)
+    performance, allowed = document["performance"], figures.measured(document["rmse_threshold"], _UNIT)
     if not document["error_judged"]:
-        return f"The error is not judged: {performance['n']} measured CO in this window are too few."
-    rmse, normal = figures.measured(performance["rmse"], _CO), figures.measured(document["baseline"]["rmse"], _CO)
+        return f"The error is not judged: {performance['n']} measured {_TARGET} in this window are too few."
+    rmse, normal = figures.measured(performance["rmse"], _UNIT), figures.measured(document["baseline"]["rmse"], _UNIT)
     verdict = "as expected" if performance["rmse"] <= document["rmse_threshold"] else "too large"
     return f"RMSE {rmse} over {performance['n']} measured hours: {verdict} (normally {normal}, allowed {allowed})."
 
 
-def _co_plot(start: str, measured: Sequence[float | None], predicted: Sequence[float | None]) -> Markup:
-    lines = [Line("measured CO", "measured", measured), Line("predicted CO", "predicted", predicted)]
-    return clock_plot(f"CO by hour: {described(lines, _CO)}", _CO, start, lines)
+def _target_plot(start: str, measured: Sequence[float | None], predicted: Sequence[float | None]) -> Markup:
+    lines = [
+        Line(f"measured {_TARGET}", "measured", measured),
+        Line(f"predicted {_TARGET}", "predicted", predicted),
+    ]
+    return clock_plot(f"{_TARGET} by hour: {described(lines, _UNIT)}", _UNIT, start, lines)
 
 
 def index(
@@ -321,7 +325,7 @@ def _environment() -> Environment:
         change=_change,
         profile_plot=_profile,
     )
-    made.globals.update(link=link, style=Markup((_TEMPLATES / "pages.css").read_text()))
+    made.globals.update(target=_TARGET, unit=_UNIT, link=link, style=Markup((_TEMPLATES / "pages.css").read_text()))
     return made
 
 

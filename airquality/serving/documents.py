@@ -15,22 +15,12 @@ from pydantic.json_schema import models_json_schema
 
 from airquality.data import simulator
 from airquality.model import features
-from airquality.records import HISTORY_HOURS, RAW_COLUMNS, isoformat
+from airquality.network.current import NETWORK
+from airquality.records import HISTORY_HOURS, RAW_COLUMNS, TARGET, TARGET_UNIT, isoformat
 from airquality.serving.problems import MEDIA_TYPE
 from airquality.serving.readings import MAX_READINGS, WINDOW_HOURS
-from airquality.serving.service import UNIT
 
 JSON, CSV = "application/json", "text/csv"
-_UNITS = {
-    "CO(GT)": "mg/m3",
-    "C6H6(GT)": "ug/m3",
-    "NMHC(GT)": "ug/m3",
-    "NO2(GT)": "ug/m3",
-    "NOx(GT)": "ppb",
-    "T": "deg C",
-    "RH": "%",
-    "AH": "g/m3",
-}
 _SIMULATED = "The example is SIMULATED by this project's simulator; no measurement is in it."
 
 
@@ -42,8 +32,8 @@ _FEATURES: dict[str, Any] = dict.fromkeys(features.NAMES, (float | None, ...))
 _COLUMNS: dict[str, Any] = {
     "date_time": (str, Field(alias="DateTime", description="local time on the hour, such as 2005-02-05T03:00:00")),
     **{
-        _identifier(column): (float | None, Field(alias=column, description=_UNITS.get(column, "sensor resistance")))
-        for column in RAW_COLUMNS
+        _identifier(column.name): (float | None, Field(alias=column.name, description=column.ascii_unit))
+        for column in NETWORK.columns
     },
 }
 FeatureRow = create_model(
@@ -81,7 +71,7 @@ class Prediction(BaseModel):
 
     model_config = ConfigDict(protected_namespaces=())
 
-    prediction: float = Field(description=f"CO(GT) in {UNIT}")
+    prediction: float = Field(description=f"{TARGET} in {TARGET_UNIT}")
     model_version: str = Field(description="the version of the registry's model that answered")
 
 
@@ -90,14 +80,14 @@ class BatchPrediction(BaseModel):
 
     model_config = ConfigDict(protected_namespaces=())
 
-    predictions: list[float] = Field(description=f"CO(GT) in {UNIT}")
+    predictions: list[float] = Field(description=f"{TARGET} in {TARGET_UNIT}")
     model_version: str
 
 
 class ReadingsPrediction(Prediction):
     """What the model says of the hour of the last reading."""
 
-    unit: Literal["mg/m3"]
+    unit: str = Field(json_schema_extra={"const": TARGET_UNIT})
     date_time: str = Field(alias="DateTime", description="the hour that was predicted")
     hours_used: int = Field(description=f"readings among the last {WINDOW_HOURS} hours")
     missing_features: list[str] = Field(description="features without a value, because readings or values are missing")
@@ -119,7 +109,7 @@ class Ready(BaseModel):
 
 
 class Version(BaseModel):
-    """Which model answers, and what it carries. Scores are by block, of measured hours only, in mg/m3."""
+    """Which model answers, and what it carries. Scores are by block, of measured hours only, in the unit of predictions."""
 
     model_config = ConfigDict(protected_namespaces=())
 
@@ -211,7 +201,7 @@ def _reference(model: type[BaseModel]) -> dict[str, str]:
 def _simulated() -> tuple[Any, Any]:
     """Return the hours and the values of simulated readings whose last one has all it needs."""
     hours, values = simulator.simulate(360)
-    missing = np.isnan(values[:, [column != "NMHC(GT)" for column in RAW_COLUMNS]]).sum(axis=1)
+    missing = np.isnan(values[:, [column.used for column in NETWORK.columns]]).sum(axis=1)
     last = next(i for i in range(WINDOW_HOURS, len(hours)) if missing[i - 24 : i + 1].sum() == 0)
     return hours[last - HISTORY_HOURS : last + 1], values[last - HISTORY_HOURS : last + 1]
 

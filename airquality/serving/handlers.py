@@ -47,7 +47,7 @@ async def _answered(work: Callable[[bytes], dict[str, Any]], body: bytes) -> Res
 
 @router.post("/predict", responses=answers(documents.Prediction, 401, 403, 408, 413, 422, 503))
 async def predict(request: Request) -> Response:
-    """Predict CO(GT) in mg/m3 for one feature row. Null is a missing value; an absent or unknown name is an error."""
+    """Predict the hour of one feature row. Null is a missing value; an absent or unknown name is an error."""
     service = _service(request)
     return await _answered(service.predict, await service.uploads.read(request.receive))
 
@@ -61,7 +61,7 @@ async def predict_batch(request: Request) -> Response:
 
 @router.post("/predict/from-readings", responses=answers(documents.ReadingsPrediction, 401, 403, 408, 413, 422, 503))
 async def predict_from_readings(request: Request) -> Response:
-    """Predict CO(GT) in mg/m3 for the last of some raw readings of one station, in JSON or CSV.
+    """Predict the hour of the last of some raw readings of one station, in JSON or CSV.
 
     Up to 1,000 readings in time order, of which the last 169 hours count: the hour that is predicted and the 168 before it.
     Hours and values may be missing, but the first reading must be 168 hours before the last, or earlier. The answer is the

@@ -8,11 +8,12 @@ from string import Template
 from fastapi.openapi.docs import get_redoc_html, get_swagger_ui_html
 
 from airquality.model.registry import RegisteredModel
+from airquality.network.current import NETWORK
 
 ASSETS = "/assets"
 #: The package that carries Swagger UI and ReDoc, and where in it they lie.
 ASSETS_PACKAGE = ("fastapi_offline", "static")
-TITLE = "Air quality: CO(GT) prediction"
+TITLE = f"Air quality: {NETWORK.target.name} prediction"
 #: ReDoc would fetch its logo, Swagger UI a validator's badge: the browser is told to ask nobody else.
 HEADERS = {
     "Content-Security-Policy": "default-src 'self'; script-src 'self' 'unsafe-inline'; style-src 'self' 'unsafe-inline'; "

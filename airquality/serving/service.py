@@ -19,13 +19,12 @@ from airquality.metrics import ApiMetrics, expose_process
 from airquality.model import features, registry
 from airquality.model.model import Model
 from airquality.model.registry import RegisteredModel
-from airquality.records import isoformat
+from airquality.records import TARGET_UNIT, isoformat
 from airquality.serving import bodies, readings
 from airquality.serving.problems import RequestError, invalid
 from airquality.serving.readings import NewestFeatures
 from airquality.serving.uploads import Uploads
 
-UNIT = "mg/m3"
 #: A refusal names at most so many of the rows the model has no value for; the caller leaves them out and asks again.
 _NAMED_ROWS = 1_000
 
@@ -107,7 +106,7 @@ class Service:
             row, hours_used = readings.newest_row(sent, self._newest_features)
             return {
                 "prediction": self._predict(served, _ordered(served, list(features.NAMES), row))[0],
-                "unit": UNIT,
+                "unit": TARGET_UNIT,
                 "DateTime": isoformat(sent[-1].hour),
                 "hours_used": hours_used,
                 "missing_features": [name for name, value in zip(features.NAMES, row[0], strict=True) if np.isnan(value)],

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Mapping
 from airquality.events import AlarmEvent, alarm_sentence
 from airquality.ground.shown import printable
 from airquality.monitoring.drift import Verdict, Window
-from airquality.records import HISTORY_HOURS, Prediction, isoformat
+from airquality.records import HISTORY_HOURS, TARGET, Prediction, isoformat
 from airquality.reports.process import ReportResult
 from airquality.stream.account import Counts
 from airquality.stream.partition import Batch, PartitionState
@@ -56,7 +56,7 @@ class Console:
             self._predictions += 1
             windows = _closed_by(closed, prediction)
             if live or windows or self._predictions % LINE_EVERY_ROWS == 0:
-                line = f"Prediction {self._predictions}: CO(GT) = {prediction.prediction:.2f}"
+                line = f"Prediction {self._predictions}: {TARGET} = {prediction.prediction:.2f}"
                 queued = [f"{window.kind.name.capitalize()} report queued" for window in windows]
                 self._write(" | ".join([line, *queued]) + _of(prediction.station_id))
             for window in windows:

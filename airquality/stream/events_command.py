@@ -10,7 +10,7 @@ from airquality.events import AlarmEvent, Finding, alarm_sentence, finding_of
 from airquality.ground import command
 from airquality.ground.settings import Settings, read_settings
 from airquality.ground.shown import printable
-from airquality.records import isoformat
+from airquality.records import TARGET_UNIT, isoformat
 from airquality.stream import kafka_io
 
 _EXAMPLES = """\
@@ -57,7 +57,7 @@ def sentence(finding: Finding) -> str:
     if isinstance(finding, AlarmEvent):
         return printable(f"{isoformat(finding.event.at)}  {finding.station_id}  {alarm_sentence(finding.event)}")
     raised = ", ".join(finding.raised) or "nothing raised"
-    rmse = "" if math.isnan(finding.rmse) else f", RMSE {finding.rmse:.3f} mg/m3 of {finding.n_truths} truths"
+    rmse = "" if math.isnan(finding.rmse) else f", RMSE {finding.rmse:.3f} {TARGET_UNIT} of {finding.n_truths} truths"
     return printable(f"{isoformat(finding.end_hour)}  {finding.station_id}  {finding.kind} window judged: {raised}{rmse}")
 
 

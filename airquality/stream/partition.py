@@ -37,7 +37,7 @@ SNAPSHOTS_PER_COMMIT = 500
 
 logger = logging.getLogger(__name__)
 
-#: Predicts the rows of a matrix: for each row its value in mg/m3 and the model version that made it, or why there is none.
+#: Predicts the rows of a matrix: for each row its value and the model version that made it, or why there is none.
 #: The offsets say which raw records the rows came from.
 Predict = Callable[[NDArray[np.float64], Sequence[int]], Sequence[RowAnswer]]
 
