@@ -27,6 +27,7 @@ import numpy as np
 
 from airquality.ground.errors import ContractError
 from airquality.ground.settings import Settings
+from airquality.incoming import Operation
 from airquality.metrics import ConsumerMetrics
 from airquality.monitoring.alarms import Event
 from airquality.monitoring.detectors import Detectors
@@ -102,7 +103,7 @@ class StationMonitor:
 
     def _follow(self, hour: float) -> None:
         """Keep which of the detectors' alarms are open as of ``hour``."""
-        while self._coming and self._coming[0].at <= hour:
+        while self._coming and self._coming[0].takes_effect <= hour:
             event = self._coming.popleft()
             if event.kind == "closed":
                 self.detected.pop(event.column, None)
@@ -381,8 +382,8 @@ class MonitoringService:
         self._waiting = deque((number, window) for number, window in self._waiting if number in self._tickets)
         self._metrics.stations.forget(station_id)
 
-    def judge(self, arrived: Mapping[str, Sequence[Reading]]) -> Mapping[str, Sequence[Event]]:
-        """Judge accepted rows hour by hour, ascending in time by station; return each station's alarm events.
+    def judge(self, arrived: Mapping[str, Sequence[Reading | Operation]]) -> Mapping[str, Sequence[tuple[int, Event]]]:
+        """Judge accepted rows, and do what operators decided, in each station's order; see ``Detectors.judge``.
 
         Monitoring never stops predictions: detectors that fail are off for the rest of this process, which is said once.
         """

@@ -18,6 +18,7 @@ class Tool(NamedTuple):
 
 
 TOOLS = {
+    "alarms": Tool("airquality.stream.alarms_command", "acknowledge, reset or silence alarms; list the open ones"),
     "broker": Tool("lab.embedded_kafka", "start a single-node Apache Kafka on this machine"),
     "dlq": Tool("airquality.stream.dlq", "dead letters: list, show, export, and send again what a fix has cured"),
     "check": Tool("airquality.check", "judge files of readings with the detectors, without Kafka or a service"),

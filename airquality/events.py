@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
 import orjson
 
+from airquality.incoming import TYPE_HEADER, Operation, parse_record
 from airquality.monitoring.alarms import Event
 from airquality.monitoring.drift import DAILY, MIN_TRUTHS, Window
 from airquality.records import hour_of, isoformat
@@ -90,7 +92,27 @@ class WindowJudged:
         )
 
 
-Finding = AlarmEvent | WindowJudged
+@dataclass(frozen=True, slots=True)
+class OperationTaken:
+    """What an operator decided took effect after the station's hour ``at``; ``taken_ms`` is its record's Kafka timestamp."""
+
+    operation: Operation
+    at: int
+    taken_ms: int
+
+    @property
+    def station_id(self) -> str:
+        """Whose alarms it is about."""
+        return self.operation.station_id
+
+    def to_bytes(self) -> bytes:
+        """Return the record's value."""
+        body = orjson.loads(self.operation.to_bytes())
+        kind = {"version": VERSION, "type": "operation", "operation": self.operation.kind}
+        return orjson.dumps({**kind, **body, "at": isoformat(self.at), "taken_ms": self.taken_ms})
+
+
+Finding = AlarmEvent | WindowJudged | OperationTaken
 
 
 def finding_of(value: bytes | None) -> Finding:
@@ -99,7 +121,7 @@ def finding_of(value: bytes | None) -> Finding:
         record = orjson.loads(value or b"")
         if record["version"] != VERSION:
             raise ValueError(f"version {record['version']}")
-        return _alarm(record) if record["type"] == "alarm" else _window(record)
+        return _READERS[record["type"]](record)
     except (KeyError, TypeError, ValueError) as error:
         raise ValueError(f"not an event of this release: {error}") from error
 
@@ -107,7 +129,9 @@ def finding_of(value: bytes | None) -> Finding:
 def _alarm(record: dict[str, Any]) -> AlarmEvent:
     size = math.nan if record["size"] is None else float(record["size"])
     at, since = _hour(record["at"]), _hour(record["since"])
-    event = Event(record["event"], record["detector"], record["column"], at, since, size, record["unit"])
+    event = Event(
+        record["event"], record["detector"], record["column"], at, since, size, record["unit"], record.get("by", "")
+    )
     return AlarmEvent(record["station_id"], event)
 
 
@@ -124,6 +148,16 @@ def _window(record: dict[str, Any]) -> WindowJudged:
     )
 
 
+def _operation(record: dict[str, Any]) -> OperationTaken:
+    found = parse_record(None, orjson.dumps(record), ((TYPE_HEADER, record["operation"].encode()),))
+    if not isinstance(found, Operation):
+        raise ValueError(f"{record['operation']} is no operation")
+    return OperationTaken(found, _hour(record["at"]), record["taken_ms"])
+
+
+_READERS: dict[str, Callable[[dict[str, Any]], Finding]] = {"alarm": _alarm, "window": _window, "operation": _operation}
+
+
 def _hour(text: str) -> int:
     return hour_of(datetime.fromisoformat(text))
 
@@ -135,4 +169,20 @@ def alarm_sentence(event: Event) -> str:
     'Alarm opened: T, level, +2.5 degC, since 1970-01-02T03:00:00'
     """
     size = "" if math.isnan(event.size) else f", {event.size:+.3g} {event.unit}".rstrip()
-    return f"Alarm {event.kind}: {event.column}, {event.detector}{size}, since {isoformat(event.since)}"
+    by = f", {'reset' if event.kind == 'closed' else 'acknowledged'} by {event.by}" if event.by else ""
+    return f"Alarm {event.kind}: {event.column}, {event.detector}{size}, since {isoformat(event.since)}{by}"
+
+
+def operation_sentence(operation: Operation) -> str:
+    """Return what an operator decided, in one line.
+
+    >>> operation_sentence(Operation("roof", "maintenance", "T", 27, 30, "ann", "new filter"))
+    'Maintenance of T from 1970-01-02T03:00:00 to 1970-01-02T06:00:00 by ann: new filter'
+    """
+    what = _OPERATIONS[operation.kind].format(operation.column or "the whole station")
+    span = "" if operation.from_hour is None else f" from {isoformat(operation.from_hour)}"
+    span += "" if operation.to_hour is None else f" to {isoformat(operation.to_hour)}"
+    return f"{what}{span} by {operation.by}{f': {operation.note}' if operation.note else ''}"
+
+
+_OPERATIONS = {"reset": "Reset of {}", "ack": "Alarms of {} acknowledged", "maintenance": "Maintenance of {}"}

@@ -96,6 +96,11 @@ class Operation:
     note: str = ""
 
     @property
+    def by(self) -> str:
+        """Who is said to have decided it, where nobody put a name to it, too."""
+        return self.who or "somebody"
+
+    @property
     def headers(self) -> list[tuple[str, bytes]]:
         """The headers of its record."""
         return [(TYPE_HEADER, self.kind.encode())]
@@ -162,6 +167,8 @@ def _operation(record: Mapping[str, Any], key: bytes | None, kind: OperationKind
     first, last = (None if record.get(name) is None else parse_hour(record[name]) for name in ("from", "to"))
     if first is not None and last is not None and first > last:
         raise InvalidRecord("malformed", f"from {isoformat(first)} is later than to {isoformat(last)}")
+    if kind == "maintenance" and (first is None or last is None):
+        raise InvalidRecord("malformed", "a maintenance must say from which hour to which it lasts: from and to")
     who, note = _text(record, "who", MAX_WHO_CHARACTERS), _text(record, "note", MAX_NOTE_CHARACTERS)
     return Operation(station_id, kind, column, first, last, who, note)
 

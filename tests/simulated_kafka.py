@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from airquality.ground.settings import Settings
+from airquality.incoming import Operation
 from airquality.monitoring.alarms import Event
 from airquality.monitoring.detectors import Detectors
 from airquality.monitoring.drift import Window
@@ -147,7 +148,7 @@ class Monitors:
     def backlog(self) -> int:
         return len(self.waiting)
 
-    def judge(self, arrived: Mapping[str, Sequence[Reading]]) -> Mapping[str, Sequence[Event]]:
+    def judge(self, arrived: Mapping[str, Sequence[Reading | Operation]]) -> Mapping[str, Sequence[tuple[int, Event]]]:
         return self.detectors.judge(arrived)
 
     def submit(self, windows: Iterable[Window]) -> None:

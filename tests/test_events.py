@@ -6,7 +6,8 @@ import orjson
 import pytest
 
 from airquality import events
-from airquality.events import AlarmEvent, WindowJudged, finding_of
+from airquality.events import AlarmEvent, OperationTaken, WindowJudged, finding_of
+from airquality.incoming import Operation
 from airquality.monitoring.alarms import Event
 from airquality.stream.events_command import open_alarms
 
@@ -61,3 +62,18 @@ def test_alarm_sentence_without_a_size_leaves_it_out() -> None:
     assert events.alarm_sentence(alarm("closed", size=math.nan).event) == (
         "Alarm closed: T, level, since 1970-01-02T03:00:00"
     )
+
+
+def test_finding_of_an_acknowledged_alarm_says_by_whom() -> None:
+    sent = AlarmEvent("roof", Event("changed", "level", "T", 30, 27, 2.5, "degC", "ann"))
+    assert finding_of(sent.to_bytes()) == sent
+    assert "by" not in AlarmEvent("roof", Event("changed", "level", "T", 30, 27, 2.5, "degC")).event.to_json()
+
+
+@pytest.mark.parametrize(
+    "operation",
+    [Operation("roof", "reset", "T", who="ann"), Operation("roof", "maintenance", None, 27, 30, "ann", "new filter")],
+)
+def test_finding_of_an_operation_gives_it_back(operation: Operation) -> None:
+    sent = OperationTaken(operation, 30, 1_700_000_000_000)
+    assert finding_of(sent.to_bytes()) == sent

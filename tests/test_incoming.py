@@ -38,7 +38,8 @@ def test_parse_record_late_truth_round_trips() -> None:
 def test_parse_record_operation_round_trips(kind: str) -> None:
     operation = Operation("roof", kind, "T", 307_668, 307_700, "Ada", "sensor changed")  # type: ignore[arg-type]
     assert parse_record(b"roof", operation.to_bytes(), operation.headers) == operation
-    whole = Operation("roof", kind)  # type: ignore[arg-type]
+    span = (307_668, 307_700) if kind == "maintenance" else (None, None)
+    whole = Operation("roof", kind, None, *span)  # type: ignore[arg-type]
     assert parse_record(None, whole.to_bytes(), whole.headers) == whole
 
 
@@ -91,3 +92,9 @@ def test_parse_record_late_truth_without_its_target_is_malformed() -> None:
 )
 def test_parse_record_operation_refusals(changed: dict[str, object]) -> None:
     assert refusal({"station_id": "roof", **changed}, [("type", b"reset")]).reason == "malformed"
+
+
+@pytest.mark.parametrize("absent", ["from", "to"])
+def test_parse_record_maintenance_without_its_hours_is_malformed(absent: str) -> None:
+    body = {"station_id": "roof", "from": "2005-02-05T03:00:00", "to": "2005-02-05T04:00:00", absent: None}
+    assert refusal(body, [("type", b"maintenance")]).reason == "malformed"  # type: ignore[arg-type]

@@ -14,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from airquality.events import AlarmEvent, finding_of
+from airquality.events import AlarmEvent, OperationTaken, finding_of
 from airquality.ground.errors import ContractError, InvalidRecord
 from airquality.ground.settings import Settings
 from airquality.incoming import TRUTH_OUTCOMES, LateTruth, Operation
@@ -368,6 +368,88 @@ def station_with_a_gain() -> SimulatedKafka:
     for hour, row in zip(frame.hours[:500].tolist(), values.tolist(), strict=True):
         kafka.append("raw", 0, b"roof", Reading("roof", hour, tuple(row)).to_bytes())
     return kafka
+
+
+def attended_station() -> SimulatedKafka:
+    """The same, and operators: two faults, an acknowledgement, work on another sensor, a repair that changed the level."""
+    kafka, frame = SimulatedKafka(), watched.stream()
+    values = frame.values[:500].copy()
+    values[100:, watched.column("PT08.S1(CO)")] *= 1.5
+    values[330:360, watched.column("PT08.S5(O3)")] = 4_000.0
+    hours = frame.hours.tolist()
+    done = {
+        190: Operation("roof", "ack", "PT08.S1(CO)", who="ann"),
+        191: Operation("roof", "maintenance", "PT08.S5(O3)", hours[330], hours[359], "ann"),
+        480: Operation("roof", "reset", "PT08.S1(CO)", who="bob", note="new sensor"),
+    }
+    for row, (hour, cells) in enumerate(zip(hours[:500], values.tolist(), strict=True)):
+        kafka.append("raw", 0, b"roof", Reading("roof", hour, tuple(cells)).to_bytes())
+        if row in done:
+            kafka.append("raw", 0, b"roof", done[row].to_bytes(), headers=(*done[row].headers,))
+    return kafka
+
+
+@pytest.mark.parametrize("snapshot_offsets", [1, 60, 10**9])
+def test_operations_in_the_stream_a_crash_at_any_point_changes_no_finding(snapshot_offsets: int) -> None:
+    unharmed, crashed = attended_station(), attended_station()
+    expected = Life(unharmed, 10**9, 100, detect=watching).finish()
+    life = Life(crashed, snapshot_offsets, 1, detect=watching)
+    for size, dies in [
+        (191, ""),
+        (1, "after"),
+        (1, ""),
+        (1, "before"),
+        (170, "after"),
+        (118, ""),
+        (1, "after"),
+        (3, "before"),
+    ]:
+        life.step(size, dies)
+    assert life.finish() == expected
+    found = [finding_of(record.value) for record in unharmed.log("events")]
+    assert [finding.operation.kind for finding in found if isinstance(finding, OperationTaken)] == [
+        "ack",
+        "maintenance",
+        "reset",
+    ]
+    events = [finding.event for finding in found if isinstance(finding, AlarmEvent) and finding.event.detector != "daily"]
+    assert {event.column for event in events} == {"PT08.S1(CO)"}
+    assert [(event.kind, event.by) for event in events if event.kind != "changed"] == [("opened", ""), ("closed", "bob")]
+    assert ("changed", "ann") in [(event.kind, event.by) for event in events]
+    assert committed(crashed, "events") == committed(unharmed, "events")
+    assert life.monitors.stations["roof"].detected == {}
+
+
+def test_operation_on_the_hour_a_window_closes_leaves_the_window_as_its_rows_say() -> None:
+    def windows(sizes: list[int]) -> list[tuple[str, ...]]:
+        monitors = Monitors(watching())
+        state, found = fresh(monitors=monitors), []
+        for records in dealt(kafka.log("raw"), sizes):
+            batch = state.apply(records, predicted)
+            found += [tuple(event.column for event in window.alarms) for window in batch.windows]
+            monitors.submit(batch.windows)
+        return found
+
+    kafka = station_with_a_gain()
+    last_of_a_day = 168 + 24 * 4 - 1
+    reset = Operation("roof", "reset", "PT08.S1(CO)", who="ann")
+    rows = kafka.log("raw")[: last_of_a_day + 30]
+    kafka = SimulatedKafka()
+    for row, record in enumerate(rows):
+        kafka.append("raw", 0, record.key, record.value)
+        if row == last_of_a_day:
+            kafka.append("raw", 0, b"roof", reset.to_bytes(), headers=(*reset.headers,))
+    assert windows([1000]) == windows([last_of_a_day + 1]) == windows([1])
+    assert windows([1])[-2:] == [("PT08.S1(CO)",), ()]
+
+
+def test_operation_for_a_station_without_rows_is_counted_and_leaves_nothing_behind() -> None:
+    kafka, ack = SimulatedKafka(), Operation("roof", "ack", "T", who="ann")
+    kafka.append("raw", 0, b"roof", ack.to_bytes(), headers=(*ack.headers,))
+    state = fresh(monitors=Monitors(watching()))
+    batch = state.apply(kafka.log("raw"), forbidden)
+    assert batch.counts.operations == {"ack": 1}
+    assert (batch.findings, state.stations) == ([], {})
 
 
 def watching() -> Detectors:

@@ -187,7 +187,7 @@ def test_reset_after_a_repair_that_changed_the_level_closes_and_learns_anew() ->
     watch = seeded("a")
     watch.observe({"a": (hours[:300], values[:300])})
     assert [alarm.column for alarm in watch.open_alarms("a")] == [S1]
-    assert [(event.kind, event.by) for event in watch.reset("a", S1, "ann")] == [("closed", "ann")]
+    assert [(event.kind, event.by) for event in watch.reset("a", [S1], "ann")] == [("closed", "ann")]
     assert watch.learning("a") == {S1: (hours[299] // 24 + 17) * 24}
     later = watch.observe({"a": (hours[300:], values[300:])}).get("a", [])
     assert [event for event in later if event.column == S1] == []
@@ -199,7 +199,7 @@ def test_reset_of_one_column_closes_the_groups_alarm_and_a_break_that_stays_is_n
     values[150:, watched.column("C6H6(GT)")] *= 1.3
     watch = seeded("a")
     watch.observe({"a": (hours[:160], values[:160])})
-    assert [event.column for event in watch.reset("a", "PT08.S2(NMHC)", "ann")] == ["PT08.S2(NMHC)/C6H6(GT)"]
+    assert [event.column for event in watch.reset("a", ["PT08.S2(NMHC)"], "ann")] == ["PT08.S2(NMHC)/C6H6(GT)"]
     again = watch.observe({"a": (hours[160:180], values[160:180])})["a"]
     assert (again[0].kind, again[0].detector, again[0].by) == ("opened", "identity", "")
 
@@ -208,9 +208,9 @@ def test_acknowledge_keeps_the_alarm_open_and_marks_what_is_said_of_it_later() -
     hours, values = watched.stream().hours, faulty((S1, 100, 400, 1.5))
     watch = seeded("a")
     watch.observe({"a": (hours[:300], values[:300])})
-    marked = watch.acknowledge("a", S1, "ann")
+    marked = watch.acknowledge("a", [S1], "ann")
     assert [(event.kind, event.by, event.at) for event in marked] == [("changed", "ann", hours[299])]
-    assert watch.acknowledge("a", S4, "ann") == []
+    assert watch.acknowledge("a", [S4], "ann") == []
     last = watch.observe({"a": (hours[300:], values[300:])})["a"][-1]
     assert (last.kind, last.column, last.by) == ("closed", S1, "ann")
 
@@ -274,11 +274,11 @@ def test_operations_any_cuts_and_restarts_give_the_same_events() -> None:
     hours = watched.stream().hours
 
     def done(watch: Watch) -> list[Event]:
-        return [*watch.acknowledge("a", S1, "ann"), *watch.maintain("a", worked_on(S5, 250, 300), "ann")]
+        return [*watch.acknowledge("a", [S1], "ann"), *watch.maintain("a", worked_on(S5, 250, 300), "ann")]
 
     def run(rng: np.random.Generator) -> list[Event]:
         watch, events, at = seeded("a"), [], 0
-        for stop, operate in ((200, done), (500, lambda watch: watch.reset("a", S5, "bob")), (900, None)):
+        for stop, operate in ((200, done), (500, lambda watch: watch.reset("a", [S5], "bob")), (900, None)):
             while at < stop:
                 end = min(at + int(rng.integers(1, 90)), stop)
                 events += watch.observe({"a": (hours[at:end], TWO[at:end])}).get("a", [])

@@ -48,6 +48,11 @@ class Event:
     unit: str
     by: str = ""
 
+    @property
+    def takes_effect(self) -> float:
+        """The hour from which it holds: what an operator did, after all that the row of its hour says."""
+        return self.at + 0.5 * bool(self.by)
+
     def to_json(self) -> dict[str, Any]:
         """Return the event as it is printed."""
         return {
@@ -165,8 +170,8 @@ class Book:
         return frozenset(column for alarm in self.open.values() for column in alarm.columns)
 
     def about(self, columns: Collection[str]) -> list[Alarm]:
-        """Return the open alarms that name one of ``columns``, alone or in a group, or that are named so themselves."""
-        return [alarm for alarm in self.open.values() if alarm.column in columns or set(alarm.columns) & set(columns)]
+        """Return the open alarms that name one of ``columns``, alone or in a group."""
+        return [alarm for alarm in self.open.values() if set(alarm.columns) & set(columns)]
 
     def close(self, alarm: Alarm, hour: int, by: str) -> Event:
         """Close an alarm because ``by`` says so."""

@@ -9,7 +9,7 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from airquality.monitoring.network import GROUPS
+from airquality.incoming import Operation
 from airquality.records import RAW_COLUMNS
 
 Ints = NDArray[np.int64]
@@ -26,10 +26,17 @@ class Maintenance:
     first: int
     last: int
 
+    @classmethod
+    def of(cls, operation: Operation) -> Self:
+        """Return the span that an operation names; raises ``ValueError`` if it names none."""
+        if operation.from_hour is None or operation.to_hour is None:
+            raise ValueError(f"{operation} says not from when to when")
+        return cls(operation.column or "", operation.from_hour, operation.to_hour)
+
     @property
     def columns(self) -> frozenset[str]:
         """The columns that are worked on."""
-        return frozenset(GROUPS.get(self.column, (self.column,)) if self.column else RAW_COLUMNS)
+        return frozenset((self.column,) if self.column else RAW_COLUMNS)
 
     def state(self) -> dict[str, Any]:
         """Return the span as JSON values."""

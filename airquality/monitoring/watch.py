@@ -9,7 +9,7 @@ from __future__ import annotations
 import functools
 import itertools
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -98,25 +98,25 @@ class Watch:
 
     # ---- what operators do ----
 
-    def reset(self, station_id: str, column: str, by: str = "") -> list[Event]:
-        """Close the alarms of a column because its sensor was repaired or replaced, and learn the column's level anew."""
-        station, columns = self._stations[station_id], GROUPS.get(column, (column,))
+    def reset(self, station_id: str, columns: Collection[str], by: str) -> list[Event]:
+        """Close the alarms of columns whose sensors were repaired or replaced, and learn the columns' levels anew."""
+        station = self._stations[station_id]
         hour = self._bank.hour(station.slot)
         events = [station.book.close(alarm, hour, by) for alarm in station.book.about(columns)]
-        for part in columns:
-            self._bank.forget_recent(station.slot, part, 0)
-            self._bank.forget_days(station.slot, part, 0, hour)
-            station.rising[self._places.cells_about({part})] = 0
+        for column in columns:
+            self._bank.forget_recent(station.slot, column, 0)
+            self._bank.forget_days(station.slot, column, 0, hour)
+        station.rising[self._places.cells_about(columns)] = 0
         for node in _nodes_of(columns):
             self._bank.learn_anew(station.slot, node)
             station.learning[NODE_COLUMNS[node]] = hour
         return events
 
-    def acknowledge(self, station_id: str, column: str, by: str) -> list[Event]:
-        """Mark the open alarms of a column as seen by somebody; they stay open."""
+    def acknowledge(self, station_id: str, columns: Collection[str], by: str) -> list[Event]:
+        """Mark the open alarms of columns as seen by somebody; they stay open."""
         station = self._stations[station_id]
         hour = self._bank.hour(station.slot)
-        return [station.book.acknowledge(alarm, hour, by) for alarm in station.book.about(GROUPS.get(column, (column,)))]
+        return [station.book.acknowledge(alarm, hour, by) for alarm in station.book.about(columns)]
 
     def maintain(self, station_id: str, span: Maintenance, by: str) -> list[Event]:
         """Neither judge nor learn from the hours of a span; of hours already judged, close what opened in them."""

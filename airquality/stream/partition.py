@@ -16,7 +16,7 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from airquality.events import AlarmEvent, Finding, WindowJudged
+from airquality.events import AlarmEvent, Finding, OperationTaken, WindowJudged
 from airquality.ground.errors import InvalidRecord
 from airquality.incoming import LateTruth, Operation, TruthOutcome, parse_record
 from airquality.monitoring.drift import Window
@@ -81,9 +81,14 @@ class Batch:
     dead_letters: list[DeadLetter] = field(default_factory=list)
     windows: list[Window] = field(default_factory=list)
     duplicates: list[Reading] = field(default_factory=list)
-    findings: list[Finding] = field(default_factory=list)
-    operations: list[Operation] = field(default_factory=list)
+    #: What was found, each with the offset of the record it comes from.
+    found: list[tuple[int, Finding]] = field(default_factory=list)
     warming: Reading | None = None
+
+    @property
+    def findings(self) -> list[Finding]:
+        """What was found, in the order of the records it comes from: the same however the stream was cut."""
+        return [finding for _, finding in sorted(self.found, key=lambda found: (found[0], found[1].at))]
 
     def refuse(self, record: Record, error: InvalidRecord) -> None:
         """Count a record as a dead letter."""
@@ -149,7 +154,7 @@ class PartitionState:
         """Take in records in order and return what came of them; ``predict`` is called once, for all ready rows."""
         batch = Batch()
         ready: dict[str, list[tuple[Reading, Record]]] = {}
-        accepted: dict[str, list[Reading]] = {}
+        accepted: dict[str, list[tuple[int, Reading | Operation]]] = {}
         for record in records:
             self._admit(record, batch, ready, accepted)
             self.next_offset = record.offset + 1
@@ -158,7 +163,6 @@ class PartitionState:
         for station_id, rows in ready.items():
             for reading, record in rows:
                 self._observe(self.stations[station_id].monitor, reading, record, answers[record.offset], batch)
-        batch.findings.sort(key=lambda finding: finding.at)
         batch.predictions.sort(key=lambda prediction: prediction.source_offset)
         batch.dead_letters.sort(key=lambda letter: letter.record.offset)
         batch.counts.predictions = len(batch.predictions)
@@ -251,18 +255,19 @@ class PartitionState:
         for station_id in self.stations:
             self._forget(station_id)
 
-    def _detect(self, accepted: Mapping[str, Sequence[Reading]], batch: Batch) -> None:
-        """Let the detectors judge the rows that were accepted, whether or not the model predicts them."""
-        for station_id, events in self._judge(accepted).items():
-            self.stations[station_id].monitor.take_events(events)
-            batch.findings += [AlarmEvent(station_id, event) for event in events]
+    def _detect(self, accepted: Mapping[str, Sequence[tuple[int, Reading | Operation]]], batch: Batch) -> None:
+        """Let the detectors judge the accepted rows, predicted or not, and do what operators decided between them."""
+        items = {station_id: [item for _, item in arrived] for station_id, arrived in accepted.items()}
+        for station_id, events in self._judge(items).items():
+            self.stations[station_id].monitor.take_events([event for _, event in events])
+            batch.found += [(accepted[station_id][place][0], AlarmEvent(station_id, event)) for place, event in events]
 
     def _admit(
         self,
         record: Record,
         batch: Batch,
         ready: dict[str, list[tuple[Reading, Record]]],
-        accepted: dict[str, list[Reading]],
+        accepted: dict[str, list[tuple[int, Reading | Operation]]],
     ) -> None:
         batch.counts.rows_in += 1
         try:
@@ -275,7 +280,7 @@ class PartitionState:
                 case LateTruth():
                     self._admit_truth(found, record, batch)
                 case Operation():
-                    self._admit_operation(found, record, batch)
+                    self._admit_operation(found, record, batch, accepted)
         except InvalidRecord as error:
             batch.refuse(record, error)
 
@@ -285,7 +290,7 @@ class PartitionState:
         record: Record,
         batch: Batch,
         ready: dict[str, list[tuple[Reading, Record]]],
-        accepted: dict[str, list[Reading]],
+        accepted: dict[str, list[tuple[int, Reading | Operation]]],
     ) -> None:
         outcome = self._station(reading, record).buffer.push(reading, kafka_hour(record.timestamp_ms))
         if outcome is Outcome.DUPLICATE:
@@ -293,7 +298,7 @@ class PartitionState:
             batch.duplicates.append(reading)
             return
         self._mark(reading.station_id, record.offset)
-        accepted.setdefault(reading.station_id, []).append(reading)
+        accepted.setdefault(reading.station_id, []).append((record.offset, reading))
         if outcome is Outcome.WARMUP:
             batch.counts.warmup += 1
             batch.warming = reading
@@ -308,10 +313,21 @@ class PartitionState:
             self._mark(truth.station_id, record.offset)
         batch.counts.truths[outcome.value] = batch.counts.truths.get(outcome.value, 0) + 1
 
-    def _admit_operation(self, operation: Operation, record: Record, batch: Batch) -> None:
-        self._known_station(operation.station_id, record)
-        batch.operations.append(operation)
+    def _admit_operation(
+        self,
+        operation: Operation,
+        record: Record,
+        batch: Batch,
+        accepted: dict[str, list[tuple[int, Reading | Operation]]],
+    ) -> None:
+        """Count what an operator decided; it takes effect, and is published, where the station has rows."""
+        station = self._known_station(operation.station_id, record)
         batch.counts.operations[operation.kind] = batch.counts.operations.get(operation.kind, 0) + 1
+        if station is not None and station.buffer.newest_hour is not None:
+            self._mark(operation.station_id, record.offset)
+            accepted.setdefault(operation.station_id, []).append((record.offset, operation))
+            taken = OperationTaken(operation, station.buffer.newest_hour, record.timestamp_ms)
+            batch.found.append((record.offset, taken))
 
     def _predicted(self, ready: dict[str, list[tuple[Reading, Record]]], predict: Predict) -> dict[int, RowAnswer]:
         if not ready:
@@ -328,8 +344,9 @@ class PartitionState:
         value, version = answer
         windows = monitor.observe(reading, value, version)
         batch.windows += windows
-        batch.findings += map(WindowJudged.of, windows)
-        batch.findings += [AlarmEvent(reading.station_id, event) for event in monitor.take_verdict_events()]
+        batch.found += [(record.offset, WindowJudged.of(window)) for window in windows]
+        verdicts = monitor.take_verdict_events()
+        batch.found += [(record.offset, AlarmEvent(reading.station_id, event)) for event in verdicts]
         batch.predictions.append(
             Prediction(reading.station_id, reading.hour, value, reading.actual, version, self.partition, record.offset)
         )

@@ -12,7 +12,7 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from airquality.incoming import LateTruth, TruthOutcome
+from airquality.incoming import LateTruth, Operation, TruthOutcome
 from airquality.model import features
 from airquality.monitoring.alarms import Event
 from airquality.monitoring.drift import Window
@@ -28,6 +28,7 @@ class Buffer(Protocol):
     """The recent hours of one station; see ``feature_buffer.FeatureBuffer``."""
 
     warmed_hours: int
+    newest_hour: int | None
 
     def push(self, reading: Reading, kafka_hour: int | None = None) -> Outcome:
         """Accept one reading in the order of the stream; raises ``InvalidRecord`` if it cannot be."""
@@ -42,8 +43,9 @@ class Buffer(Protocol):
         """Return everything the buffer holds."""
 
 
-#: Judges accepted rows hour by hour, ascending in time by station, and returns each station's alarm events.
-Judge = Callable[[Mapping[str, Sequence[Reading]]], Mapping[str, Sequence[Event]]]
+#: Judges accepted rows hour by hour, and does what operators decided between them, in the order of each station; returns
+#: each station's alarm events, each with the place of the row or operation it comes from.
+Judge = Callable[[Mapping[str, Sequence[Reading | Operation]]], Mapping[str, Sequence[tuple[int, Event]]]]
 
 
 class Monitor(Protocol):
@@ -87,7 +89,7 @@ class Monitoring(Protocol):
     def saturated(self) -> bool:
         """Whether so many windows wait that no more rows should be taken."""
 
-    def judge(self, arrived: Mapping[str, Sequence[Reading]]) -> Mapping[str, Sequence[Event]]:
+    def judge(self, arrived: Mapping[str, Sequence[Reading | Operation]]) -> Mapping[str, Sequence[tuple[int, Event]]]:
         """Judge accepted rows hour by hour; see :data:`Judge`."""
 
     def submit(self, windows: Iterable[Window]) -> None:
