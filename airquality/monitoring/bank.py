@@ -41,13 +41,13 @@ class _Store:
 
     @classmethod
     def empty(cls, detector: Detector, n_slots: int) -> _Store:
-        kind = np.dtype(detector.dtype)
+        kind, shape = np.dtype(detector.dtype), (detector.hours, detector.channels)
         nothing = 0 if detector.totals else MISSING if kind.kind == "i" else np.nan
         own = (N_NODES, detector.day_channels) if detector.day_nodes is None else (detector.day_channels,)
         windows = (n_slots, len(detector.day_windows), detector.day_channels)
         return cls(
-            recent=np.full((n_slots, detector.hours, detector.channels), nothing, dtype=kind),
-            recent_counts=np.zeros((n_slots, detector.hours, detector.channels if detector.totals else 0), dtype=np.uint8),
+            recent=np.full((n_slots, *(shape if detector.totals else shape[::-1])), nothing, dtype=kind),
+            recent_counts=np.zeros((n_slots, *(shape if detector.totals else (0,))), dtype=np.uint8),
             days=np.zeros((n_slots, detector.days, detector.day_channels), dtype=detector.day_dtype),
             counts=np.zeros((n_slots, detector.days, detector.day_channels), dtype=np.int8),
             past=np.zeros(windows, dtype=np.int64),
@@ -270,7 +270,7 @@ class Bank:
             forgotten, later = (np.arange(*span) % detector.hours for span in ((begin, end + 1), (end + 1, now + 1)))
             for index in detector.columns_of(column):
                 if not detector.totals:
-                    store.recent[slot, forgotten, index] = MISSING if store.recent.dtype.kind == "i" else np.nan
+                    store.recent[slot, index, forgotten] = MISSING if store.recent.dtype.kind == "i" else np.nan
                     continue
                 for totals in (store.recent, store.recent_counts):
                     before = totals[slot, [(begin - 1) % detector.hours], index]
@@ -376,7 +376,7 @@ def _write(store: _Store, detector: Detector, recent: Recent, chosen: NDArray[np
         sums, counts = recent.totals
         store.recent[slots, at], store.recent_counts[slots, at] = sums[chosen, kept], counts[chosen, kept]
     else:
-        store.recent[slots, at] = recent.new[chosen, kept]
+        store.recent[slots, :, at] = recent.new[chosen, kept]
 
 
 def _sliding(table: Ints) -> Ints:

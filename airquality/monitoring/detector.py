@@ -58,9 +58,10 @@ class Cell:
 class Recent:
     """The hours a detector remembers of several stations, followed by the new ones.
 
-    ``table`` is ``(slots, hours, channels)``, all stations'. An hour stands at itself modulo the table's length, so that a
-    new one moves none of the others. Where the table holds running totals, ``counts`` holds those of the values; both wrap
-    around, which leaves their differences as they are. ``new`` is ``(stations, n, channels)``, as observed.
+    ``table`` holds all stations': running totals as ``(slots, hours, channels)``, with ``counts`` of the values, both of which
+    wrap around and leave their differences as they are; or the values as ``(slots, channels, hours)``. An hour stands at
+    itself modulo their number, so that a new one moves none of the others. ``new`` is ``(stations, n, channels)``, as
+    observed.
     """
 
     table: NDArray[Any]
@@ -74,19 +75,24 @@ class Recent:
         part = slice(station, station + 1)
         return replace(self, slots=self.slots[part], new=self.new[part])
 
-    @property
-    def hours(self) -> int:
-        """How many hours are remembered before the first new one."""
-        return int(self.table.shape[1])
+    # ---- where values are remembered ----
 
-    def remembered(self) -> NDArray[Any]:
-        """Return the remembered hours, the oldest first, ``(stations, hours, channels)``."""
-        return self._taken(self.table, self.hours, self.hours)
+    def followed_by(self, new: NDArray[Any]) -> NDArray[Any]:
+        """Return the remembered hours, the oldest first, and ``new`` ones, ``(stations, channels, hours + n)``.
+
+        ``new`` ``(stations, n, channels)`` may be of the first channels alone.
+        """
+        n_channels, n_hours = new.shape[2], self.table.shape[2]
+        oldest = self.first_hour % n_hours
+        old, recent = self.table[self.slots, :n_channels, oldest:], self.table[self.slots, :n_channels, :oldest]
+        return np.concatenate([old, recent, new.transpose(0, 2, 1)], axis=2)
 
     @functools.cached_property
     def all(self) -> NDArray[Any]:
-        """The remembered hours and the new ones, ``(stations, hours + n, channels)``."""
-        return np.concatenate([self.remembered(), self.new], axis=1)
+        """The remembered hours and the new ones, ``(stations, channels, hours + n)``."""
+        return self.followed_by(self.new)
+
+    # ---- where running totals are ----
 
     @functools.cached_property
     def filled(self) -> tuple[Ints, Bools]:

@@ -120,8 +120,7 @@ class Spike:
         return np.asarray(height * (np.exp(rows.relations.rhythm[:, cell].mean()) if NODES[cell].log else 1.0))
 
     def _second_largest(self, rows: Rows, memory: Memory) -> Floats:
-        known = np.maximum(memory.recent.all[:, 1:], 0)
-        windows = sliding_window_view(np.ascontiguousarray(known.transpose(0, 2, 1)), _SPIKE_HOURS, axis=-1)
+        windows = sliding_window_view(np.maximum(memory.recent.all[..., 1:], 0), _SPIKE_HOURS, axis=-1)
         second = np.partition(windows, _SPIKE_HOURS - 2, axis=-1)[..., -2]
         return second.transpose(0, 2, 1).astype(np.float64)
 
