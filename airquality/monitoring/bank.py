@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, fields
 from typing import Any
 
 import numpy as np
@@ -140,8 +140,9 @@ class Bank:
         return Step(at, rows, memories, statistics)
 
     def _memory(self, store: _Store, detector: Detector, at: NDArray[np.intp], rows: Rows, wrong: frozenset[str]) -> Memory:
-        before = Recent(store.recent, store.recent_counts, at, rows.first_hour, np.empty((len(at), 0, detector.channels)))
-        recent = replace(before, new=detector.observe(rows, before))
+        tables = (store.recent, store.recent_counts, at, rows.first_hour)
+        new = detector.observe(rows, Recent(*tables, np.empty((len(at), 0, detector.channels), dtype=detector.dtype)))
+        recent = Recent(*tables, new)
         if not detector.days:
             nothing = np.zeros((len(at), rows.n_new, 0), dtype=np.int64)
             return Memory(recent, nothing, nothing, nothing, nothing, nothing, nothing, np.empty((len(at), 0)), wrong)

@@ -58,9 +58,9 @@ class Cell:
 class Recent:
     """The hours a detector remembers of several stations, followed by the new ones.
 
-    ``table`` holds all stations': running totals as ``(slots, hours, channels)``, with ``counts`` of the values, both of which
-    wrap around and leave their differences as they are; or the values as ``(slots, channels, hours)``. An hour stands at
-    itself modulo their number, so that a new one moves none of the others. ``new`` is ``(stations, n, channels)``, as
+    ``table`` holds all stations': running totals as ``(slots, hours, channels)``, with ``counts`` of the values, both of
+    which wrap around and leave their differences as they are; or the values as ``(slots, channels, hours)``. An hour stands
+    at itself modulo their number, so that a new one moves none of the others. ``new`` is ``(stations, n, channels)``, as
     observed.
     """
 
@@ -85,12 +85,17 @@ class Recent:
         n_channels, n_hours = new.shape[2], self.table.shape[2]
         oldest = self.first_hour % n_hours
         old, recent = self.table[self.slots, :n_channels, oldest:], self.table[self.slots, :n_channels, :oldest]
-        return np.concatenate([old, recent, new.transpose(0, 2, 1)], axis=2)
+        out = np.empty((len(new), n_channels, n_hours + new.shape[1]), dtype=self.table.dtype)
+        return np.concatenate([old, recent, new.transpose(0, 2, 1)], axis=2, out=out)
 
     @functools.cached_property
     def all(self) -> NDArray[Any]:
         """The remembered hours and the new ones, ``(stations, channels, hours + n)``."""
         return self.followed_by(self.new)
+
+    def windows(self, hours: int) -> NDArray[Any]:
+        """Return the last ``hours`` as of each new row, ``(stations, channels, n, hours)``; a view."""
+        return windows_over(self.all, hours, self.new.shape[1])
 
     # ---- where running totals are ----
 
@@ -120,9 +125,26 @@ class Recent:
         return old if hours >= n_new else np.concatenate([old, new[:, : n_new - hours]], axis=1)
 
     def _taken(self, table: NDArray[Any], back: int, n_hours: int) -> NDArray[Any]:
-        """Return ``n_hours`` remembered hours, the first of them ``back`` hours before the first new row."""
-        at = (self.first_hour - back + np.arange(n_hours)) % table.shape[1]
-        return np.asarray(table[self.slots[:, np.newaxis], at])
+        """Return ``n_hours`` remembered totals, the first of them ``back`` hours before the first new row."""
+        begin = (self.first_hour - back) % table.shape[1]
+        over = begin + n_hours - table.shape[1]
+        if over <= 0:
+            return np.asarray(table[self.slots, begin : begin + n_hours])
+        return np.concatenate([table[self.slots, begin:], table[self.slots, :over]], axis=1)
+
+
+def windows_over(series: NDArray[Any], hours: int, n_rows: int) -> NDArray[Any]:
+    """Return the last ``hours`` as of each of the last ``n_rows``, a view ``(stations, channels, n, hours)``.
+
+    Args:
+        series: ``(stations, channels, at least hours + n - 1)``, in one piece of memory.
+        hours: The windows' length.
+        n_rows: How many windows.
+    """
+    station, channel, hour = series.strides
+    skipped = series.shape[2] - n_rows - hours + 1
+    shape, strides = (*series.shape[:2], n_rows, hours), (station, channel, hour, hour)
+    return np.ndarray(shape, series.dtype, series, skipped * hour, strides)
 
 
 @dataclass(frozen=True, eq=False)

@@ -7,10 +7,9 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from numpy.lib.stride_tricks import sliding_window_view
 from numpy.typing import NDArray
 
-from airquality.monitoring.detector import Cell, Memory, Recent
+from airquality.monitoring.detector import Cell, Memory, Recent, windows_over
 from airquality.monitoring.network import GROUPS, IDENTITIES, IDENTITY_GROUPS, RULE_COLUMNS, Bools
 from airquality.monitoring.relations import Relations, ah_of, c6h6_of
 from airquality.monitoring.rows import MISSING, Floats, Ints, Rows
@@ -196,7 +195,7 @@ class Clipped(_Rule):
 
     def _extremes(self, rows: Rows, memory: Memory, hours: int) -> list[tuple[Floats, Floats]]:
         """Return the largest and the smallest value of each window, and how often each occurs."""
-        windows = sliding_window_view(memory.recent.all[..., 1 + self.hours - hours :], hours, axis=-1)
+        windows = memory.recent.windows(hours)
         found = []
         for extreme in (np.fmax.reduce(windows, axis=-1), np.fmin.reduce(windows, axis=-1)):
             times = np.where(np.isnan(extreme), np.nan, np.count_nonzero(windows == extreme[..., np.newaxis], axis=-1))
@@ -220,7 +219,7 @@ class Coarse(_Rule):
     def observe(self, rows: Rows, recent: Recent) -> NDArray[Any]:
         """Return the values, and for each how many hours ago it was last seen (48: not since)."""
         values = rows.new[..., _DEVICE].astype(np.float32)
-        windows = sliding_window_view(recent.followed_by(values)[..., 1:], _COARSE_HOURS, axis=-1)
+        windows = windows_over(recent.followed_by(values), _COARSE_HOURS, rows.n_new)
         same = windows[..., -2::-1] == windows[..., -1:]  # from the latest hour before to the earliest
         age = np.where(same.any(axis=-1), same.argmax(axis=-1) + 1, _COARSE_HOURS).transpose(0, 2, 1).astype(np.float32)
         return np.concatenate([values, np.where(np.isnan(values), np.float32(np.nan), age)], axis=-1)
@@ -237,7 +236,7 @@ class Coarse(_Rule):
 
     def _counts(self, rows: Rows, memory: Memory) -> tuple[Floats, Floats]:
         """Return different values and values, counting each value where the window first sees it."""
-        ages = sliding_window_view(memory.recent.all[:, _N_DEVICE:, 1:], _COARSE_HOURS, axis=-1)
+        ages = memory.recent.windows(_COARSE_HOURS)[:, _N_DEVICE:]
         distinct = np.count_nonzero(ages > np.arange(_COARSE_HOURS), axis=-1)
         known = np.count_nonzero(ages > 0, axis=-1)
         return distinct.transpose(0, 2, 1).astype(np.float64), known.transpose(0, 2, 1).astype(np.float64)
