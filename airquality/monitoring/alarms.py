@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Literal
 
@@ -120,8 +120,6 @@ class Places:
     """Which cells speak of which column, prepared once for a suite."""
 
     cells: tuple[Cell, ...]
-    exact: NDArray[np.bool_]
-    hours: Ints
     by_column: dict[str, Ints]
     #: Statistical cells sorted by node, and where each node's begin.
     by_node: Ints
@@ -130,15 +128,12 @@ class Places:
     @classmethod
     def of(cls, cells: tuple[Cell, ...]) -> Places:
         """Sort ``cells`` by what they speak of."""
-        exact = np.array([cell.exact for cell in cells])
         names = dict.fromkeys(cell.column for cell in cells)
         nodes = np.array([len(NODE_COLUMNS) if cell.exact else cell.node for cell in cells])
         order = np.argsort(nodes, kind="stable")
         order = order[nodes[order] < len(NODE_COLUMNS)]
         return cls(
             cells=cells,
-            exact=exact,
-            hours=np.array([cell.hours for cell in cells]),
             by_column={name: np.flatnonzero([cell.column == name for cell in cells]) for name in names},
             by_node=order,
             node_starts=np.searchsorted(nodes[order], np.arange(len(NODE_COLUMNS))),
@@ -195,19 +190,25 @@ class Book:
         """
         events = self._follow(hour, excess, known, sizes)
         closed = {event.column for event in events if event.kind == "closed"}
-        found = self._exact(excess, closed) or self._statistical(excess, closed)
+        loud: list[int] = np.flatnonzero(excess >= 1.0).tolist()
+        found = self._exact(loud, closed) or self._statistical(loud, excess, closed)
         for cell in found:
             events += self._name(hour, cell, int(min(rising[cell], hour)), sizes)
         for alarm in self.open.values():
-            self._keep_peaks(alarm, excess)
+            self._keep_peaks(alarm, loud, excess)
         return events
 
-    def _exact(self, excess: Floats, closed: set[str]) -> list[int]:
-        """Return the exact cells that say something new, one per column."""
+    def _exact(self, loud: Sequence[int], closed: set[str]) -> list[int]:
+        """Return the exact cells among the ``loud`` that say something new, one per column."""
         named: dict[str, int] = {}
-        for cell in np.flatnonzero(self._places.exact & (excess >= 1.0)).tolist():
+        for cell in loud:
             column = self._places.cells[cell].column
-            if column not in self.open and column not in closed and not self._explained(column, closed):
+            if (
+                self._places.cells[cell].exact
+                and column not in self.open
+                and column not in closed
+                and not self._explained(column, closed)
+            ):
                 named.setdefault(column, cell)
         columns = {part for column in named if column not in GROUPS for part in (column,)}
         return [cell for column, cell in named.items() if not columns & set(GROUPS.get(column, ()))]
@@ -216,18 +217,11 @@ class Book:
         """Whether a group's break is explained by an alarm on one of its columns, open or just closed."""
         return any(part in self.open or part in closed for part in GROUPS.get(column, ()))
 
-    def _statistical(self, excess: Floats, closed: set[str]) -> list[int]:
-        """Return the cell with the largest excess of the node that exceeds most, if any that is not named yet does."""
-        by_node = self._places.node_excess(excess)
-        for column in (*self.open, *closed):
-            if column in NODE_COLUMNS:
-                by_node[NODE_COLUMNS.index(column)] = 0.0
-        node = int(np.argmax(by_node))
-        if by_node[node] < 1.0:
-            return []
-        cells = self._places.by_column[NODE_COLUMNS[node]]
-        cells = cells[~self._places.exact[cells]]
-        return [int(cells[np.nanargmax(excess[cells])])]
+    def _statistical(self, loud: Sequence[int], excess: Floats, closed: set[str]) -> list[int]:
+        """Return the ``loud`` cell that exceeds most, if any of a node that is not named yet does."""
+        cells = self._places.cells
+        new = [i for i in loud if not cells[i].exact and cells[i].column not in self.open and cells[i].column not in closed]
+        return [min(new, key=lambda cell: (-excess[cell], cells[cell].node, cell))] if new else []
 
     def _name(self, hour: int, cell: int, since: int, sizes: Any) -> list[Event]:
         kind = self._places.cells[cell]
@@ -242,9 +236,9 @@ class Book:
         self.open[kind.column] = alarm
         return [alarm.event("opened", hour)]
 
-    def _keep_peaks(self, alarm: Alarm, excess: Floats) -> None:
-        for cell in self._cells(alarm):
-            if excess[cell] >= 1.0:
+    def _keep_peaks(self, alarm: Alarm, loud: Sequence[int], excess: Floats) -> None:
+        for cell in loud:
+            if self._places.cells[cell].column == alarm.column:
                 alarm.peaks[cell] = max(alarm.peaks.get(cell, 0.0), float(excess[cell]))
 
     def _cells(self, alarm: Alarm) -> list[int]:
@@ -277,10 +271,10 @@ class Book:
 
         Cells of a day or less answer for longer ones, which remember the fault for days after its end.
         """
-        places = self._places
-        quick = [cell for cell in alarm.peaks if places.hours[cell] <= _QUICK_HOURS]
+        cells = self._places.cells
+        quick = [cell for cell in alarm.peaks if cells[cell].hours <= _QUICK_HOURS]
         share = _CALM_QUICK if quick else _CALM_SLOW
-        return {cell: 1.0 if places.exact[cell] else share for cell in quick or alarm.peaks}
+        return {cell: 1.0 if cells[cell].exact else share for cell in quick or alarm.peaks}
 
     def _resize(self, alarm: Alarm, hour: int, excess: Floats, sizes: Any) -> list[Event]:
         same = [cell for cell in self._cells(alarm) if self._places.cells[cell].detector == alarm.detector]

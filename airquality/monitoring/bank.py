@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, fields
 from typing import Any
 
 import numpy as np
@@ -41,13 +41,13 @@ class _Store:
 
     @classmethod
     def empty(cls, detector: Detector, n_slots: int) -> _Store:
-        kind = np.dtype(detector.dtype)
+        kind, shape = np.dtype(detector.dtype), (detector.hours, detector.channels)
         nothing = 0 if detector.totals else MISSING if kind.kind == "i" else np.nan
         own = (N_NODES, detector.day_channels) if detector.day_nodes is None else (detector.day_channels,)
         windows = (n_slots, len(detector.day_windows), detector.day_channels)
         return cls(
-            recent=np.full((n_slots, detector.hours, detector.channels), nothing, dtype=kind),
-            recent_counts=np.zeros((n_slots, detector.hours, detector.channels if detector.totals else 0), dtype=np.uint8),
+            recent=np.full((n_slots, *(shape if detector.totals else shape[::-1])), nothing, dtype=kind),
+            recent_counts=np.zeros((n_slots, *(shape if detector.totals else (0,))), dtype=np.uint8),
             days=np.zeros((n_slots, detector.days, detector.day_channels), dtype=detector.day_dtype),
             counts=np.zeros((n_slots, detector.days, detector.day_channels), dtype=np.int8),
             past=np.zeros(windows, dtype=np.int64),
@@ -140,8 +140,9 @@ class Bank:
         return Step(at, rows, memories, statistics)
 
     def _memory(self, store: _Store, detector: Detector, at: NDArray[np.intp], rows: Rows, wrong: frozenset[str]) -> Memory:
-        before = Recent(store.recent, store.recent_counts, at, rows.first_hour, np.empty((len(at), 0, detector.channels)))
-        recent = replace(before, new=detector.observe(rows, before))
+        tables = (store.recent, store.recent_counts, at, rows.first_hour)
+        new = detector.observe(rows, Recent(*tables, np.empty((len(at), 0, detector.channels), dtype=detector.dtype)))
+        recent = Recent(*tables, new)
         if not detector.days:
             nothing = np.zeros((len(at), rows.n_new, 0), dtype=np.int64)
             return Memory(recent, nothing, nothing, nothing, nothing, nothing, nothing, np.empty((len(at), 0)), wrong)
@@ -270,7 +271,7 @@ class Bank:
             forgotten, later = (np.arange(*span) % detector.hours for span in ((begin, end + 1), (end + 1, now + 1)))
             for index in detector.columns_of(column):
                 if not detector.totals:
-                    store.recent[slot, forgotten, index] = MISSING if store.recent.dtype.kind == "i" else np.nan
+                    store.recent[slot, index, forgotten] = MISSING if store.recent.dtype.kind == "i" else np.nan
                     continue
                 for totals in (store.recent, store.recent_counts):
                     before = totals[slot, [(begin - 1) % detector.hours], index]
@@ -376,7 +377,7 @@ def _write(store: _Store, detector: Detector, recent: Recent, chosen: NDArray[np
         sums, counts = recent.totals
         store.recent[slots, at], store.recent_counts[slots, at] = sums[chosen, kept], counts[chosen, kept]
     else:
-        store.recent[slots, at] = recent.new[chosen, kept]
+        store.recent[slots, :, at] = recent.new[chosen, kept]
 
 
 def _sliding(table: Ints) -> Ints:

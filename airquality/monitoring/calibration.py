@@ -43,7 +43,7 @@ LEAST_MONTHS = 4.5
 #: Thresholds older than this want a new calibration.
 STALE_HOURS = 13 * 168
 
-_VERSION = 2
+_VERSION = 3
 _GOLDEN_HOURS = 48
 _COLD = "no detectors: run python generate_reference_dataset.py"
 

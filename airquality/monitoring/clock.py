@@ -25,7 +25,7 @@ _LARGEST_ERROR = 128 * 4096
 _N_LAGS = len(_LAGS)
 #: Hours that each window needs, (windows, 1, 1).
 _LEAST_COUNTS = 12 * np.array(_WINDOW_DAYS).reshape(-1, 1, 1)
-_LATE, _EARLY = np.maximum(_LAGS, 0), np.maximum(np.negative(_LAGS), 0)
+_LATE, _EARLY = (np.maximum(lags, 0)[:, np.newaxis] for lags in (_LAGS, np.negative(_LAGS)))
 
 
 class Clock:
@@ -47,6 +47,8 @@ class Clock:
     day_nodes: Ints | None = np.tile(np.arange(N_NODES), 2 * _N_LAGS)
 
     def __init__(self, relations: Relations) -> None:
+        largest = np.minimum(_CLIP_SD * relations.plain_sd * _ERROR_SCALE, _LARGEST_ERROR)
+        self._largest = largest.astype(np.int64).reshape(-1, 1, 1)
         self.cells = tuple(
             Cell("clock", node.column, 24 * days, floor=0.1, weight=0.1) for days in _WINDOW_DAYS for node in NODES
         )
@@ -68,16 +70,13 @@ class Clock:
 
     def daily(self, rows: Rows, recent: Recent) -> tuple[Ints, Bools]:
         """Return error and squared error at every lag, ``(stations, n, 2 lags and nodes)``."""
-        table, n_new = recent.all, rows.n_new
-        hours = recent.hours + np.arange(n_new)[:, np.newaxis]
-        y = table[:, hours - _EARLY, :N_NODES]  # (station, row, lag, node)
-        p = table[:, hours - _LATE, N_NODES:]
+        hours = self.hours + np.arange(rows.n_new)
+        y = recent.all[:, :N_NODES, hours - _EARLY]  # (station, node, lag, row)
+        p = recent.all[:, N_NODES:, hours - _LATE]
         known = (y != MISSING) & (p != MISSING)
         errors = (y.astype(np.int64) - p) >> _ERROR_BITS
-        largest = np.minimum(_CLIP_SD * rows.relations.plain_sd * _ERROR_SCALE, _LARGEST_ERROR).astype(np.int64)
-        np.clip(errors, -largest, largest, out=errors)
-        errors[~known] = 0
-        flat, there = errors.reshape(len(table), n_new, -1), known.reshape(len(table), n_new, -1)
+        errors = np.where(known, np.minimum(np.maximum(errors, -self._largest), self._largest), 0)
+        flat, there = (_by_row(table) for table in (errors, known))
         return np.concatenate([flat, flat * flat >> 12], axis=-1), np.concatenate([there, there], axis=-1)
 
     def statistics(self, rows: Rows, memory: Memory) -> Floats:
@@ -104,3 +103,8 @@ class Clock:
         mean, square = means[..., 0, :, :], means[..., 1, :, :]
         variance = np.maximum(square - mean * mean / _ERROR_SCALE, 1.0)
         return np.where(n >= _LEAST_COUNTS, variance, np.nan)
+
+
+def _by_row(table: NDArray[Any]) -> NDArray[Any]:
+    """Return ``(stations, n, lags and nodes)`` of ``(stations, nodes, lags, n)``."""
+    return np.ascontiguousarray(table.transpose(0, 3, 2, 1)).reshape(len(table), table.shape[3], -1)

@@ -58,9 +58,10 @@ class Cell:
 class Recent:
     """The hours a detector remembers of several stations, followed by the new ones.
 
-    ``table`` is ``(slots, hours, channels)``, all stations'. An hour stands at itself modulo the table's length, so that a
-    new one moves none of the others. Where the table holds running totals, ``counts`` holds those of the values; both wrap
-    around, which leaves their differences as they are. ``new`` is ``(stations, n, channels)``, as observed.
+    ``table`` holds all stations': running totals as ``(slots, hours, channels)``, with ``counts`` of the values, both of
+    which wrap around and leave their differences as they are; or the values as ``(slots, channels, hours)``. An hour stands
+    at itself modulo their number, so that a new one moves none of the others. ``new`` is ``(stations, n, channels)``, as
+    observed.
     """
 
     table: NDArray[Any]
@@ -74,19 +75,29 @@ class Recent:
         part = slice(station, station + 1)
         return replace(self, slots=self.slots[part], new=self.new[part])
 
-    @property
-    def hours(self) -> int:
-        """How many hours are remembered before the first new one."""
-        return int(self.table.shape[1])
+    # ---- where values are remembered ----
 
-    def remembered(self) -> NDArray[Any]:
-        """Return the remembered hours, the oldest first, ``(stations, hours, channels)``."""
-        return self._taken(self.table, self.hours, self.hours)
+    def followed_by(self, new: NDArray[Any]) -> NDArray[Any]:
+        """Return the remembered hours, the oldest first, and ``new`` ones, ``(stations, channels, hours + n)``.
+
+        ``new`` ``(stations, n, channels)`` may be of the first channels alone.
+        """
+        n_channels, n_hours = new.shape[2], self.table.shape[2]
+        oldest = self.first_hour % n_hours
+        old, recent = self.table[self.slots, :n_channels, oldest:], self.table[self.slots, :n_channels, :oldest]
+        out = np.empty((len(new), n_channels, n_hours + new.shape[1]), dtype=self.table.dtype)
+        return np.concatenate([old, recent, new.transpose(0, 2, 1)], axis=2, out=out)
 
     @functools.cached_property
     def all(self) -> NDArray[Any]:
-        """The remembered hours and the new ones, ``(stations, hours + n, channels)``."""
-        return np.concatenate([self.remembered(), self.new], axis=1)
+        """The remembered hours and the new ones, ``(stations, channels, hours + n)``."""
+        return self.followed_by(self.new)
+
+    def windows(self, hours: int) -> NDArray[Any]:
+        """Return the last ``hours`` as of each new row, ``(stations, channels, n, hours)``; a view."""
+        return windows_over(self.all, hours, self.new.shape[1])
+
+    # ---- where running totals are ----
 
     @functools.cached_property
     def filled(self) -> tuple[Ints, Bools]:
@@ -114,9 +125,26 @@ class Recent:
         return old if hours >= n_new else np.concatenate([old, new[:, : n_new - hours]], axis=1)
 
     def _taken(self, table: NDArray[Any], back: int, n_hours: int) -> NDArray[Any]:
-        """Return ``n_hours`` remembered hours, the first of them ``back`` hours before the first new row."""
-        at = (self.first_hour - back + np.arange(n_hours)) % table.shape[1]
-        return np.asarray(table[self.slots[:, np.newaxis], at])
+        """Return ``n_hours`` remembered totals, the first of them ``back`` hours before the first new row."""
+        begin = (self.first_hour - back) % table.shape[1]
+        over = begin + n_hours - table.shape[1]
+        if over <= 0:
+            return np.asarray(table[self.slots, begin : begin + n_hours])
+        return np.concatenate([table[self.slots, begin:], table[self.slots, :over]], axis=1)
+
+
+def windows_over(series: NDArray[Any], hours: int, n_rows: int) -> NDArray[Any]:
+    """Return the last ``hours`` as of each of the last ``n_rows``, a view ``(stations, channels, n, hours)``.
+
+    Args:
+        series: ``(stations, channels, at least hours + n - 1)``, in one piece of memory.
+        hours: The windows' length.
+        n_rows: How many windows.
+    """
+    station, channel, hour = series.strides
+    skipped = series.shape[2] - n_rows - hours + 1
+    shape, strides = (*series.shape[:2], n_rows, hours), (station, channel, hour, hour)
+    return np.ndarray(shape, series.dtype, series, skipped * hour, strides)
 
 
 @dataclass(frozen=True, eq=False)

@@ -24,6 +24,7 @@ _LEAST_SHARE = 0.9
 #: Rows judged at a time, so that what is computed for them stays in the processor's cache.
 _BLOCK_ROWS = 64
 _N_WINDOWS = len(LEVEL_WINDOWS)
+_NODES = np.arange(N_NODES)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -83,12 +84,12 @@ class Level:
 
     def statistics(self, rows: Rows, memory: Memory) -> Floats:
         """Return the smallest shift up, then the smallest shift down, that any view sees, by window and node."""
-        shifts, views = self._shifts(rows, memory), self._views_without(memory.wrong)
-        n_rows = shifts.shape[1]
+        (shifts, own), views = self._shifts(rows, memory), self._views_without(memory.wrong)
+        n_rows = len(own)
         up, down = np.empty((n_rows, _N_WINDOWS * N_NODES)), np.empty((n_rows, _N_WINDOWS * N_NODES))
         for start in range(0, n_rows, _BLOCK_ROWS):
             block = slice(start, start + _BLOCK_ROWS)
-            residuals, blind = _residuals(shifts[:, block], views)
+            residuals, blind = _residuals(shifts[:, block], own[block], views)
             up[block] = (
                 np.min(residuals, axis=0, initial=np.inf, where=~blind) if blind is not None else residuals.min(axis=0)
             )
@@ -101,7 +102,7 @@ class Level:
 
     def size(self, rows: Rows, memory: Memory, cell: int) -> Floats:
         """Return the shift the views see in the middle: degrees and per cent as they are, sensors in their own unit."""
-        residuals, blind = _residuals(self._shifts(rows, memory), self._views_without(memory.wrong))
+        residuals, blind = _residuals(*self._shifts(rows, memory), self._views_without(memory.wrong))
         column = cell % (_N_WINDOWS * N_NODES)
         window, node = divmod(column, N_NODES)
         seen = residuals[..., column] if blind is None else np.where(blind[..., column], np.nan, residuals[..., column])
@@ -118,8 +119,8 @@ class Level:
             self._views[wrong] = _Views.without(wrong, self._relations)
         return self._views[wrong]
 
-    def _shifts(self, rows: Rows, memory: Memory) -> Floats:
-        """Return means minus baselines ``(channels, rows, windows and nodes)``."""
+    def _shifts(self, rows: Rows, memory: Memory) -> tuple[Floats, Floats]:
+        """Return means minus baselines ``(channels, rows, windows and nodes)``, and each node's own ``(rows, the same)``."""
         means = np.empty((*memory.today.shape[:2], _N_WINDOWS, N_CHANNELS))
         for index, hours in enumerate(LEVEL_WINDOWS):
             sums, counts = memory.window_sums(hours)
@@ -128,12 +129,12 @@ class Level:
         baseline = memory.baseline[:, rows.day_of_row] / CHANNEL_SCALE  # (station, row, node, channel)
         shifts = means[:, :, :, np.newaxis] - baseline[:, :, np.newaxis]
         by_channel = shifts.reshape(-1, _N_WINDOWS * N_NODES, N_CHANNELS).transpose(2, 0, 1)
-        return np.ascontiguousarray(by_channel)
+        own = means[..., :N_NODES] - baseline[..., _NODES, _NODES][:, :, np.newaxis]
+        return np.ascontiguousarray(by_channel), own.reshape(-1, _N_WINDOWS * N_NODES)
 
 
-def _residuals(shifts: Floats, views: _Views) -> tuple[Floats, Bools | None]:
+def _residuals(shifts: Floats, own: Floats, views: _Views) -> tuple[Floats, Bools | None]:
     """Return ``(2 views, rows, windows and nodes)``, and where a view cannot judge (None: nowhere)."""
-    own = np.stack([shifts[node, :, node::N_NODES] for node in range(N_NODES)], axis=-1).reshape(shifts.shape[1:])
     missing = np.isnan(shifts)
     blind = None
     if missing.any():

@@ -6,6 +6,7 @@ Nothing else in the detectors knows a column's name. A *channel* is a device col
 
 from __future__ import annotations
 
+import functools
 from dataclasses import dataclass
 
 import numpy as np
@@ -100,6 +101,7 @@ ANALYSER_PREDICTS: Bools = np.array(
 ANALYSER_VIEWS = len(ANALYSER_PREDICTS)
 
 
+@functools.lru_cache(maxsize=256)
 def avoiding(wrong: frozenset[str]) -> Bools:
     """Return ``(nodes, views)``: which views do without the columns ``wrong``, the node itself aside."""
     used = PREDICTS & _channels_of(wrong)

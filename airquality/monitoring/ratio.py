@@ -9,9 +9,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from airquality.monitoring.detector import SUMMED_DAYS, Cell, Memory, Recent
-from airquality.monitoring.network import ANALYSER, ANALYSER_NODE, ANALYSER_VIEWS, Bools
+from airquality.monitoring.network import ANALYSER, ANALYSER_NODE, ANALYSER_PREDICTS, ANALYSER_VIEWS, Bools
 from airquality.monitoring.relations import Relations
-from airquality.monitoring.rows import CARRIED_ROWS, Floats, Ints, Rows, to_fixed
+from airquality.monitoring.rows import CARRIED_ROWS, Floats, Ints, Rows, bits_of, to_fixed
 
 _WINDOW_DAYS = (3, 7, 14)
 _LEAST_VIEWS = 4
@@ -53,10 +53,9 @@ class Ratio:
         missing = np.isnan(inputs)
         filled = np.where(missing, 0.0, inputs)
         total = np.repeat(relations.analyser_rhythm.T[rows.hours % 168][np.newaxis], len(inputs), axis=0)
-        lacks = np.zeros(total.shape, dtype=bool)
-        for index in range(inputs.shape[-1]):
-            total += relations.analyser[:, index] * filled[..., index, np.newaxis]
-            lacks |= missing[..., index, np.newaxis] & (relations.analyser[:, index] != 0)
+        for index, coefficients in enumerate(relations.analyser.T):
+            total += coefficients * filled[..., index, np.newaxis]
+        lacks = (bits_of(missing)[..., np.newaxis] & bits_of(ANALYSER_PREDICTS)) != 0
         actual = np.exp(rows.analysers[..., :1])
         predictions = np.where(lacks | np.isnan(actual), np.nan, np.minimum(np.exp(np.minimum(total, 10.0)), _LARGEST))
         paired = np.where(np.isnan(predictions), np.nan, np.minimum(actual, _LARGEST))

@@ -6,10 +6,9 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-from numpy.lib.stride_tricks import sliding_window_view
 from numpy.typing import NDArray
 
-from airquality.monitoring.detector import SUMMED_DAYS, Cell, Memory, Recent
+from airquality.monitoring.detector import SUMMED_DAYS, Cell, Memory, Recent, windows_over
 from airquality.monitoring.network import N_NODES, NODES, VIEWS, Bools, avoiding
 from airquality.monitoring.relations import Relations
 from airquality.monitoring.rows import Floats, Ints, Rows, to_fixed
@@ -120,8 +119,7 @@ class Spike:
         return np.asarray(height * (np.exp(rows.relations.rhythm[:, cell].mean()) if NODES[cell].log else 1.0))
 
     def _second_largest(self, rows: Rows, memory: Memory) -> Floats:
-        known = np.maximum(memory.recent.all[:, 1:], 0)
-        windows = sliding_window_view(np.ascontiguousarray(known.transpose(0, 2, 1)), _SPIKE_HOURS, axis=-1)
+        windows = windows_over(np.maximum(memory.recent.all, 0), _SPIKE_HOURS, rows.n_new)
         second = np.partition(windows, _SPIKE_HOURS - 2, axis=-1)[..., -2]
         return second.transpose(0, 2, 1).astype(np.float64)
 

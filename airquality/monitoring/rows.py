@@ -28,17 +28,23 @@ CHANNEL_SCALE = float(2**22)
 CARRIED_ROWS = 2
 
 
-def on_scale(channel: Channel, values: Floats) -> Floats:
-    """Return the column's values as detectors compare them."""
-    return np.log(np.maximum(values, channel.floor)) if channel.log else values
-
-
 def channels_of(values: Floats, channels: tuple[Channel, ...]) -> Floats:
     """Return ``values`` ``(..., 13)`` on the scale of ``channels``, ``(..., len(channels))``, NaN for missing."""
-    out = np.empty((*values.shape[:-1], len(channels)))
-    for index, channel in enumerate(channels):
-        out[..., index] = on_scale(channel, values[..., channel.index])
+    columns, logs, floors = _places_of(channels)
+    out: Floats = values[..., columns]
+    out[..., logs] = np.log(np.maximum(out[..., logs], floors))
     return out
+
+
+@functools.cache
+def _places_of(channels: tuple[Channel, ...]) -> tuple[Ints, Ints, Floats]:
+    """Return the channels' columns, which of them are logarithms, and the floors of those."""
+    logs = [index for index, channel in enumerate(channels) if channel.log]
+    return (
+        np.array([channel.index for channel in channels]),
+        np.array(logs),
+        np.array([channels[index].floor for index in logs]),
+    )
 
 
 def to_fixed(values: Floats, scale: float) -> Ring:

@@ -7,10 +7,9 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from numpy.lib.stride_tricks import sliding_window_view
 from numpy.typing import NDArray
 
-from airquality.monitoring.detector import Cell, Memory, Recent
+from airquality.monitoring.detector import Cell, Memory, Recent, windows_over
 from airquality.monitoring.network import GROUPS, IDENTITIES, IDENTITY_GROUPS, RULE_COLUMNS, Bools
 from airquality.monitoring.relations import Relations, ah_of, c6h6_of
 from airquality.monitoring.rows import MISSING, Floats, Ints, Rows
@@ -122,7 +121,7 @@ class Stuck(_Rule):
 
     def observe(self, rows: Rows, recent: Recent) -> NDArray[Any]:
         """Return the values, and for how many hours each has been the same."""
-        values, before = rows.new[..., _WATCHED], recent.remembered()
+        values, before = rows.new[..., _WATCHED], recent.all.transpose(0, 2, 1)
         same = values == np.concatenate([before[..., :_N_WATCHED], values[:, :-1]], axis=1)
         at = np.arange(1.0, rows.n_new + 1)[:, np.newaxis]
         began = np.maximum.accumulate(np.where(same, 0.0, at), axis=1)  # 0: before these rows
@@ -196,12 +195,10 @@ class Clipped(_Rule):
 
     def _extremes(self, rows: Rows, memory: Memory, hours: int) -> list[tuple[Floats, Floats]]:
         """Return the largest and the smallest value of each window, and how often each occurs."""
-        found, table = [], memory.recent.all
-        for largest in (True, False):
-            worst = np.float32(-np.inf if largest else np.inf)
-            windows = _windows(np.where(np.isnan(table), worst, table), hours, rows.n_new)
-            extreme = windows.max(axis=-1) if largest else windows.min(axis=-1)
-            times = np.where(np.isinf(extreme), np.nan, np.count_nonzero(windows == extreme[..., np.newaxis], axis=-1))
+        windows = memory.recent.windows(hours)
+        found = []
+        for extreme in (np.fmax.reduce(windows, axis=-1), np.fmin.reduce(windows, axis=-1)):
+            times = np.where(np.isnan(extreme), np.nan, np.count_nonzero(windows == extreme[..., np.newaxis], axis=-1))
             found.append((extreme.transpose(0, 2, 1), times.transpose(0, 2, 1)))
         return found
 
@@ -222,8 +219,7 @@ class Coarse(_Rule):
     def observe(self, rows: Rows, recent: Recent) -> NDArray[Any]:
         """Return the values, and for each how many hours ago it was last seen (48: not since)."""
         values = rows.new[..., _DEVICE].astype(np.float32)
-        table = np.concatenate([recent.remembered()[..., :_N_DEVICE], values], axis=1)
-        windows = _windows(table, _COARSE_HOURS, rows.n_new)
+        windows = windows_over(recent.followed_by(values), _COARSE_HOURS, rows.n_new)
         same = windows[..., -2::-1] == windows[..., -1:]  # from the latest hour before to the earliest
         age = np.where(same.any(axis=-1), same.argmax(axis=-1) + 1, _COARSE_HOURS).transpose(0, 2, 1).astype(np.float32)
         return np.concatenate([values, np.where(np.isnan(values), np.float32(np.nan), age)], axis=-1)
@@ -240,7 +236,7 @@ class Coarse(_Rule):
 
     def _counts(self, rows: Rows, memory: Memory) -> tuple[Floats, Floats]:
         """Return different values and values, counting each value where the window first sees it."""
-        ages = _windows(memory.recent.all[..., _N_DEVICE:], _COARSE_HOURS, rows.n_new)
+        ages = memory.recent.windows(_COARSE_HOURS)[:, _N_DEVICE:]
         distinct = np.count_nonzero(ages > np.arange(_COARSE_HOURS), axis=-1)
         known = np.count_nonzero(ages > 0, axis=-1)
         return distinct.transpose(0, 2, 1).astype(np.float64), known.transpose(0, 2, 1).astype(np.float64)
@@ -249,14 +245,6 @@ class Coarse(_Rule):
 def _twice(channels: Sequence[int], n_columns: int) -> list[int]:
     """Return the channels of each column, and those of the second number remembered of it."""
     return [*channels, *(n_columns + index for index in channels)]
-
-
-def _windows(table: NDArray[Any], hours: int, n_new: int) -> NDArray[Any]:
-    """Return the last ``hours`` as of each new row, ``(stations, columns, n, hours)``."""
-    by_column = np.ascontiguousarray(table[:, table.shape[1] - n_new - hours + 1 :].transpose(0, 2, 1))
-    if n_new == 1:
-        return by_column[:, :, np.newaxis]
-    return sliding_window_view(by_column, hours, axis=-1)
 
 
 RULES = (Identity, Stuck, Missing, Clipped, Coarse)

@@ -49,7 +49,6 @@ class Thresholds:
 class _Station:
     slot: int
     book: Book
-    rising: Ints  # per cell: the hour since which it has been above half of its threshold, 0 if it is not
     first_hour: int = -1
     learning: dict[str, int] = field(default_factory=dict)  # columns whose level was reset, and the last hour before
     spans: tuple[Maintenance, ...] = ()
@@ -64,6 +63,8 @@ class Watch:
         self._silence_hours = silence_hours
         self._places = Places.of(suite.cells)
         self._bank = Bank(suite)
+        # By slot and cell: the hour since which the statistic has been above half of its threshold, 0 if it is not.
+        self._rising: Ints = np.zeros((1, len(suite.cells)), dtype=np.int64)
         self._stations: dict[str, _Station] = {}
         self._free = [0]
 
@@ -77,6 +78,7 @@ class Watch:
         station = self._stations.pop(station_id, None)
         if station is not None:
             self._bank.clear(station.slot)
+            self._rising[station.slot] = 0
             self._free.append(station.slot)
 
     def open_alarms(self, station_id: str) -> list[Alarm]:
@@ -106,7 +108,7 @@ class Watch:
         for column in columns:
             self._bank.forget_recent(station.slot, column, 0)
             self._bank.forget_days(station.slot, column, 0, hour)
-        station.rising[self._places.cells_about(columns)] = 0
+        self._rising[station.slot, self._places.cells_about(columns)] = 0
         for node in _nodes_of(columns):
             self._bank.learn_anew(station.slot, node)
             station.learning[NODE_COLUMNS[node]] = hour
@@ -137,7 +139,7 @@ class Watch:
         station = self._stations[station_id]
         return {
             **self._bank.state(station.slot),
-            "rising": station.rising.copy(),
+            "rising": self._rising[station.slot].copy(),
             "first_hour": station.first_hour,
             "learning": dict(station.learning),
             "maintenance": [span.state() for span in station.spans],
@@ -148,7 +150,7 @@ class Watch:
         """Go on with a station exactly where :meth:`state` was taken."""
         station = self._station(station_id)
         self._bank.restore(station.slot, state)
-        station.rising = np.array(state["rising"], dtype=np.int64)
+        self._rising[station.slot] = state["rising"]
         station.first_hour = int(state["first_hour"])
         station.learning = dict(state["learning"])
         station.spans = tuple(Maintenance.from_state(span) for span in state["maintenance"])
@@ -165,9 +167,9 @@ class Watch:
         if station_id not in self._stations:
             if not self._free:
                 self._free = list(range(2 * self._bank.n_slots - 1, self._bank.n_slots - 1, -1))
+                self._rising = np.concatenate([self._rising, np.zeros_like(self._rising)])
                 self._bank.grow(2 * self._bank.n_slots)
-            rising = np.zeros(len(self._suite.cells), dtype=np.int64)
-            self._stations[station_id] = _Station(self._free.pop(), Book(self._places), rising)
+            self._stations[station_id] = _Station(self._free.pop(), Book(self._places))
         return self._stations[station_id]
 
     # ---- rows ----
@@ -268,7 +270,7 @@ class Watch:
         excess = step.statistics / self._thresholds.given(wrong)
         if silenced:
             excess[..., self._places.cells_about(silenced)] = np.nan
-        rising = self._rising(stations, first, excess)
+        rising = self._rising_since(stations, first, excess)
         loud: list[bool] = np.asarray(excess >= 1.0).any(axis=(1, 2)).tolist()  # type: ignore[assignment]
         kept = [tables.shape[1]] * len(stations)
         closed: dict[int, set[str]] = {}
@@ -288,20 +290,20 @@ class Watch:
         if last >= 0 and first != last + 1:  # a silence longer than anything remembered
             self._bank.clear(station.slot)
             station.book.open.clear()
-            station.rising[:] = 0
+            self._rising[station.slot] = 0
             station.first_hour = -1
             station.learning.clear()
         if station.first_hour < 0:
             station.first_hour = first
 
-    def _rising(self, stations: list[_Station], first: int, excess: Floats) -> Ints:
+    def _rising_since(self, stations: list[_Station], first: int, excess: Floats) -> Ints:
         """Return, per station, row and cell, the hour since which the cell has been above half of its threshold, else 0."""
         n_rows = excess.shape[1]
         hours = first + np.arange(n_rows, dtype=np.int64)
         below = ~(excess >= RISING)
-        before = np.stack([station.rising for station in stations])
         if below.all():
             return np.zeros((len(stations), n_rows, excess.shape[2]), dtype=np.int64)
+        before = self._rising[[station.slot for station in stations]]
         last_below = np.maximum.accumulate(np.where(below, hours[:, np.newaxis], 0), axis=1)
         since = np.where(last_below > 0, last_below + 1, np.where(before > 0, before, first)[:, np.newaxis])
         return np.where(below, 0, since)
@@ -313,12 +315,12 @@ class Watch:
         events: list[Event] = []
         before, wrong = set(station.book.open), station.book.wrong
         sizes: dict[int, Floats] = {}
+        known = ~np.isnan(step.rows.new[index])
         busy = np.flatnonzero((excess >= 1.0).any(axis=1)) if not before else np.arange(len(excess))
         for row in busy.tolist():
             size = functools.partial(self._size, step, index, sizes, row)
             hour = step.rows.first_hour + row
-            known = np.asarray(~np.isnan(step.rows.new[index, row]))
-            events += station.book.update(hour, excess[row], known, rising[row], size)
+            events += station.book.update(hour, excess[row], known[row], rising[row], size)
             if station.book.wrong != wrong or set(station.book.open) != before:
                 closed = {event.column for event in events if event.kind == "closed"}
                 return row + 1, events, closed
@@ -342,8 +344,7 @@ class Watch:
             by_length[n_rows].append(index)
         for n_rows, indexes in by_length.items():
             self._bank.keep(step, indexes, n_rows)
-            for index in indexes:
-                stations[index].rising = rising[index, n_rows - 1].copy()
+            self._rising[[stations[index].slot for index in indexes]] = rising[indexes, n_rows - 1]
         for index, station in enumerate(stations):
             for column in closed.get(index, ()):
                 for part in GROUPS.get(column, (column,)):
