@@ -17,8 +17,8 @@ from airquality.ground.errors import UsageError
 class Incoming:
     """The rows of a file in its order.
 
-    ``understood`` is how it was read, ``remarks`` what will be refused of it, ``odd_steps`` why its rows are not hourly, None
-    if they are.
+    ``understood`` is how it was read, ``remarks`` what will be refused of it, ``odd_steps`` why its rows are not hourly,
+    None if they are.
     """
 
     frame: Frame

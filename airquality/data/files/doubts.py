@@ -21,7 +21,9 @@ LEAST_VALUES = 5
 MEDIAN_LIMITS = {"CO(GT)": (0.0, 50.0), "T": (-60.0, 45.0), "RH": (1.0, 105.0), "AH": (0.0, 4.5)}
 #: This share of hours with two different rows is no summer time and no slip: it is a file of several stations.
 SEVERAL_STATIONS = 0.05
+#: Clocks are set back in these months, north or south of the equator, in the night to a Sunday.
 _SUMMER_TIME_MONTHS = (3, 4, 9, 10, 11)
+_SUNDAY = 6
 
 
 def settle(path: Path, table: Table, answers: Answers) -> list[str]:
@@ -100,9 +102,9 @@ def _same(left: NDArray[np.float64], right: NDArray[np.float64]) -> NDArray[np.b
 
 
 def _summer_time_end(hours: NDArray[np.int64]) -> int | None:
-    """Return the first hour of a night in spring or autumn that follows itself in the file, None if there is none."""
+    """Return the first hour of a Sunday night in spring or autumn that follows itself in the file, None if there is none."""
     for hour in hours[1:][np.diff(hours) == 0].tolist():
         moment = datetime_of(hour)
-        if moment.hour <= 3 and moment.month in _SUMMER_TIME_MONTHS:
+        if moment.hour <= 3 and moment.weekday() == _SUNDAY and moment.month in _SUMMER_TIME_MONTHS:
             return int(hour)
     return None
