@@ -13,21 +13,21 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future
 from contextlib import closing
-from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from tqdm import tqdm
 
-from airquality.data import dataset
+from airquality.data import incoming
 from airquality.data.dataset import STATION_IDS, Frame
-from airquality.data.steps import why_not_hourly
+from airquality.data.files import answers
+from airquality.data.incoming import Incoming
 from airquality.ground import command, log
 from airquality.ground.errors import Unavailable, UsageError
 from airquality.ground.settings import Settings, read_settings
 from airquality.ground.shown import shown
-from airquality.records import Reading, hour_of, isoformat
+from airquality.records import Reading, isoformat
 from airquality.stream import kafka_io
 
 #: Sends one record's key and value; the future succeeds once the broker has acknowledged it.
@@ -43,9 +43,11 @@ _ACKNOWLEDGE_SECONDS = 130.0  # beyond the client's own delivery timeout, whose 
 _DESCRIPTION = """\
 Send the rows of a CSV to Kafka, ordered by DateTime, one JSON record an hour.
 
-The CSV has the columns of dataset/test_data_raw.csv, which python dataset/create_dataset.py writes: DateTime (local
-station time, on the hour) and the data set's thirteen columns. An empty cell, or -200, is a missing value and is sent
-as null. A row counts as sent once every in-sync replica has acknowledged it; a retry never writes it twice.
+The file is dataset/test_data_raw.csv, which python dataset/create_dataset.py writes, or your own: the published
+AirQualityUCI.csv, its copies, and exports like them (docs/files.md says which). Its columns are taken by name where the
+name leaves no doubt; whatever is in doubt is refused, with the flag that settles it. An empty cell, NA or -200 is a missing
+value and is sent as null. --dry-run says what was understood and sends nothing. A row counts as sent once every in-sync
+replica has acknowledged it; a retry never writes it twice.
 
 Rows are hourly readings. Gaps between them are fine; a file whose rows are a day or three hours apart is refused before
 anything is sent, unless --any-step says that it is meant.
@@ -55,6 +57,8 @@ examples:
   python producer.py --csv dataset/test_data_raw.csv                   as fast as the broker acknowledges
   python producer.py --csv dataset/test_data_raw.csv --delay 1         an hour of data a second
   python producer.py --csv dataset/test_data_raw.csv --rate 50 --loop  50 rows a second until Ctrl-C
+  python producer.py --csv AirQualityUCI.csv --dry-run                 what is understood of the published file
+  python producer.py --csv my.csv --station-id roof --dates day-first  a file of your own
   python producer.py --csv my.csv --start 2026-01-01T00:00 --station-id roof   a CSV without DateTime
 
 exit status: 0 done or stopped on request, 1 the broker cannot be reached or a row was not acknowledged,
@@ -77,13 +81,18 @@ def _parser() -> argparse.ArgumentParser:
     pace.add_argument("--delay", type=_positive, metavar="SECONDS", help="time from one row to the next")
     pace.add_argument("--rate", type=_positive, metavar="ROWS_PER_SECOND", help="the same, as a rate")
     parser.add_argument("--loop", action="store_true", help="begin again at the end, DateTime moved on by the file's span")
-    parser.add_argument("--start", type=_hour, metavar="DATETIME", help="hour of the first row of a CSV without DateTime")
-    parser.add_argument("--station-id", type=_name, help="default uci-360, or simulated-360 for simulated data")
+    parser.add_argument(
+        "--station-id",
+        type=_name,
+        help="whose readings these are; uci-360 or simulated-360 for what create_dataset.py wrote",
+    )
     parser.add_argument("--any-step", action="store_true", help="send a file whose rows are not hourly as it is")
+    parser.add_argument("--dry-run", action="store_true", help="say what was understood of the file, and send nothing")
     parser.add_argument("--max-records", type=_count, metavar="N", help="stop after N rows")
     parser.add_argument(
         "--timeout-seconds", type=_positive, default=math.inf, metavar="SECONDS", help="stop after that time"
     )
+    answers.add_arguments(parser)
     return parser
 
 
@@ -103,13 +112,6 @@ def _count(text: str) -> int:
     return int(text)
 
 
-def _hour(text: str) -> int:
-    try:
-        return hour_of(datetime.fromisoformat(text))
-    except ValueError as error:
-        raise argparse.ArgumentTypeError(f"{text}: {error} (expected: 2005-02-05T03:00)") from error
-
-
 def _name(text: str) -> str:
     if not text.strip():
         raise argparse.ArgumentTypeError("a station needs a name")
@@ -120,11 +122,14 @@ def run(args: argparse.Namespace) -> int:
     """Do what the command line asks and return the exit code; raises ``AirQualityError`` if it cannot be done."""
     settings = read_settings(kafka_bootstrap_servers=args.bootstrap_servers, raw_topic=args.topic)
     log.configure(settings.log_level, settings.log_format)
-    frame = dataset.read_stream_csv(args.csv, args.start)
-    if not len(frame):
-        raise UsageError(f"{args.csv} has a header but no rows.")
-    _require_hourly(args.csv, frame, args.any_step)
-    station_id = args.station_id or STATION_IDS[frame.source]
+    read = incoming.read(args.csv, answers.from_arguments(args))
+    _require_hourly(args.csv, read.odd_steps, args.any_step)
+    for remark in read.remarks:
+        logger.warning("%s", remark)
+    if args.dry_run:
+        print(*read.understood, "nothing was sent (--dry-run)", sep="\n")
+        return 0
+    frame, station_id = read.frame, args.station_id or _station_of(args.csv, read)
     print(announcement(args.csv, frame, station_id), destination(settings), sep="\n", flush=True)
     rows = itertools.islice(readings(frame, station_id, args.loop), args.max_records)
     pace = Pace(args.delay or (1 / args.rate if args.rate else 0.0))
@@ -137,18 +142,27 @@ def run(args: argparse.Namespace) -> int:
     return 0
 
 
-def _require_hourly(path: Path, frame: Frame, any_step: bool) -> None:
+def _require_hourly(path: Path, odd_steps: str | None, any_step: bool) -> None:
     """Raise ``UsageError`` if the rows are not hourly readings; with ``any_step`` only warn."""
-    odd = why_not_hourly(frame.hours)
-    if odd is None:
+    if odd_steps is None:
         return
-    found = f"{path} is not a file of hourly readings: {odd}."
+    found = f"{path} is not a file of hourly readings: {odd_steps}."
     if not any_step:
         raise UsageError(
             f"{found} Each row would be taken for one hour and the hours between for gaps, so nothing was sent. Send hourly "
             "rows, or pass --any-step to send these as they are."
         )
     logger.warning("%s Sending it all the same, as --any-step says: the hours between count as gaps.", found)
+
+
+def _station_of(path: Path, read: Incoming) -> str:
+    """Return whose readings a file holds that says so itself; anybody else's would end the history of the station here."""
+    if read.frame.source not in STATION_IDS:
+        raise UsageError(
+            "\n".join(read.understood)
+            + f"\nWhose readings are these? {path} is not labelled by create_dataset.py: say --station-id NAME."
+        )
+    return STATION_IDS[read.frame.source]
 
 
 def announcement(path: Path, frame: Frame, station_id: str) -> str:

@@ -16,10 +16,12 @@ from pathlib import Path
 import numpy as np
 from tqdm import tqdm
 
-from airquality.data import dataset
+from airquality.data import incoming
 from airquality.data.accepted import accepted
 from airquality.data.dataset import Frame
-from airquality.data.steps import why_not_hourly
+from airquality.data.files import answers
+from airquality.data.files.answers import Answers
+from airquality.data.files.reader import NO_ANSWERS
 from airquality.ground import command
 from airquality.ground.errors import UsageError
 from airquality.ground.files import write_atomically
@@ -41,9 +43,10 @@ NOT_JUDGED = ("prediction drift", "performance", "daily and weekly drift of dist
 _DESCRIPTION = """\
 Judge CSV files of hourly readings, each file one station, hour by hour, as the stream would.
 
-A file has the columns DateTime and the data set's thirteen; an empty cell, or -200, is a missing value. Its alarms are those
-that a station sending these rows would raise. The station starts cold, so levels are judged from about the 18th day on,
-unless the file's first hour follows the calibrated history: then it goes on where that ended.
+A file has a time and the data set's thirteen columns, as docs/files.md says; an empty cell, NA or -200 is a missing value.
+Whatever is in doubt is refused, with the flag that settles it. Its alarms are those that a station sending these rows would
+raise. The station starts cold, so levels are judged from about the 18th day on, unless the file's first hour follows the
+calibrated history: then it goes on where that ended.
 """
 _EPILOG = """\
 examples:
@@ -78,10 +81,11 @@ def run(args: argparse.Namespace) -> int:
     fitted = calibration.load(settings.dataset_dir)
     watch = fitted.watch(args.budget)
     names = _page_names(args.files) if args.page is not None else {}
+    said = answers.from_arguments(args)
     n_alarms = n_unreadable = 0
     for path in tqdm(args.files, unit=" files", disable=None if len(args.files) > 1 else True):
         try:
-            checked = check(path, fitted, watch, int(time.time()) // 3600)
+            checked = check(path, fitted, watch, int(time.time()) // 3600, said)
         except UsageError as error:
             n_unreadable += 1
             tqdm.write(printable(f"python -m airquality check: {error}"), file=sys.stderr)
@@ -113,6 +117,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--page", type=Path, metavar="DIR", help="write one HTML page a file into DIR")
     parser.add_argument("--dataset-dir", type=Path, help="where detectors.json is (DATASET_DIR; default dataset)")
+    answers.add_arguments(parser)
     return parser
 
 
@@ -126,13 +131,17 @@ def _budget(text: str) -> float:
     return value
 
 
-def check(path: Path, fitted: Calibration, watch: Watch, now_hour: int) -> Checked:
-    """Return what the detectors say of one file; raises ``UsageError`` if it cannot be read, or is not hourly."""
-    whole = dataset.read_stream_csv(path)
-    odd_steps = why_not_hourly(whole.hours)
-    if odd_steps:
-        raise UsageError(f"{path} is not judged: its rows are not hourly ({odd_steps}), and the detectors count hours")
-    frame, remarks = accepted(whole, now_hour)
+def check(path: Path, fitted: Calibration, watch: Watch, now_hour: int, said: Answers = NO_ANSWERS) -> Checked:
+    """Return what the detectors say of one file, read as its owner ``said``.
+
+    Raises:
+        UsageError: it cannot be read, or is not hourly.
+    """
+    read = incoming.read(path, said)
+    if read.odd_steps:
+        raise UsageError(f"{path} is not judged: its rows are not hourly ({read.odd_steps}), and the detectors count hours")
+    frame, left_out = accepted(read.frame, now_hour)
+    remarks = [*(line.strip() for line in read.understood[1:2]), *read.remarks, *left_out]
     if not len(frame):
         raise UsageError(f"{path} holds no row that a station could have sent{_because(remarks)}")
     station_id = str(path)

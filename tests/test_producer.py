@@ -27,6 +27,7 @@ from airquality.ground.settings import Settings
 from airquality.records import RAW_COLUMNS, Reading, hour_of, parse_reading, values_matrix
 from airquality.stream import kafka_io
 from lab.broker import Broker, MockBroker
+from tests import data_files
 
 ROOT = Path(__file__).resolve().parent.parent
 FIRST = hour_of(dataset.datetime(2005, 2, 5, 3))
@@ -378,11 +379,34 @@ def test_a_file_that_is_not_hourly_is_refused_before_anything_is_sent(
 
 def test_a_file_that_is_not_hourly_is_sent_with_a_warning_if_it_is_meant(tmp_path: Path) -> None:
     dataset.write_stream_csv(frame_of([FIRST + 24 * k for k in range(3)]), tmp_path / "rows.csv")
-    with on_mock("--csv", str(tmp_path / "rows.csv"), "--any-step") as process:
+    with on_mock("--csv", str(tmp_path / "rows.csv"), "--any-step", "--station-id", "roof") as process:
         out, err = process.communicate(timeout=30)
     assert process.returncode == 0, err
     assert "2 of 2 steps are 24 h" in err
     assert out.endswith("3 rows acknowledged by air_quality.raw\n")
+
+
+def test_dry_run_says_what_was_understood_and_connects_to_nothing(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(kafka_io, "idempotent_producer", lambda settings: pytest.fail("it connected"))
+    monkeypatch.setattr(kafka_io, "ensure_topics", lambda settings: pytest.fail("it connected"))
+    path = tmp_path / "rows.csv"
+    path.write_text(data_files.published())
+    assert producer.main(["--csv", str(path), "--dry-run"]) == 0
+    out = capsys.readouterr().out.splitlines()
+    assert out[0].startswith(f"{path}: 500 hourly rows 2004-03-10 to 2004-03-31, 13 of 13 columns, ")
+    assert out[-1] == "nothing was sent (--dry-run)"
+
+
+def test_a_file_nobody_labelled_asks_whose_readings_it_holds(
+    csv_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(kafka_io, "ensure_topics", lambda settings: pytest.fail("it connected"))
+    assert producer.main(["--csv", str(csv_path)]) == 2
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert "is not labelled by create_dataset.py: say --station-id NAME" in err
 
 
 def test_the_program_starts_from_any_directory_and_explains_itself(tmp_path: Path) -> None:
@@ -395,7 +419,8 @@ def test_the_program_starts_from_any_directory_and_explains_itself(tmp_path: Pat
 @pytest.mark.slow
 def test_an_unreachable_broker_fails_in_bounded_time_with_its_address(csv_path: Path) -> None:
     address = f"127.0.0.1:{free_port()}"
-    command = [sys.executable, str(ROOT / "producer.py"), "--csv", str(csv_path), "--bootstrap-servers", address]
+    command = [sys.executable, str(ROOT / "producer.py"), "--csv", str(csv_path), "--station-id", "roof"]
+    command += ["--bootstrap-servers", address]
     done = subprocess.run(command, env=clean_environment(), capture_output=True, text=True, timeout=60, check=False)
     assert done.returncode == 1
     assert address in done.stderr
@@ -431,12 +456,13 @@ def on_mock(*arguments: str) -> Iterator[subprocess.Popen[str]]:
 
 
 def test_rows_reach_a_broker_and_are_shown(csv_path: Path) -> None:
-    with on_mock("--csv", str(csv_path), "--delay", "0.1", "--loop", "--max-records", "4", "--topic", "raw.test") as process:
+    flags = ["--station-id", "roof", "--delay", "0.1", "--loop", "--max-records", "4", "--topic", "raw.test"]
+    with on_mock("--csv", str(csv_path), *flags) as process:
         out, err = process.communicate(timeout=30)
     assert process.returncode == 0, err
     servers = out.splitlines()[1].split()[3].rstrip(";")
     assert out.splitlines() == [
-        f"{csv_path}: 3 rows of station uci-360, data source: unlabelled",
+        f"{csv_path}: 3 rows of station roof, data source: unlabelled",
         f"to raw.test at {servers}; Ctrl-C stops it, and what was sent stays",
         *(f"Sent row {k}/3 to raw.test" for k in (1, 2, 3)),
         "Sent row 1/3 to raw.test (pass 2)",
@@ -458,7 +484,7 @@ def test_simulated_rows_are_loud_and_a_station_of_their_own(tmp_path: Path) -> N
 
 
 def test_sigterm_ends_a_slow_replay_at_once_and_in_order(csv_path: Path) -> None:
-    with on_mock("--csv", str(csv_path), "--rate", "0.01") as process:
+    with on_mock("--csv", str(csv_path), "--rate", "0.01", "--station-id", "roof") as process:
         assert process.stdout is not None
         assert [process.stdout.readline() for _ in range(3)][2] == "Sent row 1/3 to air_quality.raw\n"
         process.terminate()

@@ -19,7 +19,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
-from typing import Literal, NamedTuple, NoReturn
+from typing import TYPE_CHECKING, Literal, NamedTuple, NoReturn
 
 import numpy as np
 import requests
@@ -33,6 +33,9 @@ from airquality.ground.proxies import proxy_hint
 from airquality.network.current import NETWORK
 from airquality.records import MISSING_MARKER, RAW_COLUMNS, TARGET, datetime_of, hour_of, isoformat
 
+if TYPE_CHECKING:
+    from airquality.data.files.reader import Table
+
 #: ``unlabelled`` is a CSV that ``create_dataset.py`` did not write: only its owner knows what is in it.
 DataSource = Literal["uci", "simulated", "unlabelled"]
 #: What the environment variable ``AIR_QUALITY_DATA_SOURCE`` may ask for; ``auto`` takes the real file if it can be had.
@@ -40,8 +43,8 @@ Choice = Literal["auto", "uci", "simulated"]
 Hours = NDArray[np.int64]
 Values = NDArray[np.float64]
 
-#: Whose readings a file holds if nobody says. Simulated rows never share the real station's history.
-STATION_IDS: dict[DataSource, str] = {"uci": "uci-360", "unlabelled": "uci-360", "simulated": "simulated-360"}
+#: Whose readings a labelled file holds. Simulated rows never share the real station's history, and nobody else's do.
+STATION_IDS: dict[DataSource, str] = {"uci": "uci-360", "simulated": "simulated-360"}
 
 UCI_NAME = "AirQualityUCI.csv"
 UCI_URL = "https://archive.ics.uci.edu/static/public/360/air+quality.zip"
@@ -295,53 +298,20 @@ def write_table(path: Path, names: Sequence[str], hours: Hours, values: Values) 
     write_atomically(path, text.getvalue().encode())
 
 
-def read_stream_csv(path: Path, start: int | None = None) -> Frame:
-    """Read a CSV of readings as it stands: in the file's order, with its gaps and repeated hours.
-
-    Args:
-        path: A comma CSV with the raw columns in any order, and ``DateTime`` unless ``start`` is given.
-        start: The hour of the first row of a CSV without ``DateTime``, whose rows are then one hour apart.
+def read_stream_csv(path: Path) -> Frame:
+    """Read a CSV of readings as it stands, with no questions answered: in its order, with its gaps and repeated hours.
 
     Raises:
-        UsageError: the file is absent, its header is not the one expected, or a cell cannot be read; the message says where.
+        UsageError: the file is absent, a column is not there, or a cell cannot be read; the message says where.
     """
-    try:
-        content = path.read_bytes()
-        lines = csv.reader(io.StringIO(content.decode("utf-8-sig"), newline=""))
-        header = next(lines, [])
-        _require_header(path, header, start)
-        rows = [_stream_row(row, header, f"{path}, line {lines.line_num}") for row in lines if row]
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise UsageError(f"{path} cannot be read as a CSV: {error}") from error
-    hours = [row[0] for row in rows] if start is None else range(start, start + len(rows))
-    return _frame(hours, [row[1] for row in rows], _label_of(path, content))
+    from airquality.data.files import reader  # pandas: half a second that programs which read no CSV need not wait for
+
+    return frame_of(path, reader.read(path))
 
 
-def _require_header(path: Path, header: list[str], start: int | None) -> None:
-    expected = RAW_COLUMNS if start is not None else ("DateTime", *RAW_COLUMNS)
-    if sorted(header) == sorted(expected):
-        return
-    if sorted(header) == sorted(RAW_COLUMNS):
-        raise UsageError(f"{path} has no DateTime column: say with --start which hour its first row is.")
-    if start is not None and "DateTime" in header:
-        raise UsageError(f"{path} has a DateTime column; --start is only for a CSV without one.")
-    raise UsageError(
-        f"{path} does not have the header of a CSV of readings (python dataset/create_dataset.py writes one)."
-        f"\n  expected: {', '.join(expected)}\n  found:    {', '.join(header) or 'nothing'}"
-    )
-
-
-def _stream_row(cells: list[str], header: list[str], place: str) -> tuple[int, list[float]]:
-    if len(cells) != len(header):
-        raise UsageError(f"{place}: {len(cells)} cells where the header has {len(header)}.")
-    named = dict(zip(header, cells, strict=True))
-    column = "DateTime"
-    try:
-        hour = hour_of(datetime.fromisoformat(named[column])) if column in named else 0
-        values = [_value(named[column := name]) for name in RAW_COLUMNS]
-    except ValueError as error:
-        raise UsageError(f"{place}, column {column}: {error}") from error
-    return hour, values
+def frame_of(path: Path, table: Table) -> Frame:
+    """Return what was read from ``path`` with the label that ``create_dataset.py`` may have put beside it."""
+    return _frame(table.hours, table.values, _source_of(path.parent, table.sha256))
 
 
 @dataclass(frozen=True, slots=True)
@@ -397,12 +367,12 @@ def current(dataset_dir: Path, choice: Choice = "auto") -> Frame:
     return frame
 
 
-def _label_of(path: Path, content: bytes) -> DataSource:
+def _source_of(folder: Path, sha256: str) -> DataSource:
     """Say what a CSV was made of; a label left over from another version of the file does not count."""
-    if not (path.parent / LABEL_NAME).exists():
+    if not (folder / LABEL_NAME).exists():
         return "unlabelled"
-    label = read_label(path.parent)
-    return label.source if hashlib.sha256(content).hexdigest() in label.files.values() else "unlabelled"
+    label = read_label(folder)
+    return label.source if sha256 in label.files.values() else "unlabelled"
 
 
 def simulate(seed: int = 360) -> Frame:

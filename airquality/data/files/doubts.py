@@ -1,0 +1,110 @@
+"""Doubts that only the values raise: another unit, summer time, several stations, a marker of missing values."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from airquality.data.files import units
+from airquality.data.files.answers import Answers
+from airquality.data.files.reader import Table
+from airquality.ground.errors import UsageError
+from airquality.records import HARD_LIMITS, RAW_COLUMNS, datetime_of, isoformat
+
+#: A column of fewer values is not judged: one strange value is a matter for its row alone.
+LEAST_VALUES = 5
+#: Where the median of outdoor hourly means can lie in our units: wider than anywhere on Earth, and narrower than what the
+#: usual other units make of it (K or °F for °C, µg/m³ for mg/m³, a fraction for %, g/m³ for the data set's AH).
+MEDIAN_LIMITS = {"CO(GT)": (0.0, 50.0), "T": (-60.0, 45.0), "RH": (1.0, 105.0), "AH": (0.0, 4.5)}
+#: This share of hours with two different rows is no summer time and no slip: it is a file of several stations.
+SEVERAL_STATIONS = 0.05
+#: Clocks are set back in these months, north or south of the equator, in the night to a Sunday.
+_SUMMER_TIME_MONTHS = (3, 4, 9, 10, 11)
+_SUNDAY = 6
+
+
+def settle(path: Path, table: Table, answers: Answers) -> list[str]:
+    """Return remarks on what will be refused row by row.
+
+    Raises:
+        UsageError: values cannot be in our unit, or hours are there twice in a way that has a cause; the message names the
+            flag that settles it.
+    """
+    for column, values in zip(RAW_COLUMNS, table.values.T, strict=True):
+        if column not in answers.units:
+            _require_possible(path, column, values[~np.isnan(values)])
+    return [*_impossible(table.values), *_repeated(path, table)]
+
+
+def _require_possible(path: Path, column: str, known: NDArray[np.float64]) -> None:
+    """Raise if half of the values, or their median, cannot be of this column in our unit."""
+    if len(known) < LEAST_VALUES:
+        return
+    low, high = HARD_LIMITS[column]
+    median = float(np.median(known))
+    lowest, highest = MEDIAN_LIMITS.get(column, (low, high))
+    if lowest <= median <= highest and np.mean((known < low) | (known > high)) <= 0.5:
+        return
+    values, counts = np.unique(known, return_counts=True)
+    own = units.ours(column)
+    if counts.max() > len(known) / 2 and not low <= (usual := float(values[np.argmax(counts)])) <= high:
+        why = f"if {usual:g} stands for a missing value, say --missing-value {usual:g}"
+    else:
+        others = " or ".join(f"--unit '{column}={unit}'" for unit in units.choices(column)[1:])
+        why = f"in another unit? Say {others}" if others else "in another unit? Convert it before"
+    raise UsageError(
+        f"{path}: the median of {column} is {median:g}, which cannot be in {own}: {why}; if it is right, say "
+        f"--unit '{column}={own}'."
+    )
+
+
+def _impossible(values: NDArray[np.float64]) -> Iterator[str]:
+    for column, known in zip(RAW_COLUMNS, values.T, strict=True):
+        low, high = HARD_LIMITS[column]
+        wrong = known[(known < low) | (known > high)]
+        if len(wrong):
+            yield (
+                f"{len(wrong):,} rows have an impossible {column} (such as {wrong[0]:g}) and will be refused; if it stands "
+                f"for a missing value, say --missing-value {wrong[0]:g}"
+            )
+
+
+def _repeated(path: Path, table: Table) -> Iterator[str]:
+    """Yield what happens to hours that are there twice; raise where the cause is known and can be mended."""
+    order = np.argsort(table.hours, kind="stable")
+    hours, values = table.hours[order], table.values[order]
+    again = np.flatnonzero(np.diff(hours) == 0)
+    differ = again[~_same(values[again], values[again + 1])]
+    if len(again) > len(differ):
+        yield f"{len(again) - len(differ):,} rows repeat an hour with the same values: counted as duplicates"
+    if not len(differ):
+        return
+    first = isoformat(int(hours[differ[0]]))
+    if len(differ) > SEVERAL_STATIONS * len(np.unique(hours)):
+        raise UsageError(
+            f"{path}: {len(differ):,} hours are there twice with different values, {first} first: several stations, or AM "
+            "and PM lost? Give one file a station."
+        )
+    if (turned := _summer_time_end(table.hours)) is not None:
+        raise UsageError(
+            f"{path}: {isoformat(turned)} is there twice, one row after the other, with different values: the end of summer "
+            "time? Say --time-zone Europe/Rome, or what the station's clock follows."
+        )
+    yield f"{len(differ):,} hours are there twice with different values, {first} first: the later rows will be refused"
+
+
+def _same(left: NDArray[np.float64], right: NDArray[np.float64]) -> NDArray[np.bool_]:
+    same: NDArray[np.bool_] = ((left == right) | (np.isnan(left) & np.isnan(right))).all(axis=1)
+    return same
+
+
+def _summer_time_end(hours: NDArray[np.int64]) -> int | None:
+    """Return the first hour of a Sunday night in spring or autumn that follows itself in the file, None if there is none."""
+    for hour in hours[1:][np.diff(hours) == 0].tolist():
+        moment = datetime_of(hour)
+        if moment.hour <= 3 and moment.weekday() == _SUNDAY and moment.month in _SUMMER_TIME_MONTHS:
+            return int(hour)
+    return None

@@ -1,0 +1,119 @@
+"""From text to a table of texts: one header, rows of one width, and where in the file each stands."""
+
+from __future__ import annotations
+
+import csv
+import io
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from airquality.ground.errors import UsageError
+
+#: What separates cells, and what it is called; of two that fit equally well the first one counts.
+SEPARATORS = {";": "semicolon", "\t": "tab", "|": "bar", ",": "comma"}
+csv.field_size_limit(1_000_000)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Grid:
+    """The cells of a file as stripped texts: a column for each of ``header``; ``lines`` has the line of each row."""
+
+    header: tuple[str, ...]
+    table: pd.DataFrame
+    lines: NDArray[np.int64]
+    separator: str
+    remarks: tuple[str, ...]
+
+
+def parse(path: Path, text: str, known: Callable[[Sequence[str]], int]) -> Grid:
+    """Return the cells of ``text``.
+
+    Args:
+        path: For messages.
+        text: The file.
+        known: How many of these names of columns are known; the separator that makes the most of the header is taken.
+
+    Raises:
+        UsageError: no line is a header, or a row has not the header's number of cells; the message says which.
+    """
+    text, separator = _separated(text, known)
+    rows, lines = _rows(path, text, separator)
+    header = [cell.strip() for cell in rows[0]]
+    while header and not header[-1]:
+        header.pop()
+    _require_header(path, rows[0], known(header))
+    _require_width(path, rows, lines, len(header))
+    table = _table(text, separator, max(map(len, rows)), len(rows), path)
+    body = table.iloc[1:, : len(header)]
+    kept, remarks = _without_empty(body, header)
+    return Grid(tuple(header), body[kept].reset_index(drop=True), lines[1:][kept.to_numpy()], separator, remarks)
+
+
+def _separated(text: str, known: Callable[[Sequence[str]], int]) -> tuple[str, str]:
+    """Return the text from its header on, and its separator; a first line ``sep=;`` is Excel's word for it."""
+    said = re.match(r'"?sep=(.)"?\r?\n', text)
+    if said:
+        return text[said.end() :], said[1]
+    first = next((line for line in text.splitlines() if line.strip()), "")
+    cells = {separator: _cells(first, separator) for separator in SEPARATORS}
+    return text, max(cells, key=lambda separator: (known(cells[separator]), len(cells[separator])))
+
+
+def _cells(line: str, separator: str) -> list[str]:
+    return next(csv.reader([line], delimiter=separator, skipinitialspace=True), [])
+
+
+def _rows(path: Path, text: str, separator: str) -> tuple[list[list[str]], NDArray[np.int64]]:
+    """Return the cells of every line that is not blank, the header first, and where each ends in the file."""
+    reader = csv.reader(io.StringIO(text, newline=""), delimiter=separator, skipinitialspace=True)
+    try:
+        numbered = [(reader.line_num, row) for row in reader if any(cell.strip() for cell in row) or len(row) > 1]
+    except csv.Error as error:
+        raise UsageError(f"{path} cannot be read as a CSV: line {reader.line_num}: {error}") from error
+    return [row for _, row in numbered], np.array([number for number, _ in numbered], dtype=np.int64)
+
+
+def _require_header(path: Path, cells: Sequence[str], n_known: int) -> None:
+    if n_known < 2:
+        raise UsageError(
+            f"{path} does not begin with the names of its columns (known are DateTime, or Date and Time, and the data set's "
+            f"thirteen).\n  found:    {', '.join(cells)[:200]}"
+        )
+
+
+def _require_width(path: Path, rows: Sequence[Sequence[str]], lines: NDArray[np.int64], width: int) -> None:
+    """Raise for the first row with too few cells, or with something in a cell beyond the header's last."""
+    for line, row in zip(lines.tolist(), rows, strict=True):
+        if len(row) < width or any(cell.strip() for cell in row[width:]):
+            raise UsageError(f"{path}, line {line}: {len(row)} cells where the header has {width}.")
+
+
+def _table(text: str, separator: str, width: int, n_rows: int, path: Path) -> pd.DataFrame:
+    table = pd.read_csv(
+        io.StringIO(text, newline=""),
+        sep=separator,
+        header=None,
+        names=list(range(width)),
+        index_col=False,
+        dtype=object,
+        keep_default_na=False,
+        skipinitialspace=True,
+    )
+    if len(table) != n_rows:
+        raise UsageError(f"{path} cannot be read as a CSV: its quotation marks do not match.")
+    return table.apply(lambda column: column.str.strip())
+
+
+def _without_empty(body: pd.DataFrame, header: Sequence[str]) -> tuple[pd.Series[bool], tuple[str, ...]]:
+    """Say which rows hold something: neither empty ones nor the header's repeats, which joined files have."""
+    empty = (body == "").all(axis=1)
+    repeated = (body == list(header)).all(axis=1)
+    remarks = [f"{empty.sum()} empty rows left out"] if empty.any() else []
+    remarks += [f"{repeated.sum()} repeats of the header left out"] if repeated.any() else []
+    return ~(empty | repeated), tuple(remarks)
