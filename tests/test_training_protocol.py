@@ -11,14 +11,14 @@ from sklearn.model_selection import KFold
 from airquality.data import dataset
 from airquality.data.dataset import Frame
 from airquality.ground.errors import ContractError
-from airquality.model import backtest, features
+from airquality.model import backtest, features, inputs
+from airquality.model.inputs import VARIANTS, Inputs
 from airquality.model.model import Model
 from airquality.records import DEVICE_COLUMNS, RAW_COLUMNS, TARGET
-from training import artifacts, champion, ensembles, inputs, methods, protocol
+from training import artifacts, champion, ensembles, methods, protocol
 from training import backtest as forward
 from training.bench import Bench
 from training.frozen import Run
-from training.inputs import VARIANTS, Inputs
 from training.protocol import Fit, Study, forward_folds
 from training.runs import predict
 

@@ -22,7 +22,8 @@ import xgboost as xgb
 from sklearn.utils.parallel import Parallel, delayed
 from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
 
-from training import champion, inputs, methods
+from airquality.model import inputs
+from training import champion, methods
 from training.protocol import Floats, Rows, Study
 
 _LIBRARIES = ("numpy", "scikit-learn", "lightgbm", "catboost")

@@ -10,9 +10,9 @@ from typing import Any
 
 from tqdm import tqdm
 
-from airquality.model import features
+from airquality.model import features, inputs
 from airquality.model.registry import NOISE_RMSE
-from training import champion, inputs, search
+from training import champion, search
 from training.bench import Bench
 from training.ensembles import blend
 from training.frozen import Frozen, Group, Run

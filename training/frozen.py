@@ -12,8 +12,7 @@ from typing import Any, Literal
 
 from airquality.ground.errors import ContractError
 from airquality.ground.files import write_atomically
-from airquality.model import features
-from training import inputs
+from airquality.model import features, inputs
 
 Group = Literal["baseline", "family", "ensemble", "variant", "rows"]
 Subset = Literal["all", "with sensors", "without sensors"]

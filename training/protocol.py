@@ -17,9 +17,9 @@ from sklearn.model_selection import TimeSeriesSplit
 from airquality.data import dataset
 from airquality.data.dataset import Frame
 from airquality.ground.errors import ContractError
+from airquality.model import inputs
+from airquality.model.inputs import ALL, Inputs
 from airquality.records import DEVICE_COLUMNS, RAW_COLUMNS, TARGET
-from training import inputs
-from training.inputs import ALL, Inputs
 
 Floats = NDArray[np.float64]
 Rows = NDArray[np.intp]

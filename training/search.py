@@ -15,7 +15,8 @@ import numpy as np
 from skopt import Optimizer
 from skopt.space import Integer, Real
 
-from training import champion, inputs
+from airquality.model import inputs
+from training import champion
 from training.bench import Bench, Task
 from training.protocol import Study, forward_folds
 

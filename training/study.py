@@ -13,11 +13,11 @@ from airquality.ground.errors import ContractError
 from airquality.ground.files import write_atomically
 from airquality.ground.settings import Settings
 from airquality.model import features, registry
+from airquality.model.inputs import ALL, VARIANTS
 from training import artifacts, figures, final, frozen, results, tracking
 from training.bench import Bench
 from training.explore import Explorer
 from training.frozen import Frozen
-from training.inputs import ALL, VARIANTS
 from training.protocol import Study
 
 MODEL_CARD = Path("docs") / "model-card.md"

@@ -6,4 +6,7 @@ train: $(READY) ## run the whole training study under MLflow and register its wi
 notebook: $(READY) ## execute training/model_training.ipynb from top to bottom
 	@$(PYTHON) training/notebook.py
 
-.PHONY: train notebook
+intervals: $(READY) ## score intervals and estimated errors into docs/intervals.md
+	@$(PYTHON) -m training.intervals --write
+
+.PHONY: train notebook intervals

@@ -1,0 +1,202 @@
+"""Score the prediction intervals and the estimated error on history and on the test, into docs/intervals.md.
+
+Everything is played forward as the stream would publish it. The settings of ``airquality/monitoring/intervals.py`` were
+chosen on the stretches of history alone; the test block had been used before (see docs/model-card.md) and is labelled so.
+Needs the data set, ``backtest.csv`` and ``artifacts/``; chooses nothing.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from airquality.data import dataset
+from airquality.data.dataset import Frame
+from airquality.ground import command, log
+from airquality.ground.errors import UsageError
+from airquality.ground.settings import Settings, read_settings
+from airquality.model import backtest, features, inputs
+from airquality.model.backtest import Origin
+from airquality.model.model import TRAIN_ONLY_DIR, Model
+from airquality.monitoring import interval_calibration
+from airquality.monitoring.interval_calibration import Floats, Forecasts
+from airquality.monitoring.interval_scores import Coverage, IntervalScores, score
+from airquality.monitoring.intervals import Case, Intervals
+from airquality.records import DEVICE_COLUMNS, HISTORY_HOURS, RAW_COLUMNS, TARGET, datetime_of
+from training import results
+
+PAGE = Path(__file__).resolve().parent.parent / "docs" / "intervals.md"
+#: What counts as a high hour in the tables, in the target's unit.
+HIGH_FROM = 4.0
+_LATE_HOURS = 24
+_EXAMPLES = """\
+examples:
+  python -m training.intervals             print the tables
+  python -m training.intervals --write     and put them into docs/intervals.md
+  python -m training.intervals --no-test   history only, as while settings are chosen
+
+exit status: 0 done, 1 failure, 2 wrong usage
+"""
+
+
+@dataclass(frozen=True)
+class Stretch:
+    """One line of the tables: what was known, and the hours after it that are judged."""
+
+    name: str
+    case: Case
+    calibrated_on: Forecasts
+    judged: Forecasts
+
+    def scores(self) -> IntervalScores:
+        """Return the figures of the intervals that would have been published."""
+        table = interval_calibration.table_of(self.case, self.calibrated_on)
+        if table is None:
+            raise UsageError(f"{self.name}: too few truths to calibrate on")
+        live = Intervals({self.case: table}, "")
+        if self.calibrated_on.hours[-1] < self.judged.hours[0]:
+            interval_calibration.play(live, _end_of(self.calibrated_on))
+        return score(interval_calibration.play(live, self.judged), self.judged, HIGH_FROM)
+
+
+def _end_of(known: Forecasts) -> Forecasts:
+    """Return the last truths before the judged hours without predictions: they say how late truth is, and teach nothing."""
+    return _cut(known, len(known.hours) - 2 * _LATE_HOURS, len(known.hours), np.full(len(known.hours), np.nan))
+
+
+def _cut(whole: Forecasts, start: int, stop: int, predictions: Floats | None = None) -> Forecasts:
+    made = whole.predictions if predictions is None else predictions
+    rows = slice(start, stop)
+    return Forecasts(whole.hours[rows], made[rows], whole.truths[rows], whole.silent[rows], whole.delay_hours)
+
+
+def forecasts_of(frame: Frame, predictions: Floats, delay_hours: int = 0) -> Forecasts:
+    """Return the predictions of a frame's hours, ``(len(frame),)``, with what is needed to judge them."""
+    device = [RAW_COLUMNS.index(name) for name in DEVICE_COLUMNS]
+    silent = np.asarray(np.isnan(frame.values[:, device]).all(axis=1))
+    return Forecasts(frame.hours, predictions, frame.values[:, RAW_COLUMNS.index(TARGET)], silent, delay_hours)
+
+
+def late_predictions(model: Model, frame: Frame, first: int) -> Floats:
+    """Return predictions of the hours from row ``first`` on, made while the target comes 24 hours late; NaN before."""
+    known = frame.rows(max(0, first - HISTORY_HOURS), len(frame))
+    made = model.predict(inputs.matrix(known, inputs.VARIANTS["CO 24 h late"]))
+    return np.concatenate([np.full(first, np.nan), made[len(made) - (len(frame) - first) :]])
+
+
+def stretches_of_history(frame: Frame, twin: Model, earlier: Path) -> list[Stretch]:
+    """Return the stretches that settings were chosen on, all of them before the test rows."""
+    validation, test = dataset.split_rows(len(frame))
+    known = frame.rows(0, test)
+    predicted = _out_of_sample(known, twin, earlier, validation)
+    whole = forecasts_of(known, predicted)
+    first = int(np.flatnonzero(~np.isnan(predicted))[0])
+    middle = (first + validation) // 2
+    late = forecasts_of(known, late_predictions(twin, known, validation), _LATE_HOURS)
+    half = (validation + test) // 2
+    one, other = _cut(late, validation, half), _cut(late, half, test)
+    return [
+        Stretch("history, second half", "prompt", _cut(whole, first, middle), _cut(whole, middle, validation)),
+        Stretch("validation", "prompt", _cut(whole, first, validation), _cut(whole, validation, test)),
+        Stretch("validation, second half", "late", one, other),
+        Stretch("validation, first half (known: the second)", "late", other, one),
+    ]
+
+
+def stretches_of_test(frame: Frame, champion: Model, twin: Model, earlier: Path) -> list[Stretch]:
+    """Return the test block as a stream that begins there publishes it, calibrated as shipped."""
+    validation, test = dataset.split_rows(len(frame))
+    known, block = frame.rows(0, test), frame.rows(test, len(frame))
+    whole = forecasts_of(known, _out_of_sample(known, twin, earlier, validation))
+    late = forecasts_of(known, late_predictions(twin, known, validation), _LATE_HOURS)
+    prompt_test = _without_warmup(champion.predict(features.batch(block.hours, block.values)))
+    late_test = _without_warmup(late_predictions(champion, block, 0))
+    return [
+        Stretch("test", "prompt", whole, forecasts_of(block, prompt_test)),
+        Stretch("test", "late", _cut(late, validation, test), forecasts_of(block, late_test, _LATE_HOURS)),
+    ]
+
+
+def _without_warmup(predictions: Floats) -> Floats:
+    return np.concatenate([np.full(HISTORY_HOURS, np.nan), predictions[HISTORY_HOURS:]])
+
+
+def _out_of_sample(known: Frame, twin: Model, earlier: Path, validation: int) -> Floats:
+    origin = Origin(known.source, known.sha256, twin.card.features_hash, twin.card.parameters)
+    predicted = backtest.read(earlier, known, origin)
+    if np.isnan(predicted).all():
+        raise UsageError(f"{earlier} is absent: python -m training.backtest makes it")
+    predicted[validation:] = twin.predict(features.batch(known.hours, known.values)[validation:])
+    return predicted
+
+
+def table(stretches: list[Stretch]) -> str:
+    """Return coverage, widths and errors of the stretches as Markdown."""
+    return "\n".join([*_HEADER, *_lines(stretches)])
+
+
+_HEADER = (
+    "| hours | truth | from | truths | covered | low / middle / high level | CO >= 4 | device silent | worst week"
+    " | mean width | constant width | ratio | weekly RMSE, estimated |",
+    "|---|---|---|---|---|---|---|---|---|---|---|---|---|",
+)
+
+
+def _lines(stretches: list[Stretch]) -> Iterator[str]:
+    for stretch in stretches:
+        found = stretch.scores()
+        when = {"prompt": "in the row", "late": f"{_LATE_HOURS} h late"}[stretch.case]
+        first = f"{datetime_of(int(stretch.judged.hours[0])):%Y-%m-%d}"
+        levels = " / ".join(_share(level) for level in found.levels)
+        cells = [stretch.name, when, first, f"{found.every.n:,}", _share(found.every), levels, _with_n(found.high)]
+        cells += [_with_n(found.silent), f"{found.worst_week:.3f}", f"{found.width:.3f}", f"{found.constant_width:.3f}"]
+        cells += [
+            f"{found.width / found.constant_width:.2f}",
+            f"{found.weekly_error.share:.0%} off, {found.weekly_error.n} weeks",
+        ]
+        yield f"| {' | '.join(cells)} |"
+
+
+def _share(coverage: Coverage) -> str:
+    return f"{coverage.share:.3f}" if coverage.n else "-"
+
+
+def _with_n(coverage: Coverage) -> str:
+    return f"{coverage.share:.3f} ({coverage.n})" if coverage.n else "-"
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run the command line and return its exit code."""
+    parser = command.parser("python -m training.intervals", __doc__ or "", _EXAMPLES)
+    parser.add_argument("--write", action="store_true", help="put the tables into docs/intervals.md")
+    parser.add_argument("--no-test", action="store_true", help="leave the test block alone")
+    args = parser.parse_args(argv)
+    return command.run("training.intervals", lambda: _run(args))
+
+
+def _run(args: argparse.Namespace) -> None:
+    settings = read_settings()
+    log.configure(settings.log_level, settings.log_format)
+    blocks = tables(settings, with_test=not args.no_test)
+    print("\n\n".join(blocks.values()))
+    if args.write:
+        results.fill(PAGE, **blocks)
+
+
+def tables(settings: Settings, *, with_test: bool) -> dict[str, str]:
+    """Return the tables of the page by the name of their place."""
+    frame = dataset.current(settings.dataset_dir, settings.air_quality_data_source)
+    twin, earlier = Model.load(settings.artifacts_dir / TRAIN_ONLY_DIR), settings.dataset_dir / backtest.FILE_NAME
+    blocks = {"history": table(stretches_of_history(frame, twin, earlier))}
+    if with_test:
+        blocks["test"] = table(stretches_of_test(frame, Model.load(settings.artifacts_dir), twin, earlier))
+    return blocks
+
+
+if __name__ == "__main__":
+    sys.exit(main())
