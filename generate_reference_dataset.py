@@ -2,7 +2,8 @@
 
 Writes ``reference.csv`` (every validation hour with its prediction) and ``reference_calibration.json`` (column scales,
 thresholds with their false-alarm budgets, the baseline error), and ``detectors.json`` with ``detectors.npz``, the
-hour-by-hour detectors (off, and saying so, where the history is too short for them). Needs no running service.
+hour-by-hour detectors (off, and saying so, where the history is too short for them), and ``intervals.json``, the scores
+that prediction intervals are made of. Needs no running service.
 """
 
 from __future__ import annotations
@@ -21,11 +22,14 @@ from airquality.ground import command, log
 from airquality.ground.errors import ContractError, UsageError
 from airquality.ground.files import write_atomically
 from airquality.ground.settings import Settings, read_settings
-from airquality.model import backtest, features
+from airquality.model import backtest, features, inputs
 from airquality.model.backtest import Origin
 from airquality.model.model import TRAIN_ONLY_DIR, Model
 from airquality.monitoring import calibration as detectors
+from airquality.monitoring import interval_calibration
 from airquality.monitoring.drift import KINDS, WindowKind
+from airquality.monitoring.interval_calibration import Floats, Forecasts, forecasts_of
+from airquality.monitoring.intervals import Case
 from airquality.monitoring.performance import Performance
 from airquality.monitoring.reference import Reference
 from airquality.monitoring.thresholds import CALIBRATION_NAME, REFERENCE_NAME, Calibration, Threshold
@@ -81,7 +85,24 @@ def generate(settings: Settings) -> list[str]:
     write_atomically(settings.dataset_dir / CALIBRATION_NAME, text.encode())
     known = frame.rows(0, len(dataset.split(frame).train) + len(reference.hours))
     lines = detectors.make(known.hours, known.values, known.source, known.sha256, settings.dataset_dir)
+    lines += ["", *_make_intervals(known, model, reference, settings.dataset_dir)]
     return _summary(path, reference, calibration, lines)
+
+
+def _make_intervals(known: Frame, model: Model, reference: Reference, folder: Path) -> list[str]:
+    """Calibrate the intervals on the predictions that the thresholds are calibrated on, and on ones with late truth."""
+    first = len(known) - len(reference.hours)
+    late = inputs.late_predictions(model, known, first)[first:]
+    prompt = out_of_sample(known, model, reference, folder / backtest.FILE_NAME)
+    history: dict[Case, Forecasts] = {
+        "prompt": forecasts_of(
+            known.hours, known.values, out_of_sample(known, model, reference, folder / backtest.FILE_NAME)
+        ),
+        "late": forecasts_of(reference.hours, reference.values, late, inputs.LATE_HOURS),
+    }
+    made = interval_calibration.calibrate(history, known.source, known.sha256, model.hash)
+    interval_calibration.write(made, folder)
+    return interval_calibration.summary(made, folder)
 
 
 def _require_same_data(model: Model, frame: Frame) -> None:
@@ -121,9 +142,7 @@ def calibrate_on(frame: Frame, model: Model, reference: Reference, earlier: Path
     """
     n_train, n_reference = len(dataset.split(frame).train), len(reference.hours)
     known = frame.rows(0, n_train + n_reference)
-    origin = Origin(frame.source, known.sha256, model.card.features_hash, model.card.parameters)
-    predictions = backtest.read(earlier, known, origin)
-    predictions[n_train:] = reference.predictions
+    predictions = out_of_sample(known, model, reference, earlier)
     history = History(known.hours, known.values, predictions, n_reference)
     return Calibration(
         kinds={kind.name: calibrate_history(history, kind) for kind in KINDS},
@@ -133,6 +152,14 @@ def calibrate_on(frame: Frame, model: Model, reference: Reference, earlier: Path
         model_hash=model.hash,
         reference_hash=reference.digest(),
     )
+
+
+def out_of_sample(known: Frame, model: Model, reference: Reference, earlier: Path) -> Floats:
+    """Return predictions of the hours before the test block by fits that had not seen them; NaN where there is none."""
+    origin = Origin(known.source, known.sha256, model.card.features_hash, model.card.parameters)
+    predictions = backtest.read(earlier, known, origin)
+    predictions[len(known) - len(reference.hours) :] = reference.predictions
+    return predictions
 
 
 def _summary(path: Path, reference: Reference, calibration: Calibration, of_detectors: list[str]) -> list[str]:

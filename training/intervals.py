@@ -22,18 +22,18 @@ from airquality.ground.errors import UsageError
 from airquality.ground.settings import Settings, read_settings
 from airquality.model import backtest, features, inputs
 from airquality.model.backtest import Origin
+from airquality.model.inputs import LATE_HOURS
 from airquality.model.model import TRAIN_ONLY_DIR, Model
 from airquality.monitoring import interval_calibration
-from airquality.monitoring.interval_calibration import Floats, Forecasts
-from airquality.monitoring.interval_scores import Coverage, IntervalScores, score
+from airquality.monitoring.interval_calibration import Floats, Forecasts, forecasts_of
+from airquality.monitoring.interval_scores import Coverage, IntervalScores, constant, score
 from airquality.monitoring.intervals import Case, Intervals
-from airquality.records import DEVICE_COLUMNS, HISTORY_HOURS, RAW_COLUMNS, TARGET, datetime_of
+from airquality.records import HISTORY_HOURS, datetime_of
 from training import results
 
 PAGE = Path(__file__).resolve().parent.parent / "docs" / "intervals.md"
 #: What counts as a high hour in the tables, in the target's unit.
 HIGH_FROM = 4.0
-_LATE_HOURS = 24
 _EXAMPLES = """\
 examples:
   python -m training.intervals             print the tables
@@ -66,7 +66,7 @@ class Stretch:
 
 def _end_of(known: Forecasts) -> Forecasts:
     """Return the last truths before the judged hours without predictions: they say how late truth is, and teach nothing."""
-    return _cut(known, len(known.hours) - 2 * _LATE_HOURS, len(known.hours), np.full(len(known.hours), np.nan))
+    return _cut(known, len(known.hours) - 2 * LATE_HOURS, len(known.hours), np.full(len(known.hours), np.nan))
 
 
 def _cut(whole: Forecasts, start: int, stop: int, predictions: Floats | None = None) -> Forecasts:
@@ -75,29 +75,15 @@ def _cut(whole: Forecasts, start: int, stop: int, predictions: Floats | None = N
     return Forecasts(whole.hours[rows], made[rows], whole.truths[rows], whole.silent[rows], whole.delay_hours)
 
 
-def forecasts_of(frame: Frame, predictions: Floats, delay_hours: int = 0) -> Forecasts:
-    """Return the predictions of a frame's hours, ``(len(frame),)``, with what is needed to judge them."""
-    device = [RAW_COLUMNS.index(name) for name in DEVICE_COLUMNS]
-    silent = np.asarray(np.isnan(frame.values[:, device]).all(axis=1))
-    return Forecasts(frame.hours, predictions, frame.values[:, RAW_COLUMNS.index(TARGET)], silent, delay_hours)
-
-
-def late_predictions(model: Model, frame: Frame, first: int) -> Floats:
-    """Return predictions of the hours from row ``first`` on, made while the target comes 24 hours late; NaN before."""
-    known = frame.rows(max(0, first - HISTORY_HOURS), len(frame))
-    made = model.predict(inputs.matrix(known, inputs.VARIANTS["CO 24 h late"]))
-    return np.concatenate([np.full(first, np.nan), made[len(made) - (len(frame) - first) :]])
-
-
 def stretches_of_history(frame: Frame, twin: Model, earlier: Path) -> list[Stretch]:
     """Return the stretches that settings were chosen on, all of them before the test rows."""
     validation, test = dataset.split_rows(len(frame))
     known = frame.rows(0, test)
     predicted = _out_of_sample(known, twin, earlier, validation)
-    whole = forecasts_of(known, predicted)
+    whole = _forecasts(known, predicted)
     first = int(np.flatnonzero(~np.isnan(predicted))[0])
     middle = (first + validation) // 2
-    late = forecasts_of(known, late_predictions(twin, known, validation), _LATE_HOURS)
+    late = _forecasts(known, inputs.late_predictions(twin, known, validation), LATE_HOURS)
     half = (validation + test) // 2
     one, other = _cut(late, validation, half), _cut(late, half, test)
     return [
@@ -112,14 +98,18 @@ def stretches_of_test(frame: Frame, champion: Model, twin: Model, earlier: Path)
     """Return the test block as a stream that begins there publishes it, calibrated as shipped."""
     validation, test = dataset.split_rows(len(frame))
     known, block = frame.rows(0, test), frame.rows(test, len(frame))
-    whole = forecasts_of(known, _out_of_sample(known, twin, earlier, validation))
-    late = forecasts_of(known, late_predictions(twin, known, validation), _LATE_HOURS)
+    whole = _forecasts(known, _out_of_sample(known, twin, earlier, validation))
+    late = _forecasts(known, inputs.late_predictions(twin, known, validation), LATE_HOURS)
     prompt_test = _without_warmup(champion.predict(features.batch(block.hours, block.values)))
-    late_test = _without_warmup(late_predictions(champion, block, 0))
+    late_test = _without_warmup(inputs.late_predictions(champion, block, 0))
     return [
-        Stretch("test", "prompt", whole, forecasts_of(block, prompt_test)),
-        Stretch("test", "late", _cut(late, validation, test), forecasts_of(block, late_test, _LATE_HOURS)),
+        Stretch("test", "prompt", whole, _forecasts(block, prompt_test)),
+        Stretch("test", "late", _cut(late, validation, test), _forecasts(block, late_test, LATE_HOURS)),
     ]
+
+
+def _forecasts(frame: Frame, predictions: Floats, delay_hours: int = 0) -> Forecasts:
+    return forecasts_of(frame.hours, frame.values, predictions, delay_hours)
 
 
 def _without_warmup(predictions: Floats) -> Floats:
@@ -142,7 +132,7 @@ def table(stretches: list[Stretch]) -> str:
 
 _HEADER = (
     "| hours | truth | from | truths | covered | low / middle / high level | CO >= 4 | device silent | worst week"
-    " | mean width | constant width | ratio | weekly RMSE, estimated |",
+    " | mean width | constant, known before: covered, width | constant, known after: width | weekly RMSE, estimated |",
     "|---|---|---|---|---|---|---|---|---|---|---|---|---|",
 )
 
@@ -150,13 +140,20 @@ _HEADER = (
 def _lines(stretches: list[Stretch]) -> Iterator[str]:
     for stretch in stretches:
         found = stretch.scores()
-        when = {"prompt": "in the row", "late": f"{_LATE_HOURS} h late"}[stretch.case]
-        first = f"{datetime_of(int(stretch.judged.hours[0])):%Y-%m-%d}"
-        levels = " / ".join(_share(level) for level in found.levels)
-        cells = [stretch.name, when, first, f"{found.every.n:,}", _share(found.every), levels, _with_n(found.high)]
-        cells += [_with_n(found.silent), f"{found.worst_week:.3f}", f"{found.width:.3f}", f"{found.constant_width:.3f}"]
-        cells += [
-            f"{found.width / found.constant_width:.2f}",
+        covered, width = constant(stretch.calibrated_on, stretch.judged)
+        cells = [
+            stretch.name,
+            {"prompt": "in the row", "late": f"{LATE_HOURS} h late"}[stretch.case],
+            f"{datetime_of(int(stretch.judged.hours[0])):%Y-%m-%d}",
+            f"{found.every.n:,}",
+            _share(found.every),
+            " / ".join(_share(level) for level in found.levels),
+            _with_n(found.high),
+            _with_n(found.silent),
+            f"{found.worst_week:.3f}",
+            f"{found.width:.3f}",
+            f"{covered:.3f}, {width:.3f}",
+            f"{found.constant_width:.3f}",
             f"{found.weekly_error.share:.0%} off, {found.weekly_error.n} weeks",
         ]
         yield f"| {' | '.join(cells)} |"

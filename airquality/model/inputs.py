@@ -14,12 +14,15 @@ from numpy.typing import NDArray
 
 from airquality.data.dataset import Frame
 from airquality.model import features
+from airquality.model.model import Model
 from airquality.records import DEVICE_COLUMNS, HISTORY_HOURS, RAW_COLUMNS, TARGET
 
 Floats = NDArray[np.float64]
 
 _ANALYSERS = (TARGET, "NOx(GT)", "NO2(GT)")
 _CHUNK_ROWS = 128
+#: How late the target comes in the variants that know it late.
+LATE_HOURS = 24
 
 
 @dataclass(frozen=True)
@@ -37,7 +40,7 @@ VARIANTS = {
     for variant in (
         ALL,
         Inputs("without current NOx and NO2", {"NOx(GT)": 1, "NO2(GT)": 1}),
-        Inputs("CO 24 h late", {TARGET: 24}),
+        Inputs("CO 24 h late", {TARGET: LATE_HOURS}),
         Inputs("CO, NOx and NO2 24 h late", dict.fromkeys(_ANALYSERS, 24)),
         Inputs("one hour ahead", dict.fromkeys(RAW_COLUMNS, 1)),
     )
@@ -68,3 +71,10 @@ def _chunk(grid: Floats, hours: NDArray[np.int64], start: int, known: Inputs) ->
         blocks[:, span - newest :, RAW_COLUMNS.index(column)] = np.nan
     stacked = blocks.reshape(-1, len(RAW_COLUMNS))
     return features.rows(stacked, chunk, np.arange(len(chunk)) * span + HISTORY_HOURS)
+
+
+def late_predictions(model: Model, frame: Frame, first: int) -> Floats:
+    """Return predictions made while the target comes :data:`LATE_HOURS` late, ``(len(frame),)``; NaN before row ``first``."""
+    known = frame.rows(max(0, first - HISTORY_HOURS), len(frame))
+    made = model.predict(matrix(known, VARIANTS["CO 24 h late"]))
+    return np.concatenate([np.full(first, np.nan), made[len(made) - (len(frame) - first) :]])

@@ -35,6 +35,7 @@ from airquality.monitoring.intervals import (
     remembered,
     scale_of,
 )
+from airquality.records import DEVICE_COLUMNS, RAW_COLUMNS, TARGET
 
 Floats = NDArray[np.float64]
 
@@ -61,6 +62,13 @@ class Forecasts:
     truths: Floats
     silent: NDArray[np.bool_]
     delay_hours: int = 0
+
+
+def forecasts_of(hours: NDArray[np.int64], values: Floats, predictions: Floats, delay_hours: int = 0) -> Forecasts:
+    """Return the predictions of consecutive hours, ``(n,)``, with what judges them of their values, ``(n, n_columns)``."""
+    device = [RAW_COLUMNS.index(name) for name in DEVICE_COLUMNS]
+    silent = np.asarray(np.isnan(values[:, device]).all(axis=1))
+    return Forecasts(hours, predictions, values[:, RAW_COLUMNS.index(TARGET)], silent, delay_hours)
 
 
 @dataclass(frozen=True, slots=True)
@@ -245,3 +253,15 @@ def weekly_errors(played: list[Interval | None], forecasts: Forecasts) -> list[t
 def write(calibration: IntervalCalibration, folder: Path) -> None:
     """Write the file."""
     write_atomically(folder / INTERVALS_NAME, calibration.to_bytes())
+
+
+def summary(calibration: IntervalCalibration, folder: Path) -> list[str]:
+    """Return the lines that say what was written."""
+    names = {"prompt": "truth in the row", "late": "truth late"}
+    lines = [f"{folder / INTERVALS_NAME}: {intervals.COVERAGE:.0%} intervals, and errors estimated before their truth"]
+    for case, table in calibration.tables.items():
+        record = calibration.track_record[case]
+        estimate = f"weekly RMSE {record.mean_error:.0%} off over {record.weeks} weeks of history"
+        lines.append(f"  {names[case]}: {sum(table.n):,} scores; {estimate}")
+    absent = [names[case] for case in names if case not in calibration.tables]
+    return lines + [f"  {name}: too few truths, no intervals" for name in absent]

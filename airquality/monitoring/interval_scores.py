@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from airquality.monitoring.interval_calibration import WEEK_HOURS, Floats, Forecasts, weekly_errors
-from airquality.monitoring.intervals import LEVELS, Interval
+from airquality.monitoring.intervals import COVERAGE, LEVELS, Interval
 
 #: A week with fewer truths has no coverage of its own.
 _MIN_WEEK_TRUTHS = 50
@@ -76,5 +76,16 @@ def _coverage(held: np.ndarray[tuple[int, ...], np.dtype[np.bool_]]) -> Coverage
 
 
 def _constant_width(predictions: Floats, truths: Floats, coverage: float) -> float:
-    half = float(np.quantile(np.abs(truths - predictions), coverage))
+    return _width_of(predictions, float(np.quantile(np.abs(truths - predictions), coverage)))
+
+
+def _width_of(predictions: Floats, half: float) -> float:
     return float(np.mean(np.minimum(predictions, half) + half))
+
+
+def constant(known: Forecasts, judged: Forecasts) -> tuple[float, float]:
+    """Return coverage and mean width of the constant interval that held 90 % of the truths ``known`` before."""
+    half = float(np.nanquantile(np.abs(known.truths - known.predictions), COVERAGE))
+    errors = np.abs(judged.truths - judged.predictions)
+    measured = ~np.isnan(errors)
+    return float((errors[measured] <= half).mean()), _width_of(judged.predictions[measured], half)
