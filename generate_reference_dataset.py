@@ -95,9 +95,7 @@ def _make_intervals(known: Frame, model: Model, reference: Reference, folder: Pa
     late = inputs.late_predictions(model, known, first)[first:]
     prompt = out_of_sample(known, model, reference, folder / backtest.FILE_NAME)
     history: dict[Case, Forecasts] = {
-        "prompt": forecasts_of(
-            known.hours, known.values, out_of_sample(known, model, reference, folder / backtest.FILE_NAME)
-        ),
+        "prompt": forecasts_of(known.hours, known.values, prompt),
         "late": forecasts_of(reference.hours, reference.values, late, inputs.LATE_HOURS),
     }
     made = interval_calibration.calibrate(history, known.source, known.sha256, model.hash)

@@ -74,7 +74,7 @@ def _chunk(grid: Floats, hours: NDArray[np.int64], start: int, known: Inputs) ->
 
 
 def late_predictions(model: Model, frame: Frame, first: int) -> Floats:
-    """Return predictions made while the target comes :data:`LATE_HOURS` late, ``(len(frame),)``; NaN before row ``first``."""
+    """Return predictions made while the target comes late, shape ``(len(frame),)``, NaN before row ``first``."""
     known = frame.rows(max(0, first - HISTORY_HOURS), len(frame))
     made = model.predict(matrix(known, VARIANTS["CO 24 h late"]))
     return np.concatenate([np.full(first, np.nan), made[len(made) - (len(frame) - first) :]])
