@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
@@ -25,9 +25,9 @@ class Client:
     def get(self, path: str) -> requests.Response:
         return requests.get(self.url + path, timeout=20, allow_redirects=False)
 
-    def post(self, path: str, body: Any) -> requests.Response:
+    def post(self, path: str, body: Any, headers: Mapping[str, str] | None = None) -> requests.Response:
         data = orjson.dumps(body) if isinstance(body, dict) else body
-        return requests.post(self.url + path, data=data, timeout=20, allow_redirects=False)
+        return requests.post(self.url + path, data=data, headers=headers, timeout=20, allow_redirects=False)
 
 
 @contextmanager

@@ -30,6 +30,7 @@ from airquality.ground.errors import Unavailable
 from airquality.ground.settings import Settings
 from airquality.metrics import INFERENCE_ERRORS
 from airquality.model import features, registry
+from airquality.model import rows as wire
 from airquality.model.model import CARD_FILE, MODEL_FILE, Model
 from airquality.serving import bodies, uploads
 from airquality.serving.problems import MAX_NAMED, RequestError
@@ -224,6 +225,45 @@ def test_what_is_served_equals_what_is_scored_offline_bit_for_bit(client: Client
     for row, expected in zip(rows[::40], offline[::40], strict=True):
         body = orjson.dumps({"features": dict(zip(features.NAMES, row, strict=True))}, option=orjson.OPT_SERIALIZE_NUMPY)
         assert client.post("/predict", body).json()["prediction"] == expected
+
+
+def test_predict_batch_of_a_binary_body_equals_json_bit_for_bit(client: Client, champion: Model, rows: np.ndarray) -> None:
+    sent, headers = wire.encode_rows(features.NAMES, rows), {"Content-Type": wire.MEDIA_TYPE}
+    expected = champion.predict(rows)
+    answer = client.post("/predict/batch", sent, headers).json()
+    assert np.array(answer["predictions"]).tobytes() == expected.tobytes()
+    binary = client.post("/predict/batch", sent, {**headers, "Accept": wire.MEDIA_TYPE})
+    head, predictions = wire.decode(binary.content)
+    assert orjson.loads(head) == {"model_version": answer["model_version"]}
+    assert predictions.tobytes() == expected.tobytes()
+    order = np.random.default_rng(6).permutation(len(features.NAMES))
+    shuffled = wire.encode_rows([features.NAMES[i] for i in order], rows[:, order])
+    assert client.post("/predict/batch", shuffled, headers).json() == answer
+
+
+NAMES_LINE = orjson.dumps({"features": features.NAMES}) + b"\n"
+
+
+@pytest.mark.parametrize(
+    ("body", "status", "said"),
+    [
+        (b"", 422, "no line of JSON"),
+        (b"\x00\xff" * 500, 422, "no line of JSON"),
+        (NAMES_LINE, 422, "no rows"),
+        (NAMES_LINE + bytes(7), 422, "no whole number of float64"),
+        (NAMES_LINE + bytes(8), 422, "no whole number of rows"),
+        (b'{"features": []}\n' + bytes(8), 422, "no whole number of rows"),
+        (b'{"features": {}}\n' + bytes(8), 422, "JSON array"),
+        (b'{"features": [[]]}\n' + bytes(8), 422, "the features are not the model's"),
+        (b'{"features": ["a"], "features": ["b"]}\n' + bytes(8), 422, "there twice"),
+        (b"hello\n" + bytes(8), 422, "not JSON"),
+        (NAMES_LINE + np.full(len(features.NAMES), np.inf).tobytes(), 422, "within"),
+        (NAMES_LINE + bytes(8 * 2_001 * len(features.NAMES)), 413, "too many"),
+    ],
+)
+def test_predict_batch_of_a_faulty_binary_body_is_refused(client: Client, body: bytes, status: int, said: str) -> None:
+    answer = client.post("/predict/batch", body, {"Content-Type": wire.MEDIA_TYPE})
+    assert (answer.status_code, said in answer.text) == (status, True), answer.text
 
 
 def test_the_order_of_the_names_does_not_matter(service: Service, rows: np.ndarray) -> None:

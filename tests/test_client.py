@@ -17,7 +17,7 @@ import pytest
 from pydantic import SecretStr
 
 from airquality.ground.errors import ContractError, InvalidRecord, Unavailable
-from airquality.model import features
+from airquality.model import features, rows
 from airquality.model.client import MAX_ROWS, PredictionClient
 from airquality.model.transport import MAX_ANSWER_BYTES, Transport
 from airquality.records import MAX_MODEL_VERSION_CHARACTERS, PREDICTION_LIMITS, Served
@@ -46,7 +46,7 @@ class Peer(ThreadingHTTPServer):
         self.trickles = ""  # "head" or "body": a byte now and then, for ever
         self.released = threading.Event()
         self.asked: list[tuple[str, str, bytes]] = []
-        self.accepted = self.authorization = self.key = ""
+        self.accepted = self.authorization = self.key = self.media_type = ""
 
     def says(self, answer: Any, status: int = 200) -> None:
         self.status, self.answer = status, answer if isinstance(answer, bytes) else orjson.dumps(answer)
@@ -61,6 +61,7 @@ class Handler(BaseHTTPRequestHandler):
         server.asked.append((self.command, self.path, body))
         server.accepted, server.authorization = (self.headers.get(n, "") for n in ("Accept-Encoding", "Authorization"))
         server.key = self.headers.get("X-API-Key", "")
+        server.media_type = self.headers.get("Content-Type", "")
         if server.silent:
             server.released.wait(5)
             return
@@ -123,9 +124,10 @@ def test_many_rows_are_one_request_that_keeps_every_bit(peer: Peer, client: Pred
     assert client.predict(ROWS) == [(1.5, "7"), (2.5, "7")]
     [(method, path, body)] = peer.asked
     assert (method, path) == ("POST", "/predict/batch")
-    sent = orjson.loads(body)
-    assert sent["features"] == list(features.NAMES)
-    assert np.array(sent["rows"], dtype=np.float64).tobytes() == ROWS.tobytes()
+    head, values = rows.decode(body)
+    assert orjson.loads(head) == {"features": list(features.NAMES)}
+    assert values.tobytes() == ROWS.tobytes()
+    assert peer.media_type == rows.MEDIA_TYPE
 
 
 @pytest.mark.parametrize("status", [301, 400, 401, 403, 404, 405, 407, 408, 413, 425, 429, 500, 502, 503, 504])
@@ -308,7 +310,9 @@ def test_predict_limits_are_inclusive(peer: Peer, client: PredictionClient) -> N
 
 
 def row_numbers(body: bytes) -> list[float]:
-    return [row[0] for row in orjson.loads(body)["rows"]]
+    """Return the values of a request for rows of one value each."""
+    values: list[float] = rows.decode(body)[1].tolist()
+    return values
 
 
 @pytest.mark.parametrize("all_at_once", [True, False])
@@ -318,10 +322,10 @@ def test_predict_rows_the_service_names_are_refused_and_the_others_predicted(
     unusable = {1.0, 4.0}
 
     def answers(body: bytes) -> tuple[int, Any]:
-        rows = row_numbers(body)
-        named = [index for index, row in enumerate(rows) if row in unusable]
+        sent = row_numbers(body)
+        named = [index for index, row in enumerate(sent) if row in unusable]
         if not named:
-            return 200, {"predictions": [row / 10 for row in rows], "model_version": "7"}
+            return 200, {"predictions": [row / 10 for row in sent], "model_version": "7"}
         refusal = {"error": f"row {named[0]} has no finite prediction", "row": named[0], "reason": "unpredictable"}
         return 422, {**refusal, "rows": named} if all_at_once else refusal
 

@@ -55,15 +55,15 @@ class Transport:
         for scheme in ("http://", "https://"):
             self._session.mount(scheme, self._connections)
 
-    def ask(self, method: str, path: str, body: bytes | None = None) -> Answer:
-        """Return the answer, whatever its status; redirects are not followed.
+    def ask(self, method: str, path: str, body: bytes | None = None, media_type: str = "application/json") -> Answer:
+        """Return the answer, whatever its status; redirects are not followed. ``media_type`` says what the body is.
 
         Raises:
             Unavailable: there was none within ``timeout_seconds`` in all, or it is larger than :data:`MAX_ANSWER_BYTES`.
         """
         with self._deadline() as passed:
             try:
-                answer = self._exchange(method, path, body)
+                answer = self._exchange(method, path, body, {"Content-Type": media_type} if body else {})
             except (requests.RequestException, HTTPError, OSError, ValueError) as error:
                 why = f"no whole answer within {self._timeout_seconds:g} s" if passed.is_set() else type(error).__name__
                 raise self.unavailable(f"does not answer: {why}") from error
@@ -81,9 +81,15 @@ class Transport:
         """Drop the connections."""
         self._session.close()
 
-    def _exchange(self, method: str, path: str, body: bytes | None) -> Answer:
+    def _exchange(self, method: str, path: str, body: bytes | None, headers: dict[str, str]) -> Answer:
         with self._session.request(
-            method, self._url + path, data=body, timeout=self._timeout_seconds, stream=True, allow_redirects=False
+            method,
+            self._url + path,
+            data=body,
+            headers=headers,
+            timeout=self._timeout_seconds,
+            stream=True,
+            allow_redirects=False,
         ) as response:
             return Answer(response.status_code, response.raw.read(MAX_ANSWER_BYTES + 1, decode_content=False))
 

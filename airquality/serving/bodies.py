@@ -12,6 +12,7 @@ import numpy as np
 import orjson
 from numpy.typing import NDArray
 
+from airquality.model import rows
 from airquality.serving.problems import RequestError, invalid, named
 
 #: What a client of this project sends at a time. All that is done with a request is bounded by it.
@@ -90,21 +91,43 @@ def check_names(names: list[str], expected: tuple[str, ...]) -> None:
         )
 
 
-def matrix(rows: list[list[float | None]], width: int) -> NDArray[np.float64]:
-    """Return the rows as float64, null as NaN, shape ``(len(rows), width)``."""
-    if not rows:
-        raise invalid("there are no rows to predict")
-    if len(rows) > MAX_ROWS:
-        raise RequestError(413, "invalid_request", f"{len(rows)} rows are too many: at most {MAX_ROWS} a request")
-    for index, row in enumerate(rows):
+def float64_rows(body: bytes) -> tuple[list[str], NDArray[np.float64]]:
+    """Return the names and the rows of a binary body (:mod:`airquality.model.rows`), the rows read-only."""
+    try:
+        head, values = rows.decode(body)
+    except ValueError as error:
+        raise invalid(f"the body is no binary rows: {error}") from error
+    request = json_object(head)
+    names: list[str] = field(request, "features", list)
+    refuse_repeated_names(head, len(request), (name for name in names if isinstance(name, str)))
+    if not names or len(values) % len(names):
+        raise invalid(f"{len(values)} values are no whole number of rows of {len(names)} features")
+    return names, _within_limits(values.reshape(-1, len(names)))
+
+
+def matrix(listed: list[list[float | None]], width: int) -> NDArray[np.float64]:
+    """Return the rows as float64, null as NaN, shape ``(len(listed), width)``."""
+    _check_number(len(listed))
+    for index, row in enumerate(listed):
         if not isinstance(row, list) or len(row) != width:
             raise invalid(f"row {index} must be an array of {width} values", row=index)
-    if not _types(rows) <= _NUMBER_TYPES:
+    if not _types(listed) <= _NUMBER_TYPES:
         raise invalid("values must be numbers or null")
-    found = np.array(rows, dtype=np.float64).reshape(-1, width)
+    return _within_limits(np.array(listed, dtype=np.float64).reshape(-1, width))
+
+
+def _within_limits(found: NDArray[np.float64]) -> NDArray[np.float64]:
+    _check_number(len(found))
     if np.any(np.abs(found) > _FLOAT32_MAX):
         raise invalid(f"values must lie within +-{_FLOAT32_MAX:.4g}")
     return found
+
+
+def _check_number(n_rows: int) -> None:
+    if not n_rows:
+        raise invalid("there are no rows to predict")
+    if n_rows > MAX_ROWS:
+        raise RequestError(413, "invalid_request", f"{n_rows} rows are too many: at most {MAX_ROWS} a request")
 
 
 def _types(rows: Iterable[list[float | None]]) -> set[type]:

@@ -8,12 +8,14 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from fastapi import APIRouter, FastAPI, Request
 from fastapi.responses import HTMLResponse, RedirectResponse, Response
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 from starlette.exceptions import HTTPException
 from starlette.staticfiles import StaticFiles
 
+from airquality.model import rows
 from airquality.serving import documents, pages, problems
 from airquality.serving.documents import answers
 from airquality.serving.problems import RequestError
@@ -41,22 +43,33 @@ def _refusal(content: dict[str, Any]) -> Response:
     return Response(problems.to_bytes(content), content["status"], media_type=problems.MEDIA_TYPE)
 
 
-async def _answered(work: Callable[[bytes], dict[str, Any]], body: bytes) -> Response:
-    return _answer(work(body) if len(body) <= _INLINE_BYTES else await asyncio.to_thread(work, body))
+async def _worked(work: Callable[[bytes], dict[str, Any]], body: bytes) -> dict[str, Any]:
+    return work(body) if len(body) <= _INLINE_BYTES else await asyncio.to_thread(work, body)
 
 
 @router.post("/predict", responses=answers(documents.Prediction, 401, 403, 408, 413, 422, 503))
 async def predict(request: Request) -> Response:
     """Predict the hour of one feature row. Null is a missing value; an absent or unknown name is an error."""
     service = _service(request)
-    return await _answered(service.predict, await service.uploads.read(request.receive))
+    return _answer(await _worked(service.predict, await service.uploads.read(request.receive)))
 
 
 @router.post("/predict/batch", responses=answers(documents.BatchPrediction, 401, 403, 408, 413, 422, 503))
 async def predict_batch(request: Request) -> Response:
-    """Predict many rows at once, up to 2,000: the names once, then one array of values a row, in that order."""
+    """Predict many rows at once, up to 2,000: the names once, then one array of values a row, in that order.
+
+    With `Content-Type: application/vnd.air-quality.float64-rows` the body is `{"features": [names]}` as one line of JSON,
+    then the values as little-endian float64, row by row, NaN where missing. With `Accept` of that type so are the
+    predictions, after a line `{"model_version": "1"}`.
+    """
     service = _service(request)
-    return await _answered(service.predict_batch, await service.uploads.read(request.receive))
+    body = await service.uploads.read(request.receive)
+    binary = request.headers.get("content-type") == rows.MEDIA_TYPE
+    answer = await _worked(service.predict_rows if binary else service.predict_batch, body)
+    if request.headers.get("accept") != rows.MEDIA_TYPE:
+        return _answer(answer)
+    predictions = np.array(answer["predictions"])
+    return Response(rows.encode({"model_version": answer["model_version"]}, predictions), media_type=rows.MEDIA_TYPE)
 
 
 @router.post("/predict/from-readings", responses=answers(documents.ReadingsPrediction, 401, 403, 408, 413, 422, 503))

@@ -98,6 +98,13 @@ class Service:
             bodies.refuse_repeated_names(body, len(request), (name for name in names if isinstance(name, str)))
             return {"predictions": self._predict(served, _ordered(served, names, rows)), "model_version": served.version}
 
+    def predict_rows(self, body: bytes) -> dict[str, Any]:
+        """Answer what :meth:`predict_batch` answers, for the rows of a binary body (:mod:`airquality.model.rows`)."""
+        with self._observed():
+            served = self._require_served()
+            names, matrix = bodies.float64_rows(body)
+            return {"predictions": self._predict(served, _ordered(served, names, matrix)), "model_version": served.version}
+
     def predict_from_readings(self, body: bytes, content_type: str = "") -> dict[str, Any]:
         """Answer ``{"readings": [{"DateTime": ..., the 13 columns}, ...]}``, or the same as CSV, for the last of them."""
         with self._observed():
