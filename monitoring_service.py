@@ -115,7 +115,7 @@ class StationMonitor:
 
         Args:
             reading: The row; its hour must be later than any observed before.
-            prediction: Its prediction in mg/m3.
+            prediction: Its prediction.
             model_version: The version that made it.
 
         Raises:

@@ -33,7 +33,8 @@ from airquality.ground.addresses import sqlite_uri
 from airquality.ground.errors import ContractError
 from airquality.ground.settings import Settings, read_settings
 from airquality.monitoring import calibration
-from airquality.records import Prediction, isoformat
+from airquality.network.current import NETWORK
+from airquality.records import TARGET_UNIT, Prediction, isoformat
 from airquality.stream import events_command, kafka_io
 from lab import embedded_kafka, ownership
 from lab.broker import Broker
@@ -235,6 +236,16 @@ def committed(settings: Settings, station_id: str) -> Committed:
     return Committed(len(raw), len(pred), measured, len(dlq))
 
 
+def _accounted(found: Committed) -> str:
+    measured = f"{found.measured} with measured {NETWORK.target.spoken}"
+    return f"{found.rows} rows in, {found.predictions} predictions ({measured}), {found.dead_letters} dead letters"
+
+
+def _error(figures: Mapping[str, float]) -> str:
+    error = f"RMSE {figures['rmse']:.3f}, MAE {figures['mae']:.3f} {TARGET_UNIT}"
+    return f"{error}, R2 {figures['r2']:.3f} on n = {figures['n']}"
+
+
 def conclude(settings: Settings, station_id: str, source: str, folder: Path) -> None:
     """Compare the summary with what an independent reader finds, and print where to look."""
     summary = orjson.loads((settings.reports_dir / "monitoring_summary.json").read_bytes())
@@ -243,13 +254,13 @@ def conclude(settings: Settings, station_id: str, source: str, folder: Path) -> 
     reports = summary["reports_generated"]
     print(f"""
 === what a read_committed reader finds of station {station_id}{" (SIMULATED DATA)" if source == "simulated" else ""}
-{found.rows} rows in, {found.predictions} predictions ({found.measured} with measured CO), {found.dead_letters} dead letters
+{_accounted(found)}
 
 === what the consumer's summary says of all rows its group has seen
 {summary["warmup"]} warm-up, {summary["duplicates"]} duplicates
 {reports["daily"]} daily and {reports["weekly"]} weekly reports, {summary["reports_failed"]} failed
-streamed error: RMSE {figures["rmse"]:.3f}, MAE {figures["mae"]:.3f} mg/m3, R2 {figures["r2"]:.3f} on n = {figures["n"]}
-reference:      RMSE {baseline["rmse"]:.3f}, MAE {baseline["mae"]:.3f} mg/m3, R2 {baseline["r2"]:.3f} on n = {baseline["n"]}
+streamed error: {_error(figures)}
+reference:      {_error(baseline)}
 windows with drift: {summary["drift_detected"]["daily"]} daily, {summary["drift_detected"]["weekly"]} weekly
 
 === where to look
@@ -299,7 +310,7 @@ def _errors(settings: Settings, station_id: str) -> list[tuple[int, float]]:
 def _rms(errors: list[float]) -> str:
     if not errors:
         return "unknown"
-    return f"RMSE {math.sqrt(sum(error * error for error in errors) / len(errors)):.3f} mg/m3 of {len(errors)} hours"
+    return f"RMSE {math.sqrt(sum(error * error for error in errors) / len(errors)):.3f} {TARGET_UNIT} of {len(errors)} hours"
 
 
 def _how_to_rebuild(settings: Settings, broker: Broker, station_id: str, folder: Path) -> str:

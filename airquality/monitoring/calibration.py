@@ -29,6 +29,7 @@ from airquality.monitoring.relations import Relations
 from airquality.monitoring.rules import Limits, limits_of
 from airquality.monitoring.tails import HOURS_A_MONTH, Purchase, Tails
 from airquality.monitoring.watch import Thresholds, Watch, statistics_of
+from airquality.network.current import NETWORK
 from airquality.records import hour_of, isoformat
 
 Floats = NDArray[np.float64]
@@ -104,7 +105,7 @@ class Calibration:
     def smallest_shifts(self, budget: float = DEFAULT_BUDGET) -> dict[str, dict[int, tuple[float, float, str]]]:
         """Return the least constant shift up and down that is seen on a usual day, by column and hours of the window.
 
-        Sensors and CO in per cent, T in degrees, RH in per cent of humidity; the third is the unit.
+        Logged columns in per cent, the others in their unit; the third is the unit.
         """
         cells, limits = self.statistical, tails.limits(self.statistical, self.tail, self.purchase(budget).rate)
         found: dict[str, dict[int, tuple[float, float, str]]] = {}
@@ -335,9 +336,9 @@ def _hash_of(arrays: Mapping[str, Floats]) -> str:
 
 
 def code_hash() -> str:
-    """Return the SHA-256 of the detectors' source."""
+    """Return the SHA-256 of the detectors' source and of the network they were made for."""
     sources = sorted(Path(__file__).parent.glob("*.py"))
-    return hashlib.sha256(b"".join(path.read_bytes() for path in sources)).hexdigest()
+    return hashlib.sha256(b"".join(path.read_bytes() for path in sources) + repr(NETWORK).encode()).hexdigest()
 
 
 def _hour(text: str) -> int:

@@ -69,7 +69,7 @@ class Window:
     """The predicted hours of one station in one closed window, with the verdict on them.
 
     ``end_hour`` is the window's last hour, inclusive, whether or not that hour had a row. ``hours`` is ``(n,)``
-    ascending, ``values`` ``(n, 13)`` in ``RAW_COLUMNS`` order with NaN for missing, ``predictions`` ``(n,)`` in mg/m3;
+    ascending, ``values`` ``(n, 13)`` in ``RAW_COLUMNS`` order with NaN for missing, ``predictions`` ``(n,)``;
     n >= 1. ``model_version`` names every version that predicted in it, in order, joined by ``", "``. ``since`` holds what
     the verdict raises (see :meth:`Verdict.raised`), with the first hour of the window since which it does so in each.
     ``alarms`` are those the detectors had open at the window's end, each as it was last said, by column.
@@ -224,7 +224,7 @@ class Judge:
         self._predictions = Distribution(reference.predictions)
 
     def judge(self, kind: WindowKind, values: Floats, predictions: Floats) -> Verdict:
-        """Return the verdict on a window's rows: ``values`` ``(n, 13)``, ``predictions`` ``(n,)`` in mg/m3."""
+        """Return the verdict on a window's rows: ``values`` ``(n, 13)``, ``predictions`` ``(n,)``."""
         limits = self.calibration.kinds[kind.name]
         present = ~np.isnan(values)
         seen = dict(zip(RAW_COLUMNS, present.sum(axis=0).tolist(), strict=True))

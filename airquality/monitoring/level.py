@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from airquality.monitoring.detector import SUMMED_DAYS, Cell, Memory, Recent
-from airquality.monitoring.network import CHANNELS, N_CHANNELS, N_NODES, NODES, VIEWS, Bools, predicts_without
+from airquality.monitoring.network import CHANNELS, N_CHANNELS, N_GASES, N_NODES, NODES, VIEWS, Bools, predicts_without
 from airquality.monitoring.relations import HOURLY_PENALTY, LEVEL_WINDOWS, SCALED_PENALTY, Relations, ridge
 from airquality.monitoring.rows import CARRIED_ROWS, CHANNEL_SCALE, Floats, Ints, Rows, bits_of, to_fixed
 
@@ -42,7 +42,7 @@ class _Views:
         predicts = predicts_without(wrong)
         scaled = np.array([ridge(moments, SCALED_PENALTY, predicts) for moments in relations.scaled_moments])
         hourly = np.repeat(ridge(relations.hourly_moments, HOURLY_PENALTY, predicts)[np.newaxis], _N_WINDOWS, axis=0)
-        hourly[:, 5:] = scaled[:, 5:]  # T and RH: the hour-by-hour relation knows less than the scaled one
+        hourly[:, N_GASES:] = scaled[:, N_GASES:]  # weather: the hour-by-hour relation knows less than the scaled one
         both = np.stack([hourly, scaled])  # (kind, window, node, view, channel)
         by_channel = np.ascontiguousarray(both.transpose(4, 0, 3, 1, 2))
         needed = np.tile(bits_of(predicts).T[:, np.newaxis, np.newaxis, :], (2, 1, _N_WINDOWS, 1))

@@ -1,6 +1,6 @@
-"""What detectors know of one kind of station: its channels, the nodes they judge, and which columns belong together.
+"""What detectors make of the declared network: the channels they compare, the nodes they judge, and who predicts whom.
 
-Nothing else in the detectors knows a column's name. A *channel* is a device column on the scale it is compared on; a
+A *channel* is a device column on the scale it is compared on; a
 *node* is a channel that is judged by the others; a *view* of a node is one choice of the channels it is predicted from.
 """
 
@@ -12,6 +12,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from airquality.network.current import NETWORK
+from airquality.network.declaration import Column, View
 from airquality.records import DEVICE_COLUMNS, RAW_COLUMNS, TARGET
 
 Bools = NDArray[np.bool_]
@@ -32,72 +34,77 @@ class Channel:
         return RAW_COLUMNS.index(self.column)
 
 
-CHANNELS = (
-    Channel("PT08.S1(CO)", "ohm"),
-    Channel("PT08.S2(NMHC)", "ohm"),
-    Channel("PT08.S3(NOx)", "ohm"),
-    Channel("PT08.S4(NO2)", "ohm"),
-    Channel("PT08.S5(O3)", "ohm"),
-    Channel("T", "degC", log=False),
-    Channel("RH", "%", log=False),
-    Channel("AH", "g/m3", floor=0.01),
-)
-#: Gas sensors, temperature and humidity; AH, computed by the device from T and RH, is judged by its identity alone.
-NODES = CHANNELS[:7]
+def _channel(column: Column) -> Channel:
+    floor = column.floor if column.detector_floor is None else column.detector_floor
+    return Channel(column.name, column.ascii_unit, log=floor is not None, floor=floor or 1.0)
+
+
+CHANNELS = tuple(map(_channel, NETWORK.channels))
+#: Gas sensors, then weather; what the device computes is judged by its identity alone.
+NODES = tuple(channel for channel in CHANNELS if channel.column not in NETWORK.computed)
 N_CHANNELS, N_NODES = len(CHANNELS), len(NODES)
-#: The analyser whose ratio to the sensors is judged, as a node beside the seven; its floor is its resolution.
-ANALYSER = Channel(TARGET, "mg/m3", floor=0.1)
-#: Analysers that one of its predictions uses.
-COMPANIONS = (Channel("NOx(GT)", "ppb"), Channel("NO2(GT)", "ug/m3"))
+N_GASES = sum(NETWORK[node.column].role == "sensor" for node in NODES)
+#: The analyser of the target, whose ratio to the sensors is judged as a node beside the others.
+ANALYSER = _channel(NETWORK.target)
+#: Analysers that some of its predictions use.
+COMPANIONS = tuple(map(_channel, NETWORK.of_role("analyser")))
 ANALYSER_NODE = N_NODES
 #: Everything a statistical alarm can name, by node.
 NODE_COLUMNS = (*(node.column for node in NODES), ANALYSER.column)
-#: Columns the exact rules watch: all the device's own, and CO(GT).
+#: Columns the exact rules watch: all the device's own, and the target.
 RULE_COLUMNS = (*DEVICE_COLUMNS, TARGET)
-#: A computed column and the columns it is computed from: where they disagree, one of the group is wrong.
-IDENTITIES = {"C6H6(GT)": ("PT08.S2(NMHC)",), "AH": ("T", "RH")}
-#: What an identity alarm names.
-GROUPS = {"PT08.S2(NMHC)/C6H6(GT)": ("PT08.S2(NMHC)", "C6H6(GT)"), "T/RH/AH": ("T", "RH", "AH")}
-IDENTITY_GROUPS = dict(zip(IDENTITIES, GROUPS, strict=True))
+#: What an alarm about a computed column names, and the columns of which one is wrong then.
+GROUPS = {twin.group: (*twin.sources, twin.column) for twin in NETWORK.twins}
 UNITS = {
-    **{channel.column: channel.unit for channel in (*CHANNELS, ANALYSER, *COMPANIONS)},
-    "C6H6(GT)": "ug/m3",
-    "NMHC(GT)": "ug/m3",
-    "PT08.S2(NMHC)/C6H6(GT)": "ug/m3",
-    "T/RH/AH": "g/m3",
+    **{column.name: column.ascii_unit for column in NETWORK.columns},
+    **{twin.group: NETWORK[twin.column].ascii_unit for twin in NETWORK.twins},
 }
+#: Channels that are computed, and the nodes they are computed from: where one is wrong, so may those be.
+_SOURCES = {
+    twin.column: frozenset(index for index, node in enumerate(NODES) if node.column in twin.sources)
+    for twin in NETWORK.twins
+    if twin.column in {channel.column for channel in CHANNELS}
+}
+_INDEX = {channel.column: index for index, channel in enumerate(CHANNELS)}
 
-_GAS, _T, _RH, _AH = frozenset(range(5)), 5, 6, 7
+
+def suspects(wrong: frozenset[str]) -> list[int]:
+    """Return the nodes that may be wrong while the columns ``wrong`` are named by alarms."""
+    named = {index for index, column in enumerate(NODE_COLUMNS) if column in wrong}
+    return sorted(named.union(*(_SOURCES[column] for column in wrong if column in _SOURCES)))
+
+
+def _computed_from(node: int) -> frozenset[int]:
+    return frozenset(_INDEX[column] for column, sources in _SOURCES.items() if node in sources)
 
 
 def _views(node: int) -> tuple[frozenset[int], ...]:
-    """Return what each of the node's seven views leaves out, beside the node and what is computed from it."""
-    if node in _GAS:
-        return (
-            frozenset(),
-            *(frozenset({gas}) for gas in sorted(_GAS - {node})),
-            frozenset({_T, _AH}),
-            frozenset({_RH, _AH}),
-        )
-    other = _RH if node == _T else _T
-    return (frozenset(), *(frozenset({gas}) for gas in sorted(_GAS)), frozenset({other}))
+    """Return what each of the node's views leaves out, beside the node and what is computed from it."""
+    others = (other for other in range(N_NODES) if other != node)
+    return (frozenset(), *(frozenset({other}) | _computed_from(other) for other in others))
 
 
 def _predictors(node: int) -> list[frozenset[int]]:
-    base = frozenset(range(N_CHANNELS)) - {node} - (frozenset() if node in _GAS else frozenset({_AH}))
+    base = frozenset(range(N_CHANNELS)) - {node} - _computed_from(node)
     return [base - left_out for left_out in _views(node)]
 
 
-VIEWS = 7
+VIEWS = N_NODES
 #: ``(node, view, channel)``: whether the view predicts the node from the channel.
 PREDICTS: Bools = np.array(
     [[[channel in used for channel in range(N_CHANNELS)] for used in _predictors(node)] for node in range(N_NODES)]
 )
+
+
+def _uses(view: View) -> list[bool]:
+    """Return which channels and companions one prediction of the analyser uses."""
+    if view.only:
+        return [channel.column in view.only for channel in (*CHANNELS, *COMPANIONS)]
+    return [channel.column not in view.without for channel in CHANNELS] + [False] * len(COMPANIONS)
+
+
 #: What each prediction of the analyser uses: channels, then companions.
-ANALYSER_PREDICTS: Bools = np.array(
-    [[channel != left_out for channel in range(N_CHANNELS)] + [False, False] for left_out in (-1, 0, 1, 2, 4)]
-    + [[channel in (0, 1) for channel in range(N_CHANNELS)] + [True, True]]
-)
+ANALYSER_PREDICTS: Bools = np.array([_uses(view) for view in NETWORK.views])
 ANALYSER_VIEWS = len(ANALYSER_PREDICTS)
 
 

@@ -13,7 +13,7 @@ Floats = NDArray[np.float64]
 
 @dataclass(frozen=True, slots=True)
 class Performance:
-    """Error of ``n`` predictions whose truth was measured, in mg/m3; NaN where ``n`` is too small to define it."""
+    """Error of ``n`` predictions whose truth was measured; NaN where ``n`` is too small to define it."""
 
     rmse: float
     mae: float

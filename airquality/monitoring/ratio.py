@@ -1,4 +1,4 @@
-"""CO ratio: does the analyser read more or less than the sensors say it should, over days to weeks?"""
+"""Ratio: does the analyser of the target read more or less than the sensors say it should, over days to weeks?"""
 
 from __future__ import annotations
 
@@ -12,16 +12,16 @@ from airquality.monitoring.detector import SUMMED_DAYS, Cell, Memory, Recent
 from airquality.monitoring.network import ANALYSER, ANALYSER_NODE, ANALYSER_PREDICTS, ANALYSER_VIEWS, Bools
 from airquality.monitoring.relations import Relations
 from airquality.monitoring.rows import CARRIED_ROWS, Floats, Ints, Rows, bits_of, to_fixed
+from airquality.network.declaration import LEAST_VIEWS
 
 _WINDOW_DAYS = (3, 7, 14)
-_LEAST_VIEWS = 4
-#: Hours with CO that each window needs, (windows, 1).
+#: Hours with the target that each window needs, (windows, 1).
 _LEAST_COUNTS = 8 * np.array(_WINDOW_DAYS)[:, np.newaxis]
 _SCALE, _LARGEST = 4096.0, 500.0
 
 
 class Ratio:
-    """Consensus of six predictions of CO on log(sum CO / sum predicted) minus its baseline.
+    """Consensus of the views of the target on log(sum measured / sum predicted) minus its baseline.
 
     Windows are the last 3, 7 and 14 calendar days, the current one so far, so that daily sums are all that is kept.
     """
@@ -47,7 +47,7 @@ class Ratio:
         return ()
 
     def observe(self, rows: Rows, recent: Recent) -> NDArray[Any]:
-        """Return CO and each prediction of it, missing unless both are known, ``(stations, n, 2 views)``."""
+        """Return the target and each prediction of it, missing unless both are known, ``(stations, n, 2 views)``."""
         relations = rows.relations
         inputs = np.concatenate([rows.channels[:, CARRIED_ROWS:], rows.analysers[..., 1:]], axis=-1)
         missing = np.isnan(inputs)
@@ -71,12 +71,12 @@ class Ratio:
         sums, counts = memory.last_days(rows)
         shift = _log_ratio(np.where(counts >= _LEAST_COUNTS, sums, np.nan)) - baseline  # (station, row, window, view)
         known = ~np.isnan(shift)
-        enough = known.sum(axis=-1) >= _LEAST_VIEWS
+        enough = known.sum(axis=-1) >= LEAST_VIEWS
         up, down = np.where(known, shift, np.inf).min(axis=-1), np.where(known, -shift, np.inf).min(axis=-1)
         return np.where(np.concatenate([enough, enough], axis=-1), np.concatenate([up, down], axis=-1), np.nan)
 
     def size(self, rows: Rows, memory: Memory, cell: int) -> Floats:
-        """Return how much CO is read too high, mg/m3 (negative: too low)."""
+        """Return how much too high the target is read, in its unit (negative: too low)."""
         sign, index = 1 - 2 * (cell // len(_WINDOW_DAYS)), cell % len(_WINDOW_DAYS)
         shift = sign * self.statistics(rows, memory)[..., cell]
         sums, counts = memory.last_days(rows)
@@ -85,7 +85,7 @@ class Ratio:
 
 
 def _log_ratio(sums: Floats) -> Floats:
-    """Return log(sum CO / sum predicted), NaN where there is none."""
+    """Return log(sum measured / sum predicted), NaN where there is none."""
     actual, predicted = sums[..., :ANALYSER_VIEWS], sums[..., ANALYSER_VIEWS:]
     known = ~np.isnan(actual) & (predicted > 0) & (actual > 0)
     return np.where(known, np.log(np.where(known, actual, 1.0) / np.where(known, predicted, 1.0)), np.nan)

@@ -7,6 +7,7 @@ from dataclasses import dataclass, fields
 import numpy as np
 from numpy.typing import NDArray
 
+from airquality.monitoring import twins
 from airquality.monitoring.network import (
     ANALYSER,
     ANALYSER_PREDICTS,
@@ -17,7 +18,6 @@ from airquality.monitoring.network import (
     Bools,
     Channel,
 )
-from airquality.records import RAW_COLUMNS
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
@@ -31,8 +31,6 @@ BASELINE_VALUES = 224
 
 #: Ridge penalties, in units of a standardised column's moment.
 HOURLY_PENALTY, SCALED_PENALTY = 1e-4, 1e-3
-_C6H6, _S2 = RAW_COLUMNS.index("C6H6(GT)"), RAW_COLUMNS.index("PT08.S2(NMHC)")
-_T, _RH, _AH = (RAW_COLUMNS.index(name) for name in ("T", "RH", "AH"))
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -44,10 +42,9 @@ class Relations:
     over each of ``LEVEL_WINDOWS`` minus their baselines. ``hourly`` ``(nodes, views, channels)``: a node's departure from
     the other channels'. ``plain`` and ``plain_intercept``: a node from the other channels without a rhythm,
     with an error of sd ``plain_sd`` ``(nodes,)``.
-    ``difference_sd`` ``(nodes,)``: sd of the hourly residual's hourly change. ``analyser`` ``(views, 10)`` and
-    ``analyser_rhythm`` ``(views, 168)``: log CO from channels and companions, and its rhythm by hour of the week.
-    ``c6h6`` ``(6,)``: C6H6 as a polynomial of PT08.S2 / 1000, seen in ``c6h6_range`` ``(2,)``. ``ah`` ``(5,)``: AH/RH as a
-    polynomial of T/20.
+    ``difference_sd`` ``(nodes,)``: sd of the hourly residual's hourly change. ``analyser`` ``(views, inputs)`` and
+    ``analyser_rhythm`` ``(views, 168)``: the target's log from channels and companions, and its rhythm by hour of the
+    week. ``twins`` and ``twin_ranges`` are those of :func:`airquality.monitoring.twins.fit`.
     """
 
     rhythm: Floats
@@ -60,9 +57,8 @@ class Relations:
     difference_sd: Floats
     analyser: Floats
     analyser_rhythm: Floats
-    c6h6: Floats
-    c6h6_range: Floats
-    ah: Floats
+    twins: Floats
+    twin_ranges: Floats
 
     def arrays(self) -> dict[str, Floats]:
         """Return the coefficients by name."""
@@ -70,7 +66,7 @@ class Relations:
 
 
 def fit(hours: Ints, values: Floats) -> Relations:
-    """Fit all relations on consecutive ``hours`` ``(n,)`` and ``values`` ``(n, 13)``, NaN for missing."""
+    """Fit all relations on consecutive ``hours`` ``(n,)`` and ``values`` ``(n, columns)``, NaN for missing."""
     channels = _columns(values, CHANNELS)
     waves = _waves(hours % 24, 24)
     known = ~np.isnan(channels).any(axis=1)
@@ -82,7 +78,7 @@ def fit(hours: Ints, values: Floats) -> Relations:
     residuals = steps[:, :N_NODES] - steps @ hourly[:, 0].T
     plain = ridge(_moments(channels[known] - channels[known].mean(axis=0)), HOURLY_PENALTY, PREDICTS)
     analyser, analyser_rhythm = _fit_analyser(hours, values, channels)
-    c6h6, c6h6_range = _fit_c6h6(values[:, _S2], values[:, _C6H6])
+    coefficients, ranges = twins.fit(values)
     return Relations(
         rhythm=_waves(np.arange(24), 24) @ by_wave,
         hourly_moments=hourly_moments,
@@ -94,9 +90,8 @@ def fit(hours: Ints, values: Floats) -> Relations:
         difference_sd=np.nanstd(residuals, axis=0),
         analyser=analyser,
         analyser_rhythm=analyser_rhythm,
-        c6h6=c6h6,
-        c6h6_range=c6h6_range,
-        ah=_fit_ah(values[:, _T], values[:, _RH], values[:, _AH]),
+        twins=coefficients,
+        twin_ranges=ranges,
     )
 
 
@@ -177,40 +172,3 @@ def _weekly(hours: Ints) -> Floats:
     """Return rhythm terms; hour 0 of the epoch was a Thursday."""
     weekend = (hours // 24 + 3) % 7 >= 5
     return np.column_stack([_waves(hours % 24, 24), weekend])
-
-
-def _fit_c6h6(sensor: Floats, computed: Floats) -> tuple[Floats, Floats]:
-    """Return the polynomial by which the device computes C6H6 from PT08.S2 / 1000, and the range it was seen in."""
-    known = ~np.isnan(sensor) & ~np.isnan(computed)
-    scaled = sensor[known] / 1000.0
-    return np.polyfit(scaled, computed[known], 5), np.array([scaled.min(), scaled.max()])
-
-
-def _fit_ah(temperature: Floats, humidity: Floats, absolute: Floats) -> Floats:
-    known = ~np.isnan(temperature + humidity + absolute) & (humidity > 0)
-    return np.polyfit(temperature[known] / 20.0, absolute[known] / humidity[known], 4)
-
-
-def c6h6_of(relations: Relations, sensor: Floats) -> tuple[Floats, Floats]:
-    """Return the C6H6 the device computes from PT08.S2, and by how much that may be wrong.
-
-    Outside the range of the history the function goes on as a straight line, and is trusted by half of the way only.
-    """
-    scaled = sensor / 1000.0
-    low, high = relations.c6h6_range
-    inside = np.minimum(np.maximum(scaled, low), high)
-    value, slope = np.zeros_like(inside), np.zeros_like(inside)
-    for coefficient in relations.c6h6:
-        slope = slope * inside + value
-        value = value * inside + coefficient
-    beyond = slope * (scaled - inside)
-    return value + beyond, 0.15 + 0.012 * np.abs(value) + 0.5 * np.abs(beyond)
-
-
-def ah_of(relations: Relations, temperature: Floats, humidity: Floats) -> tuple[Floats, Floats]:
-    """Return the AH the device computes from T and RH, and by how much that may be wrong."""
-    scaled, total = temperature / 20.0, np.zeros_like(temperature)
-    for coefficient in relations.ah:
-        total = total * scaled + coefficient
-    value = humidity * total
-    return value, 0.005 + 0.008 * np.abs(value)

@@ -102,7 +102,7 @@ class Rows:
 
     @functools.cached_property
     def analysers(self) -> Floats:
-        """The new rows' analysers: CO and its companions, ``(stations, n, 3)``."""
+        """The new rows' analysers: the target's and its companions, ``(stations, n, analysers)``."""
         return channels_of(self.new, (ANALYSER, *COMPANIONS))
 
     @functools.cached_property

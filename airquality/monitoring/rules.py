@@ -10,19 +10,22 @@ import numpy as np
 from numpy.typing import NDArray
 
 from airquality.monitoring.detector import Cell, Memory, Recent, windows_over
-from airquality.monitoring.network import GROUPS, IDENTITIES, IDENTITY_GROUPS, RULE_COLUMNS, Bools
-from airquality.monitoring.relations import Relations, ah_of, c6h6_of
+from airquality.monitoring.network import GROUPS, RULE_COLUMNS, Bools
+from airquality.monitoring.relations import Relations
 from airquality.monitoring.rows import MISSING, Floats, Ints, Rows
+from airquality.monitoring.twins import TWINS, expected
 from airquality.records import DEVICE_COLUMNS, RAW_COLUMNS
 
 _DEVICE = [RAW_COLUMNS.index(name) for name in DEVICE_COLUMNS]
 _WATCHED = [RAW_COLUMNS.index(name) for name in RULE_COLUMNS]
 _N_DEVICE, _N_WATCHED = len(_DEVICE), len(_WATCHED)
-_C6H6, _S2, _T, _RH, _AH = (RAW_COLUMNS.index(name) for name in ("C6H6(GT)", "PT08.S2(NMHC)", "T", "RH", "AH"))
+_TWINS = [RAW_COLUMNS.index(twin.column) for twin in TWINS]
 
 #: Breaks of an identity within so many hours that are an alarm.
 _BREAKS, _BREAK_HOURS = 2, 48
-_LOST, _LOST_HOURS, _REPORTING = 2, 24, 5
+_LOST, _LOST_HOURS = 2, 24
+#: Device columns that must report for the loss of another to count: most of them.
+_REPORTING = (_N_DEVICE + 1) // 2
 _CLIP_WINDOWS = (72, 168)
 _COARSE_HOURS, _COARSE_VALUES = 48, 24
 _LONGEST_RUN = 8
@@ -32,9 +35,9 @@ _LONGEST_RUN = 8
 class Limits:
     """What history never did; a statistic of 1 is at the limit.
 
-    ``stuck`` ``(10,)``: hours of one value, infinite where history's runs are too long to count. ``clipped``
-    ``(2 windows, top and bottom, 9)``: times the window's extreme occurs. ``distinct`` ``(9,)``: the least share of
-    different values in 48 h. ``identity`` ``(2,)``: departures of the computed columns, as multiples of their tolerance.
+    ``stuck`` ``(watched columns,)``: hours of one value, infinite where history's runs are too long to count. ``clipped``
+    ``(2 windows, top and bottom, device columns)``: times the window's extreme occurs. ``distinct`` ``(device columns,)``:
+    the least share of different values in 48 h. ``identity`` ``(twins,)``: departures as multiples of their tolerance.
     """
 
     stuck: Floats
@@ -45,9 +48,7 @@ class Limits:
     @classmethod
     def unit(cls) -> Limits:
         """Return limits of 1, with which the statistics are the counts and shares themselves."""
-        return cls(
-            np.ones(_N_WATCHED), np.ones((len(_CLIP_WINDOWS), 2, _N_DEVICE)), np.ones(_N_DEVICE), np.ones(len(IDENTITIES))
-        )
+        return cls(np.ones(_N_WATCHED), np.ones((len(_CLIP_WINDOWS), 2, _N_DEVICE)), np.ones(_N_DEVICE), np.ones(len(TWINS)))
 
     def arrays(self) -> dict[str, Floats]:
         """Return the limits by name."""
@@ -83,16 +84,16 @@ class _Rule:
 
 
 class Identity(_Rule):
-    """A computed column that does not follow from its sources: C6H6 from PT08.S2, AH from T and RH."""
+    """A computed column that does not follow from its sources."""
 
     name = "identity"
     hours = _BREAK_HOURS
-    channels = len(IDENTITIES)
+    channels = len(TWINS)
     totals = True
-    cells = tuple(Cell("identity", IDENTITY_GROUPS[name], _BREAK_HOURS, exact=True) for name in IDENTITIES)
+    cells = tuple(Cell("identity", twin.group, _BREAK_HOURS, exact=True) for twin in TWINS)
 
     def observe(self, rows: Rows, recent: Recent) -> NDArray[Any]:
-        """Return 1 for a break, 0 for none, ``(stations, n, 2)``."""
+        """Return 1 for a break, 0 for none, ``(stations, n, twins)``."""
         difference, tolerance = _departures(rows.new, rows.relations)
         broken = np.abs(difference) > tolerance * self._limits.identity
         return np.where(np.isnan(difference), MISSING, broken).astype(np.int32)
@@ -256,7 +257,7 @@ def limits_of(statistics: Floats, cells: Sequence[Cell], values: Floats, relatio
     Args:
         statistics: ``(n, cells)``, made of it with unit limits.
         cells: The cells of the rules.
-        values: The history, ``(n, 13)``.
+        values: The history, ``(n, columns)``.
         relations: Fitted to it.
     """
     difference, tolerance = _departures(values, relations)
@@ -277,8 +278,6 @@ def limits_of(statistics: Floats, cells: Sequence[Cell], values: Floats, relatio
 
 
 def _departures(values: Floats, relations: Relations) -> tuple[Floats, Floats]:
-    """Return computed columns minus what their sources give, and how far off they may be, ``(..., 2)``."""
-    c6h6, c6h6_tolerance = c6h6_of(relations, values[..., _S2])
-    ah, ah_tolerance = ah_of(relations, values[..., _T], values[..., _RH])
-    differences = np.stack([values[..., _C6H6] - c6h6, values[..., _AH] - ah], axis=-1)
-    return differences, np.stack([c6h6_tolerance, ah_tolerance], axis=-1)
+    """Return computed columns minus what their sources give, and how far off they may be, ``(..., twins)``."""
+    computed, tolerances = expected(relations.twins, relations.twin_ranges, values)
+    return values[..., _TWINS] - computed, tolerances

@@ -19,7 +19,7 @@ from airquality.ground.errors import ContractError
 from airquality.monitoring.alarms import CALM_HOURS, RISING, SILENCE, STATION, Alarm, Book, Event, Floats, Ints, Places
 from airquality.monitoring.bank import STEP_HOURS, Bank, Step
 from airquality.monitoring.maintenance import MAX_SPANS, Maintenance, changes, columns_at, hours_outside
-from airquality.monitoring.network import GROUPS, NODE_COLUMNS
+from airquality.monitoring.network import GROUPS, NODE_COLUMNS, suspects
 from airquality.monitoring.registry import Suite
 from airquality.records import RAW_COLUMNS, isoformat
 
@@ -41,7 +41,7 @@ class Thresholds:
 
     def given(self, wrong: frozenset[str]) -> Floats:
         """Return the limits that hold while the columns ``wrong`` are named by alarms."""
-        nodes = _nodes_of(wrong | ({"T", "RH"} if "AH" in wrong else set()))
+        nodes = suspects(wrong)
         return np.max(self.beside[nodes], axis=0) if nodes else self.alone
 
 
@@ -88,7 +88,7 @@ class Watch:
     def learning(self, station_id: str) -> dict[str, int]:
         """Return the columns whose level has nothing to be compared with yet, and from when each can be, at the earliest.
 
-        Noise and the CO ratio wait with them. The rules judge from the first row on, spikes and clocks within days.
+        Noise and the ratio wait with them. The rules judge from the first row on, spikes and clocks within days.
         """
         station = self._stations[station_id]
         if station.first_hour < 0:

@@ -58,7 +58,7 @@ def _calibrate_data(history: History, kind: WindowKind) -> Threshold:
 
 
 def _calibrate_prediction(history: History, kind: WindowKind) -> Threshold:
-    """Calibrate on out-of-sample predictions, or on what they follow, measured CO, while there are too few of them."""
+    """Calibrate on out-of-sample predictions, or on measured truths while there are too few of them."""
     predicted = np.flatnonzero(~np.isnan(history.predictions))
     if len(predicted) >= _MIN_PREDICTED_HOURS:
         series, hours = history.predictions[predicted[0] :], history.hours[predicted[0] :]

@@ -18,6 +18,8 @@ Role = Literal["target", "analyser", "sensor", "weather"]
 #: What the simulator's own weather can stand for: degrees C, per cent, and the vapour that follows from both.
 Weather = Literal["temperature", "humidity", "vapour"]
 
+#: Predictions of the target below which the detectors do not judge its analyser.
+LEAST_VIEWS = 4
 #: Fields of a raw record that are no columns.
 RECORD_FIELDS = ("station_id", "DateTime")
 #: How units are written where only ASCII can be: on the wire, in metric names, on a terminal.
@@ -165,7 +167,7 @@ class Network:
         pairs: Columns whose ratio and product are features.
         weather_products: Weather columns whose product is a feature, named after their level features.
         twins: Columns the device computes from others.
-        views: The detectors' predictions of the target, at least four.
+        views: The detectors' predictions of the target, at least :data:`LEAST_VIEWS`.
         guidelines: Ascending, two of them: where dashboards turn yellow and red.
         outages: How simulated data go missing.
     """
@@ -234,6 +236,8 @@ class Network:
 
 def _contradictions(network: Network) -> Iterator[str]:
     columns, names = network.columns, set(network.names)
+    if len(network.views) < LEAST_VIEWS:
+        yield f"{len(network.views)} views of the target are too few: {LEAST_VIEWS} are needed to outvote a faulty one"
     n_targets = sum(column.role == "target" for column in columns)
     if n_targets != 1:
         yield f"one column is the target, not {n_targets}"

@@ -20,7 +20,7 @@ from airquality.ground.settings import Settings, read_settings
 from airquality.ground.shown import printable
 from airquality.model import registry
 from airquality.model.model import Model
-from airquality.records import HISTORY_HOURS, HOUR_LIMITS, hour_of, isoformat
+from airquality.records import HISTORY_HOURS, HOUR_LIMITS, TARGET_UNIT, hour_of, isoformat
 from airquality.replay.comparison import Comparison, compare
 from airquality.replay.explain import COLUMN_METHOD, GROUP_METHOD, Contribution, Explanation, explain
 from airquality.replay.past import Past, read_past
@@ -133,16 +133,16 @@ def _lines(rebuilt: Rebuilt, explanation: Explanation, others: dict[str, float])
     known = float(np.mean(~np.isnan(inputs.grid)))
     error = made.prediction - inputs.actual
     measured = "" if np.isnan(error) else f", measured {inputs.actual:.2f} (error {error:+.2f})"
-    said = f"{made.prediction:.3f} mg/m3 by version {made.model_version}{measured}"
+    said = f"{made.prediction:.3f} {TARGET_UNIT} by version {made.model_version}{measured}"
     return [
         printable(f"{made.station_id} {isoformat(made.hour)}: {said}"),
         f"raw row    partition {made.source_partition}, offset {made.source_offset}; {inputs.hours_with_row} of "
         f"{len(inputs.grid)} hours have a row, {known:.0%} of the values are known",
         f"rebuilt    {rebuilt.value!r}",
         f"published  {made.prediction!r}: {'equal to the bit' if rebuilt.equal else 'NOT EQUAL'}",
-        *(f"version {version} would have said {value:.3f} mg/m3" for version, value in others.items()),
-        *_table("by feature group, mg/m3", explanation.by_group, GROUP_METHOD),
-        *_table("by raw column, mg/m3", explanation.by_column, COLUMN_METHOD),
+        *(f"version {version} would have said {value:.3f} {TARGET_UNIT}" for version, value in others.items()),
+        *_table(f"by feature group, {TARGET_UNIT}", explanation.by_group, GROUP_METHOD),
+        *_table(f"by raw column, {TARGET_UNIT}", explanation.by_column, COLUMN_METHOD),
     ]
 
 
@@ -215,7 +215,7 @@ def _say_comparison(args: argparse.Namespace, compared: Comparison | None, asked
         return
     print(
         f"RMSE of {compared.n} measured hours: published {compared.published_rmse:.4f}, version {compared.version} "
-        f"{compared.other_rmse:.4f} mg/m3; difference {compared.difference:+.4f}, 90 % interval "
+        f"{compared.other_rmse:.4f} {TARGET_UNIT}; difference {compared.difference:+.4f}, 90 % interval "
         f"{compared.low:+.4f} to {compared.high:+.4f} (paired, days drawn whole)"
     )
 

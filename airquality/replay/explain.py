@@ -17,8 +17,8 @@ from airquality.replay.rebuild import Rebuilt, feature_rows
 Floats = NDArray[np.float64]
 
 GROUP_METHOD = (
-    "TreeSHAP of the model's output (the change of the root of CO), times root of prediction plus root of base: the change "
-    "of the square along the straight line from the base to the prediction. Exact in its sum"
+    "TreeSHAP of the model's output (the change of the target's root), times root of prediction plus root of base: the "
+    "change of the square along the straight line from the base to the prediction. Exact in its sum"
 )
 COLUMN_METHOD = (
     "exact Shapley values over the raw columns: a column that is left out counts as missing in all 169 hours; the sum is "

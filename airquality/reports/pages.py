@@ -284,7 +284,7 @@ def prediction(here: str, document: Mapping[str, Any]) -> str:
     """Return the page at ``here`` of one explained prediction: ``document`` is what ``replay --json`` prints of it."""
     return _page(
         "prediction.html",
-        title=f"CO predicted for {document['station_id']}, {figures.moment(document['DateTime'])}",
+        title=f"{_TARGET} predicted for {document['station_id']}, {figures.moment(document['DateTime'])}",
         simulated=document["data_source"] == "simulated",
         index=link(here, INDEX),
         made=document,

@@ -9,7 +9,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from airquality.monitoring.relations import Relations, ah_of, c6h6_of
+from airquality.monitoring import twins
+from airquality.monitoring.relations import Relations
+from airquality.network.current import NETWORK
 from airquality.records import DEVICE_COLUMNS, HARD_LIMITS, RAW_COLUMNS, TARGET
 
 Floats = NDArray[np.float64]
@@ -17,7 +19,7 @@ Floats = NDArray[np.float64]
 #: Columns that faults are put into.
 COLUMNS = (*DEVICE_COLUMNS, TARGET)
 #: Columns from which another one is computed; where the fault enters before that, the computed column follows it.
-SOURCES = {"PT08.S2(NMHC)": "C6H6(GT)", "T": "AH", "RH": "AH"}
+SOURCES = {source: twin.column for twin in NETWORK.twins for source in twin.sources}
 #: Which column each is swapped with.
 NEXT = {
     "PT08.S1(CO)": "PT08.S2(NMHC)",
@@ -180,12 +182,10 @@ def _as_reported(column: Floats, name: str) -> Floats:
 
 def _recompute(values: Floats, fault: Fault, relations: Relations) -> None:
     touched = {fault.column, NEXT[fault.column]} if fault.kind == "swap" else {fault.column}
-    if "PT08.S2(NMHC)" in touched:
-        computed = c6h6_of(relations, values[:, _INDEX["PT08.S2(NMHC)"]])[0]
-        values[:, _INDEX["C6H6(GT)"]] = _as_reported(computed, "C6H6(GT)")
-    if touched & {"T", "RH"}:
-        computed = ah_of(relations, values[:, _INDEX["T"]], values[:, _INDEX["RH"]])[0]
-        values[:, _INDEX["AH"]] = _as_reported(computed, "AH")
+    computed, _ = twins.expected(relations.twins, relations.twin_ranges, values)
+    for twin, column in zip(NETWORK.twins, computed.T, strict=True):
+        if touched & set(twin.sources):
+            values[:, _INDEX[twin.column]] = _as_reported(column, twin.column)
 
 
 def cases(onsets: list[int], kinds: tuple[str, ...] = tuple(KINDS)) -> list[Fault]:
