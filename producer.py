@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future
 from contextlib import closing
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from tqdm import tqdm
@@ -27,11 +27,12 @@ from airquality.ground import command, log
 from airquality.ground.errors import Unavailable, UsageError
 from airquality.ground.settings import Settings, read_settings
 from airquality.ground.shown import shown
-from airquality.records import Reading, isoformat
+from airquality.incoming import Headers, LateTruth, with_late_truths
+from airquality.records import TARGET, Reading, isoformat
 from airquality.stream import kafka_io
 
-#: Sends one record's key and value; the future succeeds once the broker has acknowledged it.
-Send = Callable[[bytes, bytes], "Future[object]"]
+#: Sends one record's key, value and headers; the future succeeds once the broker has acknowledged it.
+Send = Callable[[bytes, bytes, Headers], "Future[object]"]
 
 #: At this interval and above a person can follow: one line, and one record in flight, at a time.
 SLOW_SECONDS = 0.1
@@ -57,6 +58,7 @@ examples:
   python producer.py --csv dataset/test_data_raw.csv                   as fast as the broker acknowledges
   python producer.py --csv dataset/test_data_raw.csv --delay 1         an hour of data a second
   python producer.py --csv dataset/test_data_raw.csv --rate 50 --loop  50 rows a second until Ctrl-C
+  python producer.py --csv dataset/test_data_raw.csv --truth-delay-hours 24   each measured value a day after its row
   python producer.py --csv AirQualityUCI.csv --dry-run                 what is understood of the published file
   python producer.py --csv my.csv --station-id roof --dates day-first  a file of your own
   python producer.py --csv my.csv --start 2026-01-01T00:00 --station-id roof   a CSV without DateTime
@@ -88,6 +90,12 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--any-step", action="store_true", help="send a file whose rows are not hourly as it is")
     parser.add_argument("--dry-run", action="store_true", help="say what was understood of the file, and send nothing")
+    parser.add_argument(
+        "--truth-delay-hours",
+        type=_count,
+        metavar="H",
+        help=f"send each row without its {TARGET.replace('%', '%%')}, and that as a late truth H hours of the station later",
+    )
     parser.add_argument("--max-records", type=_count, metavar="N", help="stop after N rows")
     parser.add_argument(
         "--timeout-seconds", type=_positive, default=math.inf, metavar="SECONDS", help="stop after that time"
@@ -132,13 +140,16 @@ def run(args: argparse.Namespace) -> int:
     frame, station_id = read.frame, args.station_id or _station_of(args.csv, read)
     print(announcement(args.csv, frame, station_id), destination(settings), sep="\n", flush=True)
     rows = itertools.islice(readings(frame, station_id, args.loop), args.max_records)
+    records = with_late_truths(rows, args.truth_delay_hours) if args.truth_delay_hours else rows
     pace = Pace(args.delay or (1 / args.rate if args.rate else 0.0))
     total = args.max_records if args.loop else min(len(frame), args.max_records or len(frame))
     progress = Progress(len(frame), total, settings.raw_topic, pace.is_slow)
     kafka_io.ensure_topics(settings)
     with closing(kafka_io.idempotent_producer(settings)) as client, Stop(args.timeout_seconds) as stop, progress:
-        replay(rows, _sender(client, settings.raw_topic), pace, stop, progress, 1 if pace.is_slow else IN_FLIGHT)
-    print(f"{stop.reason}{progress.acknowledged:,} rows acknowledged by {settings.raw_topic}{_caveat(frame)}")
+        send = _sender(client, settings.raw_topic)
+        n_truths = replay(records, send, pace, stop, progress, 1 if pace.is_slow else IN_FLIGHT)
+    truths = f" and {n_truths:,} late truths" if args.truth_delay_hours else ""
+    print(f"{stop.reason}{progress.acknowledged:,} rows{truths} acknowledged by {settings.raw_topic}{_caveat(frame)}")
     return 0
 
 
@@ -287,59 +298,80 @@ class Progress:
 
 
 def replay(
-    rows: Iterable[Reading],
+    records: Iterable[Reading | LateTruth],
     send: Send,
     pace: Pace,
     stopped: Callable[[], bool],
     acknowledged: Callable[[int], None],
     in_flight: int = IN_FLIGHT,
-) -> None:
-    """Send ``rows`` in order until they end or ``stopped``, then wait for every acknowledgement.
+) -> int:
+    """Send ``records`` in order until they end or ``stopped``, then wait for every acknowledgement.
 
     Args:
-        rows: What to send; never read further ahead than the row being sent.
+        records: What to send; never read further ahead than the record being sent.
         send: Sends one record.
-        pace: Holds each row back until it is due.
-        stopped: Asked before each row.
+        pace: Holds each row back until it is due; a late truth goes with the row it stands before.
+        stopped: Asked before each record.
         acknowledged: Called once per row, in order, with its number, counted from 1.
-        in_flight: How many rows may be unacknowledged at a time.
+        in_flight: How many records may be unacknowledged at a time.
+
+    Returns:
+        How many late truths were acknowledged.
 
     Raises:
-        Unavailable: a row was not acknowledged; the message says which.
+        Unavailable: a record was not acknowledged; the message says which.
     """
-    pending: deque[tuple[int, Reading, Future[object]]] = deque()
-    for number, row in enumerate(rows, 1):
-        pace.wait(stopped)
+    pending: deque[_Pending] = deque()
+    number = n_truths = 0
+    for record in records:
+        is_row = isinstance(record, Reading)
+        if is_row:
+            pace.wait(stopped)
         if stopped():
             break
-        pending.append((number, row, send(row.station_id.encode(), row.to_bytes())))
+        number, n_truths = number + is_row, n_truths + (not is_row)
+        headers = [] if isinstance(record, Reading) else record.headers
+        pending.append(_Pending(number, record, send(record.station_id.encode(), record.to_bytes(), headers)))
         _settle(pending, in_flight - 1, acknowledged)
     _settle(pending, 0, acknowledged)
+    return n_truths
 
 
-def _settle(pending: deque[tuple[int, Reading, Future[object]]], keep: int, acknowledged: Callable[[int], None]) -> None:
-    """Take off the front what is acknowledged, waiting while more than ``keep`` rows are not."""
-    while pending and (len(pending) > keep or pending[0][2].done()):
-        number, row, future = pending.popleft()
+class _Pending(NamedTuple):
+    """A record that was sent, the number of the newest row by then, and what says whether it was acknowledged."""
+
+    number: int
+    record: Reading | LateTruth
+    future: Future[object]
+
+
+def _settle(pending: deque[_Pending], keep: int, acknowledged: Callable[[int], None]) -> None:
+    """Take off the front what is acknowledged, waiting while more than ``keep`` records are not."""
+    while pending and (len(pending) > keep or pending[0].future.done()):
+        number, record, future = pending.popleft()
+        is_row = isinstance(record, Reading)
         try:
             error = future.exception(_ACKNOWLEDGE_SECONDS)
         except TimeoutError as timeout:
             error = timeout
         if error is not None:
+            what = f"row {number} ({isoformat(record.hour)})" if is_row else f"the late truth of {isoformat(record.hour)}"
             raise Unavailable(
-                f"row {number} ({isoformat(row.hour)}) was not acknowledged: {error!r}. The {number - 1} rows before it "
+                f"{what} was not acknowledged: {error!r}. The {number - is_row} rows before it "
                 f"were; of later ones that is unknown. Sending the file again is safe: repeated hours are ignored."
             )
-        acknowledged(number)
+        if is_row:
+            acknowledged(number)
 
 
 def _sender(client: Any, topic: str) -> Send:
     """Adapt the Kafka client: whatever becomes of a record, at once or later, its future says so."""
 
-    def send(key: bytes, value: bytes) -> Future[object]:
+    def send(key: bytes, value: bytes, headers: Headers) -> Future[object]:
         future: Future[object] = Future()
         try:
-            client.send(topic, key=key, value=value).add_callback(future.set_result).add_errback(future.set_exception)
+            sent = client.send(topic, key=key, value=value, headers=list(headers))
+            sent.add_callback(future.set_result).add_errback(future.set_exception)
         except Exception as error:  # noqa: BLE001 - the client's own errors have no name outside kafka_io
             future.set_exception(error)
         return future

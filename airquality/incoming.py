@@ -7,7 +7,8 @@ one order with its readings, and are accounted for in the same way.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping
+from collections import deque
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from enum import Enum
 from typing import Any, Literal, get_args
@@ -131,6 +132,21 @@ def parse_record(key: bytes | None, value: bytes | None, headers: Headers = ()) 
         return parse_reading(key, value)
     kind, record = _kind(types), parse_json_object(key, value)
     return _late_truth(record, key) if kind == "truth" else _operation(record, key, kind)
+
+
+def with_late_truths(rows: Iterable[Reading], delay_hours: int) -> Iterator[Reading | LateTruth]:
+    """Yield the rows without their truths, and each truth before the first row that is ``delay_hours`` later, or at the end.
+
+    The rows are of one station and ascend.
+    """
+    waiting: deque[LateTruth] = deque()
+    for row in rows:
+        while waiting and waiting[0].hour + delay_hours <= row.hour:
+            yield waiting.popleft()
+        if not math.isnan(row.actual):
+            waiting.append(LateTruth(row.station_id, row.hour, row.actual))
+        yield row.without_truth()
+    yield from waiting
 
 
 def _kind(types: list[bytes | None]) -> Literal["truth"] | OperationKind:

@@ -12,7 +12,7 @@ import re
 import reprlib
 import zlib
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from enum import Enum
 from typing import Any
@@ -124,6 +124,10 @@ class Reading:
     def actual(self) -> float:
         """The measured target of this hour, NaN if missing. Truth: never an input to this hour's prediction."""
         return self.values[_TARGET]
+
+    def without_truth(self) -> Reading:
+        """Return the same reading as it is where the truth has not come yet."""
+        return replace(self, values=(*self.values[:_TARGET], math.nan, *self.values[_TARGET + 1 :]))
 
     def digest(self) -> int:
         """Return a non-zero 32-bit checksum of the values, by which a repeated hour is told from a contradicted one."""

@@ -26,8 +26,10 @@ from airquality.ground.settings import Settings, read_settings
 from airquality.model import registry
 
 PREPARED = ("test_data_raw.csv", "reference.csv", "reference_calibration.json")
-#: Beside them where it was made; without it the stream's data are called unlabelled.
+#: Without it the stream's data are called unlabelled.
 LABEL = "source.json"
+#: Beside them where they were made: without them nothing is judged hour by hour, and predictions have no intervals.
+OPTIONAL = (LABEL, "detectors.json", "detectors.npz", "intervals.json")
 RAW = "AirQualityUCI.csv"
 SIMULATED = "simulated"
 #: The API is started beside this job, and looks for a new champion every 10 s.
@@ -51,7 +53,7 @@ def main(argv: list[str]) -> int:
 def prepare(own: Path, host: Path, settings: Settings) -> None:
     """Fill ``own`` and say with what."""
     if complete(host):
-        copy((*PREPARED, LABEL), host, own)
+        copy((*PREPARED, *OPTIONAL), host, own)
         say(f"took the data and the reference in dataset/, data source: {source(own)}")
         return
     if not complete(own):

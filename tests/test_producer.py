@@ -24,6 +24,7 @@ from airquality.data import dataset
 from airquality.data.dataset import Frame
 from airquality.ground.errors import Unavailable
 from airquality.ground.settings import Settings
+from airquality.incoming import Headers, LateTruth, parse_record, with_late_truths
 from airquality.records import RAW_COLUMNS, Reading, hour_of, parse_reading, values_matrix
 from airquality.stream import kafka_io
 from lab.broker import Broker, MockBroker
@@ -62,13 +63,15 @@ class FakeBroker:
 
     def __init__(self, behind: int = 0, fails: int = 0) -> None:
         self.records: list[tuple[bytes, bytes]] = []
+        self.headers: list[list[tuple[str, bytes | None]]] = []
         self.most_in_flight = 0
         self._behind = behind
         self._fails = fails
         self._waiting: list[tuple[int, FakeFuture]] = []
 
-    def send(self, key: bytes, value: bytes) -> Future[object]:
+    def send(self, key: bytes, value: bytes, headers: Headers = ()) -> Future[object]:
         self.records.append((key, value))
+        self.headers.append([*headers])
         future = FakeFuture(self)
         self._waiting.append((len(self.records), future))
         self.most_in_flight = max(self.most_in_flight, len(self._waiting))
@@ -149,7 +152,7 @@ def test_a_row_counts_only_once_acknowledged() -> None:
     seen: list[int] = []
     at_send: list[int] = []
 
-    def send(key: bytes, value: bytes) -> Future[object]:
+    def send(key: bytes, value: bytes, _: Headers) -> Future[object]:
         at_send.append(len(seen))
         return broker.send(key, value)
 
@@ -176,7 +179,7 @@ def paced(interval_seconds: float, clock: FakeClock) -> tuple[producer.Pace, lis
     times: list[float] = []
     broker = FakeBroker()
 
-    def send(key: bytes, value: bytes) -> Future[object]:
+    def send(key: bytes, value: bytes, _: Headers) -> Future[object]:
         times.append(clock.now - 100)
         return broker.send(key, value)
 
@@ -496,7 +499,7 @@ def test_sigterm_ends_a_slow_replay_at_once_and_in_order(csv_path: Path) -> None
 class RefusingClient:
     """A client that refuses a record before it has a future for it, as Kafka's does without metadata."""
 
-    def send(self, topic: str, key: bytes, value: bytes) -> object:
+    def send(self, topic: str, key: bytes, value: bytes, headers: list[tuple[str, bytes]]) -> object:
         raise RuntimeError(f"no metadata of {topic}")
 
 
@@ -521,3 +524,26 @@ def test_a_real_broker_holds_every_row_in_order(tmp_path: Path, broker: Broker) 
     rows = [parse_reading(record.key, record.value) for record in records]
     assert [row.hour for row in rows] == frame.hours.tolist()
     np.testing.assert_array_equal(values_matrix(rows), frame.values)
+
+
+# --- late truths ---
+
+
+def test_truth_delay_sends_each_row_without_its_truth_and_the_truth_before_the_row_that_may_know_it() -> None:
+    broker, seen = FakeBroker(), list[int]()
+    rows = rows_of(30)
+    n_truths = producer.replay(with_late_truths(rows, 24), broker.send, at_once(), never, seen.append)
+    found = [parse_record(*record, headers) for record, headers in zip(broker.records, broker.headers, strict=True)]
+    assert [row.hour for row in found if not isinstance(row, LateTruth)] == [row.hour for row in rows]
+    assert all(math.isnan(row.actual) for row in found if isinstance(row, Reading))
+    truths = [truth for truth in found if isinstance(truth, LateTruth)]
+    assert [(truth.hour, truth.value) for truth in truths] == [(row.hour, row.actual) for row in rows]
+    after = [found[index + 1].hour - truth.hour for index, truth in enumerate(found[:36]) if isinstance(truth, LateTruth)]
+    assert after == [24] * 6
+    assert (seen, n_truths) == ([*range(1, 31)], 30)
+
+
+def test_a_late_truth_that_is_refused_is_named() -> None:
+    broker = FakeBroker(fails=26)
+    with pytest.raises(Unavailable, match=r"the late truth of .* was not acknowledged: .*The 25 rows before it"):
+        producer.replay(with_late_truths(rows_of(30), 25), broker.send, at_once(), never, lambda _: None)
