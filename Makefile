@@ -23,6 +23,9 @@ $(READY): requirements.txt requirements-dev.txt requirements.lock
 run: $(READY) ## run the whole system once, without containers, on the real test period (`FAULT=stuck:RH:2005-03-01`, `KEEP=1` keeps its records)
 	@$(PYTHON) -m lab.demo $(if $(FAULT),--fault "$(FAULT)") $(if $(KEEP),--keep)
 
+demo-fault: $(READY) ## see faults noticed: a frozen sensor and a slow gain beside a clean station
+	@$(PYTHON) -m lab.demo --fault stuck:RH:2005-02-24 --fault gain:S1:1.3:2005-02-20 $(if $(KEEP),--keep)
+
 prepare: $(READY) ## make data, backtest, reference with its calibration, and the registry (a minute or two)
 	@$(PYTHON) -m lab.prepare
 
@@ -67,4 +70,4 @@ clean: ## remove what make run leaves behind, and caches (not the environment, n
 	@test ! -x $(PYTHON) || $(PYTHON) -m lab.demo --clean
 	rm -rf .pytest_cache .mypy_cache .ruff_cache .hypothesis
 
-.PHONY: help setup run prepare broker topics api produce consume test-fast test lint bench prove faultlab lock clean
+.PHONY: help setup run demo-fault prepare broker topics api produce consume test-fast test lint bench prove faultlab lock clean

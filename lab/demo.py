@@ -12,12 +12,11 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import math
 import os
 import socket
 import sys
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,20 +26,19 @@ import requests
 
 from airquality.data import dataset
 from airquality.data.dataset import STATION_IDS, DataSource
-from airquality.events import AlarmEvent, alarm_sentence
 from airquality.ground import command
 from airquality.ground.addresses import sqlite_uri
 from airquality.ground.errors import ContractError
 from airquality.ground.settings import Settings, read_settings
-from airquality.monitoring import calibration
 from airquality.network.current import NETWORK
-from airquality.records import TARGET_UNIT, Prediction, isoformat
-from airquality.stream import events_command, kafka_io
-from lab import embedded_kafka, ownership
+from airquality.records import TARGET_UNIT, isoformat
+from airquality.stream import kafka_io
+from lab import embedded_kafka, faulty, ownership
 from lab.broker import Broker
 from lab.child import Child
 from lab.faultlab import spec
 from lab.faultlab.spec import Spec
+from lab.faulty import Replayed
 from lab.interruption import Interruption
 from lab.prepare import PROJECT, SIMULATED_NOTICE, prepare, run_step
 
@@ -59,7 +57,8 @@ examples:
   AIR_QUALITY_BROKER=mock make run                      without Java: real or mock forces a kind of broker
   AIR_QUALITY_DATA_SOURCE=simulated make run            uci or simulated forces the data
   REPORTS_DIR=/tmp/reports make run                     reports somewhere else
-  make run FAULT=gain:S1:1.3:2005-02-20                 a fault in the rows, and what is noticed of it
+  make run FAULT=gain:S1:1.3:2005-02-20                 a faulty station beside a clean one, and what is noticed
+  make demo-fault                                       a frozen sensor and a slow gain beside a clean station
 
 exit status: 0 done, 1 a part failed, 2 wrong usage, 130 ended early by a signal, 141 its output was closed (| head)
 """
@@ -83,7 +82,13 @@ def main(argv: list[str] | None = None) -> int:
 
 def _parser() -> argparse.ArgumentParser:
     parser = command.parser("python -m lab.demo", __doc__ or "", _EXAMPLES)
-    parser.add_argument("--fault", metavar="SPEC", help=spec.HELP)
+    parser.add_argument(
+        "--fault",
+        metavar="SPEC",
+        action="append",
+        default=[],
+        help=f"beside a clean station, one with {spec.HELP}; repeatable",
+    )
     parser.add_argument("--keep", action="store_true", help="keep the records of the broker it starts, to look into them")
     parser.add_argument("--clean", action="store_true", help="remove what earlier runs left, and nothing else")
     return parser
@@ -91,13 +96,15 @@ def _parser() -> argparse.ArgumentParser:
 
 def _run(args: argparse.Namespace) -> None:
     settings, started = read_settings(), time.monotonic()
-    chosen = spec.parse(args.fault) if args.fault else None
+    faults = [spec.parse(text) for text in args.fault]
+    faulty.require_within(faults, settings)
     Interruption()
     try:
-        run(settings, chosen, keep=args.keep)
+        run(settings, faults, keep=args.keep, started=started)
     except KeyboardInterrupt as interrupt:
         raise KeyboardInterrupt(f"{interrupt}; everything this run started has been stopped") from interrupt
-    print(f"finished in {time.monotonic() - started:.0f} s")
+    if not faults:
+        print("see a fault noticed:  make demo-fault, or one of your own:  make run FAULT=gain:S1:1.3:2005-02-20")
 
 
 def _clean(settings: Settings) -> None:
@@ -108,11 +115,12 @@ def _clean(settings: Settings) -> None:
         print(f"kept {settings.reports_dir}: it holds reports that make run did not make")
 
 
-def run(settings: Settings, fault: Spec | None = None, *, keep: bool = False) -> None:
+def run(settings: Settings, faults: Sequence[Spec], *, keep: bool, started: float) -> None:
     """Run every part in order, leaving reports, summary and logs; raises ``AirQualityError`` if a part fails.
 
-    With a ``fault`` the rows are sent with it in them, and the last lines say what was noticed of it. With ``keep`` the
-    records stay in a folder of the run, and the last lines say how to rebuild a prediction from them.
+    For each fault a further station sends the rows with it in them, and the last lines say what was noticed of it. With
+    ``keep`` the records stay in a folder of the run, and it is said how to rebuild a prediction from them. ``started`` is
+    when, in monotonic seconds.
     """
     with ExitStack() as stack:
         folder = stack.enter_context(ownership.own_folder(settings.run_dir / FOLDER_NAME)).resolve()
@@ -128,27 +136,23 @@ def run(settings: Settings, fault: Spec | None = None, *, keep: bool = False) ->
             print(SIMULATED_NOTICE, flush=True)
         prepare(found.source, environment)
         stack.enter_context(_api(environment, folder / "api.log"))
-        station_id = _station_id(found.source, broker)
         csv = Path(environment["DATASET_DIR"]) / dataset.STREAM_NAME
-        if fault:
-            csv = _faulty_rows(fault, csv, folder)
-        run_step(
-            "replaying the test period into Kafka",
-            "producer.py",
-            "--csv",
-            str(csv),
-            "--station-id",
-            station_id,
-            env=environment,
-        )
+        stations = faulty.stations(_station_id(found.source, broker), csv, faults, folder)
+        for station in stations:
+            _replay(station, environment)
         run_step("consuming it", "consumer.py", "--idle-exit-seconds", str(IDLE_EXIT_SECONDS), env=environment)
-        conclude(read_settings(**_overrides(environment)), station_id, found.source, folder)
-        if fault:
-            _conclude_fault(read_settings(**_overrides(environment)), station_id, fault)
-        else:
-            print("see a fault noticed:  make run FAULT=gain:S1:1.3:2005-02-20")
+        made = read_settings(**_overrides(environment))
+        conclude(made, [station.station_id for station in stations], found.source, folder)
         if keep:
-            print(_how_to_rebuild(read_settings(**_overrides(environment)), broker, station_id, folder))
+            print(_how_to_rebuild(made, broker, stations[0].station_id, folder))
+        print(f"finished in {time.monotonic() - started:.0f} s")
+        if faults:
+            faulty.conclude(made, stations)
+
+
+def _replay(station: Replayed, environment: Mapping[str, str]) -> None:
+    arguments = ("--csv", str(station.csv), "--station-id", station.station_id)
+    run_step(f"replaying the test period into Kafka as {station.station_id}", "producer.py", *arguments, env=environment)
 
 
 @contextmanager
@@ -246,16 +250,16 @@ def _error(figures: Mapping[str, float]) -> str:
     return f"{error}, R2 {figures['r2']:.3f} on n = {figures['n']}"
 
 
-def conclude(settings: Settings, station_id: str, source: str, folder: Path) -> None:
+def conclude(settings: Settings, station_ids: Sequence[str], source: str, folder: Path) -> None:
     """Compare the summary with what an independent reader finds, and print where to look."""
+    for station_id in station_ids:
+        found, label = committed(settings, station_id), " (SIMULATED DATA)" if source == "simulated" else ""
+        print(f"\n=== what a read_committed reader finds of station {station_id}{label}")
+        print(_accounted(found))
     summary = orjson.loads((settings.reports_dir / "monitoring_summary.json").read_bytes())
-    found = committed(settings, station_id)
     figures, baseline = summary["performance"], summary["baseline"]
     reports = summary["reports_generated"]
     print(f"""
-=== what a read_committed reader finds of station {station_id}{" (SIMULATED DATA)" if source == "simulated" else ""}
-{_accounted(found)}
-
 === what the consumer's summary says of all rows its group has seen
 {summary["warmup"]} warm-up, {summary["duplicates"]} duplicates
 {reports["daily"]} daily and {reports["weekly"]} weekly reports, {summary["reports_failed"]} failed
@@ -270,54 +274,11 @@ model       mlflow ui --backend-store-uri {_registry_uri(folder)}   (then http:/
 logs        {folder}/""")
 
 
-def _faulty_rows(fault: Spec, csv: Path, folder: Path) -> Path:
-    """Return a file of the rows with the fault in them."""
-    stream, history = dataset.read_stream_csv(csv), dataset.current(csv.parent)
-    relations = calibration.load(csv.parent).suite.relations
-    path = folder / "faulty.csv"
-    dataset.write_stream_csv(fault.put_into(stream, history.rows(0, len(history) - len(stream)), relations), path)
-    print(f"\n=== a fault is put into the rows: {fault.text}: {fault.column} from {isoformat(fault.hour)} on")
-    return path
-
-
-def _conclude_fault(settings: Settings, station_id: str, fault: Spec) -> None:
-    """Say what was noticed of the fault, when, and what it did to the error."""
-    print(f"\n=== what was noticed of {fault.text}")
-    alarms = [finding for finding, _ in events_command.findings(settings, station_id) if isinstance(finding, AlarmEvent)]
-    for alarm in alarms:
-        after = alarm.event.at - fault.hour
-        when = f"{after} h after it began" if after >= 0 else f"{-after} h before it began: a false alarm"
-        print(f"{isoformat(alarm.event.at)}  {alarm_sentence(alarm.event)}  ({when})")
-    if not alarms:
-        print("nothing: docs/detectors.md says which faults cannot be seen, and how small ones are noticed")
-    errors = _errors(settings, station_id)
-    before = [error for hour, error in errors if hour < fault.hour]
-    since = [error for hour, error in errors if hour >= fault.hour]
-    print(f"error before it {_rms(before)}, from then on {_rms(since)}")
-
-
-def _errors(settings: Settings, station_id: str) -> list[tuple[int, float]]:
-    """Return the hour and the error in mg/m3 of every committed prediction whose truth is known."""
-    found = []
-    for partition in kafka_io.partitions(settings, settings.pred_topic):
-        for record in kafka_io.read(settings, settings.pred_topic, partition):
-            made = Prediction.from_bytes(record.value or b"")
-            if made.station_id == station_id and not math.isnan(made.actual):
-                found.append((made.hour, made.prediction - made.actual))
-    return found
-
-
-def _rms(errors: list[float]) -> str:
-    if not errors:
-        return "unknown"
-    return f"RMSE {math.sqrt(sum(error * error for error in errors) / len(errors)):.3f} {TARGET_UNIT} of {len(errors)} hours"
-
-
 def _how_to_rebuild(settings: Settings, broker: Broker, station_id: str, folder: Path) -> str:
     """Return the commands that rebuild the newest prediction from the records that are kept."""
     if broker.kind == "mock":
         return "nothing is kept: the mock cluster holds its records in memory"
-    newest = max(hour for hour, _ in _errors(settings, station_id))
+    newest = max(faulty.errors(settings, station_id))
     lines = ["\nrebuild predictions from the records that are kept:"]
     servers = settings.kafka_bootstrap_servers
     if broker.kind == "real":

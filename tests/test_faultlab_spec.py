@@ -5,7 +5,7 @@ import pytest
 
 from airquality.ground.errors import UsageError
 from airquality.records import RAW_COLUMNS, isoformat
-from lab.faultlab import spec
+from lab.faultlab import faults, spec
 from tests import watched
 
 
@@ -25,11 +25,37 @@ def test_parse_kind_column_size_and_date(text: str, column: str, hour: str) -> N
 
 
 @pytest.mark.parametrize(
-    "text", ["", "gain", "gain:S9:1.3:2005-02-20", "melt:S1:2005-02-20", "gain:S1:1.3", "gain:S1:x:2005-02-20"]
+    ("text", "said"),
+    [
+        ("", "no fault is called"),
+        ("gain", "no fault is called"),
+        ("gain:S9:1.3:2005-02-20", "no fault is called"),
+        ("melt:S1:2005-02-20", "no fault is called"),
+        ("gain:S1", "when does"),
+        ("gain:S1:1.3", "when does"),
+        ("stuck:S1:noon", "when does"),
+        ("gain:S1:x:2005-02-20", "a factor reached within 7 days, from 0.01 to 100"),
+        ("gain:S1:0:2005-02-20", "a factor reached within 7 days"),
+        ("gain:S1:inf:2005-02-20", "a factor reached within 7 days"),
+        ("clock:S1:0:2005-02-20", "whole hours late, from 1 to 72"),
+        ("stuck:S1:3:2005-02-20", "'stuck' takes no size"),
+        ("gain:S1:1.3:2005-02-20T06:30", "not on the hour"),
+    ],
 )
-def test_parse_what_is_no_fault_says_what_can_be_said(text: str) -> None:
-    with pytest.raises(UsageError):
+def test_parse_what_is_no_fault_says_what_can_be_said(text: str, said: str) -> None:
+    with pytest.raises(UsageError, match=said):
         spec.parse(text)
+
+
+@pytest.mark.parametrize("kind", [*faults.KINDS, "gain", "step", "clock"])
+def test_parse_every_kind_of_the_lab_can_be_put_into_rows(kind: str) -> None:
+    frame, relations = watched.stream(), watched.calibration().suite.relations
+    found = spec.parse(f"{kind.replace(' ', '-')}:S4:{isoformat(int(frame.hours[300]))}")
+    faulty = found.put_into(frame, watched.history(), relations)
+    changed = ~np.isclose(frame.values, faulty.values, equal_nan=True)
+    assert changed[300:].any()
+    assert not changed[:300].any()
+    assert "PT08.S4(NO2)" in found.culprits
 
 
 def test_put_into_changes_the_column_from_the_hour_on() -> None:

@@ -15,15 +15,17 @@ from typing import Any
 import numpy as np
 import pytest
 
+from airquality.monitoring import calibration
 from airquality.monitoring.detectors import Detectors
 from airquality.monitoring.drift import Window
+from airquality.monitoring.promise import Promise, Shift
 from airquality.records import datetime_of, hour_of, isoformat
 from airquality.reports import pages
 from airquality.reports.document import Describer, Drawn
 from airquality.reports.folder import ReportsFolder
 from airquality.reports.overview import overview, strip
 from airquality.reports.pages import Card, Nav
-from tests import stations
+from tests import stations, watched
 
 NOW = datetime(2026, 1, 1)
 QUIET = stations.values_of(168, seed=6)
@@ -102,13 +104,13 @@ def folder_of(tmp_path: Path, windows: Sequence[Window], source: str = "uci") ->
     return ReportsFolder(tmp_path)
 
 
-def index_of(folder: ReportsFolder, now: datetime = NOW, waiting: int = 0) -> str:
+def index_of(folder: ReportsFolder, now: datetime = NOW, waiting: int = 0, promise: Promise | None = None) -> str:
     with folder.locked():
         seen = overview(folder, now)
         until = max((station.latest.end for station in seen.stations), default="") if seen.live else ""
         cards = [Card(station, strip(folder, station, until)) for station in seen.stations[:8]]
         newest = folder.newest(40)
-        return pages.index(seen, cards, [], newest, len(folder), written=now, waiting=waiting, n_listed=150)
+        return pages.index(seen, cards, [], newest, len(folder), written=now, waiting=waiting, n_listed=150, promise=promise)
 
 
 # ---- the report ----
@@ -305,3 +307,44 @@ def test_window_lists_its_stations_worst_first(tmp_path: Path) -> None:
     reader = read(page)
     assert page.index("roof") < page.index("station_1")
     assert any("daily/roof/" in link for link in reader.links)
+
+
+def test_index_says_what_would_be_seen_beside_the_rate_of_false_alarms(tmp_path: Path) -> None:
+    shifts = tuple(Shift(hours, hours * 10.0, -hours / 10, "degC") for hours in (8, 24, 72, 168))
+    end = hour_of(datetime.fromisoformat(document(daily())["end"]))
+    promise = Promise("", end - 3 * 168, 1.0, 0.894, 1.04, {"T": shifts, "CO(GT)": (Shift(336, 19.0, -32.0, "%"),)})
+    text = index_of(folder_of(tmp_path, [daily()]), promise=promise)
+    read(text)
+    assert "at most 1 false page a month: 0.89 on months held out, 1.04" in text
+    assert '<th scope="row">T</th><td>+240 / −2.4 °C</td><td>+1680 / −17 °C</td>' in text
+    assert '<th scope="row">CO(GT)</th><td>–</td><td>+19 / −32 % (after 336 h)</td>' in text
+    assert "thresholds 3.0 weeks old<" in text
+
+
+@pytest.mark.parametrize(("weeks", "stale"), [(13, False), (14, True), (1100, True)])
+def test_index_says_when_the_thresholds_are_too_old_for_the_rows(tmp_path: Path, weeks: int, stale: bool) -> None:
+    end = hour_of(datetime.fromisoformat(document(daily())["end"]))
+    text = index_of(folder_of(tmp_path, [daily()]), promise=Promise(last_hour=end - weeks * 168))
+    assert ("older than 13 weeks, make them anew" in text) is stale
+
+
+def test_index_says_why_the_detectors_are_off(tmp_path: Path) -> None:
+    text = index_of(folder_of(tmp_path, [daily()]), promise=Promise("3.1 months of history are too few"))
+    assert "Nothing is judged hour by hour: the detectors are off. 3.1 months of history are too few" in text
+    assert "weeks old" not in text
+
+
+def test_promise_read_is_what_the_calibration_wrote(tmp_path: Path) -> None:
+    made = watched.calibration()
+    calibration.write(made, tmp_path)
+    found = Promise.read(tmp_path, 1.5)
+    assert (found.why_off, found.last_hour, found.budget) == ("", made.last_hour, 1.0)
+    assert found.smallest is not None
+    assert found.smallest["T"][0] == Shift(8, *made.smallest_shifts()["T"][8])
+    assert found.age_hours(made.last_hour + 30) == 30
+
+
+def test_promise_of_a_short_history_or_none_says_why_it_is_off(tmp_path: Path) -> None:
+    assert "detectors.json is absent or cannot be read" in Promise.read(tmp_path, 1.0).why_off
+    calibration.write_refusal("3.1 months are too few", tmp_path)
+    assert Promise.read(tmp_path, 1.0).why_off == "3.1 months are too few"

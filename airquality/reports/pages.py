@@ -17,7 +17,10 @@ from typing import Any
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
+from airquality.monitoring.calibration import STALE_HOURS
+from airquality.monitoring.promise import Promise, Shift
 from airquality.network.current import NETWORK
+from airquality.records import hour_of, isoformat
 from airquality.reports import figures
 from airquality.reports.document import Sidecar
 from airquality.reports.findings import Finding
@@ -192,7 +195,7 @@ def _target_plot(start: str, measured: Sequence[float | None], predicted: Sequen
 
 def index(
     seen: Overview, cards: Sequence[Card], plots: Sequence[WeekPlot], newest: Sequence[Entry], n_entries: int,
-    *, written: datetime, waiting: int, n_listed: int,
+    *, written: datetime, waiting: int, n_listed: int, promise: Promise | None,
 ) -> str:  # fmt: skip
     """Return the index.
 
@@ -205,6 +208,7 @@ def index(
         written: UTC.
         waiting: Reports that are still to be made.
         n_listed: How many further stations are listed, one line each.
+        promise: What the hour-by-hour detectors would see, at which rate of false alarms; None where it is not known.
     """
     others = seen.stations[len(cards) :]
     return _page(
@@ -220,7 +224,24 @@ def index(
         n_older=n_entries - len(newest),
         written=f"{written:%Y-%m-%d %H:%M:%S}",
         waiting=waiting,
+        promise=promise,
+        sights=[] if promise is None else sights(promise),
     )
+
+
+def sights(promise: Promise) -> list[tuple[str, str, str]]:
+    """Return by column what would be seen of it within a day and within a week, in words."""
+    found = [(column, promise.within(column)) for column in promise.smallest or {}]
+    return [(column, _sight(soon), _sight(late)) for column, (soon, late) in found]
+
+
+def _sight(shift: Shift | None) -> str:
+    if shift is None:
+        return "–"
+    later = f" (after {shift.hours} h)" if shift.hours not in (24, 168) else ""
+    unit = "°C" if shift.unit == "degC" else shift.unit
+    up, down = (f"{size:+.0f}" if abs(size) >= 9.95 else f"{size:+.1f}" for size in (shift.up, shift.down))
+    return f"{up} / {down} {unit}{later}".replace("-", "−")
 
 
 def month(here: str, entries: Sequence[Entry], before: str | None, after: str | None) -> str:
@@ -323,10 +344,20 @@ def _environment() -> Environment:
         shell=shlex.quote,
         css=lambda state: state.replace(" ", "-"),
         change=_change,
+        hour=lambda hour: figures.moment(isoformat(hour)),
+        age=_age,
         profile_plot=_profile,
     )
     made.globals.update(target=_TARGET, unit=_UNIT, link=link, style=Markup((_TEMPLATES / "pages.css").read_text()))
     return made
+
+
+def _age(end: str, promise: Promise) -> str:
+    """Say how old the thresholds are at the end of a window, in words."""
+    hour = hour_of(datetime.fromisoformat(end))
+    weeks = promise.age_hours(hour) / 168
+    stale = f": older than {STALE_HOURS // 168} weeks, make them anew" if promise.is_stale(hour) else ""
+    return f"thresholds {weeks:.1f} weeks old{stale}" if weeks < 100 else f"thresholds {weeks:,.0f} weeks old{stale}"
 
 
 def _change(column: Mapping[str, Any]) -> str:

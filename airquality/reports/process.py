@@ -24,6 +24,7 @@ from typing import Literal
 from airquality.ground import log
 from airquality.ground.settings import Settings
 from airquality.monitoring.drift import Window, load_judge
+from airquality.monitoring.promise import Promise
 from airquality.records import isoformat
 
 #: What the child does with a window, told how many are due after it: write its report and return the HTML's path. Raising
@@ -228,7 +229,8 @@ def evidently_writer(settings: Settings) -> Write:
 
     log.configure(settings.log_level, settings.log_format)
     judge, known = load_judge(settings.dataset_dir), KnownRows.of(settings.dataset_dir)
-    return ReportWriter(settings.reports_dir, judge, known, settings.reports_keep_days).write
+    promise = Promise.read(settings.dataset_dir, settings.pages_a_month)
+    return ReportWriter(settings.reports_dir, judge, known, settings.reports_keep_days, promise).write
 
 
 def _serve(pipe: Connection, open_writer: OpenWriter) -> None:

@@ -17,6 +17,7 @@ from typing import Any
 
 from airquality.ground.files import write_atomically
 from airquality.monitoring.drift import KINDS, Judge, Window
+from airquality.monitoring.promise import Promise
 from airquality.reports import pages, paths
 from airquality.reports.document import Describer, Drawn
 from airquality.reports.evidence import Artist, Evidence
@@ -43,6 +44,7 @@ class ReportWriter:
         judge: Judge,
         known_rows: KnownRows | None = None,
         keep_days: int | None = None,
+        promise: Promise | None = None,
         now: Callable[[], datetime] = lambda: datetime.now(UTC).replace(tzinfo=None),
     ) -> None:
         self._dir = reports_dir
@@ -51,6 +53,7 @@ class ReportWriter:
         self._describer = Describer(judge)
         self._known_rows = known_rows or KnownRows()
         self._keep = timedelta(days=keep_days) if keep_days else None
+        self._promise = promise
         self._now = now
         self._index_written = -math.inf
         self._basis = hashlib.sha256(json.dumps(judge.calibration.to_json()).encode()).hexdigest()
@@ -166,6 +169,7 @@ class ReportWriter:
             written=now,
             waiting=waiting,
             n_listed=LISTED_STATIONS,
+            promise=self._promise,
         )
         write_atomically(self._dir / paths.INDEX, page.encode())
 
