@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Any
 
 import numpy as np
@@ -22,7 +22,7 @@ _C6H6, _S2, _T, _RH, _AH = (RAW_COLUMNS.index(name) for name in ("C6H6(GT)", "PT
 
 #: Breaks of an identity within so many hours that are an alarm.
 _BREAKS, _BREAK_HOURS = 2, 48
-_LOST, _LOST_HOURS, _REPORTING = 2, 24, 5
+_LOST_HOURS, _REPORTING = 24, 5
 _CLIP_WINDOWS = (72, 168)
 _COARSE_HOURS, _COARSE_VALUES = 48, 24
 _LONGEST_RUN = 8
@@ -32,12 +32,14 @@ _LONGEST_RUN = 8
 class Limits:
     """What history never did; a statistic of 1 is at the limit.
 
-    ``stuck`` ``(10,)``: hours of one value, infinite where history's runs are too long to count. ``clipped``
-    ``(2 windows, top and bottom, 9)``: times the window's extreme occurs. ``distinct`` ``(9,)``: the least share of
-    different values in 48 h. ``identity`` ``(2,)``: departures of the computed columns, as multiples of their tolerance.
+    ``stuck`` ``(10,)``: hours of one value, infinite where history's runs are too long to count. ``missing`` ``(9,)``:
+    hours of 24 without a value while the others report. ``clipped`` ``(2 windows, top and bottom, 9)``: times the
+    window's extreme occurs. ``distinct`` ``(9,)``: the least share of different values in 48 h. ``identity`` ``(2,)``:
+    departures of the computed columns, as multiples of their tolerance.
     """
 
     stuck: Floats
+    missing: Floats
     clipped: Floats
     distinct: Floats
     identity: Floats
@@ -45,13 +47,12 @@ class Limits:
     @classmethod
     def unit(cls) -> Limits:
         """Return limits of 1, with which the statistics are the counts and shares themselves."""
-        return cls(
-            np.ones(_N_WATCHED), np.ones((len(_CLIP_WINDOWS), 2, _N_DEVICE)), np.ones(_N_DEVICE), np.ones(len(IDENTITIES))
-        )
+        clipped = np.ones((len(_CLIP_WINDOWS), 2, _N_DEVICE))
+        return cls(np.ones(_N_WATCHED), np.ones(_N_DEVICE), clipped, np.ones(_N_DEVICE), np.ones(len(IDENTITIES)))
 
     def arrays(self) -> dict[str, Floats]:
         """Return the limits by name."""
-        return {"stuck": self.stuck, "clipped": self.clipped, "distinct": self.distinct, "identity": self.identity}
+        return {field.name: getattr(self, field.name) for field in fields(self)}
 
 
 class _Rule:
@@ -138,7 +139,7 @@ class Stuck(_Rule):
 
 
 class Missing(_Rule):
-    """A column without a value while the device's others report."""
+    """A column without a value while the device's others report, in more of 24 hours than ever."""
 
     name = "missing"
     hours = _LOST_HOURS
@@ -153,8 +154,8 @@ class Missing(_Rule):
         return np.asarray(missing & reporting, dtype=np.int32)
 
     def statistics(self, rows: Rows, memory: Memory) -> Floats:
-        """Return hours lost of the last 24, over two."""
-        return np.asarray(memory.window_sums(_LOST_HOURS)[0] / _LOST)
+        """Return hours lost of the last 24, over their limit."""
+        return np.asarray(memory.window_sums(_LOST_HOURS)[0] / self._limits.missing)
 
     def size(self, rows: Rows, memory: Memory, cell: int) -> Floats:
         """Return hours lost of the last 24."""
@@ -270,6 +271,7 @@ def limits_of(statistics: Floats, cells: Sequence[Cell], values: Floats, relatio
     least = np.array([4.0, 5.0]).reshape(-1, 1, 1)
     return Limits(
         stuck=np.where(most(Stuck) <= _LONGEST_RUN, np.maximum(most(Stuck) + 1, 3.0), np.inf),
+        missing=most(Missing) + 1,
         clipped=np.maximum(clipped + 2, least),
         distinct=0.75 / np.maximum(most(Coarse), 1.0),
         identity=np.maximum(1.25 * departure, 1.0),
