@@ -190,7 +190,8 @@ def _thresholds(calibration: Calibration, kind: WindowKind) -> list[tuple[str, T
 
 
 def _threshold_line(kind: str, name: str, threshold: Threshold) -> str:
-    return f"{kind:8}{name:18}{threshold.budget:8.1%}{threshold.held_out_rate:10.1%}{threshold.windows:9,}"
+    over = "  over its budget" if threshold.held_out_rate > threshold.budget else ""
+    return f"{kind:8}{name:18}{threshold.budget:8.1%}{threshold.held_out_rate:10.1%}{threshold.windows:9,}{over}"
 
 
 if __name__ == "__main__":

@@ -84,10 +84,19 @@ def test_purchase_budget_between_two_takes_the_smaller() -> None:
 
 def test_smallest_shifts_up_is_positive_down_negative_and_a_larger_budget_sees_smaller_ones() -> None:
     one, two = (watched.calibration().smallest_shifts(budget) for budget in (1.0, 2.0))
-    for column, rows in one.items():
-        for hours, (up, down, _) in rows.items():
-            assert up > 0 > down
-            assert two[column][hours][0] <= up
+    for column, shifts in one.items():
+        for shift, other in zip(shifts, two[column], strict=True):
+            assert shift.up > 0 > shift.down
+            assert other.up <= shift.up
+
+
+def test_smallest_visible_is_the_least_over_all_windows_and_none_where_no_level_is_judged() -> None:
+    fitted = watched.calibration()
+    found = fitted.smallest_visible("T")
+    assert found is not None
+    assert found.unit == "degC"
+    assert found.up - found.down == min(shift.up - shift.down for shift in fitted.smallest_shifts()["T"])
+    assert fitted.smallest_visible("C6H6(GT)") is None
 
 
 def test_calibrate_real_length_buys_the_budget_and_states_the_nested_rate(tmp_path: Path) -> None:

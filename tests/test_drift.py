@@ -94,6 +94,15 @@ def test_a_threshold_spends_its_budget_once_per_window() -> None:
     assert threshold.windows == 4000
 
 
+def test_calibrate_blocks_that_differ_keeps_the_budget_on_held_out_windows() -> None:
+    statistics, starts = null_statistics(560, 1)
+    for block in range(0, 560, 56):  # every other block of four weeks is a little wilder
+        statistics[block : block + 28] *= 1.5
+    threshold = calibrate(("a",), statistics, starts, 0.02, "made up")
+    assert threshold.held_out_rate <= 0.02
+    assert np.mean(statistics[:, 0] > threshold.of("a")) < 0.02
+
+
 def test_blocks_unlike_the_rest_show_in_the_held_out_rate() -> None:
     statistics, starts = null_statistics(600, 1)
     statistics[:28] *= 50  # one block of four weeks

@@ -44,9 +44,22 @@ LEAST_MONTHS = 4.5
 #: Thresholds older than this want a new calibration.
 STALE_HOURS = 13 * 168
 
-_VERSION = 3
+_VERSION = 4
 _GOLDEN_HOURS = 48
 _COLD = "no detectors: run python generate_reference_dataset.py"
+
+
+@dataclass(frozen=True, slots=True)
+class SmallestShift:
+    """The least constant shift, up (positive) and down (negative), that is seen once a window of ``hours`` is full.
+
+    ``unit`` is % of the value for sensors and CO, degC for T, and % of humidity for RH.
+    """
+
+    hours: int
+    up: float
+    down: float
+    unit: str
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -102,13 +115,10 @@ class Calibration:
         """Return detectors at work with that budget."""
         return Watch(self.suite, self.thresholds(budget))
 
-    def smallest_shifts(self, budget: float = DEFAULT_BUDGET) -> dict[str, dict[int, tuple[float, float, str]]]:
-        """Return the least constant shift up and down that is seen on a usual day, by column and hours of the window.
-
-        Logged columns in per cent, the others in their unit; the third is the unit.
-        """
+    def smallest_shifts(self, budget: float = DEFAULT_BUDGET) -> dict[str, list[SmallestShift]]:
+        """Return the least constant shifts that are seen on a usual day, by column and window, the shortest first."""
         cells, limits = self.statistical, tails.limits(self.statistical, self.tail, self.purchase(budget).rate)
-        found: dict[str, dict[int, tuple[float, float, str]]] = {}
+        found: dict[str, list[SmallestShift]] = {}
         for column, detector in [*((node.column, "level") for node in NODES), (NODE_COLUMNS[-1], "ratio")]:
             log = detector == "ratio" or NODES[NODE_COLUMNS.index(column)].log
             rows: dict[int, list[float]] = {}
@@ -118,8 +128,15 @@ class Calibration:
                     signed = 100 * (np.exp(cell.sign * shift) - 1) if log else cell.sign * shift
                     rows.setdefault(cell.hours, []).append(float(signed))
             unit = "%" if log else NODES[NODE_COLUMNS.index(column)].unit
-            found[column] = {hours: (up, down, unit) for hours, (up, down) in sorted(rows.items())}
+            found[column] = [SmallestShift(hours, up, down, unit) for hours, (up, down) in sorted(rows.items())]
         return found
+
+    def smallest_visible(self, column: str, budget: float = DEFAULT_BUDGET) -> SmallestShift | None:
+        """Return the least constant shift of a column that is seen at all, and within how many hours.
+
+        None for a column whose level is not judged: C6H6 and AH are, by their identity, and the other analysers are not.
+        """
+        return min(self.smallest_shifts(budget).get(column, []), key=lambda shift: shift.up - shift.down, default=None)
 
 
 def calibrate(hours: Ints, values: Floats, data_source: str, data_hash: str) -> Calibration:
@@ -205,8 +222,7 @@ def write(calibration: Calibration, folder: Path) -> None:
         "rule_limits": {name: table.tolist() for name, table in calibration.suite.limits.arrays().items()},
         "thresholds": _thresholds(calibration),
         "smallest_shifts": {
-            column: [[hours, *shift] for hours, shift in rows.items()]
-            for column, rows in calibration.smallest_shifts().items()
+            column: [asdict(shift) for shift in shifts] for column, shifts in calibration.smallest_shifts().items()
         },
     }
     write_atomically(folder / NUMBERS_NAME, content.getvalue())
@@ -355,7 +371,7 @@ def summary(calibration: Calibration) -> list[str]:
         held_out, nested = sum(purchase.held_out) / months, sum(purchase.nested) / months
         lines.append(f"  budget {purchase.budget:3g}   held out {held_out:.2f} {purchase.held_out}   nested {nested:.2f}")
     lines.append(f"smallest constant shift that is seen, budget {DEFAULT_BUDGET:g}:")
-    for column, rows in calibration.smallest_shifts().items():
-        shown = (f"{hours} h {up:+.3g}/{down:+.3g} {unit}" for hours, (up, down, unit) in rows.items())
+    for column, shifts in calibration.smallest_shifts().items():
+        shown = (f"{shift.hours} h {shift.up:+.3g}/{shift.down:+.3g} {shift.unit}" for shift in shifts)
         lines.append(f"  {column:14}" + "   ".join(shown))
     return lines

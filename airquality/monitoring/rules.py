@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Any
 
 import numpy as np
@@ -23,7 +23,7 @@ _TWINS = [RAW_COLUMNS.index(twin.column) for twin in TWINS]
 
 #: Breaks of an identity within so many hours that are an alarm.
 _BREAKS, _BREAK_HOURS = 2, 48
-_LOST, _LOST_HOURS = 2, 24
+_LOST_HOURS = 24
 #: Device columns that must report for the loss of another to count: most of them.
 _REPORTING = (_N_DEVICE + 1) // 2
 _CLIP_WINDOWS = (72, 168)
@@ -35,12 +35,14 @@ _LONGEST_RUN = 8
 class Limits:
     """What history never did; a statistic of 1 is at the limit.
 
-    ``stuck`` ``(watched columns,)``: hours of one value, infinite where history's runs are too long to count. ``clipped``
-    ``(2 windows, top and bottom, device columns)``: times the window's extreme occurs. ``distinct`` ``(device columns,)``:
-    the least share of different values in 48 h. ``identity`` ``(twins,)``: departures as multiples of their tolerance.
+    ``stuck`` ``(watched columns,)``: hours of one value, infinite where history's runs are too long to count. ``missing``
+    ``(device columns,)``: hours of 24 without a value while the others report. ``clipped`` ``(2 windows, top and bottom,
+    device columns)``: times the window's extreme occurs. ``distinct`` ``(device columns,)``: the least share of different
+    values in 48 h. ``identity`` ``(twins,)``: departures as multiples of their tolerance.
     """
 
     stuck: Floats
+    missing: Floats
     clipped: Floats
     distinct: Floats
     identity: Floats
@@ -48,11 +50,12 @@ class Limits:
     @classmethod
     def unit(cls) -> Limits:
         """Return limits of 1, with which the statistics are the counts and shares themselves."""
-        return cls(np.ones(_N_WATCHED), np.ones((len(_CLIP_WINDOWS), 2, _N_DEVICE)), np.ones(_N_DEVICE), np.ones(len(TWINS)))
+        clipped = np.ones((len(_CLIP_WINDOWS), 2, _N_DEVICE))
+        return cls(np.ones(_N_WATCHED), np.ones(_N_DEVICE), clipped, np.ones(_N_DEVICE), np.ones(len(TWINS)))
 
     def arrays(self) -> dict[str, Floats]:
         """Return the limits by name."""
-        return {"stuck": self.stuck, "clipped": self.clipped, "distinct": self.distinct, "identity": self.identity}
+        return {field.name: getattr(self, field.name) for field in fields(self)}
 
 
 class _Rule:
@@ -139,7 +142,7 @@ class Stuck(_Rule):
 
 
 class Missing(_Rule):
-    """A column without a value while the device's others report."""
+    """A column without a value while the device's others report, in more of 24 hours than ever."""
 
     name = "missing"
     hours = _LOST_HOURS
@@ -154,8 +157,8 @@ class Missing(_Rule):
         return np.asarray(missing & reporting, dtype=np.int32)
 
     def statistics(self, rows: Rows, memory: Memory) -> Floats:
-        """Return hours lost of the last 24, over two."""
-        return np.asarray(memory.window_sums(_LOST_HOURS)[0] / _LOST)
+        """Return hours lost of the last 24, over their limit."""
+        return np.asarray(memory.window_sums(_LOST_HOURS)[0] / self._limits.missing)
 
     def size(self, rows: Rows, memory: Memory, cell: int) -> Floats:
         """Return hours lost of the last 24."""
@@ -271,6 +274,7 @@ def limits_of(statistics: Floats, cells: Sequence[Cell], values: Floats, relatio
     least = np.array([4.0, 5.0]).reshape(-1, 1, 1)
     return Limits(
         stuck=np.where(most(Stuck) <= _LONGEST_RUN, np.maximum(most(Stuck) + 1, 3.0), np.inf),
+        missing=most(Missing) + 1,
         clipped=np.maximum(clipped + 2, least),
         distinct=0.75 / np.maximum(most(Coarse), 1.0),
         identity=np.maximum(1.25 * departure, 1.0),

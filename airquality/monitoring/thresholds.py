@@ -22,6 +22,8 @@ CALIBRATION_NAME = "reference_calibration.json"
 
 _SCALE_QUANTILE = 0.9
 _BLOCK_HOURS = 28 * 24
+#: A budget is bought in so many steps.
+_SHARE_STEPS = 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +48,7 @@ class Threshold:
 
 
 def calibrate(columns: Sequence[str], statistics: Floats, starts: Hours, budget: float, basis: str) -> Threshold:
-    """Return the threshold that a share ``budget`` of windows without known faults exceeds.
+    """Return the threshold that at most a share ``budget`` of windows without known faults exceeds, counted held out.
 
     A column's scale is the 0.9-quantile of its own statistics, so that restless columns do not use up the budget.
 
@@ -65,32 +67,46 @@ def calibrate(columns: Sequence[str], statistics: Floats, starts: Hours, budget:
     n_windows = len(np.unique(starts))
     if n_windows * budget < 1.0:
         raise UsageError(f"{n_windows} windows are too few to calibrate a budget of {budget:.1%} on: give it more history")
-    scales, limit = _scales_and_limit(statistics, budget)
+    share, held_out_rate = _bought(statistics, starts // _BLOCK_HOURS, budget)
+    scales, limit = _scales_and_limit(statistics, share)
     return Threshold(
         scales=dict(zip(columns, scales.tolist(), strict=True)),
         limit=limit,
         budget=budget,
-        held_out_rate=_held_out_rate(statistics, starts // _BLOCK_HOURS, budget),
+        held_out_rate=held_out_rate,
         windows=n_windows,
         basis=basis,
     )
 
 
-def _scales_and_limit(statistics: Floats, budget: float) -> tuple[Floats, float]:
+def _bought(statistics: Floats, blocks: Hours, budget: float) -> tuple[float, float]:
+    """Return the largest share of the history's own windows that keeps the budget on held-out ones, and their rate.
+
+    Where even the history's largest statistic as the limit does not, that limit is taken and the rate says so.
+    """
+    for step in range(_SHARE_STEPS, 0, -1):
+        share = budget * step / _SHARE_STEPS
+        rate = _held_out_rate(statistics, blocks, share)
+        if rate <= budget:
+            return share, rate
+    return 0.0, _held_out_rate(statistics, blocks, 0.0)
+
+
+def _scales_and_limit(statistics: Floats, share: float) -> tuple[Floats, float]:
     scales = np.nanquantile(statistics, _SCALE_QUANTILE, axis=0)
-    return scales, float(np.quantile(_largest(statistics, scales), 1.0 - budget, method="higher"))
+    return scales, float(np.quantile(_largest(statistics, scales), 1.0 - share, method="higher"))
 
 
 def _largest(statistics: Floats, scales: Floats) -> Floats:
     return np.asarray(np.nanmax(statistics / scales, axis=1), dtype=np.float64)
 
 
-def _held_out_rate(statistics: Floats, blocks: Hours, budget: float) -> float:
+def _held_out_rate(statistics: Floats, blocks: Hours, share: float) -> float:
     """Return the share of windows above a limit calibrated without the calendar block they lie in."""
     exceeding = 0
     for block in np.unique(blocks):
         held_out = blocks == block
-        scales, limit = _scales_and_limit(statistics[~held_out], budget)
+        scales, limit = _scales_and_limit(statistics[~held_out], share)
         exceeding += int(np.sum(_largest(statistics[held_out], scales) > limit))
     return exceeding / len(statistics)
 
