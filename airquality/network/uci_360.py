@@ -42,7 +42,7 @@ UCI_360 = Network(
         ),
         Column(
             _NOX, "nox", "analyser", "ppb", _CONCENTRATION,
-            floor=0.5, detector_floor=1.0, recorded=Recorded(2, 1500, 0),
+            floor=0.5, detector_floor=1.0, label="NOx", recorded=Recorded(2, 1500, 0),
             simulated=Response(4.41, 0.938, -0.013, -0.087, 1.106, 0.36),
         ),
         Column(
@@ -52,7 +52,7 @@ UCI_360 = Network(
         ),
         Column(
             _NO2, "no2", "analyser", "µg/m³", _CONCENTRATION,
-            floor=0.5, detector_floor=1.0, recorded=Recorded(2, 350, 0),
+            floor=0.5, detector_floor=1.0, label="NO2", recorded=Recorded(2, 350, 0),
             simulated=Response(4.47, 0.476, 0.008, -0.458, 0.41, 0.255),
         ),
         Column(
