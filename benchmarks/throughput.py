@@ -33,7 +33,7 @@ from airquality.model import features, registry
 from airquality.model.client import PredictionClient
 from airquality.model.transport import Transport
 from airquality.monitoring.drift import Window, load_judge
-from airquality.records import HISTORY_HOURS, RAW_COLUMNS, Reading
+from airquality.records import HISTORY_HOURS, RAW_COLUMNS, TARGET, Reading
 from airquality.reports.process import Write
 from airquality.stream import kafka_io
 from airquality.stream.console import Console
@@ -211,12 +211,12 @@ def feature_rows(results: Results) -> None:
 
 def by_pandas(window: pd.DataFrame) -> list[float]:
     """Compute about as many features the usual way: the rolling columns of the whole window, of which one row is kept."""
-    co = window["CO(GT)"].shift(1)
-    columns = [co.shift(lag) for lag in (0, 1, 2, 5, 11, 23, 47, 71)]
+    target = window[TARGET].shift(1)
+    columns = [target.shift(lag) for lag in (0, 1, 2, 5, 11, 23, 47, 71)]
     for hours in (3, 6, 12, 24, 72, 168):
-        rolling = co.rolling(hours, min_periods=1)
+        rolling = target.rolling(hours, min_periods=1)
         columns += [rolling.mean(), rolling.std(), rolling.min(), rolling.max()]
-    for name in RAW_COLUMNS[1:]:
+    for name in (name for name in RAW_COLUMNS if name != TARGET):
         sensor = window[name]
         columns += [sensor, sensor.diff(), sensor.diff().diff(), sensor.diff(24)]
         columns += [sensor / sensor.rolling(hours, min_periods=1).mean() for hours in (24, 168)]

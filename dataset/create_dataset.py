@@ -35,7 +35,7 @@ It looks for AirQualityUCI.csv in the dataset folder, then in shared/dataset bes
 
 The first 70 % of the hours are for training, the next 15 % for validation, the last 15 % for the test. Written are
   test_data_raw.csv         the test hours as measured: what producer.py replays
-  eval_data_engineered.csv  the features of the same hours beside CO(GT) as measured: what offline scores are made of
+  eval_data_engineered.csv  the features of the same hours beside the target as measured: what offline scores are made of
   source.json               whether all this is real or simulated
 A missing value stays missing: nothing is filled.
 """

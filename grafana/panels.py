@@ -11,6 +11,7 @@ from airquality.metrics import STATION_PREDICTION
 from airquality.network.current import NETWORK
 from airquality.records import TARGET, TARGET_UNIT
 from grafana.looks import BLUE, GREEN, ORANGE, RED, YELLOW, bars, course, dial, history, link, listing, thresholds, tile
+from grafana.units import panel_unit
 
 RUNBOOK_URL = "/d/air-quality-runbook"
 REPORTS_URL = "http://localhost:8000/reports/"
@@ -18,9 +19,7 @@ REPORTS_URL = "http://localhost:8000/reports/"
 #: One hour above a guideline for longer means is not yet an exceedance, hence yellow before red.
 _YELLOW, _RED = NETWORK.guidelines
 GUIDELINES = [(0, GREEN), (_YELLOW.value, YELLOW), (_RED.value, RED)]
-#: What Grafana calls the units a target may have.
-UNITS = {"mg/m³": "conmgm3", "µg/m³": "conμgm3", "ng/m³": "conngm3", "ppb": "conppb", "ppm": "conppm"}
-TARGET_PANEL_UNIT = UNITS.get(NETWORK.target.unit, f"suffix: {NETWORK.target.unit}")
+TARGET_PANEL_UNIT = panel_unit(NETWORK.target.unit)
 COUNT_IS_BAD = [(0, GREEN), (1, RED)]
 
 #: Rates look at no less than four scrapes and, zoomed out, at all that lies between two points: no burst is lost.

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import ast
+import re
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeGuard
 
 import pytest
+
+from airquality.network.uci_360 import UCI_360
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -57,6 +61,25 @@ FENCES = {
     "dill": set[str](),
     "joblib": set[str](),
 }
+#: Where columns may be named: the declaration. Tables of units hold all that a column may have.
+DECLARATIONS = {"airquality/network/uci_360.py", "airquality/data/files/units.py", "grafana/units.py"}
+#: A text that is a column's name, or is made of one: short ones such as T only where they are the whole text.
+COLUMN_NAMES = set(UCI_360.names)
+COLUMN_WORDS = re.compile(
+    "|".join(
+        [
+            *(re.escape(name) for name in UCI_360.names if len(name) > 3),
+            *(rf"\b{column.label}\b" for column in UCI_360.columns if column.label),
+            *(
+                rf"\b(log_)?{column.short}_"
+                for column in UCI_360.columns
+                if len(column.short) > 1 and column.role != "weather"
+            ),
+            *(rf"\b{re.escape(column.level_feature)}\b" for column in UCI_360.columns if "_" in column.level_feature),
+            *(re.escape(unit) for column in UCI_360.columns for unit in {column.unit, column.ascii_unit} if "/" in unit),
+        ]
+    )
+)
 #: Calls that change the process for everyone in it, and so belong in a ``main`` or a lifespan.
 PROCESS_WIDE = {
     "logging.basicConfig",
@@ -222,7 +245,33 @@ def touched(node: ast.AST, bound: dict[str, str]) -> Iterator[str]:
         yield ".".join([bound.get(first, first), *rest])
 
 
-RULES = (climbs_a_floor, leans_on_its_users, opens_another_door, climbs_a_fence, has_no_subject, acts_at_import)
+def knows_a_column(module: Module) -> set[str]:
+    """Names, units and feature names of the declared network's columns in texts outside its declaration."""
+    if module.path in DECLARATIONS or module.folder in ("tests", "training") or module.path.startswith("lab/faultlab/"):
+        return set()
+    known = {id(node.value) for node in ast.walk(module.tree) if isinstance(node, ast.Expr)}  # docstrings
+    known |= {id(argument) for node in ast.walk(module.tree) if _is_type_variable(node) for argument in node.args}
+    texts = (
+        node.value
+        for node in ast.walk(module.tree)
+        if isinstance(node, ast.Constant) and isinstance(node.value, str) and id(node) not in known
+    )
+    return {text for text in texts if text in COLUMN_NAMES or COLUMN_WORDS.search(text)}
+
+
+def _is_type_variable(node: ast.AST) -> TypeGuard[ast.Call]:
+    return isinstance(node, ast.Call) and ast.unparse(node.func) == "TypeVar"
+
+
+RULES = (
+    climbs_a_floor,
+    leans_on_its_users,
+    opens_another_door,
+    climbs_a_fence,
+    has_no_subject,
+    acts_at_import,
+    knows_a_column,
+)
 
 
 @pytest.mark.parametrize("rule", RULES, ids=lambda rule: rule.__name__)
@@ -255,6 +304,12 @@ def test_every_kind_of_module_is_looked_at() -> None:
         (climbs_a_fence, "tests/test_x.py", "import pickle"),
         (has_no_subject, "airquality/utils.py", ""),
         (has_no_subject, "training/helpers/x.py", ""),
+        (knows_a_column, "airquality/x.py", "UNITS = {'T': 1}"),
+        (knows_a_column, "airquality/x.py", "print(f'{value:.2f} mg/m3')"),
+        (knows_a_column, "airquality/x.py", "title = 'error of CO'"),
+        (knows_a_column, "airquality/x.py", "BASE = 'co_base'"),
+        (knows_a_column, "lab/proof/x.py", "body['PT08.S1(CO)'] = 3"),
+        (knows_a_column, "grafana/panels.py", "legend = 'Predicted NO2(GT) by station'"),
         (acts_at_import, "consumer.py", "import logging\nlogging.basicConfig(level='INFO')"),
         (acts_at_import, "consumer.py", "from logging import basicConfig as b\nb()"),
         (acts_at_import, "consumer.py", "from airquality.ground import log\nlog.configure()"),
@@ -280,6 +335,8 @@ def test_the_rule_can_be_broken(rule: Callable[[Module], set[str]], path: str, s
             "from airquality.data import dataset\nfrom airquality.ground.errors import AirQualityError",
         ),
         ("airquality/stream/kafka_io.py", "import kafka"),
+        ("airquality/x.py", '"""The error of CO(GT)."""\nT = TypeVar("T")\nscore = "commit"\nname = "T-shirt"'),
+        ("airquality/network/uci_360.py", "NAME = 'CO(GT)'"),
         ("training/deep/x.py", "import mlflow, xgboost"),
         ("consumer.py", "import monitoring_service, feature_buffer"),
         ("lab/demo.py", "import consumer, producer"),

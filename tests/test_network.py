@@ -26,7 +26,7 @@ def test_roles_say_what_the_device_is_and_what_the_detectors_compare() -> None:
 
 
 def test_a_unit_in_ascii_is_what_the_wire_and_metric_names_hold() -> None:
-    assert [column.ascii_unit for column in UCI_360.columns[-3:]] == ["degC", "%", "g/m3"]
+    assert [column.ascii_unit for column in UCI_360.columns[-3:]] == ["degC", "%", ""]
     assert UCI_360["C6H6(GT)"].ascii_unit == "ug/m3"
 
 

@@ -15,11 +15,13 @@ from numpy.typing import NDArray
 from airquality.data.dataset import Frame
 from airquality.model import features
 from airquality.model.model import Model
+from airquality.network.current import NETWORK
 from airquality.records import DEVICE_COLUMNS, HISTORY_HOURS, RAW_COLUMNS, TARGET
 
 Floats = NDArray[np.float64]
 
-_ANALYSERS = (TARGET, "NOx(GT)", "NO2(GT)")
+_ANALYSERS = NETWORK.of_role("analyser")
+_LABEL = NETWORK.target.spoken
 _CHUNK_ROWS = 128
 #: How late the target comes in the variants that know it late.
 LATE_HOURS = 24
@@ -33,15 +35,29 @@ class Inputs:
     hidden_hours: Mapping[str, int]
 
 
-#: The product: CO of hour t is the only thing not known. (Features never read it; see ``airquality.model.features``.)
+def _spoken(*names: str) -> str:
+    """Return names as a sentence has them.
+
+    >>> _spoken("a", "b", "c"), _spoken("a")
+    ('a, b and c', 'a')
+    """
+    return " and ".join(filter(None, (", ".join(names[:-1]), names[-1])))
+
+
+_OTHERS = [column.spoken for column in _ANALYSERS]
+#: The product: the target of hour t is the only thing not known, and features never read it.
 ALL = Inputs("all", {})
+TARGET_LATE = Inputs(f"{_LABEL} {LATE_HOURS} h late", {TARGET: LATE_HOURS})
 VARIANTS = {
     variant.name: variant
     for variant in (
         ALL,
-        Inputs("without current NOx and NO2", {"NOx(GT)": 1, "NO2(GT)": 1}),
-        Inputs("CO 24 h late", {TARGET: LATE_HOURS}),
-        Inputs("CO, NOx and NO2 24 h late", dict.fromkeys(_ANALYSERS, 24)),
+        Inputs(f"without current {_spoken(*_OTHERS)}", {column.name: 1 for column in _ANALYSERS}),
+        TARGET_LATE,
+        Inputs(
+            f"{_spoken(_LABEL, *_OTHERS)} {LATE_HOURS} h late",
+            {TARGET: LATE_HOURS, **{column.name: LATE_HOURS for column in _ANALYSERS}},
+        ),
         Inputs("one hour ahead", dict.fromkeys(RAW_COLUMNS, 1)),
     )
 }
@@ -76,5 +92,5 @@ def _chunk(grid: Floats, hours: NDArray[np.int64], start: int, known: Inputs) ->
 def late_predictions(model: Model, frame: Frame, first: int) -> Floats:
     """Return predictions made while the target comes late, shape ``(len(frame),)``, NaN before row ``first``."""
     known = frame.rows(max(0, first - HISTORY_HOURS), len(frame))
-    made = model.predict(matrix(known, VARIANTS["CO 24 h late"]))
+    made = model.predict(matrix(known, TARGET_LATE))
     return np.concatenate([np.full(first, np.nan), made[len(made) - (len(frame) - first) :]])

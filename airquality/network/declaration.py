@@ -59,13 +59,16 @@ class Column:
         name: As records, files and pages have it.
         short: Its name in features, lower case.
         role: What kind of instrument it comes from.
-        unit: As people write it.
+        unit: As people write it; empty where it has none.
         limits: What no such instrument can report lies outside, inclusive. Odd but possible is an alarm's business.
         floor: Where features stop taking the logarithm (half the instrument's resolution); None: compared as it is.
         detector_floor: The same for detectors; None: ``floor``.
         label: How sentences call it; empty: its name.
         level_feature: Of weather: the feature that holds the value of the hour.
         used: False: recorded, but neither the model nor the monitoring reads it.
+        aliases: Names beyond its own that can mean this column only, in files of other origin.
+        median_limits: Where the median of outdoor hourly means can lie in this unit: wider than anywhere on Earth, narrower
+            than what usual other units make of it; None: ``limits``.
         recorded: What it reports; only simulated data need it.
         simulated: How the simulator makes it, unless it is the target or a twin.
     """
@@ -80,6 +83,8 @@ class Column:
     label: str = ""
     level_feature: str = ""
     used: bool = True
+    aliases: tuple[str, ...] = ()
+    median_limits: tuple[float, float] | None = None
     recorded: Recorded | None = None
     simulated: Response | Weather | None = None
 

@@ -18,11 +18,12 @@ UCI_360 = Network(
     columns=(
         Column(
             _CO, "co", "target", "mg/m³", (0.0, 500.0),
-            floor=0.05, detector_floor=0.1, label="CO", recorded=Recorded(0.1, 11.9, 1),
+            floor=0.05, detector_floor=0.1, label="CO", median_limits=(0.0, 50.0), recorded=Recorded(0.1, 11.9, 1),
         ),
         Column(
             _S1, "s1", "sensor", "ohm", _RESISTANCE,
-            floor=1.0, recorded=Recorded(600, 2100, 0), simulated=Response(6.85, 0.222, -0.003, 0.095, -0.012, 0.098),
+            floor=1.0, aliases=("PT08.S1",), recorded=Recorded(600, 2100, 0),
+            simulated=Response(6.85, 0.222, -0.003, 0.095, -0.012, 0.098),
         ),
         # Its analyser is silent after the first weeks: it is carried along, and nothing reads it.
         Column(
@@ -30,45 +31,55 @@ UCI_360 = Network(
             used=False, recorded=Recorded(7, 1200, 0, rows=1231), simulated=Response(4.42, 1.1, 0.0, 0.0, 0.0, 0.3),
         ),
         # Computed from PT08.S2, whatever its name says: no reference.
-        Column(_C6H6, "c6h6", "sensor", "µg/m³", (0.0, 5_000.0), floor=0.05, recorded=Recorded(0.1, 64.0, 1)),
+        Column(
+            _C6H6, "c6h6", "sensor", "µg/m³", (0.0, 5_000.0),
+            floor=0.05, aliases=("C6H6", "benzene", "benzene(GT)"), recorded=Recorded(0.1, 64.0, 1),
+        ),
         Column(
             _S2, "s2", "sensor", "ohm", _RESISTANCE,
-            floor=1.0, recorded=Recorded(380, 2300, 0), simulated=Response(6.53, 0.34, 0.005, 0.035, -0.024, 0.113),
+            floor=1.0, aliases=("PT08.S2",), recorded=Recorded(380, 2300, 0),
+            simulated=Response(6.53, 0.34, 0.005, 0.035, -0.024, 0.113),
         ),
         Column(
             _NOX, "nox", "analyser", "ppb", _CONCENTRATION,
-            floor=0.5, detector_floor=1.0, recorded=Recorded(2, 1500, 0),
+            floor=0.5, detector_floor=1.0, label="NOx", recorded=Recorded(2, 1500, 0),
             simulated=Response(4.41, 0.938, -0.013, -0.087, 1.106, 0.36),
         ),
         Column(
             _S3, "s3", "sensor", "ohm", _RESISTANCE,
-            floor=1.0, recorded=Recorded(300, 2700, 0), simulated=Response(7.26, -0.313, -0.001, -0.21, -0.4, 0.141),
+            floor=1.0, aliases=("PT08.S3",), recorded=Recorded(300, 2700, 0),
+            simulated=Response(7.26, -0.313, -0.001, -0.21, -0.4, 0.141),
         ),
         Column(
             _NO2, "no2", "analyser", "µg/m³", _CONCENTRATION,
-            floor=0.5, detector_floor=1.0, recorded=Recorded(2, 350, 0),
+            floor=0.5, detector_floor=1.0, label="NO2", recorded=Recorded(2, 350, 0),
             simulated=Response(4.47, 0.476, 0.008, -0.458, 0.41, 0.255),
         ),
         Column(
             _S4, "s4", "sensor", "ohm", _RESISTANCE,
-            floor=1.0, recorded=Recorded(500, 2800, 0), simulated=Response(6.98, 0.189, 0.002, 0.299, -0.315, 0.092),
+            floor=1.0, aliases=("PT08.S4",), recorded=Recorded(500, 2800, 0),
+            simulated=Response(6.98, 0.189, 0.002, 0.299, -0.315, 0.092),
         ),
         Column(
             _S5, "s5", "sensor", "ohm", _RESISTANCE,
-            floor=1.0, recorded=Recorded(200, 2600, 0), simulated=Response(6.53, 0.461, -0.008, 0.193, 0.084, 0.223),
+            floor=1.0, aliases=("PT08.S5",), recorded=Recorded(200, 2600, 0),
+            simulated=Response(6.53, 0.461, -0.008, 0.193, 0.084, 0.223),
         ),
         Column(
             "T", "t", "weather", "°C", (-90.0, 70.0),
-            level_feature="temperature", recorded=Recorded(-2.0, 45.0, 1), simulated="temperature",
+            level_feature="temperature", aliases=("temperature", "temp", "air temperature"), median_limits=(-60.0, 45.0),
+            recorded=Recorded(-2.0, 45.0, 1), simulated="temperature",
         ),
         Column(
             "RH", "rh", "weather", "%", (0.0, 105.0),
-            level_feature="humidity", recorded=Recorded(9.0, 89.0, 1), simulated="humidity",
+            level_feature="humidity", aliases=("relative humidity", "rel humidity"), median_limits=(1.0, 105.0),
+            recorded=Recorded(9.0, 89.0, 1), simulated="humidity",
         ),
-        # As the data set calls it; what it holds is close to, but is not, g/m³.
+        # The data set says no unit; what it holds is close to, but is not, g/m³.
         Column(
-            "AH", "ah", "weather", "g/m³", (0.0, 100.0),
-            floor=0.01, level_feature="absolute_humidity", recorded=Recorded(0.15, 2.3, 4), simulated="vapour",
+            "AH", "ah", "weather", "", (0.0, 100.0),
+            floor=0.01, level_feature="absolute_humidity", aliases=("absolute humidity", "abs humidity"),
+            median_limits=(0.0, 4.5), recorded=Recorded(0.15, 2.3, 4), simulated="vapour",
         ),
     ),
     calibrated=((_C6H6, 1.0), (_NOX, 1.0), (_S1, 3.0)),

@@ -32,7 +32,7 @@ _FEATURES: dict[str, Any] = dict.fromkeys(features.NAMES, (float | None, ...))
 _COLUMNS: dict[str, Any] = {
     "date_time": (str, Field(alias="DateTime", description="local time on the hour, such as 2005-02-05T03:00:00")),
     **{
-        _identifier(column.name): (float | None, Field(alias=column.name, description=column.ascii_unit))
+        _identifier(column.name): (float | None, Field(alias=column.name, description=column.ascii_unit or "as published"))
         for column in NETWORK.columns
     },
 }

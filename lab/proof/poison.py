@@ -5,9 +5,9 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from airquality.records import MAX_RECORD_BYTES, RAW_COLUMNS
+from airquality.records import HARD_LIMITS, MAX_RECORD_BYTES, RAW_COLUMNS
 from lab.proof.topics import Sent
-from lab.proof.traffic import Source, sent
+from lab.proof.traffic import COLUMN, Source, sent
 
 Body = dict[str, Any]
 
@@ -110,27 +110,18 @@ def _changed(body: Body) -> dict[str, Body]:
         **no,
         **{name: {**body, "DateTime": hour} for name, hour in hours.items()},
         **{name: {**body, "station_id": station} for name, station in stations.items()},
-        **{name: {**body, "T": value} for name, value in values.items()},
+        **{name: {**body, COLUMN: value} for name, value in values.items()},
     }
 
 
 def _out_of_range(body: Body) -> dict[str, Body]:
-    wrong = {
-        "T": 300.0,
-        "RH": 106.0,
-        "AH": -1.0,
-        "CO(GT)": -1.0,
-        "C6H6(GT)": 1e9,
-        "NOx(GT)": -199.0,
-        "PT08.S1(CO)": 1e300,
-        "PT08.S5(O3)": -0.5,
-    }
-    return {f"{name} = {value}": {**body, name: value} for name, value in wrong.items()}
+    beyond = {name: (low - 0.5, 2 * high + 1.0, 1e300) for name, (low, high) in HARD_LIMITS.items()}
+    return {f"{name} = {value}": {**body, name: value} for name, values in beyond.items() for value in values}
 
 
 def _not_finite(body: Body) -> dict[str, bytes]:
     def literal(text: str) -> bytes:
-        return json.dumps({**body, "T": "@"}).replace('"@"', text).encode()
+        return json.dumps({**body, COLUMN: "@"}).replace('"@"', text).encode()
 
     return {
         "NaN": literal("NaN"),
@@ -141,7 +132,7 @@ def _not_finite(body: Body) -> dict[str, bytes]:
 
 
 def _keys(body: Body) -> dict[str, tuple[bytes | None, bytes | None]]:
-    whole = json.dumps({k: v for k, v in body.items() if k != "T"}).encode()
+    whole = json.dumps({k: v for k, v in body.items() if k != COLUMN}).encode()
     return {
         "neither key nor value": (None, None),
         "an empty key": (b"", whole),

@@ -11,10 +11,13 @@ from typing import Any
 import numpy as np
 
 from airquality.data.dataset import Frame
+from airquality.network.current import NETWORK
 from airquality.records import RAW_COLUMNS
 from lab.proof.oracle import iso
 from lab.proof.topics import Sent
 
+#: A column that may be 12.25 or 12.5 in any row.
+COLUMN = NETWORK.of_role("weather")[0].name
 #: Key -> partition is murmur2 of the key over three partitions; these eight stations cover all three.
 STATIONS = tuple(f"proof-{number}" for number in range(8))
 
@@ -69,6 +72,6 @@ def _echoes(source: Source, station: str, index: int, position: int, rng: np.ran
     if choice == 0:
         yield sent(back, "duplicate")
     elif choice == 1:
-        yield sent({**back, "T": 12.25 if back["T"] != 12.25 else 12.5}, "conflict")
+        yield sent({**back, COLUMN: 12.25 if back[COLUMN] != 12.25 else 12.5}, "conflict")
     else:
         yield sent(source.body(station, 0, shift=-1 - int(rng.integers(0, 50))), "late")

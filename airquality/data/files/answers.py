@@ -70,7 +70,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         type=_unit,
         default=[],
         metavar="OURS=UNIT",
-        help="convert from this unit (T=K, CO(GT)=µg/m³)",
+        help="convert from this unit, such as K to degrees Celsius",
     )
     group.add_argument(
         "--missing-value", action="append", default=[], metavar="TEXT", help="how the file writes a missing value (-999)"

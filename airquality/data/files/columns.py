@@ -11,15 +11,9 @@ from pathlib import Path
 from airquality.data.files import units
 from airquality.data.files.answers import Answers
 from airquality.ground.errors import UsageError
+from airquality.network.current import NETWORK
 from airquality.records import RAW_COLUMNS
 
-#: Names beyond our own that can mean one column only. "CO" alone is not among them: analyser and sensor both measure it.
-_SYNONYMS = {
-    "T": ("temperature", "temp", "air temperature"),
-    "RH": ("relative humidity", "rel humidity"),
-    "AH": ("absolute humidity", "abs humidity"),
-    "C6H6(GT)": ("C6H6", "benzene", "benzene(GT)"),
-}
 _TIMES = {
     "DateTime": ("DateTime", "Date and Time", "Date/Time", "Timestamp", "Time stamp", "local datetime", "local time"),
     "Date": ("Date",),
@@ -90,8 +84,7 @@ def _simple(name: str) -> str:
 
 def _known_names() -> dict[str, str]:
     known = {_simple(name): name for name in RAW_COLUMNS}
-    known |= {_simple(name.partition("(")[0]): name for name in RAW_COLUMNS if name.startswith("PT08")}
-    known |= {_simple(other): name for name, others in _SYNONYMS.items() if name in RAW_COLUMNS for other in others}
+    known |= {_simple(other): column.name for column in NETWORK.columns for other in column.aliases}
     known |= {_simple(other): ours for ours, others in _TIMES.items() for other in others}
     return known | {_simple(other): "DateTime" for other in _UTC_TIMES}
 

@@ -12,13 +12,11 @@ from airquality.data.files import units
 from airquality.data.files.answers import Answers
 from airquality.data.files.reader import Table
 from airquality.ground.errors import UsageError
+from airquality.network.current import NETWORK
 from airquality.records import HARD_LIMITS, RAW_COLUMNS, datetime_of, isoformat
 
 #: A column of fewer values is not judged: one strange value is a matter for its row alone.
 LEAST_VALUES = 5
-#: Where the median of outdoor hourly means can lie in our units: wider than anywhere on Earth, and narrower than what the
-#: usual other units make of it (K or °F for °C, µg/m³ for mg/m³, a fraction for %, g/m³ for the data set's AH).
-MEDIAN_LIMITS = {"CO(GT)": (0.0, 50.0), "T": (-60.0, 45.0), "RH": (1.0, 105.0), "AH": (0.0, 4.5)}
 #: This share of hours with two different rows is no summer time and no slip: it is a file of several stations.
 SEVERAL_STATIONS = 0.05
 #: Clocks are set back in these months, north or south of the equator, in the night to a Sunday.
@@ -45,7 +43,7 @@ def _require_possible(path: Path, column: str, known: NDArray[np.float64]) -> No
         return
     low, high = HARD_LIMITS[column]
     median = float(np.median(known))
-    lowest, highest = MEDIAN_LIMITS.get(column, (low, high))
+    lowest, highest = NETWORK[column].median_limits or (low, high)
     if lowest <= median <= highest and np.mean((known < low) | (known > high)) <= 0.5:
         return
     values, counts = np.unique(known, return_counts=True)

@@ -11,9 +11,7 @@ from numpy.typing import NDArray
 from airquality.records import UNITS
 
 Values = NDArray[np.float64]
-#: What the device's raw signals are called where somebody names a unit.
-_OHM = "ohm"
-#: The humidity column has no unit of its own: what its header says of it is not compared, its values are.
+#: A column may have no unit of its own: what its header says of it is not compared, its values are.
 _UNNAMED = "as published"
 _SPELLINGS = {
     "°C": r"°\s*C|deg(?:rees?)?[ _.]*C|celsius|C",
@@ -27,7 +25,7 @@ _SPELLINGS = {
     "ppb": r"ppb",
     "ppm": r"ppm",
     "kohm": r"k(?:ohms?|Ω|Ω)",
-    _OHM: r"ohms?|Ω|Ω",
+    "ohm": r"ohms?|Ω|Ω",
     "kPa": r"kpa",
     "hPa": r"hpa|mbar",
 }
@@ -46,7 +44,7 @@ _CONVERSIONS: dict[tuple[str, str], Callable[[Values], Values]] = {
     ("mg/m³", "µg/m³"): lambda x: x * 1000.0,
     ("ppm", "ppb"): lambda x: x * 1000.0,
     ("fraction", "%"): lambda x: x * 100.0,
-    ("kohm", _OHM): lambda x: x * 1000.0,
+    ("kohm", "ohm"): lambda x: x * 1000.0,
 }
 _DECIMALS = 9
 
@@ -57,7 +55,7 @@ def ours(column: str) -> str:
     >>> ours("T"), ours("PT08.S1(CO)")
     ('°C', 'ohm')
     """
-    return UNITS.get(column, _OHM if column.startswith("PT08") else _UNNAMED)
+    return UNITS[column] or _UNNAMED
 
 
 def choices(column: str) -> tuple[str, ...]:
