@@ -265,7 +265,7 @@ def test_find_obeys_a_forced_choice(tmp_path: Path, published: bytes) -> None:
 @pytest.mark.parametrize("choice", ["auto", "uci"])
 def test_find_refuses_a_file_with_the_wrong_checksum(tmp_path: Path, place: str, choice: dataset.Choice) -> None:
     write_atomically(tmp_path / place / dataset.UCI_NAME, b"Date;Time\n")
-    with pytest.raises(UsageError, match=f"{place}.*Delete it"):
+    with pytest.raises(UsageError, match=f"{place}.*Move it away"):
         dataset.find(tmp_path / "project" / "dataset", choice, fetch=not_called)
 
 

@@ -69,7 +69,8 @@ def read(path: Path, grid: Grid, columns: Columns, answers: Answers) -> tuple[Ho
         offsets = pd.Series(0, index=texts.index)
     moments, clock = _station_time(moments, offsets, refusal, answers)
     _require_on_the_hour(moments, refusal)
-    return ((moments - _EPOCH) // pd.Timedelta(hours=1)).to_numpy(dtype=np.int64), written, clock
+    microseconds = moments.to_numpy(dtype="datetime64[us]").astype(np.int64)  # nanoseconds would not reach before 1677
+    return microseconds // 3_600_000_000, written, clock
 
 
 def _texts(grid: Grid, columns: Columns) -> pd.Series[str]:
@@ -157,8 +158,8 @@ def _moments(parts: pd.DataFrame, order: str, refusal: _Refusal, answers: Answer
     hour = _hour(parts, refusal, answers)
     minute, second = parts["minute"].astype(int), parts["second"].fillna("0").astype(int)
     refusal.first((minute > 59) | (second > 59) | ((hour == 24) & (minute + second > 0)), "is no time of day")
-    fraction = ("0." + parts["fraction"].fillna("0")).astype(float)
-    return dates + pd.to_timedelta(hour * 3600 + minute * 60 + second, unit="s") + pd.to_timedelta(fraction, unit="s")
+    fraction = parts["fraction"].fillna("0").str.ljust(6, "0").str[:6].astype(int)
+    return dates + pd.to_timedelta(hour * 3600 + minute * 60 + second, unit="s") + pd.to_timedelta(fraction, unit="us")
 
 
 def _hour(parts: pd.DataFrame, refusal: _Refusal, answers: Answers) -> pd.Series[int]:
