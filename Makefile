@@ -59,6 +59,9 @@ bench: $(READY) ## measure throughput and latency beside the bare limit and the 
 prove: $(READY) ## prove the delivery promise with faults and a judge of its own (`make prove QUICK=1`, `ROW=kills`)
 	@$(PYTHON) -m lab.proof $(if $(QUICK),--quick) $(if $(ROW),--row $(ROW)) $(ARGS)
 
+soak: $(READY) ## run 200 rows a second for an hour and see that memory, descriptors and latency stay flat
+	@$(PYTHON) -m lab.proof --row soak $(if $(QUICK),--quick) $(ARGS)
+
 faultlab: $(READY) ## score the detectors on injected faults (QUICK=1: three onsets); settings must be committed
 	@$(PYTHON) -m lab.faultlab $(if $(QUICK),--quick)
 
@@ -70,4 +73,4 @@ clean: ## remove what make run leaves behind, and caches (not the environment, n
 	@test ! -x $(PYTHON) || $(PYTHON) -m lab.demo --clean
 	rm -rf .pytest_cache .mypy_cache .ruff_cache .hypothesis
 
-.PHONY: help setup run demo-fault prepare broker topics api produce consume test-fast test lint bench prove faultlab lock clean
+.PHONY: help setup run demo-fault prepare broker topics api produce consume test-fast test lint bench prove soak faultlab lock clean

@@ -20,14 +20,14 @@ from pathlib import Path
 import numpy as np
 
 from airquality.data import dataset
-from lab.proof import crashes, identity, inputs, outages, sabotage
+from lab.proof import crashes, identity, inputs, machine, outages, producers, sabotage, soak
 from lab.proof.results import Result, keep, write_page
 from lab.proof.rows import ROWS, Outcome, Proof
 from lab.proof.site import Failed, Ground, prepared
 from lab.proof.traffic import Source
 
 #: The modules whose rows there are: importing one registers them.
-REGISTERED = (crashes, outages, inputs, identity, sabotage)
+REGISTERED = (crashes, outages, inputs, identity, producers, machine, sabotage, soak)
 QUICK_SCALE, WHOLE_SCALE = 1, 5
 
 _EXAMPLES = """\
@@ -44,7 +44,7 @@ exit status: 0 proven, 1 not
 def main(argv: list[str] | None = None) -> int:
     """Run the command line; 0 proven, 1 not."""
     arguments = _parser().parse_args(argv)
-    names = arguments.row or list(ROWS)
+    names = arguments.row or [name for name, row in ROWS.items() if not row.on_demand]
     with tempfile.TemporaryDirectory(prefix="air-quality-proof-") as directory, prepared(Path(directory)) as ground:
         results = _run_all(names, ground, arguments)
     if arguments.write:

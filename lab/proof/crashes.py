@@ -7,23 +7,45 @@ import signal
 import time
 from itertools import islice
 
+import numpy as np
+
 from lab.proof.rows import FREEZE_SECONDS, SMALL, Outcome, Proof, die, injected, row, stop
 from lab.proof.site import Site, wait_until
-from lab.proof.traffic import STATIONS, interleaved
+from lab.proof.traffic import HOURS, STATIONS, interleaved, stations
 
 
 @row("kills")
 def kill_at_random(proof: Proof) -> Outcome:
     """Kill -9 at random instants, also during a restore."""
-    n_rows, kills = 260 * proof.scale, 6 * proof.scale
+    many, kills = stations(107 if proof.scale > 1 else 24), 10 * proof.scale if proof.scale > 1 else 6
+    rows, n_rows = interleaved(proof.source, many, HOURS), len(many) * HOURS
+    again: list[float] = []
     with proof.ground.site("kills") as site:
-        sent = site.cluster.send(site.topic("raw"), interleaved(proof.source, STATIONS, n_rows))
+        sent = 0
         for _ in range(kills):
+            sent += site.cluster.send(site.topic("raw"), islice(rows, n_rows // kills))
             consumer = site.consumer(**SMALL, CONSUMER_INSTANCE_ID="one")
-            time.sleep(float(proof.rng.uniform(0.5, 9.0)))
+            again += _seconds_to_work(site, float(proof.rng.uniform(0.5, 9.0)))
             die(consumer)
+        sent += site.cluster.send(site.topic("raw"), rows)
         site.finish(CONSUMER_INSTANCE_ID="one")
-        return Outcome({"kills": kills, "rows": sent}, proof.verdict(site))
+        figures = {"kills": kills, "rows": sent, "s from start to the first commit (p95)": _p95(again)}
+        return Outcome(figures, proof.verdict(site))
+
+
+def _seconds_to_work(site: Site, until: float) -> list[float]:
+    """Wait ``until`` so many seconds from now; return when the raw topic's first commit came, nothing if it did not."""
+    began, before = time.monotonic(), site.cluster.committed_offsets(site.group, site.topic("raw"))
+    seen: list[float] = []
+    while (past := time.monotonic() - began) < until:
+        if not seen and site.cluster.committed_offsets(site.group, site.topic("raw")) != before:
+            seen = [past]
+        time.sleep(0.1)
+    return seen
+
+
+def _p95(seconds: list[float]) -> object:
+    return round(float(np.quantile(seconds, 0.95)), 1) if seconds else "none seen"
 
 
 POINTS = (
@@ -41,7 +63,7 @@ POINTS = (
 def kill_at_named_points(proof: Proof) -> Outcome:
     """Kill -9 at named points of the loop and of a report."""
     with proof.ground.site("points") as site:
-        sent = site.cluster.send(site.topic("raw"), interleaved(proof.source, STATIONS[:4], 220 + 60 * proof.scale))
+        sent = site.cluster.send(site.topic("raw"), interleaved(proof.source, STATIONS[:4], 200 + 20 * proof.scale))
         reached = []
         for point in POINTS * proof.scale:
             consumer = site.consumer(**SMALL, **injected(PROOF_KILL_AT=point), CONSUMER_INSTANCE_ID="one")
@@ -63,12 +85,12 @@ def _idle(site: Site) -> bool:
 def freeze_beyond_the_session(proof: Proof) -> Outcome:
     """Freeze one of two consumers for longer than the session, then let it go on beside the new owner."""
     with proof.ground.site("freeze") as site:
-        rows = interleaved(proof.source, STATIONS, 260)
+        rows = interleaved(proof.source, stations(16 * proof.scale), HOURS)
         sent = 0
         first = site.consumer(**SMALL)
         second = site.consumer(**SMALL)
         for _ in range(proof.scale):
-            sent += site.cluster.send(site.topic("raw"), islice(rows, 800))
+            sent += site.cluster.send(site.topic("raw"), islice(rows, 2400))
             time.sleep(float(proof.rng.uniform(0.5, 3.0)))
             victim = first if proof.rng.random() < 0.5 else second
             victim.send_signal(signal.SIGSTOP)
@@ -84,7 +106,7 @@ def freeze_beyond_the_session(proof: Proof) -> Outcome:
 def finish_while_others_join(proof: Proof) -> Outcome:
     """Consumers that finish by themselves while others join, the newcomer killed right after."""
     with proof.ground.site("finishing") as site:
-        sent = site.cluster.send(site.topic("raw"), interleaved(proof.source, STATIONS, 240))
+        sent = site.cluster.send(site.topic("raw"), interleaved(proof.source, stations(16 * proof.scale), HOURS))
         for _ in range(3 * proof.scale):
             finishing = site.consumer("--max-records", "300", "--timeout-seconds", "20", **SMALL)
             time.sleep(float(proof.rng.uniform(2.0, 5.0)))
@@ -101,13 +123,13 @@ def broker_dies(proof: Proof) -> Outcome:
     """The broker killed, restarted and frozen under the consumer."""
     broker = proof.ground.broker
     with proof.ground.site("broker") as site:
-        rows = interleaved(proof.source, STATIONS, 250)
-        sent = site.cluster.send(site.topic("raw"), islice(rows, 1500))
+        rows = interleaved(proof.source, STATIONS, HOURS)
+        sent = site.cluster.send(site.topic("raw"), islice(rows, 2750))
         consumer = site.consumer(**SMALL)
         site.grown("pred", 20)
         broker.kill()
         broker.start()
-        sent += site.cluster.send(site.topic("raw"), islice(rows, 200))
+        sent += site.cluster.send(site.topic("raw"), islice(rows, 100))
         jvm = broker.jvm()
         os.kill(jvm, signal.SIGSTOP)
         time.sleep(12.0)

@@ -10,7 +10,7 @@ from confluent_kafka import KafkaException
 
 from lab.proof.rows import Outcome, Proof, die, row
 from lab.proof.site import ROLES, Site, wait_until
-from lab.proof.traffic import STATIONS, interleaved
+from lab.proof.traffic import HOURS, STATIONS, interleaved
 
 
 @dataclass(frozen=True)
@@ -45,16 +45,16 @@ def identity_lost(proof: Proof) -> Outcome:
 
 def _expired_offset(proof: Proof) -> list[str]:
     with proof.ground.site("expired", TOPIC_PARTITIONS="1") as site:
-        rows = interleaved(proof.source, ("proof-0",), 700)
-        site.cluster.send(site.topic("raw"), islice(rows, 300))
+        rows = interleaved(proof.source, ("proof-0",), 330)
+        site.cluster.send(site.topic("raw"), islice(rows, 180))
         site.finish()
         site.cluster.send(site.topic("raw"), rows)
-        site.cluster.delete_records(site.topic("raw"), {0: 500})
+        site.cluster.delete_records(site.topic("raw"), {0: 250})
         said = site.run("consumer.py", "--idle-exit-seconds", "4", code=1)
-        faults = Refusal(("200", "--accept-loss")).faults(said, "expired offset")
+        faults = Refusal(("70", "--accept-loss")).faults(said, "expired offset")
         site.run("consumer.py", "--idle-exit-seconds", "4", "--accept-loss")
-        if site.summary().get("rows_lost") != 200:
-            faults.append(f"expired offset: the summary counts {site.summary().get('rows_lost')} lost rows, not 200")
+        if site.summary().get("rows_lost") != 70:
+            faults.append(f"expired offset: the summary counts {site.summary().get('rows_lost')} lost rows, not 70")
         return faults
 
 
@@ -69,9 +69,9 @@ def _right_or_refused(proof: Proof, site: Site, what: str) -> list[str]:
 
 def _group_deleted(proof: Proof) -> list[str]:
     with proof.ground.site("forgotten", TOPIC_PARTITIONS="1") as site:
-        site.cluster.send(site.topic("raw"), interleaved(proof.source, ("proof-0",), 300))
+        site.cluster.send(site.topic("raw"), interleaved(proof.source, ("proof-0",), HOURS))
         consumer = site.consumer(SNAPSHOT_SECONDS="300")
-        site.grown("pred", 130)
+        site.grown("pred", 15)
         die(consumer)
         wait_until(lambda: _deleted(site), "the group can be deleted", 60)
         return _right_or_refused(proof, site, "group deleted")
@@ -87,8 +87,8 @@ def _deleted(site: Site) -> bool:
 
 def _raw_recreated(proof: Proof) -> list[str]:
     with proof.ground.site("recreated", TOPIC_PARTITIONS="1") as site:
-        rows = interleaved(proof.source, ("proof-0",), 460)
-        site.cluster.send(site.topic("raw"), islice(rows, 300))
+        rows = interleaved(proof.source, ("proof-0",), 230)
+        site.cluster.send(site.topic("raw"), islice(rows, 180))
         site.finish()
         site.cluster.recreate(site.topic("raw"), 1)
         site.cluster.send(site.topic("raw"), rows)
@@ -98,8 +98,8 @@ def _raw_recreated(proof: Proof) -> list[str]:
 
 def _partitions_raised(proof: Proof) -> list[str]:
     with proof.ground.site("raised") as site:
-        rows = interleaved(proof.source, STATIONS, 230)
-        site.cluster.send(site.topic("raw"), islice(rows, 8 * 200))
+        rows = interleaved(proof.source, STATIONS, HOURS)
+        site.cluster.send(site.topic("raw"), islice(rows, 16 * 180))
         site.finish()
         site.cluster.raise_partitions([site.topic(role) for role in ROLES], 5)
         said = site.run("consumer.py", "--idle-exit-seconds", "4", code=1)
@@ -112,18 +112,18 @@ def _partitions_raised(proof: Proof) -> list[str]:
 
 def _offsets_moved(proof: Proof, where: str) -> list[str]:
     with proof.ground.site(f"moved-{where}", TOPIC_PARTITIONS="1") as site:
-        rows = interleaved(proof.source, ("proof-0",), 360)
-        site.cluster.send(site.topic("raw"), islice(rows, 300))
+        rows = interleaved(proof.source, ("proof-0",), HOURS)
+        site.cluster.send(site.topic("raw"), islice(rows, 180))
         site.finish()
         site.cluster.send(site.topic("raw"), rows)
-        site.cluster.set_offsets(site.group, site.topic("raw"), {0: 0 if where == "start" else 360})
+        site.cluster.set_offsets(site.group, site.topic("raw"), {0: 0 if where == "start" else HOURS})
         return _right_or_refused(proof, site, f"offsets moved to the {where}")
 
 
 def _topic_deleted(proof: Proof, role: str) -> list[str]:
     with proof.ground.site(f"no-{role}", TOPIC_PARTITIONS="1") as site:
-        rows = interleaved(proof.source, ("proof-0",), 360)
-        site.cluster.send(site.topic("raw"), islice(rows, 300))
+        rows = interleaved(proof.source, ("proof-0",), HOURS)
+        site.cluster.send(site.topic("raw"), islice(rows, 180))
         site.finish()
         site.cluster.recreate(site.topic(role), 1, {"cleanup.policy": "compact"} if role == "state" else None)
         site.cluster.send(site.topic("raw"), rows)

@@ -3,23 +3,26 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from itertools import islice
 from urllib.parse import urlparse
 
+from airquality.ground.settings import read_settings
+from airquality.model import registry
 from lab.proof import service
 from lab.proof.rows import SMALL, Outcome, Proof, row, stop
 from lab.proof.site import wait_until
-from lab.proof.traffic import STATIONS, interleaved
+from lab.proof.traffic import HOURS, STATIONS, interleaved
 
 
 @row("service")
 def misbehaving_service(proof: Proof) -> Outcome:
     """A prediction service that is away, slow, hanging, trickling, or answers what is no answer."""
-    url = urlparse(proof.ground.environment["API_URL"])
-    with service.Service(str(url.hostname), int(url.port or 0)) as broken, proof.ground.site("service") as site:
+    with _breakable(proof) as broken, proof.ground.site("service") as site:
         limits = {"API_URL": broken.url, "API_TIMEOUT_SECONDS": "2"}
-        rows = interleaved(proof.source, STATIONS[:3], 420)
-        sent = site.cluster.send(site.topic("raw"), islice(rows, 3 * 180))
+        rows = interleaved(proof.source, STATIONS, HOURS)
+        sent = site.cluster.send(site.topic("raw"), islice(rows, 16 * 172))
         consumer = site.consumer(**SMALL, **limits)
         site.grown("pred", 30)
         faults: list[tuple[service.Fault, float]] = [
@@ -30,7 +33,7 @@ def misbehaving_service(proof: Proof) -> Outcome:
         ]
         for fault, seconds in faults:
             broken.fault = fault
-            sent += site.cluster.send(site.topic("raw"), islice(rows, 3 * 20))
+            sent += site.cluster.send(site.topic("raw"), islice(rows, 16 * 3))
             time.sleep(seconds)
         lies = service.LIES[:: 4 if proof.scale == 1 else 1]
         told = broken.requests + len(lies)
@@ -43,3 +46,68 @@ def misbehaving_service(proof: Proof) -> Outcome:
         site.finish(idle_seconds=14, **limits)
         crashed = [] if ended is None else [f"the consumer ended by itself with {ended}"]
         return Outcome({"lies": len(lies), "rows": sent}, crashed + proof.verdict(site))
+
+
+@contextmanager
+def _breakable(proof: Proof) -> Iterator[service.Service]:
+    """Yield a service that stands before the real one."""
+    url = urlparse(proof.ground.environment["API_URL"])
+    with service.Service(str(url.hostname), int(url.port or 0)) as broken:
+        yield broken
+
+
+@row("outage")
+def service_comes_and_goes(proof: Proof) -> Outcome:
+    """The service away, then 20 % of its answers 503, then 5 s late; what waits is done within twice the outage."""
+    outage = 12.0 * proof.scale
+    with _breakable(proof) as broken, proof.ground.site("outage") as site:
+        limits = {"API_URL": broken.url}
+        rows = interleaved(proof.source, STATIONS, HOURS)
+        sent = site.cluster.send(site.topic("raw"), islice(rows, 16 * 172))
+        consumer = site.consumer(**SMALL, **limits)
+        site.grown("pred", 30)
+        broken.fault = service.away
+        sent += site.cluster.send(site.topic("raw"), islice(rows, 16 * 6))
+        time.sleep(outage)
+        broken.fault, back = None, time.monotonic()
+        site.caught_up(seconds=4 * outage)
+        drained = time.monotonic() - back
+        for fault in (service.flaky(0.2, proof.rng), service.slow(5.0)):
+            broken.fault = fault
+            sent += site.cluster.send(site.topic("raw"), islice(rows, 16 * 2))
+            site.caught_up(seconds=120)
+        broken.fault = None
+        sent += site.cluster.send(site.topic("raw"), rows)
+        stop(consumer)
+        site.finish(idle_seconds=14, **limits)
+        late = [f"{drained:.0f} s to catch up after {outage:.0f} s away"] if drained > 2 * outage else []
+        figures = {"s away": round(outage), "s to catch up": round(drained, 1), "rows": sent}
+        return Outcome(figures, late + proof.verdict(site))
+
+
+@row("alias", alone=True)
+def alias_moves(proof: Proof) -> Outcome:
+    """The champion alias moved while requests come: no request fails, every value is that of the version it names."""
+    settings = read_settings(
+        mlflow_tracking_uri=proof.ground.environment["MLFLOW_TRACKING_URI"], artifacts_dir=proof.ground.artifacts
+    )
+    registry.configure()
+    first = str(registry.champion_version(settings))
+    second = registry.register(proof.ground.artifacts, settings, settings.model_alias)  # the same model: the same values
+    with _breakable(proof) as watched, proof.ground.site("alias") as site:
+        limits = {"API_URL": watched.url}
+        rows = interleaved(proof.source, STATIONS, HOURS)
+        sent = site.cluster.send(site.topic("raw"), islice(rows, 16 * 172))
+        consumer = site.consumer(**SMALL, **limits)
+        site.grown("pred", 20)
+        moves = 4 * proof.scale
+        for move in range(moves):
+            registry.promote(settings, (first, second)[move % 2], "the proof moves it")
+            sent += site.cluster.send(site.topic("raw"), islice(rows, 12))
+            site.caught_up(seconds=60)
+        sent += site.cluster.send(site.topic("raw"), rows)
+        stop(consumer)
+        site.finish(idle_seconds=14, **limits)
+        failed = {status: count for status, count in watched.answers.items() if status != 200}
+        faults = [f"requests that failed, by status: {failed}"] if failed else []
+        return Outcome({"moves": moves, "requests": watched.answers.total(), "rows": sent}, faults + proof.verdict(site))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -39,7 +39,7 @@ class Proof:
 class Outcome:
     """How a row ended."""
 
-    figures: dict[str, object] = field(default_factory=dict)
+    figures: Mapping[str, object] = field(default_factory=dict)
     faults: list[str] = field(default_factory=list)
 
 
@@ -48,10 +48,14 @@ Run = Callable[[Proof], Outcome]
 
 @dataclass(frozen=True)
 class Row:
-    """A row of the proof; ``alone`` where its faults would reach others that run beside it."""
+    """A row of the proof.
+
+    ``alone`` where its faults would reach others that run beside it, ``on_demand`` where it only runs when it is named.
+    """
 
     run: Run
     alone: bool
+    on_demand: bool
 
     @property
     def title(self) -> str:
@@ -62,11 +66,11 @@ class Row:
 ROWS: dict[str, Row] = {}
 
 
-def row(name: str, *, alone: bool = False) -> Callable[[Run], Run]:
+def row(name: str, *, alone: bool = False, on_demand: bool = False) -> Callable[[Run], Run]:
     """Register a row of the proof under the name that ``ROW=`` takes."""
 
     def register(function: Run) -> Run:
-        ROWS[name] = Row(function, alone)
+        ROWS[name] = Row(function, alone, on_demand)
         return function
 
     return register

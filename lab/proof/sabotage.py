@@ -6,7 +6,7 @@ import signal
 import time
 
 from lab.proof.rows import FREEZE_SECONDS, SMALL, Outcome, Proof, die, injected, row, stop
-from lab.proof.traffic import STATIONS, interleaved
+from lab.proof.traffic import HOURS, STATIONS, interleaved
 
 
 @row("sabotage")
@@ -22,7 +22,7 @@ def the_proof_can_fail(proof: Proof) -> Outcome:
 
 def _killed_after_committing(proof: Proof, sabotage: dict[str, str]) -> list[str]:
     with proof.ground.site("commit-first") as site:
-        site.cluster.send(site.topic("raw"), interleaved(proof.source, STATIONS, 220))
+        site.cluster.send(site.topic("raw"), interleaved(proof.source, STATIONS, HOURS))
         for _ in range(6):
             consumer = site.consumer(**SMALL, **sabotage, CONSUMER_INSTANCE_ID="one")
             time.sleep(float(proof.rng.uniform(3.0, 6.0)))
@@ -33,7 +33,7 @@ def _killed_after_committing(proof: Proof, sabotage: dict[str, str]) -> list[str
 
 def _woken_without_fence(proof: Proof, sabotage: dict[str, str]) -> list[str]:
     with proof.ground.site("unfenced") as site:
-        site.cluster.send(site.topic("raw"), interleaved(proof.source, STATIONS, 240))
+        site.cluster.send(site.topic("raw"), interleaved(proof.source, STATIONS, HOURS))
         frozen = site.consumer(**SMALL, **sabotage)
         site.grown("pred", 60)
         frozen.send_signal(signal.SIGSTOP)

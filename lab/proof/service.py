@@ -5,11 +5,14 @@ from __future__ import annotations
 import http.client
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from types import TracebackType
 from typing import Self
+
+import numpy as np
 
 Answer = tuple[int, bytes]
 #: Given the real answer of a prediction request, what to do instead: return another one, or take one's time.
@@ -22,6 +25,8 @@ class Service:
     def __init__(self, host: str, port: int) -> None:
         self.fault: Fault | None = None
         self.requests = 0
+        #: The answers of the real service to prediction requests, by status.
+        self.answers: Counter[int] = Counter()
         service = self
 
         class Handler(_Handler):
@@ -54,6 +59,7 @@ class _Handler(BaseHTTPRequestHandler):
         body = self.rfile.read(int(self.headers.get("content-length", 0)))
         self.service.requests += 1
         answer: Answer | None = self._forward("POST", body)
+        self.service.answers[answer[0] if answer else 0] += 1
         if self.service.fault and answer:
             answer = self.service.fault(self, answer)
         if answer:
@@ -101,6 +107,17 @@ class _Handler(BaseHTTPRequestHandler):
 def away(_: _Handler, __: Answer) -> Answer:
     """Answer 503."""
     return 503, b'{"error": "away"}'
+
+
+def flaky(share: float, rng: np.random.Generator) -> Fault:
+    """Answer 503 to a share of the requests."""
+    lock = threading.Lock()
+
+    def fault(_: _Handler, answer: Answer) -> Answer:
+        with lock:
+            return (503, b'{"error": "busy"}') if rng.random() < share else answer
+
+    return fault
 
 
 def slow(seconds: float) -> Fault:

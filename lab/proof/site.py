@@ -121,8 +121,17 @@ class Site:
 
     def run(self, *program: str, code: int | None = 0, environment: Mapping[str, str] | None = None) -> str:
         """Run a program to its end; return all it printed. Raise :class:`Failed` on another exit status (None: any)."""
+        return self.execute(self.python, *program, code=code, environment=environment)
+
+    @property
+    def python(self) -> str:
+        """The interpreter that runs the product's programs."""
+        return sys.executable
+
+    def execute(self, *command: str, code: int | None = 0, environment: Mapping[str, str] | None = None) -> str:
+        """Run any command as :meth:`run` does."""
         done = subprocess.run(
-            [sys.executable, *program],
+            command,
             cwd=PROJECT,
             env={**self.environment, **(environment or {})},
             stdout=subprocess.PIPE,
@@ -132,14 +141,14 @@ class Site:
             check=False,
         )
         if code is not None and done.returncode != code:
-            raise Failed(f"{' '.join(program)} ended with {done.returncode}, not {code}: {done.stdout[-1500:]}")
+            raise Failed(f"{' '.join(command)} ended with {done.returncode}, not {code}: {done.stdout[-1500:]}")
         return done.stdout
 
     def start(self, *program: str, **overrides: str) -> Process:
         """Start a program; its output goes to this site's log."""
         with (self.directory / "log.txt").open("ab") as log:
             process = subprocess.Popen(
-                [sys.executable, *program],
+                [self.python, *program],
                 cwd=PROJECT,
                 env={**self.environment, **overrides},
                 stdout=log,
@@ -160,6 +169,13 @@ class Site:
     def grown(self, role: str, offsets: int, seconds: float = 120.0) -> None:
         """Wait until a topic has grown past so many offsets."""
         wait_until(lambda: self.cluster.ends(self.topic(role)) > offsets, f"{self.name}: {role} past {offsets}", seconds)
+
+    def caught_up(self, seconds: float = 120.0) -> None:
+        """Wait until the group has committed all there is in the raw topic."""
+        ends = self.cluster.end_offsets(self.topic("raw"))
+        wait_until(
+            lambda: self.cluster.committed_offsets(self.group, self.topic("raw")) == ends, f"{self.name}: caught up", seconds
+        )
 
     def summary(self) -> dict[str, Any]:
         """Return ``monitoring_summary.json``."""

@@ -39,6 +39,7 @@ class Found:
     key: bytes | None
     value: bytes | None
     headers: Mapping[str, bytes] = field(default_factory=dict)
+    timestamp_ms: int = -1
 
 
 class Cluster:
@@ -109,12 +110,22 @@ class Cluster:
 
     def ends(self, topic: str) -> int:
         """Return how far the partitions of a topic have grown, in offsets, control records included."""
+        return sum(self.end_offsets(topic).values())
+
+    def end_offsets(self, topic: str) -> dict[int, int]:
+        """Return the offset the next record of each partition gets."""
         reader = self._reader()
         try:
-            marks = (reader.get_watermark_offsets(TopicPartition(topic, p), timeout=SECONDS) for p in self.partitions(topic))
-            return sum(end for _, end in marks)
+            every = self.partitions(topic)
+            return {p: reader.get_watermark_offsets(TopicPartition(topic, p), timeout=SECONDS)[1] for p in every}
         finally:
             reader.close()
+
+    def committed_offsets(self, group: str, topic: str) -> dict[int, int]:
+        """Return what the group has committed of each partition, 0 where it has committed nothing."""
+        wanted = ConsumerGroupTopicPartitions(group, [TopicPartition(topic, p) for p in self.partitions(topic)])
+        [future] = self.admin.list_consumer_group_offsets([wanted]).values()
+        return {found.partition: max(found.offset, 0) for found in future.result(SECONDS).topic_partitions}
 
     def delete_records(self, topic: str, before: Mapping[int, int]) -> None:
         """Delete the records of each partition before an offset, as retention would."""
@@ -161,7 +172,8 @@ def _until_ends(reader: Consumer, n_partitions: int) -> Iterable[Found]:
             ended.add(message.partition())
             continue
         headers = {name: value or b"" for name, value in message.headers() or ()}
-        yield Found(message.partition(), message.offset(), message.key(), message.value(), headers)
+        stamp = message.timestamp()[1]
+        yield Found(message.partition(), message.offset(), message.key(), message.value(), headers, stamp)
 
 
 def _finish(futures: Mapping[Any, Any]) -> None:
