@@ -18,6 +18,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
+from confluent_kafka import KafkaException
 
 from airquality.data import dataset
 from lab.proof import crashes, identity, inputs, machine, outages, producers, sabotage, soak
@@ -90,7 +91,7 @@ def _run(name: str, proof: Proof, seed: int) -> Result:
     started = time.monotonic()
     try:
         outcome = ROWS[name].run(proof)
-    except (Failed, subprocess.TimeoutExpired) as error:
+    except (Failed, subprocess.TimeoutExpired, KafkaException) as error:
         outcome = Outcome(faults=[f"{type(error).__name__}: {error}"])
     result = Result.of(name, outcome, scale=proof.scale, seed=seed, seconds=round(time.monotonic() - started))
     print(f"{name}: {result.verdict} in {result.seconds} s ({result.said})", flush=True)
