@@ -31,8 +31,9 @@ from airquality.ground.shown import printable
 from airquality.monitoring import calibration
 from airquality.monitoring.alarms import Event
 from airquality.monitoring.calibration import DEFAULT_BUDGET, STALE_HOURS, Calibration
+from airquality.monitoring.learning import judged_from
 from airquality.monitoring.network import NODE_COLUMNS
-from airquality.monitoring.watch import Watch, judged_from
+from airquality.monitoring.watch import Watch
 from airquality.records import DEVICE_COLUMNS, RAW_COLUMNS, TARGET, isoformat
 
 ALARMS = 3
