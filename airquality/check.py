@@ -16,12 +16,13 @@ from pathlib import Path
 import numpy as np
 from tqdm import tqdm
 
-from airquality.data import incoming
+from airquality.data import dataset
 from airquality.data.accepted import accepted
 from airquality.data.dataset import Frame
-from airquality.data.files import answers
+from airquality.data.files import answers, doubts, reader
 from airquality.data.files.answers import Answers
-from airquality.data.files.reader import NO_ANSWERS
+from airquality.data.files.reader import NO_ANSWERS, Table
+from airquality.data.steps import why_not_hourly
 from airquality.ground import command
 from airquality.ground.errors import UsageError
 from airquality.ground.files import write_atomically
@@ -30,8 +31,9 @@ from airquality.ground.shown import printable
 from airquality.monitoring import calibration
 from airquality.monitoring.alarms import Event
 from airquality.monitoring.calibration import DEFAULT_BUDGET, STALE_HOURS, Calibration
+from airquality.monitoring.learning import judged_from
 from airquality.monitoring.network import NODE_COLUMNS
-from airquality.monitoring.watch import Watch, judged_from
+from airquality.monitoring.watch import Watch
 from airquality.records import DEVICE_COLUMNS, RAW_COLUMNS, TARGET, isoformat
 
 ALARMS = 3
@@ -137,11 +139,16 @@ def check(path: Path, fitted: Calibration, watch: Watch, now_hour: int, said: An
     Raises:
         UsageError: it cannot be read, or is not hourly.
     """
-    read = incoming.read(path, said)
-    if read.odd_steps:
-        raise UsageError(f"{path} is not judged: its rows are not hourly ({read.odd_steps}), and the detectors count hours")
-    frame, left_out = accepted(read.frame, now_hour)
-    remarks = [*(line.strip() for line in read.understood[1:2]), *read.remarks, *left_out]
+    table = reader.read(path, said)
+    if not len(table.hours):
+        raise UsageError(f"{path} has a header but no rows.")
+    whole, odd_steps = dataset.frame_of(path, table), why_not_hourly(table.hours)
+    if odd_steps:
+        raise UsageError(f"{path} is not judged: its rows are not hourly ({odd_steps}), and the detectors count hours")
+    frame, left_out = accepted(whole, now_hour)
+    remarks = [*(line.strip() for line in reader.sentences(path, table)[1:2]), *_doubts(path, table, said), *left_out]
+    if 2 * len(frame) < len(whole):
+        doubts.settle(path, table, said)  # where it knows why most rows are refused, there is nothing to judge
     if not len(frame):
         raise UsageError(f"{path} holds no row that a station could have sent{_because(remarks)}")
     station_id = str(path)
@@ -155,6 +162,14 @@ def check(path: Path, fitted: Calibration, watch: Watch, now_hour: int, said: An
         remarks += _learning(learning, int(frame.hours[0]))
     remarks += [*_unusable(frame, fitted), *_stale(frame, fitted)]
     return Checked(path, len(frame), FOLLOWS if follows else COLD, tuple(events), tuple(remarks))
+
+
+def _doubts(path: Path, table: Table, said: Answers) -> list[str]:
+    """Return what is odd about the values. No reason not to judge: a fault may look like another unit."""
+    try:
+        return doubts.settle(path, table, said)
+    except UsageError as doubt:
+        return [f"in doubt: {doubt}"]
 
 
 def _because(remarks: Sequence[str]) -> str:

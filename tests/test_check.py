@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 
 import numpy as np
@@ -192,3 +193,17 @@ def test_check_pages_of_files_with_one_name_do_not_overwrite_each_other(fitted: 
     run(fitted, tmp_path / "a" / "roof.csv", tmp_path / "b" / "roof.csv", "--page", tmp_path / "pages")
     assert "level" in (tmp_path / "pages" / "roof.html").read_text()
     assert "no alarms" in (tmp_path / "pages" / "roof-2.html").read_text()
+
+
+def test_check_column_that_looks_like_another_unit_is_judged_and_the_doubt_is_said(
+    fitted: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    values = watched.stream().values.copy()
+    values[100:, watched.column("RH")] = 0.0
+    assert run(fitted, csv(tmp_path / "dead.csv", values)) == 3
+    out = capsys.readouterr().out
+    assert re.search("(RH|T/RH/AH): alarm", out)
+    assert "in doubt: " in out
+    values[:, watched.column("T")] += 273.15
+    assert run(fitted, csv(tmp_path / "kelvin.csv", values)) == 2
+    assert "--unit 'T=K'" in capsys.readouterr().err

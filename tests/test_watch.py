@@ -182,13 +182,28 @@ def test_learning_cold_station_whose_column_stays_away_goes_on_for_it_alone() ->
     assert watch.learning("a") == {"CO(GT)": (hours[599] // 24 + 1) * 24}
 
 
+def test_learning_as_of_an_hour_does_not_depend_on_what_came_later() -> None:
+    hours, values = watched.stream().hours, watched.stream().values
+    whole, piecewise = watched.calibration().watch(), watched.calibration().watch()
+    whole.observe({"a": (hours, values)})
+    found = {}
+    for row in range(len(hours)):
+        piecewise.observe({"a": (hours[row : row + 1], values[row : row + 1])})
+        found[int(hours[row])] = piecewise.learning("a")
+        if row == 300:
+            piecewise.restore("a", stored(piecewise.state("a")))
+    assert {hour: whole.learning("a", hour) for hour in found} == found
+    assert len({tuple(learning) for learning in found.values()}) >= 3
+
+
 def test_reset_after_a_repair_that_changed_the_level_closes_and_learns_anew() -> None:
     hours, values = watched.stream().hours, faulty((S1, 100, 900, 1.5))
     watch = seeded("a")
     watch.observe({"a": (hours[:300], values[:300])})
     assert [alarm.column for alarm in watch.open_alarms("a")] == [S1]
     assert [(event.kind, event.by) for event in watch.reset("a", [S1], "ann")] == [("closed", "ann")]
-    assert watch.learning("a") == {S1: (hours[299] // 24 + 17) * 24}
+    assert watch.learning("a", hours[299]) == {}
+    assert watch.learning("a", hours[300]) == {S1: (hours[300] // 24 + 17) * 24}
     later = watch.observe({"a": (hours[300:], values[300:])}).get("a", [])
     assert [event for event in later if event.column == S1] == []
     assert watch.learning("a") == {}

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from airquality.monitoring import learning
 from airquality.monitoring.detector import Detector, Memory, Recent
 from airquality.monitoring.network import N_NODES, NODE_COLUMNS, Bools
 from airquality.monitoring.registry import Suite
@@ -289,17 +290,16 @@ class Bank:
 
     def without_baseline(self, slot: int) -> frozenset[str]:
         """Return the columns that a detector cannot compare with a baseline yet."""
-        found: set[int] = set()
-        for store, detector in zip(self._stores, self.suite.detectors, strict=True):
-            if not detector.baseline:
-                continue
-            if detector.day_nodes is None:
-                nodes = np.arange(N_NODES)
-                found |= set(nodes[np.isnan(store.baseline[slot, nodes, nodes])].tolist())
-            else:
-                known = ~np.isnan(store.baseline[slot])
-                found |= set(detector.day_nodes.tolist()) - set(detector.day_nodes[known].tolist())
-        return frozenset(NODE_COLUMNS[node] for node in found)
+        baselines = [store.baseline[slot][np.newaxis, np.newaxis] for store in self._stores]
+        return learning.columns_of(self._lacking(baselines)[0, 0])
+
+    def lacking(self, step: Step) -> Bools:
+        """Return which flags lack a baseline, ``(stations, midnights + 1, nodes and analyser)``, by ``Rows.day_of_row``."""
+        return self._lacking([memory.baseline for memory in step.memories])
+
+    def _lacking(self, baselines: Sequence[Floats]) -> Bools:
+        pairs = zip(self.suite.detectors, baselines, strict=True)
+        return learning.lacking([(d.day_nodes, _own(baseline, d)) for d, baseline in pairs if d.baseline])
 
     # ---- state ----
 

@@ -18,6 +18,7 @@ import numpy as np
 from airquality.ground.errors import ContractError
 from airquality.monitoring.alarms import CALM_HOURS, RISING, SILENCE, STATION, Alarm, Book, Event, Floats, Ints, Places
 from airquality.monitoring.bank import STEP_HOURS, Bank, Step
+from airquality.monitoring.learning import Learning, columns_of
 from airquality.monitoring.maintenance import MAX_SPANS, Maintenance, changes, columns_at, hours_outside
 from airquality.monitoring.network import GROUPS, NODE_COLUMNS, suspects
 from airquality.monitoring.registry import Suite
@@ -50,7 +51,7 @@ class _Station:
     slot: int
     book: Book
     first_hour: int = -1
-    learning: dict[str, int] = field(default_factory=dict)  # columns whose level was reset, and the last hour before
+    learning: Learning = field(default_factory=Learning)
     spans: tuple[Maintenance, ...] = ()
 
 
@@ -85,21 +86,15 @@ class Watch:
         """Return the station's open alarms, the oldest first."""
         return sorted(self._stations[station_id].book.open.values(), key=lambda alarm: (alarm.opened, alarm.column))
 
-    def learning(self, station_id: str) -> dict[str, int]:
-        """Return the columns whose level has nothing to be compared with yet, and from when each can be, at the earliest.
+    def learning(self, station_id: str, hour: int | None = None) -> dict[str, int]:
+        """Return the columns whose level is still learned at ``hour`` (None: now), and from when each can be judged.
 
-        Noise and the ratio wait with them. The rules judge from the first row on, spikes and clocks within days.
+        Noise and the ratio wait with the level; rules judge from the first row on, spikes and clocks within days.
         """
         station = self._stations[station_id]
-        if station.first_hour < 0:
-            return {}
-        lacking = self._bank.without_baseline(station.slot)
-        tomorrow = (self._bank.hour(station.slot) // 24 + 1) * 24
-        since = {column: station.learning.get(column, station.first_hour) for column in NODE_COLUMNS if column in lacking}
-        return {column: max(judged_from(hour), tomorrow) for column, hour in since.items()}
+        return station.learning.at(self._bank.hour(station.slot) if hour is None else hour)
 
-    # ---- what operators do ----
-
+    # ---- operations ----
     def reset(self, station_id: str, columns: Collection[str], by: str) -> list[Event]:
         """Close the alarms of columns whose sensors were repaired or replaced, and learn the columns' levels anew."""
         station = self._stations[station_id]
@@ -111,7 +106,8 @@ class Watch:
         self._rising[station.slot, self._places.cells_about(columns)] = 0
         for node in _nodes_of(columns):
             self._bank.learn_anew(station.slot, node)
-            station.learning[NODE_COLUMNS[node]] = hour
+        named = {NODE_COLUMNS[node] for node in _nodes_of(columns)}
+        station.learning = station.learning.changed(hour + 1, station.learning.columns | named, named)
         return events
 
     def acknowledge(self, station_id: str, columns: Collection[str], by: str) -> list[Event]:
@@ -141,7 +137,7 @@ class Watch:
             **self._bank.state(station.slot),
             "rising": self._rising[station.slot].copy(),
             "first_hour": station.first_hour,
-            "learning": dict(station.learning),
+            "learning": station.learning.state(),
             "maintenance": [span.state() for span in station.spans],
             "alarms": [alarm.state() for alarm in station.book.open.values()],
         }
@@ -152,7 +148,7 @@ class Watch:
         self._bank.restore(station.slot, state)
         self._rising[station.slot] = state["rising"]
         station.first_hour = int(state["first_hour"])
-        station.learning = dict(state["learning"])
+        station.learning = Learning.from_state(state["learning"])
         station.spans = tuple(Maintenance.from_state(span) for span in state["maintenance"])
         alarms = [Alarm.from_state(alarm) for alarm in state["alarms"]]
         station.book.open = {alarm.column: alarm for alarm in alarms}
@@ -162,6 +158,7 @@ class Watch:
         station = self._station(station_id)
         self._bank.restore(station.slot, memory)
         station.first_hour = first_hour
+        station.learning = Learning().changed(self._bank.hour(station.slot), self._bank.without_baseline(station.slot))
 
     def _station(self, station_id: str) -> _Station:
         if station_id not in self._stations:
@@ -280,10 +277,22 @@ class Watch:
                 if happened:
                     events[station_ids[index]] += happened
         self._keep(stations, step, kept, rising, closed)
+        if step.rows.day_of_row[-1]:
+            self._learn(stations, step, kept)
         for column in sorted(silenced):  # an hour of work is no hour lost
             for station, n_rows in zip(stations, kept, strict=True):
                 self._bank.forget_hours(station.slot, column, first, first + n_rows - 1)
         return kept
+
+    def _learn(self, stations: list[_Station], step: Step, kept: list[int]) -> None:
+        """Note, midnight by midnight, which columns have nothing to be compared with."""
+        lacking = self._bank.lacking(step)
+        for index, station in enumerate(stations):
+            if not (station.learning.columns or lacking[index].any()):
+                continue
+            for midnight in range(1, int(step.rows.day_of_row[kept[index] - 1]) + 1):
+                hour = ((step.rows.first_hour - 1) // 24 + midnight) * 24
+                station.learning = station.learning.changed(hour, columns_of(lacking[index, midnight]))
 
     def _begin(self, station: _Station, first: int) -> None:
         last = self._bank.hour(station.slot)
@@ -292,9 +301,10 @@ class Watch:
             station.book.open.clear()
             self._rising[station.slot] = 0
             station.first_hour = -1
-            station.learning.clear()
+            station.learning = Learning()
         if station.first_hour < 0:
             station.first_hour = first
+            station.learning = Learning().changed(first, NODE_COLUMNS)
 
     def _rising_since(self, stations: list[_Station], first: int, excess: Floats) -> Ints:
         """Return, per station, row and cell, the hour since which the cell has been above half of its threshold, else 0."""
@@ -366,11 +376,6 @@ def _steps(spans: Sequence[Maintenance], first: int, table: Floats) -> list[tupl
             part = np.where(np.isin(RAW_COLUMNS, sorted(worked_on)), np.nan, part)
         steps += [(begin + at, part[at : at + STEP_HOURS]) for at in range(0, len(part), STEP_HOURS)]
     return steps
-
-
-def judged_from(hour: int) -> int:
-    """Return the first hour at which a level that is learned from ``hour`` on has a baseline, if no values are missing."""
-    return (hour // 24 + 17) * 24
 
 
 def _nodes_of(columns: Iterable[str]) -> list[int]:
