@@ -24,7 +24,7 @@ from airquality.data.dataset import STATION_IDS, Frame
 from airquality.data.files import answers
 from airquality.data.incoming import Incoming
 from airquality.ground import command, log
-from airquality.ground.errors import Unavailable, UsageError
+from airquality.ground.errors import Denied, Unavailable, UsageError
 from airquality.ground.settings import Settings, read_settings
 from airquality.ground.shown import shown
 from airquality.incoming import Headers, LateTruth, with_late_truths
@@ -144,9 +144,9 @@ def run(args: argparse.Namespace) -> int:
     pace = Pace(args.delay or (1 / args.rate if args.rate else 0.0))
     total = args.max_records if args.loop else min(len(frame), args.max_records or len(frame))
     progress = Progress(len(frame), total, settings.raw_topic, pace.is_slow)
-    kafka_io.ensure_topics(settings)
+    kafka_io.ensure_topics(settings, ["raw"])  # the consumer makes the others: a producer needs no right to them
     with closing(kafka_io.idempotent_producer(settings)) as client, Stop(args.timeout_seconds) as stop, progress:
-        send = _sender(client, settings.raw_topic)
+        send = _sender(client, settings)
         n_truths = replay(records, send, pace, stop, progress, 1 if pace.is_slow else IN_FLIGHT)
     truths = f" and {n_truths:,} late truths" if args.truth_delay_hours else ""
     print(f"{stop.reason}{progress.acknowledged:,} rows{truths} acknowledged by {settings.raw_topic}{_caveat(frame)}")
@@ -355,6 +355,8 @@ def _settle(pending: deque[_Pending], keep: int, acknowledged: Callable[[int], N
         except TimeoutError as timeout:
             error = timeout
         if error is not None:
+            if isinstance(error, Denied):
+                raise error
             what = f"row {number} ({isoformat(record.hour)})" if is_row else f"the late truth of {isoformat(record.hour)}"
             raise Unavailable(
                 f"{what} was not acknowledged: {error!r}. The {number - is_row} rows before it "
@@ -364,16 +366,20 @@ def _settle(pending: deque[_Pending], keep: int, acknowledged: Callable[[int], N
             acknowledged(number)
 
 
-def _sender(client: Any, topic: str) -> Send:
+def _sender(client: Any, settings: Settings) -> Send:
     """Adapt the Kafka client: whatever becomes of a record, at once or later, its future says so."""
 
     def send(key: bytes, value: bytes, headers: Headers) -> Future[object]:
         future: Future[object] = Future()
+
+        def fail(error: Exception) -> None:
+            future.set_exception(kafka_io.denied(error, settings, "WRITE") or error)
+
         try:
-            sent = client.send(topic, key=key, value=value, headers=list(headers))
-            sent.add_callback(future.set_result).add_errback(future.set_exception)
+            sent = client.send(settings.raw_topic, key=key, value=value, headers=list(headers))
+            sent.add_callback(future.set_result).add_errback(fail)
         except Exception as error:  # noqa: BLE001 - the client's own errors have no name outside kafka_io
-            future.set_exception(error)
+            fail(error)
         return future
 
     return send

@@ -26,7 +26,7 @@ TOOLS = {
     "repartition": Tool("airquality.stream.repartition", "move the stations' state after partitions were added"),
     "replay": Tool("airquality.replay.command", "rebuild past predictions to the bit, and explain them"),
     "report": Tool("airquality.reports.export", "make one file of a report, to send it"),
-    "topics": Tool("airquality.stream.kafka_io", "create the topics where they are missing"),
+    "topics": Tool("airquality.stream.topics_command", "create the topics where they are missing, or check them"),
     "registry": Tool("airquality.model.registry_command", "seed the model registry; list, promote and roll back versions"),
 }
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal, Self
 
@@ -24,6 +25,12 @@ class Broker:
     description: str
     #: What ``Settings.kafka_api_version`` must be for this broker; None lets the client ask.
     api_version: str | None = None
+
+    @property
+    def environment(self) -> Mapping[str, str]:
+        """The variables by which programs find this broker."""
+        version = {"KAFKA_API_VERSION": self.api_version} if self.api_version else {}
+        return {"KAFKA_BOOTSTRAP_SERVERS": self.bootstrap_servers, **version}
 
     def wait(self) -> None:
         """Wait until the broker ends by itself, which only a real one can do; Ctrl-C interrupts."""

@@ -11,6 +11,7 @@ import tempfile
 import time
 import uuid
 from base64 import urlsafe_b64encode
+from collections.abc import Mapping
 from pathlib import Path
 from typing import BinaryIO, NoReturn
 
@@ -65,7 +66,10 @@ class RealBroker(Broker):
         self.installation = installation
         self._temporary = data_dir is None
         self.data_dir = Path(tempfile.mkdtemp(prefix="air-quality-kafka-")) if data_dir is None else data_dir.absolute()
-        self._port = _free_port() if port is None else port
+        self._port = free_port() if port is None else port
+        #: What this node's configuration says beyond, or instead of, what every node's says.
+        self.properties: Mapping[str, object] = {}
+        self.format_arguments: tuple[str, ...] = ()
         self._jvm: Child | None = None
         self._log_start = 0
         servers = f"{_LOOPBACK}:{self._port}"
@@ -152,9 +156,21 @@ class RealBroker(Broker):
 
     def _write_configuration(self) -> None:
         self._write_own("log4j2.xml", _LOG4J)
-        self._write_own("server.properties", _server_properties(self._port, _free_port()))
+        properties = {**_PROPERTIES, **self._listeners(), **self.properties}
+        lines = [f"# {_AUTHOR}\n", *(f"{name}={value}\n" for name, value in properties.items())]
+        self._write_own("server.properties", "".join(lines))
         if not (self.data_dir / "topics" / "meta.properties").exists():
             self._format()
+
+    def _listeners(self) -> dict[str, str]:
+        """Return what the configuration says of where clients and controllers are heard."""
+        client, controller = f"{_LOOPBACK}:{self._port}", f"{_LOOPBACK}:{free_port()}"
+        return {
+            "controller.quorum.voters": f"1@{controller}",
+            "listeners": f"CLIENT://{client},CONTROLLER://{controller}",
+            "advertised.listeners": f"CLIENT://{client}",
+            "listener.security.protocol.map": "CLIENT:PLAINTEXT,CONTROLLER:PLAINTEXT",
+        }
 
     def _write_own(self, name: str, text: str) -> None:
         path = self.data_dir / name
@@ -164,9 +180,8 @@ class RealBroker(Broker):
 
     def _format(self) -> None:
         cluster_id = urlsafe_b64encode(uuid.uuid4().bytes)[:22].decode()
-        command = self.installation.command(
-            "kafka.tools.StorageTool", "format", f"--cluster-id={cluster_id}", "--config=server.properties", heap_mb=64
-        )
+        arguments = ("format", f"--cluster-id={cluster_id}", "--config=server.properties", *self.format_arguments)
+        command = self.installation.command("kafka.tools.StorageTool", *arguments, heap_mb=64)
         done = subprocess.run(
             command,
             cwd=self.data_dir,
@@ -209,42 +224,37 @@ def _tail(text: str, lines: int = 20) -> str:
     return "\n".join(text.splitlines()[-lines:]) or "(empty)"
 
 
-def _server_properties(port: int, controller_port: int) -> str:
-    """Return the configuration of a node that is alone: one replica of everything, small internal topics, quick to start."""
-    properties = {
-        "process.roles": "broker,controller",
-        "node.id": 1,
-        "controller.quorum.voters": f"1@{_LOOPBACK}:{controller_port}",
-        "controller.listener.names": "CONTROLLER",
-        "listeners": f"CLIENT://{_LOOPBACK}:{port},CONTROLLER://{_LOOPBACK}:{controller_port}",
-        "advertised.listeners": f"CLIENT://{_LOOPBACK}:{port}",
-        "inter.broker.listener.name": "CLIENT",
-        "listener.security.protocol.map": "CLIENT:PLAINTEXT,CONTROLLER:PLAINTEXT",
-        "log.dirs": "topics",
-        "auto.create.topics.enable": "false",
-        # After kill -9 the controller refuses the reborn broker until the old one's session ends: 9 s by default.
-        "broker.session.timeout.ms": 3_000,
-        "broker.heartbeat.interval.ms": 500,
-        "default.replication.factor": 1,
-        "min.insync.replicas": 1,
-        "offsets.topic.replication.factor": 1,
-        "offsets.topic.num.partitions": 1,
-        "transaction.state.log.replication.factor": 1,
-        "transaction.state.log.min.isr": 1,
-        "transaction.state.log.num.partitions": 1,
-        "transaction.state.log.segment.bytes": 1_048_576,
-        "share.coordinator.state.topic.replication.factor": 1,
-        "share.coordinator.state.topic.min.isr": 1,
-        "share.coordinator.state.topic.num.partitions": 1,
-        "group.initial.rebalance.delay.ms": 0,
-        "log.cleaner.enable": "true",
-        # A quarter of the heap by default; 16 MB hold the offsets of 600,000 keys.
-        "log.cleaner.dedupe.buffer.size": 16_777_216,
-    }
-    return "".join([f"# {_AUTHOR}\n", *(f"{name}={value}\n" for name, value in properties.items())])
+#: The configuration of a node that is alone: one replica of everything, small internal topics, quick to start.
+_PROPERTIES: dict[str, object] = {
+    "process.roles": "broker,controller",
+    "node.id": 1,
+    "controller.listener.names": "CONTROLLER",
+    "inter.broker.listener.name": "CLIENT",
+    "log.dirs": "topics",
+    "auto.create.topics.enable": "false",
+    # After kill -9 the controller refuses the reborn broker until the old one's session ends: 9 s by default.
+    "broker.session.timeout.ms": 3_000,
+    "broker.heartbeat.interval.ms": 500,
+    "default.replication.factor": 1,
+    "min.insync.replicas": 1,
+    "offsets.topic.replication.factor": 1,
+    "offsets.topic.num.partitions": 1,
+    "transaction.state.log.replication.factor": 1,
+    "transaction.state.log.min.isr": 1,
+    "transaction.state.log.num.partitions": 1,
+    "transaction.state.log.segment.bytes": 1_048_576,
+    "share.coordinator.state.topic.replication.factor": 1,
+    "share.coordinator.state.topic.min.isr": 1,
+    "share.coordinator.state.topic.num.partitions": 1,
+    "group.initial.rebalance.delay.ms": 0,
+    "log.cleaner.enable": "true",
+    # A quarter of the heap by default; 16 MB hold the offsets of 600,000 keys.
+    "log.cleaner.dedupe.buffer.size": 16_777_216,
+}
 
 
-def _free_port() -> int:
+def free_port() -> int:
+    """Return a port for a broker that nobody listens on now."""
     while True:
         port = secrets.choice(_PORTS)
         if _is_free(port):

@@ -46,7 +46,9 @@ FENCES = {
     "kafka": {
         "airquality/stream/batches.py",
         "airquality/stream/kafka_io.py",
+        "airquality/stream/refusals.py",
         "airquality/stream/repartition.py",
+        "airquality/stream/topics.py",
         "airquality/stream/transactions.py",
         "lab",
     },
@@ -80,6 +82,9 @@ COLUMN_WORDS = re.compile(
         ]
     )
 )
+#: The one module that opens clients of Kafka, and the classes that are such clients.
+KAFKA_DOOR = "airquality/stream/kafka_io.py"
+CLIENTS = ("KafkaConsumer", "KafkaProducer", "KafkaAdminClient", "KafkaNetClient", ".Consumer", ".Producer", ".AdminClient")
 #: Calls that change the process for everyone in it, and so belong in a ``main`` or a lifespan.
 PROCESS_WIDE = {
     "logging.basicConfig",
@@ -263,7 +268,17 @@ def _is_type_variable(node: ast.AST) -> TypeGuard[ast.Call]:
     return isinstance(node, ast.Call) and ast.unparse(node.func) == "TypeVar"
 
 
+def opens_kafka(module: Module) -> set[str]:
+    """Clients of Kafka opened by the product outside the one place that knows how this process proves who it is."""
+    if module.path == KAFKA_DOOR or module.folder not in ("", "airquality"):
+        return set()
+    bound = dict(module.imports())
+    called = {name for node in ast.walk(module.tree) for name in touched(node, bound)}
+    return {name for name in called if name.split(".")[0] in ("kafka", "confluent_kafka") and name.endswith(CLIENTS)}
+
+
 RULES = (
+    opens_kafka,
     climbs_a_floor,
     leans_on_its_users,
     opens_another_door,
@@ -297,6 +312,9 @@ def test_every_kind_of_module_is_looked_at() -> None:
         (opens_another_door, "consumer.py", "from producer import main"),
         (opens_another_door, "monitoring_service.py", "import api_service"),
         (climbs_a_fence, "consumer.py", "from kafka.errors import KafkaError"),
+        (opens_kafka, "airquality/stream/x.py", "from kafka import KafkaConsumer\nKafkaConsumer()"),
+        (opens_kafka, "airquality/stream/x.py", "import kafka.admin as admin\nadmin.KafkaAdminClient()"),
+        (opens_kafka, "consumer.py", "from kafka import KafkaProducer as P\ndef f():\n    return P(acks='all')"),
         (climbs_a_fence, "airquality/monitoring/drift.py", "import mlflow.xgboost"),
         (climbs_a_fence, "api_service.py", "try:\n    import xgboost as xgb\nexcept ImportError:\n    pass"),
         (climbs_a_fence, "monitoring_service.py", "import evidently"),

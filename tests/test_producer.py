@@ -434,7 +434,7 @@ def test_an_unreachable_broker_fails_in_bounded_time_with_its_address(csv_path: 
 ON_MOCK = """
 import sys
 from airquality.stream import kafka_io
-kafka_io.ensure_topics = lambda settings: None
+kafka_io.ensure_topics = lambda settings, roles: None
 import producer
 sys.exit(producer.main(sys.argv[1:]))
 """
@@ -505,7 +505,9 @@ class RefusingClient:
 
 def test_a_record_refused_at_once_is_a_row_not_acknowledged() -> None:
     with pytest.raises(Unavailable, match=r"row 1 .*no metadata of raw\.test"):
-        producer.replay(rows_of(2), producer._sender(RefusingClient(), "raw.test"), at_once(), never, lambda _: None)
+        producer.replay(
+            rows_of(2), producer._sender(RefusingClient(), Settings(raw_topic="raw.test")), at_once(), never, lambda _: None
+        )
 
 
 @pytest.mark.broker

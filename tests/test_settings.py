@@ -110,7 +110,7 @@ def test_settings_are_frozen() -> None:
         ("KAFKA_BOOTSTRAP_SERVERS", "host:", "'host:' is not HOST:PORT"),
         ("KAFKA_BOOTSTRAP_SERVERS", "host:9092/", "'host:9092/' is not HOST:PORT"),
         ("KAFKA_BOOTSTRAP_SERVERS", "http://host:9092", "is not HOST:PORT"),
-        ("KAFKA_BOOTSTRAP_SERVERS", "SASL_SSL://host:9092", "is not HOST:PORT"),
+        ("KAFKA_BOOTSTRAP_SERVERS", "TLS://host:9092", "is not HOST:PORT"),
         ("KAFKA_BOOTSTRAP_SERVERS", "host:9092,", "'' is not HOST:PORT"),
         ("KAFKA_BOOTSTRAP_SERVERS", "host:9092;other:9092", "is not HOST:PORT"),
         ("KAFKA_BOOTSTRAP_SERVERS", "host:0", "is not HOST:PORT"),

@@ -27,6 +27,10 @@ class Unavailable(AirQualityError):
     """A service this process needs does not answer now; the same call may succeed later."""
 
 
+class Denied(AirQualityError):
+    """A service answers and refuses this process: who it says it is, or what it asks for. Waiting cannot mend it."""
+
+
 class UsageError(AirQualityError):
     """What the user asked for cannot be done as asked; the message says what to do instead (exit code 2)."""
 

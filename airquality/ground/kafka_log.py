@@ -19,6 +19,7 @@ _NO_ANSWER = (
     "Error sending",
     "Abort",
     "timed out",
+    "network data",  # the client's own traceback of a connection that TLS ended
     "E[A-Z]{4,}",  # the operating system's: ECONNREFUSED, EHOSTUNREACH, ...
 )
 #: A burst of lines that is over before this is a connection that was renewed, and no news.

@@ -7,18 +7,19 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self, get_args
+from typing import Annotated, Any, Literal, Self
 from urllib.parse import urlsplit
 
-from pydantic import AfterValidator, Field, SecretStr, ValidationError, field_validator, model_validator
-from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic import AfterValidator, Field, SecretStr, ValidationError, ValidationInfo, field_validator, model_validator
+from pydantic_settings import SettingsConfigDict
 
 from airquality.ground.errors import UsageError
+from airquality.ground.kafka_security import KafkaSecurity
 from airquality.ground.shown import shown
 
 #: Kafka's own rule for names of topics; the others that end up in Kafka or in file names follow it.
 _NAME = re.compile(r"(?!\.{1,2}$)[A-Za-z0-9._-]{1,249}")
-_KAFKA_HOST = re.compile(r"(?:PLAINTEXT://)?(?:\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._-]+)(?::([0-9]{1,5}))?")
+_KAFKA_HOST = re.compile(r"(?:(?:SASL_)?(?:PLAINTEXT|SSL)://)?(?:\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._-]+)(?::([0-9]{1,5}))?")
 
 
 def _checked_name(name: str) -> str:
@@ -65,15 +66,22 @@ Name = Annotated[str, AfterValidator(_checked_name)]
 Seconds = Annotated[float, Field(gt=0, le=7 * 24 * 3600)]
 
 
-class Settings(BaseSettings):
+class Settings(KafkaSecurity):
     """Frozen settings; each field's environment variable is its name in upper case (``KAFKA_BOOTSTRAP_SERVERS``)."""
 
-    model_config = SettingsConfigDict(frozen=True, extra="ignore", protected_namespaces=(), env_ignore_empty=True)
+    model_config = SettingsConfigDict(
+        frozen=True, extra="ignore", protected_namespaces=(), env_ignore_empty=True, hide_input_in_errors=True
+    )
 
     # Kafka
     kafka_bootstrap_servers: Annotated[str, AfterValidator(_checked_kafka)] = "localhost:9092"
     kafka_api_version: str | None = Field(
         None, pattern=r"^\d+(\.\d+)+$", description='only for brokers that lie about theirs: "2.3" for librdkafka\'s mock'
+    )
+    topic_prefix: str = Field(
+        "",
+        pattern="^[A-Za-z0-9._-]{0,100}$",
+        description="before the names of all topics, of the group and so of the transactional ids; names that have it stay",
     )
     raw_topic: Name = "air_quality.raw"
     pred_topic: Name = "air_quality.pred"
@@ -82,6 +90,9 @@ class Settings(BaseSettings):
     events_topic: Name = "air_quality.events"
     topic_partitions: int = Field(
         3, ge=1, description="partitions of topics this system creates; existing topics keep theirs"
+    )
+    topic_replication_factor: int | None = Field(
+        None, ge=1, le=100, description="replicas of topics this system creates; default: the broker's default"
     )
     consumer_group: Name = "air-quality-consumer"
     consumer_instance_id: Name | None = Field(
@@ -145,9 +156,9 @@ class Settings(BaseSettings):
 
     @field_validator("*", mode="before")
     @classmethod
-    def _check_text(cls, value: object) -> object:
-        """Strip blanks and line ends, and refuse the quotes that files of variables keep."""
-        if not isinstance(value, str):
+    def _check_text(cls, value: object, info: ValidationInfo) -> object:
+        """Strip blanks and line ends, and refuse the quotes that files of variables keep; Kafka's secrets may have both."""
+        if not isinstance(value, str) or info.field_name in ("kafka_sasl_password", "kafka_ssl_password"):
             return value
         text = value.strip()
         if text.startswith(("'", '"')) or text.endswith(("'", '"')):
@@ -160,6 +171,25 @@ class Settings(BaseSettings):
         if key and not re.fullmatch(r"[!-~]+", key.get_secret_value()):
             raise ValueError("a header carries it: ASCII letters, digits and signs are expected, without blanks")
         return key
+
+    @model_validator(mode="after")
+    def _add_prefix(self) -> Self:
+        for name in ("consumer_group", *(name for name in type(self).model_fields if name.endswith("_topic"))):
+            value = getattr(self, name)
+            if not value.startswith(self.topic_prefix):
+                object.__setattr__(self, name, _checked_name(self.topic_prefix + value))
+        return self
+
+    @model_validator(mode="after")
+    def _check_protocol(self) -> Self:
+        for server in self.kafka_bootstrap_servers.split(","):
+            protocol, separator, _ = server.partition("://")
+            if separator and protocol != self.kafka_security_protocol:
+                raise ValueError(
+                    f"KAFKA_BOOTSTRAP_SERVERS={server} speaks {protocol}, but KAFKA_SECURITY_PROTOCOL is "
+                    f"{self.kafka_security_protocol}"
+                )
+        return self
 
     @model_validator(mode="after")
     def _check_topics(self) -> Self:
@@ -183,5 +213,5 @@ def _place(fault: Any) -> str:
     if not fault["loc"]:
         return ""
     name = str(fault["loc"][0])
-    secret = SecretStr in get_args(Settings.model_fields[name].annotation)
+    secret = "SecretStr" in str(Settings.model_fields[name].annotation)
     return f"{name.upper()}: " if secret else f"{name.upper()}={fault['input']}: "

@@ -180,7 +180,10 @@ def _original(settings: Settings, letter: Letter) -> tuple[bytes | None, bytes |
 
 
 def _send(settings: Settings, originals: Iterable[tuple[Letter, bytes | None, bytes | None]]) -> None:
-    with kafka_io.kafka_errors_as_unavailable(settings), closing(kafka_io.idempotent_producer(settings)) as producer:
+    with (
+        kafka_io.kafka_errors_as_unavailable(settings, "WRITE"),
+        closing(kafka_io.idempotent_producer(settings)) as producer,
+    ):
         futures = [
             producer.send(settings.raw_topic, key=key, value=value, headers=_headers(letter))
             for letter, key, value in originals

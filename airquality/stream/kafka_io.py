@@ -7,43 +7,29 @@ reading uncommitted records.
 from __future__ import annotations
 
 import logging
-import sys
 import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import closing, contextmanager
 from typing import Any, NamedTuple
 
 from kafka import KafkaAdminClient, KafkaConsumer, KafkaProducer, TopicPartition
-from kafka.admin import ConfigResource, ConfigResourceType, NewTopic
-from kafka.errors import KafkaConnectionError, KafkaError, KafkaTimeoutError, NodeNotReadyError, TopicAlreadyExistsError
+from kafka.errors import (
+    KafkaConnectionError,
+    KafkaError,
+    KafkaTimeoutError,
+    NodeNotReadyError,
+    SaslAuthenticationFailedError,
+)
 
-from airquality.ground import command, log
-from airquality.ground.errors import ContractError, Unavailable
-from airquality.ground.settings import Settings, read_settings
+from airquality.ground.errors import AirQualityError, ContractError, Denied, Unavailable, UsageError
+from airquality.ground.settings import Settings
+from airquality.stream import refusals, tls, topics
 from airquality.stream.account import Topics
 from airquality.stream.batches import UNREAD, read_any_batch
 from airquality.stream.identity import Refused
+from airquality.stream.topics import TOPIC_CONFIGS
 
-DAY_MS = 24 * 3600 * 1000
-#: The broker's time decides what retention deletes: a producer's may be that of the measurement, years ago.
-BROKER_TIME = {"message.timestamp.type": "LogAppendTime"}
-#: What each topic is for decides how long it keeps what. State is compacted: its last record a station is all it needs;
-#: small, short segments let the cleaner keep the restart short.
-TOPIC_CONFIGS: dict[str, dict[str, str]] = {
-    "raw": {**BROKER_TIME, "retention.ms": str(90 * DAY_MS)},
-    "pred": {**BROKER_TIME, "retention.ms": str(365 * DAY_MS)},
-    "dlq": {**BROKER_TIME, "retention.ms": str(365 * DAY_MS)},
-    "events": {**BROKER_TIME, "retention.ms": str(365 * DAY_MS)},
-    "state": {
-        **BROKER_TIME,
-        "cleanup.policy": "compact",
-        "min.cleanable.dirty.ratio": "0.1",
-        "segment.ms": str(DAY_MS),
-        "segment.bytes": str(16 * 1024 * 1024),
-    },
-}
 CONNECT_TIMEOUT_MS = 3_000
-CREATE_TIMEOUT_MS = 15_000
 TOPIC_SECONDS = 10.0
 #: How long reading a partition to its end may stand still: longer than a dead worker's transaction can hold it up.
 STALL_SECONDS = 60.0
@@ -52,18 +38,6 @@ STALL_SECONDS = 60.0
 _NO_ANSWER = (KafkaConnectionError, KafkaTimeoutError, NodeNotReadyError)
 #: An error of the client may quote a whole request.
 _QUOTED_CHARACTERS = 300
-
-_DESCRIPTION = """\
-Create the topics where they are missing; existing ones stay as they are. More partitions let more consumers share the
-stations.
-"""
-_EXAMPLES = """\
-examples:
-  python -m airquality topics                          at localhost:9092
-  KAFKA_BOOTSTRAP_SERVERS=kafka:9092 TOPIC_PARTITIONS=6 python -m airquality topics
-
-exit status: 0 done, 1 no broker answers, 2 wrong usage
-"""
 
 logger = logging.getLogger(__name__)
 
@@ -96,113 +70,148 @@ def topic_names(settings: Settings) -> dict[str, str]:
     }
 
 
-def ensure_topics(settings: Settings) -> None:
+def ensure_topics(settings: Settings, roles: Iterable[str] = tuple(TOPIC_CONFIGS)) -> None:
     """Create the topics that do not exist; existing ones stay as they are, and what is wrong with them is logged.
 
     Where the raw topic exists the others are made with as many partitions as it has: that is where its stations are.
 
+    Args:
+        settings: Their names, and how they are made.
+        roles: Which topics are needed.
+
     Raises:
         Unavailable: no broker answers.
+        Denied: they may not be seen, or made; the message says what an administrator has to make.
     """
+    names = {role: name for role, name in topic_names(settings).items() if role in set(roles)}
     if settings.kafka_api_version:  # librdkafka's mock has no controller to ask: it makes a topic when a producer names it
-        with kafka_errors_as_unavailable(settings), closing(KafkaProducer(**connection(settings))) as producer:
-            for name in topic_names(settings).values():
+        with kafka_errors_as_unavailable(settings), closing(open_producer(settings)) as producer:
+            for name in names.values():
                 producer.partitions_for(name)
         logger.info(
             "the mock cluster has neither topic ids nor settings: whether the topics are the right ones is not checked"
         )
         return
-    with kafka_errors_as_unavailable(settings), closing(KafkaAdminClient(**connection(settings))) as admin:
-        n_partitions = settings.topic_partitions
-        for role, name in topic_names(settings).items():
-            topic = NewTopic(name, n_partitions, 1, topic_configs=TOPIC_CONFIGS[role])
-            try:
-                admin.create_topics([topic], timeout_ms=CONNECT_TIMEOUT_MS)
-                logger.info("created topic %s with %d partitions", name, n_partitions)
-            except TopicAlreadyExistsError:
-                if role == "raw":
-                    n_partitions = len(partitions(settings, name))
-                for fault in _faults_of(admin, role, name):
-                    logger.warning("%s", fault)
-
-
-def _faults_of(admin: KafkaAdminClient, role: str, name: str) -> list[str]:
-    """Return what is wrong with a topic that somebody else made, a sentence each."""
-    wanted = {"message.timestamp.type": None, "cleanup.policy": None}
-    try:
-        resource = ConfigResource(ConfigResourceType.TOPIC, name, wanted)
-        found = admin.describe_configs([resource], config_filter="all")["topic"][name]
-        timestamps, policy = (found[setting]["value"] for setting in wanted)
-    except (KafkaError, KeyError) as error:
-        return [f"{name} could not be checked: {type(error).__name__}: {error}"]
-    change = f"kafka-configs.sh --alter --topic {name} --add-config"
-    faults = []
-    if timestamps != BROKER_TIME["message.timestamp.type"]:
-        faults.append(
-            f"{name} keeps the timestamps of its producers, by which retention deletes: a row stamped with the time of its "
-            f"measurement may be gone before it is read. {change} message.timestamp.type=LogAppendTime"
-        )
-    compacted = "compact" in policy.split(",")
-    if role == "state" and policy != "compact":
-        faults.append(
-            f"{name} is not compacted but has cleanup.policy={policy}: it grows, and stations that are silent for long lose "
-            f"their state. {change} cleanup.policy=compact"
-        )
-    if role != "state" and compacted:
-        faults.append(
-            f"{name} is compacted: of the rows of a station only the newest would be kept. {change} cleanup.policy=delete"
-        )
-    return faults
+    with kafka_errors_as_unavailable(settings, "DESCRIBE"), closing(open_admin(settings)) as admin:
+        topics.ensure(admin, settings, names)
 
 
 def partitions(settings: Settings, topic: str) -> list[int]:
     """Return the topic's partitions; raises ``ContractError`` if there is no such topic, ``Unavailable`` if no broker."""
     with kafka_errors_as_unavailable(settings), closing(_reader(settings, "read_uncommitted")) as client:
-        return _partitions_of(client, topic)
+        return _partitions_of(settings, client, topic)
 
 
-def _partitions_of(client: KafkaConsumer, topic: str) -> list[int]:
+def _partitions_of(settings: Settings, client: KafkaConsumer, topic: str) -> list[int]:
     deadline = time.monotonic() + TOPIC_SECONDS
     while not (found := client.partitions_for_topic(topic)):  # a topic made a moment ago may not have spread yet
+        _require_visible(settings, topic)
         if time.monotonic() > deadline:
             raise ContractError(f"there is no topic {topic}: run python -m airquality topics")
         time.sleep(0.1)
     return sorted(found)
 
 
+def _require_visible(settings: Settings, topic: str) -> None:
+    """Raise ``Denied`` where a topic is absent only to this process: the list of all topics leaves it out."""
+    if not settings.kafka_api_version:
+        with closing(open_admin(settings)) as admin:
+            topics.require_visible(topics.describe(admin, {"": topic}).values(), settings)
+
+
 def idempotent_producer(settings: Settings) -> KafkaProducer:
     """Return a producer whose retries never write a record twice; raises ``Unavailable`` if no broker answers."""
-    with kafka_errors_as_unavailable(settings):
-        return KafkaProducer(**connection(settings), acks="all", enable_idempotence=True, linger_ms=5, batch_size=64 * 1024)
+    with kafka_errors_as_unavailable(settings, "WRITE"):
+        return open_producer(settings, enable_idempotence=True, linger_ms=5, batch_size=64 * 1024)
 
 
-def connection(settings: Settings) -> dict[str, Any]:
-    """Return the arguments every client connects with."""
+def open_producer(settings: Settings, **config: Any) -> KafkaProducer:
+    """Return a producer that waits for all replicas, connected."""
+    return KafkaProducer(**_connection(settings), acks="all", **config)
+
+
+def open_consumer(settings: Settings, **config: Any) -> KafkaConsumer:
+    """Return a consumer that commits nothing by itself, connected."""
+    return KafkaConsumer(**_connection(settings), enable_auto_commit=False, **config)
+
+
+def open_admin(settings: Settings) -> KafkaAdminClient:
+    """Return an administrator's client, connected."""
+    return KafkaAdminClient(**_connection(settings))
+
+
+class _Hidden(str):
+    """A secret in the client's configuration, which the client may print."""
+
+    __slots__ = ()
+
+    def __repr__(self) -> str:
+        return "'***'"
+
+
+def _connection(settings: Settings) -> dict[str, Any]:
+    """Return the arguments every client connects with.
+
+    Raises:
+        UsageError: a file of certificates or of a password cannot be used.
+    """
     read_any_batch()
     connection: dict[str, Any] = {
         "bootstrap_servers": settings.kafka_bootstrap_servers.split(","),
         "bootstrap_timeout_ms": CONNECT_TIMEOUT_MS,
         "reconnect_backoff_max_ms": 2_000,
+        "security_protocol": settings.kafka_security_protocol,
     }
+    if settings.uses_tls:
+        connection["ssl_context"] = tls.context(settings)
+    if settings.uses_sasl:
+        connection["sasl_mechanism"] = settings.kafka_sasl_mechanism
+        connection["sasl_plain_username"] = settings.kafka_sasl_username
+        connection["sasl_plain_password"] = _Hidden(_password(settings))
     if settings.kafka_api_version:
         connection["api_version"] = tuple(int(part) for part in settings.kafka_api_version.split("."))
     return connection
 
 
+def _password(settings: Settings) -> str:
+    try:
+        return settings.sasl_password()
+    except ValueError as error:
+        raise UsageError(str(error)) from None
+
+
 @contextmanager
-def kafka_errors_as_unavailable(settings: Settings) -> Iterator[None]:
-    """Turn the client's errors into ``Unavailable``: the broker is the one service whose absence waiting can mend."""
+def kafka_errors_as_unavailable(settings: Settings, operation: str = "READ") -> Iterator[None]:
+    """Turn the client's errors into ``Unavailable``, which waiting can mend, or ``Denied``, which it cannot.
+
+    ``operation`` is what the block asks for of topics, in the words of Kafka's access rules.
+    """
     try:
         yield
-    except _NO_ANSWER as error:
-        raise Unavailable(
+    except KafkaError as error:
+        raise failure(error, settings, operation) from error
+
+
+def denied(error: BaseException, settings: Settings, operation: str) -> Denied | None:
+    """Return the ``Denied`` that an error of the client means, None if it is no access rule that is missing."""
+    wanted = refusals.missing_right(error, settings, operation)
+    return Denied(wanted) if wanted else None
+
+
+def failure(error: BaseException, settings: Settings, operation: str) -> AirQualityError:
+    """Return what an error of the client means for this process."""
+    if refused := denied(error, settings, operation):
+        return refused
+    if isinstance(error, (*_NO_ANSWER, SaslAuthenticationFailedError)):
+        if reason := refusals.refusal(settings):
+            return Denied(reason)
+        return Unavailable(
             f"no Kafka broker answers at {settings.kafka_bootstrap_servers} ({type(error).__name__}): "
             "start it, or set KAFKA_BOOTSTRAP_SERVERS to where it is"
-        ) from error
-    except KafkaError as error:
-        raise Unavailable(
-            f"Kafka at {settings.kafka_bootstrap_servers} answers {type(error).__name__}: {str(error)[:_QUOTED_CHARACTERS]}"
-        ) from error
+        )
+    return Unavailable(
+        f"Kafka at {settings.kafka_bootstrap_servers} answers {type(error).__name__}: {str(error)[:_QUOTED_CHARACTERS]}"
+    )
 
 
 def read(
@@ -275,11 +284,12 @@ def topics_now(settings: Settings) -> Topics:
 
     Raises:
         ContractError: a topic is absent.
+        Denied: this process may not know of one.
         Refused: their partition counts differ.
     """
     names = topic_names(settings)
     with kafka_errors_as_unavailable(settings), closing(_reader(settings, "read_uncommitted")) as client:
-        counts = {name: len(_partitions_of(client, name)) for name in names.values()}
+        counts = {name: len(_partitions_of(settings, client, name)) for name in names.values()}
         ids = {role: topic_id(client, name) for role, name in names.items() if role != "events"}  # nothing is restored of it
     if len(set(counts.values())) != 1:
         raise Refused(
@@ -325,11 +335,10 @@ def end_offset(settings: Settings, topic: str, partition: int) -> int:
 
 
 def _reader(settings: Settings, isolation_level: str, group_id: str | None = None) -> KafkaConsumer:
-    return KafkaConsumer(
-        **connection(settings),
+    return open_consumer(
+        settings,
         isolation_level=isolation_level,
         group_id=group_id,
-        enable_auto_commit=False,
         auto_offset_reset="earliest",
         allow_auto_create_topics=bool(settings.kafka_api_version),
         check_crcs=not settings.kafka_api_version,  # librdkafka's mock changes later batches without mending their checksums
@@ -337,20 +346,3 @@ def _reader(settings: Settings, isolation_level: str, group_id: str | None = Non
         max_partition_fetch_bytes=8 * 1024 * 1024,
         max_poll_records=2_000,
     )
-
-
-def main(argv: list[str] | None = None) -> int:
-    """Run the command line and return its exit code."""
-    command.parser("python -m airquality topics", _DESCRIPTION, _EXAMPLES).parse_args(argv)
-    return command.run("topics", _run)
-
-
-def _run() -> None:
-    settings = read_settings()
-    log.configure(settings.log_level, settings.log_format)
-    ensure_topics(settings)
-    print(f"topics ready at {settings.kafka_bootstrap_servers}: {', '.join(topic_names(settings).values())}")
-
-
-if __name__ == "__main__":
-    sys.exit(main())

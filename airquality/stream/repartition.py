@@ -8,7 +8,7 @@ from collections import Counter
 from contextlib import closing
 from dataclasses import dataclass, replace
 
-from kafka import KafkaAdminClient, KafkaProducer, OffsetAndMetadata, TopicPartition
+from kafka import KafkaProducer, OffsetAndMetadata, TopicPartition
 from kafka.structs import ConsumerGroupMetadata
 
 from airquality.ground import log
@@ -16,7 +16,7 @@ from airquality.ground.errors import AirQualityError, ContractError, UsageError
 from airquality.ground.settings import Settings, read_settings
 from airquality.stream import kafka_io, snapshots
 from airquality.stream.account import Note, Topics
-from airquality.stream.kafka_io import connection, kafka_errors_as_unavailable
+from airquality.stream.kafka_io import kafka_errors_as_unavailable
 from airquality.stream.partitioners import moved_to
 from airquality.stream.saved import NOTE_HEADER, SINCE_HEADER, SavedStations
 
@@ -101,7 +101,7 @@ def repartition(settings: Settings, *, n_partitions: int | None, dry_run: bool, 
 
 
 def _require_stopped(settings: Settings) -> None:
-    with kafka_errors_as_unavailable(settings), closing(KafkaAdminClient(**connection(settings))) as admin:
+    with kafka_errors_as_unavailable(settings), closing(kafka_io.open_admin(settings)) as admin:
         group = admin.describe_groups([settings.consumer_group]).get(settings.consumer_group, {})
     members = group.get("members") or []
     if members:
@@ -116,7 +116,7 @@ def _raise_partitions(settings: Settings, n_partitions: int | None) -> None:
     short = {name: wanted for name, count in counts.items() if count < wanted}
     if not short:
         return
-    with kafka_errors_as_unavailable(settings), closing(KafkaAdminClient(**connection(settings))) as admin:
+    with kafka_errors_as_unavailable(settings, "ALTER"), closing(kafka_io.open_admin(settings)) as admin:
         admin.create_partitions(short)
     for name in short:
         kafka_io.await_partitions(settings, name, wanted)
@@ -165,7 +165,7 @@ def _move(settings: Settings, found: Found, planned: list[Move]) -> None:
         TopicPartition(settings.raw_topic, partition): OffsetAndMetadata(note.position, note.encode(), -1)
         for partition, note in notes.items()
     }
-    with kafka_errors_as_unavailable(settings), closing(_producer(settings)) as producer:
+    with kafka_errors_as_unavailable(settings, "WRITE"), closing(_producer(settings)) as producer:
         producer.init_transactions()
         producer.begin_transaction()
         for partition, saved in found.saved.items():
@@ -182,11 +182,10 @@ def _move(settings: Settings, found: Found, planned: list[Move]) -> None:
 
 
 def _producer(settings: Settings) -> KafkaProducer:
-    return KafkaProducer(
-        **connection(settings),
+    return kafka_io.open_producer(
+        settings,
         transactional_id=f"{settings.consumer_group}-repartition",
         transaction_timeout_ms=TRANSACTION_TIMEOUT_MS,
-        acks="all",
     )
 
 

@@ -16,14 +16,7 @@ from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass, field
 from typing import Self
 
-from kafka import (
-    ConsumerRebalanceListener,
-    KafkaAdminClient,
-    KafkaConsumer,
-    KafkaProducer,
-    OffsetAndMetadata,
-    TopicPartition,
-)
+from kafka import ConsumerRebalanceListener, KafkaConsumer, KafkaProducer, OffsetAndMetadata, TopicPartition
 from kafka.coordinator.assignors.cooperative_sticky import CooperativeStickyAssignor
 from kafka.errors import KafkaError
 from kafka.structs import ConsumerGroupMetadata, MemberState
@@ -32,7 +25,7 @@ from airquality.ground.errors import Unavailable
 from airquality.ground.settings import Settings
 from airquality.stream import kafka_io
 from airquality.stream.identity import Refused
-from airquality.stream.kafka_io import Record, connection, kafka_errors_as_unavailable, record_of
+from airquality.stream.kafka_io import Record, kafka_errors_as_unavailable, record_of
 
 SESSION_TIMEOUT_MS = 10_000
 TRANSACTION_TIMEOUT_MS = 20_000
@@ -171,11 +164,10 @@ class TransactionalStream:
             opened.pop_all()
 
     def _open_consumer(self) -> KafkaConsumer:
-        return KafkaConsumer(
-            **connection(self._settings),
+        return kafka_io.open_consumer(
+            self._settings,
             group_id=self._settings.consumer_group,
             group_instance_id=self._settings.consumer_instance_id,
-            enable_auto_commit=False,
             auto_offset_reset="none",  # a jump over rows that are gone would be silent
             isolation_level="read_committed",
             partition_assignment_strategy=(CooperativeStickyAssignor,),
@@ -188,11 +180,10 @@ class TransactionalStream:
         )
 
     def _open_producer(self) -> KafkaProducer:
-        return KafkaProducer(
-            **connection(self._settings),
+        return kafka_io.open_producer(
+            self._settings,
             transactional_id=f"{self._settings.consumer_group}-{self._settings.consumer_instance_id or uuid.uuid4()}",
             transaction_timeout_ms=TRANSACTION_TIMEOUT_MS,
-            acks="all",
             linger_ms=1,
             batch_size=256 * 1024,
         )
@@ -266,7 +257,7 @@ class TransactionalStream:
             TopicPartition(self._settings.raw_topic, partition): OffsetAndMetadata(position.offset, position.note, -1)
             for partition, position in positions.items()
         }
-        with kafka_errors_as_unavailable(self._settings), self._watched("transaction"):
+        with kafka_errors_as_unavailable(self._settings, "WRITE"), self._watched("transaction"):
             try:
                 self._producer.begin_transaction()
                 sent = [
@@ -285,7 +276,7 @@ class TransactionalStream:
         name = self._settings.consumer_instance_id
         if not name or self._settings.kafka_api_version:
             return
-        with closing(KafkaAdminClient(**connection(self._settings))) as admin:
+        with closing(kafka_io.open_admin(self._settings)) as admin:
             group = admin.describe_groups([self._settings.consumer_group]).get(self._settings.consumer_group, {})
         doubles = [member for member in group.get("members", ()) if member.get("group_instance_id") == name]
         if any(member["member_id"] != ownership.membership.member_id for member in doubles):
@@ -295,11 +286,15 @@ class TransactionalStream:
             )
 
     def lag(self) -> dict[int, int]:
-        """Return, by partition, how many offsets of the raw topic lie between this consumer and the end."""
+        """Return, by partition, how many offsets of the raw topic lie between this consumer and the end.
+
+        Kafka is asked also where no partition is started, so that its absence or its refusal is noticed.
+        """
         with kafka_errors_as_unavailable(self._settings):
-            started = list(self._consumer.assignment() - self._assignment.unstarted)
-            ends = self._consumer.end_offsets(started, timeout_ms=LAG_TIMEOUT_MS)
-            return {tp.partition: max(0, end - self._consumer.position(tp)) for tp, end in ends.items()}
+            assigned = self._consumer.assignment() or {TopicPartition(self._settings.raw_topic, 0)}
+            ends = self._consumer.end_offsets(list(assigned), timeout_ms=LAG_TIMEOUT_MS)
+            started = self._consumer.assignment() - self._assignment.unstarted
+            return {tp.partition: max(0, ends[tp] - self._consumer.position(tp)) for tp in started & set(ends)}
 
     def close(self) -> None:
         """Leave the group and drop the connections; an open transaction is left to the broker's abort."""
