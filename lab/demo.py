@@ -169,9 +169,9 @@ def _reports_folder(wanted: Path, folder: Path) -> Iterator[Path]:
 def _environment(settings: Settings, broker: Broker, source: str, folder: Path, reports_dir: Path) -> dict[str, str]:
     """Return the environment of every program of this run. A simulated run keeps its data and model in its own folder."""
     simulated = source == "simulated"
-    environment = {
+    return {
         **os.environ,
-        "KAFKA_BOOTSTRAP_SERVERS": broker.bootstrap_servers,
+        **broker.environment,
         "API_URL": f"http://127.0.0.1:{_free_port()}",
         "CONSUMER_METRICS_PORT": "0",
         "MLFLOW_TRACKING_URI": _registry_uri(folder),
@@ -182,9 +182,6 @@ def _environment(settings: Settings, broker: Broker, source: str, folder: Path, 
         "PYTHONUNBUFFERED": "1",
         "LOG_LEVEL": "WARNING",
     }
-    if broker.api_version:
-        environment["KAFKA_API_VERSION"] = broker.api_version
-    return environment
 
 
 def _registry_uri(folder: Path) -> str:
@@ -295,11 +292,8 @@ def _how_to_rebuild(settings: Settings, broker: Broker, station_id: str, folder:
 
 
 def _overrides(environment: Mapping[str, str]) -> dict[str, str | None]:
-    return {
-        "kafka_bootstrap_servers": environment["KAFKA_BOOTSTRAP_SERVERS"],
-        "kafka_api_version": environment.get("KAFKA_API_VERSION"),
-        "reports_dir": environment["REPORTS_DIR"],
-    }
+    names = [name for name in Settings.model_fields if name.startswith("kafka_")] + ["reports_dir"]
+    return {name: environment.get(name.upper()) for name in names}
 
 
 def _free_port() -> int:

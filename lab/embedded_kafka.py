@@ -6,8 +6,8 @@ The choice is made by :func:`start`, in this order, and told to the user in one 
 2. A real single-node Apache Kafka (KRaft), if there is Java 17 or newer and its jars are in the cache or Maven brings them.
 3. librdkafka's mock cluster, which keeps records in memory but no transactional offsets, fences nobody and compacts nothing.
 
-``AIR_QUALITY_BROKER=real|mock`` forces a kind; ``AIR_QUALITY_CACHE`` moves the jar cache from
-``~/.cache/air-quality-monitoring``.
+``AIR_QUALITY_BROKER=real|mock|secured`` forces a kind, ``secured`` being a real one with TLS, passwords and access rules;
+``AIR_QUALITY_CACHE`` moves the jar cache from ``~/.cache/air-quality-monitoring``.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ import argparse
 import contextlib
 import logging
 import os
+import shlex
 import signal
 import sys
 from pathlib import Path
@@ -23,8 +24,11 @@ from pathlib import Path
 from airquality.ground import command
 from airquality.ground.errors import Unavailable, UsageError
 from lab.broker import Broker, MockBroker
-from lab.kafka_installation import KAFKA_VERSION, MINIMUM_JAVA, Installation, Say, install
+from lab.kafka_installation import KAFKA_VERSION, MINIMUM_JAVA, Say, install
 from lab.kafka_node import RealBroker
+from lab.secured_kafka import SecuredBroker
+
+KINDS = ("real", "mock", "secured")
 
 _log = logging.getLogger(__name__)
 
@@ -39,7 +43,8 @@ examples:
   python -m airquality broker --install-only         only fetch Kafka's jars
 
 A real broker needs Java {MINIMUM_JAVA} or newer (JAVA_HOME or PATH) and, the first time only, Maven and a network.
-environment: AIR_QUALITY_BROKER=real|mock forces a kind, AIR_QUALITY_CACHE is where the jars are kept
+--broker secured asks for TLS and a password, and allows its user only what this system needs.
+environment: AIR_QUALITY_BROKER=real|mock|secured forces a kind, AIR_QUALITY_CACHE is where the jars are kept
 exit status: 0 ended by Ctrl-C, SIGTERM or SIGHUP, 1 no broker can be had, 2 wrong usage or a port that is taken
 """
 
@@ -48,18 +53,18 @@ def start(prefer: str | None = None, data_dir: Path | None = None, say: Say = _l
     """Choose a broker as the module describes, start it if it is ours to start, and wait until it answers.
 
     Args:
-        prefer: ``real`` or ``mock`` forces that kind, over both environment variables; None leaves the choice.
+        prefer: ``real``, ``mock`` or ``secured`` forces that kind, over both environment variables; None leaves the choice.
         data_dir: Where a real broker keeps its data; None: a temporary directory that ``close`` removes.
         say: Told, line by line, what takes long.
         port: The client port of a real broker; the others choose or have their own.
 
     Raises:
-        UsageError: ``prefer``, or ``AIR_QUALITY_BROKER``, is neither; or the port is taken.
+        UsageError: ``prefer``, or ``AIR_QUALITY_BROKER``, is no kind; or the port is taken.
         Unavailable: the kind that was forced cannot be had, or Kafka was started and failed.
     """
     forced = prefer or os.environ.get("AIR_QUALITY_BROKER") or None
-    if forced not in (None, "real", "mock"):
-        raise UsageError(f"the kind of broker must be real or mock, not {forced!r}")
+    if forced not in (None, *KINDS):
+        raise UsageError(f"the kind of broker must be {', '.join(KINDS[:-1])} or {KINDS[-1]}, not {forced!r}")
     servers = os.environ.get("KAFKA_BOOTSTRAP_SERVERS")
     if forced is None and servers:
         return _external(servers)
@@ -68,10 +73,11 @@ def start(prefer: str | None = None, data_dir: Path | None = None, say: Say = _l
     try:
         installation = install(say)
     except Unavailable as error:
-        if forced == "real":
+        if forced:
             raise Unavailable(f"a real Apache Kafka was asked for and cannot be had: {error}") from error
         return MockBroker(str(error))
-    return _start_real(installation, data_dir, port, say)
+    kind = SecuredBroker if forced == "secured" else RealBroker
+    return _start_real(kind(installation, data_dir, port), say)
 
 
 def _external(servers: str) -> Broker:
@@ -79,8 +85,7 @@ def _external(servers: str) -> Broker:
     return Broker("external", servers, f"Broker: {servers}, which KAFKA_BOOTSTRAP_SERVERS names", api_version)
 
 
-def _start_real(installation: Installation, data_dir: Path | None, port: int | None, say: Say) -> RealBroker:
-    broker = RealBroker(installation, data_dir, port)
+def _start_real(broker: RealBroker, say: Say) -> RealBroker:
     say(f"Starting Apache Kafka {KAFKA_VERSION} ...")
     try:
         broker.start()
@@ -106,7 +111,7 @@ def _parser() -> argparse.ArgumentParser:
     parser = command.parser("python -m airquality broker", _DESCRIPTION, _EXAMPLES)
     parser.add_argument("--data-dir", type=Path, help="keep records here between runs (default: a temporary directory)")
     parser.add_argument("--port", type=_port, default=9092, help="of a real broker (default: 9092); the mock picks its own")
-    parser.add_argument("--broker", choices=["real", "mock"], help="insist on this kind instead of the best that can be had")
+    parser.add_argument("--broker", choices=KINDS, help="insist on this kind instead of the best that can be had")
     parser.add_argument("--install-only", action="store_true", help="only make sure that Kafka's jars are in the cache")
     return parser
 
@@ -127,9 +132,8 @@ def _run(arguments: argparse.Namespace) -> None:
                 f"nothing to start: KAFKA_BOOTSTRAP_SERVERS={broker.bootstrap_servers}; unset it or pass --broker"
             )
         print(broker.description)
-        print(f"export KAFKA_BOOTSTRAP_SERVERS={broker.bootstrap_servers}")
-        if broker.api_version:
-            print(f"export KAFKA_API_VERSION={broker.api_version}")
+        for name, value in broker.environment.items():
+            print(f"export {name}={shlex.quote(value)}")
         with contextlib.suppress(KeyboardInterrupt):
             print("Ctrl-C ends it.", flush=True)  # who reads this may press it before the next line is reached
             broker.wait()

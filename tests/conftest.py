@@ -33,7 +33,10 @@ def broker() -> Iterator[Broker]:
             pytest.fail(f"AIR_QUALITY_REQUIRE_BROKER=1, but {broker.description}")
         if broker.kind == "mock":
             pytest.skip(broker.description)
-        yield broker
+        with pytest.MonkeyPatch.context() as patch:  # what a secured one asks for: AIR_QUALITY_BROKER=secured
+            for name in set(broker.environment) - {"KAFKA_BOOTSTRAP_SERVERS", "KAFKA_API_VERSION"}:
+                patch.setenv(name, broker.environment[name])
+            yield broker
 
 
 @pytest.fixture

@@ -4,6 +4,8 @@ Imports nothing of this project, so that no mistake of the consumer can excuse i
 """
 
 import json
+import os
+import pathlib
 import sys
 
 from kafka import KafkaConsumer, TopicPartition
@@ -12,7 +14,11 @@ from kafka import KafkaConsumer, TopicPartition
 def committed(servers, topic):
     """Return every committed record of the topic as a dict, in partition and offset order."""
     client = KafkaConsumer(
-        bootstrap_servers=servers, isolation_level="read_committed", auto_offset_reset="earliest", enable_auto_commit=False
+        bootstrap_servers=servers,
+        isolation_level="read_committed",
+        auto_offset_reset="earliest",
+        enable_auto_commit=False,
+        **security(),
     )
     partitions = [TopicPartition(topic, number) for number in sorted(client.partitions_for_topic(topic) or ())]
     client.assign(partitions)
@@ -24,6 +30,21 @@ def committed(servers, topic):
             records += batch
     client.close()
     return [as_json(record) for record in sorted(records, key=lambda r: (r.partition, r.offset))]
+
+
+def security():
+    """Return how to prove to the broker who asks: a password from a file, where the environment names one."""
+    file = os.environ.get("KAFKA_SASL_PASSWORD_FILE")
+    if not file:
+        return {}
+    with pathlib.Path(file).open() as password:
+        return {
+            "security_protocol": os.environ["KAFKA_SECURITY_PROTOCOL"],
+            "sasl_mechanism": os.environ["KAFKA_SASL_MECHANISM"],
+            "sasl_plain_username": os.environ["KAFKA_SASL_USERNAME"],
+            "sasl_plain_password": password.read(),
+            "ssl_cafile": os.environ["KAFKA_SSL_CAFILE"],
+        }
 
 
 def as_json(record):

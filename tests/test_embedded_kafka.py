@@ -143,7 +143,7 @@ def test_a_forced_kind_wins_over_the_environment(monkeypatch: pytest.MonkeyPatch
 
 def test_an_unknown_kind_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("AIR_QUALITY_BROKER", "rael")
-    with pytest.raises(UsageError, match="real or mock, not 'rael'"):
+    with pytest.raises(UsageError, match="real, mock or secured, not 'rael'"):
         embedded_kafka.start()
 
 

@@ -11,7 +11,7 @@ from kafka.admin import ConfigResource, ConfigResourceType, NewTopic
 
 from airquality.ground.errors import ContractError
 from airquality.ground.settings import Settings
-from airquality.stream import kafka_io
+from airquality.stream import kafka_io, topics
 from airquality.stream.identity import Refused
 from airquality.stream.kafka_io import Record
 from tests.broker_topics import send
@@ -65,7 +65,7 @@ def test_ensure_topics_made_here_use_the_brokers_time_and_none_is_complained_of(
         [record] = kafka_io.read(settings, topic, 0)
         assert record.timestamp_ms > before
     kafka_io.ensure_topics(settings)
-    assert [r.getMessage() for r in caplog.records if r.name == kafka_io.__name__ and r.levelname == "WARNING"] == []
+    assert [r.getMessage() for r in caplog.records if r.name == topics.__name__ and r.levelname == "WARNING"] == []
 
 
 def test_ensure_topics_found_with_other_settings_are_named_once_each(
@@ -78,7 +78,7 @@ def test_ensure_topics_found_with_other_settings_are_named_once_each(
         for role, name in kafka_io.topic_names(found).items():
             admin.create_topics([NewTopic(name, 2, 1, topic_configs=configs.get(role, {}))])
     kafka_io.ensure_topics(found)
-    said = [r.getMessage() for r in caplog.records if r.name == kafka_io.__name__ and r.levelname == "WARNING"]
+    said = [r.getMessage() for r in caplog.records if r.name == topics.__name__ and r.levelname == "WARNING"]
     assert [line.split(" ", 1)[0].split(".")[-2] for line in said] == ["raw", "raw", "state", "state", "dlq", "events"]
     assert "only the newest would be kept" in said[1]
     assert "cleanup.policy=compact" in said[3]

@@ -398,17 +398,19 @@ class PartitionState:
             return
         try:
             state = snapshots.decode(record.value or b"")
-        except ValueError as error:
+            group, parts = state["group"], self._open_station(station_id, state)
+        except (ValueError, KeyError, TypeError) as error:
             raise Refused(
                 f"the snapshot of {station_id!r} at offset {record.offset} of the state topic's partition {self.partition} "
-                f"cannot be read: {error}. A tombstone with that key forgets the station: it warms up again"
+                f"cannot be read ({type(error).__name__}: {error}). If another release wrote it, go on with that one, or, "
+                f"with all consumers stopped, delete the state topic: the stations are rebuilt from the rows that are left. "
+                f"A tombstone with that key forgets this station alone: it warms up again"
             ) from error
-        if state["group"] != self._group:
+        if group != self._group:
             raise Refused(
-                f"the state topic holds the stations of group {state['group']!r}, not of {self._group!r}: "
+                f"the state topic holds the stations of group {group!r}, not of {self._group!r}: "
                 f"another group needs a STATE_TOPIC and a PRED_TOPIC of its own"
             )
-        parts = self._open_station(station_id, state)
         note = Note.decode(dict(record.headers)[NOTE_HEADER])
         station = Station(parts.buffer, parts.monitor, since_ms, state["offset"], saved=True)
         if note is None or note.era != plan.note.era:  # its offset is that of a raw log that is gone

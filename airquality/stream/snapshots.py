@@ -51,8 +51,9 @@ def decode(snapshot: bytes) -> dict[str, Any]:
     """
     try:
         state = orjson.loads(_inflated(snapshot))
-        if not isinstance(state, dict) or state.pop("format", None) != FORMAT:
-            raise ValueError(f"another format than {FORMAT}")
+        found = state.pop("format", None) if isinstance(state, dict) else None
+        if found != FORMAT:
+            raise ValueError(f"it is of format {found}, and this release reads format {FORMAT}")
         restored: dict[str, Any] = _restore(state)
     except (zlib.error, ValueError, KeyError, TypeError, RecursionError) as error:
         raise ValueError(f"not a snapshot: {error}") from error
