@@ -225,7 +225,7 @@ def command_line(*arguments: str) -> list[str]:
 
 def test_help_teaches() -> None:
     text = subprocess.run(command_line("--help"), capture_output=True, text=True, check=True).stdout
-    assert {"Java", "Maven", "AIR_QUALITY_BROKER=real|mock", "--install-only"} <= set(text.replace(",", " ").split())
+    assert {"Java", "Maven", "AIR_QUALITY_BROKER=real|mock|secured", "--install-only"} <= set(text.replace(",", " ").split())
 
 
 def test_the_command_runs_the_mock_until_ctrl_c() -> None:
