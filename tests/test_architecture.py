@@ -284,6 +284,7 @@ def opens_kafka(module: Module) -> set[str]:
 
 
 RULES = (
+    opens_kafka,
     climbs_a_floor,
     leans_on_its_users,
     opens_another_door,

@@ -43,7 +43,8 @@ def secured() -> Iterator[SecuredBroker]:
 
 
 def settings_of(environment: dict[str, str], **more: Any) -> Settings:
-    return Settings(**{name.lower(): value for name, value in environment.items() if value}, **more)
+    named: dict[str, Any] = {name.lower(): value for name, value in environment.items() if value}
+    return Settings(**named, **more)
 
 
 def variant(secured: SecuredBroker, listener: str, **changes: str) -> Settings:
