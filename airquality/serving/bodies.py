@@ -55,7 +55,7 @@ def refuse_repeated_names(body: bytes, names: int, texts: Iterable[object] = ())
     A parser keeps the last one, so the colons are counted: there is one for each of the ``names`` that were parsed, besides
     those in ``texts``. Only where that does not come out is the body looked at again.
     """
-    if b"\\" not in body and body.count(b":") == names + sum(str(text).count(":") for text in texts):
+    if b"\\" not in body and body.count(b":") == names + "".join(map(str, texts)).count(":"):
         return
     if len(body) > _MAX_SECOND_LOOK_BYTES:
         raise invalid("a name seems to be there twice: which value is meant cannot be known")
