@@ -7,9 +7,8 @@ import logging
 import math
 import sys
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import closing, contextmanager
-from typing import Any
 
 from prometheus_client import CollectorRegistry
 
@@ -27,11 +26,11 @@ from airquality.stream.console import Console, accounted
 from airquality.stream.exposition import exposed, health_page, metrics_page
 from airquality.stream.health import Health
 from airquality.stream.identity import Refused
+from airquality.stream.limits import Limits, stopped_without_kafka
 from airquality.stream.patience import Patience
-from airquality.stream.station import OpenStation, StationParts
+from airquality.stream.reader import KafkaReader
 from airquality.stream.transactions import TransactionalStream
-from airquality.stream.worker import Limits, Worker, stopped_without_kafka
-from feature_buffer import FeatureBuffer
+from airquality.stream.worker import Worker
 from monitoring_service import MonitoringService
 
 #: A health check that waits longer than this for the prediction service calls it away.
@@ -42,17 +41,6 @@ REFUSAL_LINE_SECONDS = 60.0
 CLOSE_SECONDS = 30.0
 
 logger = logging.getLogger("consumer")
-
-
-def station_opener(monitoring: MonitoringService) -> OpenStation:
-    """Return the factory of stations, whose monitors live in ``monitoring``."""
-
-    def open_station(station_id: str, state: Mapping[str, Any] | None) -> StationParts:
-        if state is None:
-            return StationParts(FeatureBuffer(), monitoring.monitor(station_id))
-        return StationParts(FeatureBuffer.from_state(state["buffer"]), monitoring.monitor(station_id, state["monitor"]))
-
-    return open_station
 
 
 def run(settings: Settings, limits: Limits) -> Counts:
@@ -118,8 +106,17 @@ def _work(
 ) -> Counts:
     transport = Transport(settings.api_url, settings.api_timeout_seconds, settings.api_key)
     with closing(transport), closing(TransactionalStream(settings)) as stream:
-        client = PredictionClient(transport)
-        worker = Worker(settings, stream, client, monitoring, station_opener(monitoring), metrics, console, limits)
+        worker = Worker(
+            settings,
+            stream,
+            KafkaReader(settings),
+            PredictionClient(transport),
+            monitoring,
+            monitoring.open_station,
+            metrics,
+            console,
+            limits,
+        )
         try:
             worker.run()
             return worker.counts

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Any
+from dataclasses import dataclass
+from typing import Self
 
 import numpy as np
 from numpy.typing import NDArray
 
 from airquality.ground.errors import InvalidRecord
+from airquality.ground.typed import immutable
 from airquality.incoming import LateTruth, TruthOutcome
 from airquality.records import HISTORY_HOURS, RAW_COLUMNS, TARGET, Outcome, Reading, check_not_future, isoformat
 
@@ -16,6 +18,16 @@ REMEMBERED_HOURS = 10_000
 
 _MISSING_ROW = (np.nan,) * len(RAW_COLUMNS)
 _TARGET_COLUMN = RAW_COLUMNS.index(TARGET)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class BufferState:
+    """Everything a :class:`FeatureBuffer` holds whose ready rows were taken."""
+
+    newest_hour: int | None
+    warmed_hours: int
+    history: NDArray[np.float64]
+    digests: NDArray[np.uint32]
 
 
 class FeatureBuffer:
@@ -90,34 +102,33 @@ class FeatureBuffer:
         self._grids, self._taken = [], []
         return (grids[0] if len(grids) == 1 else np.concatenate(grids)), ready
 
-    def state(self) -> dict[str, Any]:
+    def state(self) -> BufferState:
         """Return everything the buffer holds, the inverse of :meth:`from_state`; its ready rows must have been taken."""
         if self._ready or self._taken:
             waiting = len(self._ready) + len(self._taken)
             raise RuntimeError(f"{waiting} ready rows were not taken: this state would lose them")
-        self._close_grid()
-        return {
-            "newest_hour": self.newest_hour,
-            "warmed_hours": self.warmed_hours,
-            "history": self._history.copy(),  # these two change in place
-            "digests": self._digests.copy(),
-        }
+        history = immutable(self._grid()[-HISTORY_HOURS:])
+        return BufferState(self.newest_hour, self.warmed_hours, history, immutable(self._digests))
 
     @classmethod
-    def from_state(cls, state: dict[str, Any]) -> FeatureBuffer:
+    def from_state(cls, state: BufferState) -> Self:
         """Return a buffer that goes on exactly where :meth:`state` was taken."""
         buffer = cls()
-        buffer.newest_hour = state["newest_hour"]
-        buffer.warmed_hours = state["warmed_hours"]
-        buffer._history = state["history"].copy()
-        buffer._digests = state["digests"].copy()
+        buffer.newest_hour = state.newest_hour
+        buffer.warmed_hours = state.warmed_hours
+        buffer._history = state.history.copy()
+        buffer._digests = state.digests.copy()
         return buffer
+
+    def _grid(self) -> NDArray[np.float64]:
+        arrived = np.array(self._arrived, dtype=np.float64).reshape(-1, len(RAW_COLUMNS))
+        return np.concatenate([self._history, arrived])
 
     def _close_grid(self) -> None:
         """Set the grid aside if ready readings see it, and keep its last 168 hours."""
         if not self._arrived:
             return
-        grid = np.concatenate([self._history, np.array(self._arrived, dtype=np.float64)])
+        grid = self._grid()
         if self._ready:
             start = sum(map(len, self._grids)) + HISTORY_HOURS
             self._taken += [(start + index, hour) for index, hour in self._ready]
@@ -131,6 +142,8 @@ class FeatureBuffer:
         return float(self._history[len(self._arrived) - 1 - age, _TARGET_COLUMN])
 
     def _advance(self, reading: Reading) -> None:
+        if not self._ready and len(self._arrived) > HISTORY_HOURS:  # a warm-up with gaps: nobody takes rows yet
+            self._close_grid()
         gap = 0 if self.newest_hour is None else reading.hour - self.newest_hour - 1
         if gap >= HISTORY_HOURS:
             self.warmed_hours = 0

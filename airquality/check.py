@@ -133,7 +133,7 @@ def _budget(text: str) -> float:
     return value
 
 
-def check(path: Path, fitted: Calibration, watch: Watch, now_hour: int, said: Answers = NO_ANSWERS) -> Checked:
+def check(path: Path, fitted: Calibration, watch: Watch[str], now_hour: int, said: Answers = NO_ANSWERS) -> Checked:
     """Return what the detectors say of one file, read as its owner ``said``.
 
     Raises:

@@ -37,9 +37,10 @@ from airquality.records import HISTORY_HOURS, RAW_COLUMNS, TARGET, Reading
 from airquality.reports.process import Write
 from airquality.stream import kafka_io
 from airquality.stream.console import Console
+from airquality.stream.limits import Limits
+from airquality.stream.reader import KafkaReader
 from airquality.stream.transactions import Message, Ownership, Poll, Position, TransactionalStream
-from airquality.stream.worker import Limits, Worker
-from consumer import station_opener
+from airquality.stream.worker import Worker
 from lab import embedded_kafka
 from lab.child import Child
 from monitoring_service import MonitoringService
@@ -139,10 +140,9 @@ def pipeline(settings: Settings, n_rows: int, profile: cProfile.Profile | None =
         closing(TimedStream(settings, n_rows)) as stream,
         closing(Transport(settings.api_url, settings.api_timeout_seconds, settings.api_key)) as transport,
     ):
-        client = PredictionClient(transport)
-        limits = Limits(max_records=n_rows)
-        opener, console = station_opener(monitoring), Console(lambda _: None)
-        worker = Worker(settings, stream, client, monitoring, opener, metrics, console, limits)
+        client, reader = PredictionClient(transport), KafkaReader(settings)
+        opener, console, limits = monitoring.open_station, Console(lambda _: None), Limits(max_records=n_rows)
+        worker = Worker(settings, stream, reader, client, monitoring, opener, metrics, console, limits)
         if profile:
             profile.runcall(worker.run)
         else:

@@ -51,12 +51,10 @@ def settings(broker: Broker, request: pytest.FixtureRequest) -> Settings:
 @pytest.fixture
 def rig(monkeypatch: pytest.MonkeyPatch) -> Rig:
     """A worker among fakes, whose clock only its own waiting moves."""
-    from airquality.stream import kafka_io, worker
+    from airquality.stream import worker
     from tests.worker_rig import Clock, Rig
 
     clock = Clock()
     made = Rig(clock)
     monkeypatch.setattr(worker, "time", types.SimpleNamespace(sleep=clock.sleep, monotonic=clock))
-    for name, function in made.kafka.as_functions().items():
-        monkeypatch.setattr(kafka_io, name, function)
     return made

@@ -28,15 +28,13 @@ Log = list[dict[str, Any]]
 
 def write(path: Path) -> None:
     """Run this release's consumer over the stations' hours, stop it as an operator would, and keep the topics."""
-    from airquality.stream import kafka_io, worker
+    from airquality.stream import worker
     from tests import worker_rig
 
     with pytest.MonkeyPatch.context() as patch:
         clock = worker_rig.Clock()
         rig = worker_rig.Rig(clock)
         patch.setattr(worker, "time", type("time", (), {"sleep": clock.sleep, "monotonic": clock}))
-        for name, function in rig.kafka.as_functions().items():
-            patch.setattr(kafka_io, name, function)
         for hour in range(HOURS_BEFORE):
             for station in STATIONS:
                 rig.send(hour, 1, station)

@@ -8,27 +8,26 @@ from __future__ import annotations
 
 import zlib
 from collections import deque
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from airquality.ground.settings import Settings
+from airquality.ground.typed import Document
 from airquality.incoming import Operation
-from airquality.monitoring.alarms import Event
+from airquality.model.predictor import FeatureRows
 from airquality.monitoring.detectors import Detectors
 from airquality.monitoring.drift import Window
-from airquality.records import Reading, Served
+from airquality.records import Reading, RowAnswer, Served
 from airquality.reports.process import ReportResult
 from airquality.reports.summary import PartitionFigures, added
 from airquality.stream.account import Topics
 from airquality.stream.kafka_io import Record
-from airquality.stream.station import StationParts
+from airquality.stream.station import Station
 from airquality.stream.transactions import Message, Position
-from feature_buffer import FeatureBuffer
-from monitoring_service import StationMonitor
 from tests import stations
 
 
@@ -93,66 +92,53 @@ class SimulatedKafka:
         self.transactions += 1
         return offsets
 
-    def as_functions(self) -> dict[str, Any]:
-        """Return what stands in for the functions of ``airquality.stream.kafka_io`` that read."""
+    def log_ranges(self, topics: Iterable[str], partition: int) -> dict[str, tuple[int, int]]:
+        """Return, by topic, the oldest offset that is there, and the offset the next record gets."""
+        return {topic: (self.starts.get((topic, partition), 0), self.end(topic, partition)) for topic in topics}
 
-        def read(
-            _: Settings, topic: str, partition: int, start: int | None = None, stop: int | None = None
-        ) -> Iterator[Record]:
-            return self.read(topic, partition, start, stop)
+    def topics_now(self) -> Topics:
+        """Return the topics' ids."""
+        return self.topics
 
-        return {
-            "read": read,
-            "end_offset": lambda _, topic, partition: self.end(topic, partition),
-            "log_ranges": lambda _, topics, partition: {
-                topic: (self.starts.get((topic, partition), 0), self.end(topic, partition)) for topic in topics
-            },
-            "topics_now": lambda _: self.topics,
-            "group_positions": lambda _, n_partitions: {p: (at.offset, at.note) for p, at in self.positions.items()},
-        }
+    def group_positions(self, n_partitions: int) -> dict[int, tuple[int, str]]:
+        """Return where the group stands."""
+        return {partition: (at.offset, at.note) for partition, at in self.positions.items()}
 
 
 class Monitors:
-    """A monitoring service whose reports are made when the test says so: real monitors, no process."""
+    """A monitoring service whose reports are made when the test says so: real stations, no process."""
 
     def __init__(self, detectors: Detectors | None = None) -> None:
         self.detectors = detectors or Detectors(None)
-        self.stations: dict[str, StationMonitor] = {}
+        self.opener = stations.opener(self.detectors)
+        self.stations: dict[str, Station] = {}
         self.waiting: deque[Window] = deque()
         self.made: list[tuple[str, str, int]] = []
         self.summaries: list[dict[str, Any]] = []
         self.saturated = False
 
-    def monitor(self, station_id: str, state: Mapping[str, Any] | None = None) -> StationMonitor:
-        self.forget(station_id)
-        judge = stations.judge()
-        if state is None:
-            made = StationMonitor(station_id, judge, self.detectors)
-        else:
-            made = StationMonitor.from_state(state, judge, self.detectors)
-        self.stations[station_id] = made
+    def open_station(self, station_id: str, saved: Document | None = None) -> Station:
+        """Open a station with a real buffer and real components."""
+        made = self.stations[station_id] = self.opener.open(station_id, saved)
         return made
 
-    def open_station(self, station_id: str, state: Mapping[str, Any] | None) -> StationParts:
-        """Open a station with a real buffer and a real monitor."""
-        if state is None:
-            return StationParts(FeatureBuffer(), self.monitor(station_id))
-        return StationParts(FeatureBuffer.from_state(state["buffer"]), self.monitor(station_id, state["monitor"]))
-
-    def forget(self, station_id: str) -> None:
-        self.stations.pop(station_id, None)
-        self.detectors.forget(station_id)
-        self.waiting = deque(window for window in self.waiting if window.station_id != station_id)
+    def forget(self, station: Station) -> None:
+        self.stations.pop(station.station_id, None)
+        self.opener.close(station)
+        self.waiting = deque(window for window in self.waiting if window.station_id != station.station_id)
 
     @property
     def backlog(self) -> int:
         return len(self.waiting)
 
-    def judge(self, arrived: Mapping[str, Sequence[Reading | Operation]]) -> Mapping[str, Sequence[tuple[int, Event]]]:
-        return self.detectors.judge(arrived)
+    def judge(self, arrived: Sequence[tuple[Station, Sequence[Reading | Operation]]]) -> None:
+        self.opener.judge_hours(arrived)
 
-    def submit(self, windows: Iterable[Window]) -> None:
+    def submit(self, windows: Iterable[Window], stations: Mapping[str, Station]) -> None:
         self.waiting.extend(windows)
+
+    def show_alarms(self, stations: Iterable[Station]) -> None:
+        pass
 
     def finish(self, n_windows: int) -> list[ReportResult]:
         """Let that many reports end."""
@@ -162,7 +148,7 @@ class Monitors:
             path = Path(f"reports/{window.kind.name}.html")
             result = ReportResult(window.station_id, window.kind.name, window.end_hour, "generated", path)
             results.append(result)
-            self.stations[window.station_id].take_result(result)
+            self.stations[window.station_id].reports.take_result(result)
             self.made.append((window.station_id, window.kind.name, window.end_hour))
         return results
 
@@ -188,7 +174,23 @@ def reading(station: int, hour: int, variant: int = 0) -> Reading:
     return Reading(f"station_{station}", hour, tuple(values.tolist()))
 
 
-def predicted(matrix: NDArray[np.float64], offsets: Sequence[int]) -> list[tuple[float, str]]:
+def predicted(rows: FeatureRows) -> list[RowAnswer]:
     """Predict by a checksum of each row: one changed bit changes the prediction. The version changes along the stream."""
-    values = [zlib.crc32(row.tobytes()) / 2**32 * 10 for row in np.ascontiguousarray(matrix)]
-    return [(value, str(1 + offset // 400)) for value, offset in zip(values, offsets, strict=True)]
+    values = [zlib.crc32(row.tobytes()) / 2**32 * 10 for row in np.ascontiguousarray(rows.matrix)]
+    return [(value, str(1 + offset // 400)) for value, offset in zip(values, rows.offsets, strict=True)]
+
+
+@dataclass(frozen=True)
+class Predicts:
+    """A predictor made of a function."""
+
+    function: Callable[[FeatureRows], Sequence[RowAnswer]] = predicted
+
+    def predict(self, asked: FeatureRows) -> Sequence[RowAnswer]:
+        return self.function(asked)
+
+
+def rows_of(matrix: NDArray[np.float64]) -> FeatureRows:
+    """Return the rows of a matrix as those of one station, an hour and an offset each."""
+    every = range(len(matrix))
+    return FeatureRows(matrix, ["station_0"] * len(matrix), every, every, 0)

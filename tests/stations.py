@@ -8,6 +8,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from airquality.monitoring.component import Predicted, Row
 from airquality.monitoring.detectors import Detectors
 from airquality.monitoring.drift import KINDS, Floats, Judge, Window
 from airquality.monitoring.performance import Performance
@@ -15,7 +16,8 @@ from airquality.monitoring.reference import Reference
 from airquality.monitoring.thresholds import Calibration
 from airquality.monitoring.window_calibration import History, calibrate_history
 from airquality.records import RAW_COLUMNS, TARGET, Reading
-from monitoring_service import StationMonitor
+from airquality.stream.station import Station
+from monitoring_service import Stations
 
 FIRST_HOUR = 300_003
 _REFERENCE_HOURS = 600
@@ -70,13 +72,29 @@ def readings_of(values: Floats, station_id: str = "station_1", hours: Sequence[i
     return [Reading(station_id, hour, tuple(row)) for hour, row in zip(at, values.tolist(), strict=True)]
 
 
+def opener(detectors: Detectors | None = None) -> Stations:
+    """Return what opens stations with the judge of these tests."""
+    return Stations(judge(), detectors or Detectors(None))
+
+
+def new(station_id: str = "station_1") -> Station:
+    """Return a station that has seen no row."""
+    return opener().open(station_id)
+
+
+def observe(station: Station, reading: Reading, prediction: float, version: str = "1") -> list[Window]:
+    """Let a station take in a predicted row, and return the windows that closed."""
+    found = station.update(Row(reading, Predicted(prediction, version)))
+    return [each for each in found if isinstance(each, Window)]
+
+
 def windows_of(values: Floats, predictions: Floats | None = None, *, station_id: str = "station_1") -> list[Window]:
     """Return the windows that gap-free ``values`` close."""
-    monitor = StationMonitor(station_id, judge(), Detectors(None))
+    station = new(station_id)
     made = predictions_of(np.nan_to_num(values, nan=2.5)) if predictions is None else predictions
     windows = []
     for reading, prediction in zip(readings_of(values, station_id), made.tolist(), strict=True):
-        windows += monitor.observe(reading, prediction, "1")
+        windows += observe(station, reading, prediction)
     return windows
 
 

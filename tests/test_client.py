@@ -21,6 +21,7 @@ from airquality.model import features, rows
 from airquality.model.client import MAX_ROWS, PredictionClient
 from airquality.model.transport import MAX_ANSWER_BYTES, Transport
 from airquality.records import MAX_MODEL_VERSION_CHARACTERS, PREDICTION_LIMITS, Served
+from tests.simulated_kafka import rows_of
 from tests.system import free_port
 
 #: What a served model says of where it comes from.
@@ -121,7 +122,7 @@ def impatient(peer: Peer) -> Iterator[PredictionClient]:
 
 def test_many_rows_are_one_request_that_keeps_every_bit(peer: Peer, client: PredictionClient) -> None:
     peer.says({"predictions": [1.5, 2.5], "model_version": "7"})
-    assert client.predict(ROWS) == [(1.5, "7"), (2.5, "7")]
+    assert client.predict(rows_of(ROWS)) == [(1.5, "7"), (2.5, "7")]
     [(method, path, body)] = peer.asked
     assert (method, path) == ("POST", "/predict/batch")
     head, values = rows.decode(body)
@@ -133,7 +134,7 @@ def test_many_rows_are_one_request_that_keeps_every_bit(peer: Peer, client: Pred
 @pytest.mark.parametrize("status", [301, 400, 401, 403, 404, 405, 407, 408, 413, 425, 429, 500, 502, 503, 504])
 def test_predict_any_refusal_by_status_is_worth_waiting_for(peer: Peer, client: PredictionClient, status: int) -> None:
     peer.says({"error": "not now"}, status)
-    for ask in (client.check, lambda: client.predict(ROWS)):
+    for ask in (client.check, lambda: client.predict(rows_of(ROWS))):
         with pytest.raises(Unavailable, match=f"answers {status}.*not now"):
             ask()
 
@@ -144,13 +145,13 @@ def test_predict_a_status_an_operator_can_mend_says_how(
 ) -> None:
     peer.says({}, status)
     with pytest.raises(Unavailable, match=hint):
-        client.predict(ROWS)
+        client.predict(rows_of(ROWS))
 
 
 def test_a_silent_service_is_worth_waiting_for(peer: Peer, impatient: PredictionClient) -> None:
     peer.silent = True
     with pytest.raises(Unavailable, match=r"does not answer: (ReadTimeout|no whole answer within 0.3 s)"):
-        impatient.predict(ROWS)
+        impatient.predict(rows_of(ROWS))
 
 
 @pytest.mark.parametrize("part", ["head", "body"])
@@ -233,14 +234,14 @@ def test_predict_a_refusal_that_features_explain_is_a_disagreement(peer: Peer, c
     peer.says({"error": "the features are not the model's"}, 422)
     peer.pages["/version"] = orjson.dumps({"features_hash": "0123456789abcdef", "model_version": "8", **ORIGIN})
     with pytest.raises(ContractError, match=r"version 8, fitted on features '0123456789ab'.*from the same release"):
-        client.predict(ROWS)
+        client.predict(rows_of(ROWS))
 
 
 def test_predict_a_refusal_that_features_do_not_explain_is_waited_for(peer: Peer, client: PredictionClient) -> None:
     peer.says({"error": "something else"}, 422)
     peer.pages["/version"] = orjson.dumps({"features_hash": features.manifest()["hash"], "model_version": "8", **ORIGIN})
     with pytest.raises(Unavailable, match=r"answers 422: .*something else"):
-        client.predict(ROWS)
+        client.predict(rows_of(ROWS))
 
 
 GOOD = [1.5, 2.5]
@@ -278,7 +279,7 @@ GOOD = [1.5, 2.5]
 def test_predict_a_malformed_answer_is_a_wait_like_an_outage(peer: Peer, client: PredictionClient, answer: Any) -> None:
     peer.says(answer)
     with pytest.raises(Unavailable, match=peer.url) as caught:
-        client.predict(ROWS)
+        client.predict(rows_of(ROWS))
     assert str(caught.value).isprintable()
 
 
@@ -291,14 +292,14 @@ def test_check_a_malformed_answer_is_a_wait_like_an_outage(peer: Peer, client: P
 
 def test_predict_whole_numbers_are_numbers(peer: Peer, client: PredictionClient) -> None:
     peer.says({"predictions": [1, 2.5], "model_version": "7"})
-    assert client.predict(ROWS) == [(1.0, "7"), (2.5, "7")]
-    assert {type(value) for value, _ in client.predict(ROWS)} == {float}  # type: ignore[misc]
+    assert client.predict(rows_of(ROWS)) == [(1.0, "7"), (2.5, "7")]
+    assert {type(value) for value, _ in client.predict(rows_of(ROWS))} == {float}  # type: ignore[misc]
 
 
 @pytest.mark.parametrize("value", [-5.0, -1e-300, PREDICTION_LIMITS[1] + 0.1, 1e200, 10**18])
 def test_predict_a_value_outside_the_limits_refuses_its_row_only(peer: Peer, client: PredictionClient, value: float) -> None:
     peer.says({"predictions": [value, 2.5], "model_version": "7"})
-    refused, prediction = client.predict(ROWS)
+    refused, prediction = client.predict(rows_of(ROWS))
     assert isinstance(refused, InvalidRecord)
     assert (refused.reason, prediction) == ("unpredictable", (2.5, "7"))
     assert f"{float(value):g} mg/m3" in str(refused)
@@ -306,7 +307,7 @@ def test_predict_a_value_outside_the_limits_refuses_its_row_only(peer: Peer, cli
 
 def test_predict_limits_are_inclusive(peer: Peer, client: PredictionClient) -> None:
     peer.says({"predictions": list(PREDICTION_LIMITS), "model_version": "7"})
-    assert client.predict(ROWS) == [(limit, "7") for limit in PREDICTION_LIMITS]
+    assert client.predict(rows_of(ROWS)) == [(limit, "7") for limit in PREDICTION_LIMITS]
 
 
 def row_numbers(body: bytes) -> list[float]:
@@ -330,7 +331,7 @@ def test_predict_rows_the_service_names_are_refused_and_the_others_predicted(
         return 422, {**refusal, "rows": named} if all_at_once else refusal
 
     peer.answers = answers
-    found = client.predict(np.arange(6.0).reshape(6, 1))
+    found = client.predict(rows_of(np.arange(6.0).reshape(6, 1)))
     assert [a.reason if isinstance(a, InvalidRecord) else a for a in found] == [
         (0.0, "7"),
         "unpredictable",
@@ -349,7 +350,7 @@ def test_predict_a_refusal_that_names_no_row_of_the_request_is_waited_for(
     peer.says({"error": "odd", "row": row, "reason": "unpredictable"}, 422)
     peer.pages["/version"] = orjson.dumps({"features_hash": features.manifest()["hash"], "model_version": "8", **ORIGIN})
     with pytest.raises(Unavailable, match="answers 422"):
-        client.predict(ROWS)
+        client.predict(rows_of(ROWS))
 
 
 @pytest.mark.parametrize("largest", [1, 3, 7])
@@ -363,7 +364,7 @@ def test_predict_a_request_that_is_too_large_for_the_peer_is_sent_in_parts(
         return 200, {"predictions": [row / 10 for row in rows], "model_version": "7"}
 
     peer.answers = answers
-    assert client.predict(np.arange(7.0).reshape(7, 1)) == [(row / 10, "7") for row in range(7)]
+    assert client.predict(rows_of(np.arange(7.0).reshape(7, 1))) == [(row / 10, "7") for row in range(7)]
 
 
 def test_predict_more_rows_than_a_request_takes_are_several(peer: Peer, client: PredictionClient) -> None:
@@ -371,7 +372,7 @@ def test_predict_more_rows_than_a_request_takes_are_several(peer: Peer, client: 
         return 200, {"predictions": [row / 100 for row in row_numbers(body)], "model_version": "7"}
 
     peer.answers = answers
-    found = client.predict(np.arange(MAX_ROWS + 1.0).reshape(-1, 1))
+    found = client.predict(rows_of(np.arange(MAX_ROWS + 1.0).reshape(-1, 1)))
     assert found == [(row / 100, "7") for row in range(MAX_ROWS + 1)]
     assert [len(row_numbers(body)) for _, _, body in peer.asked] == [MAX_ROWS, 1]
 

@@ -23,8 +23,8 @@ from airquality.metrics import ConsumerMetrics
 from airquality.stream import kafka_io
 from airquality.stream.account import Counts
 from airquality.stream.identity import Refused
+from airquality.stream.limits import Limits, Stopped
 from airquality.stream.patience import BACKOFF_SECONDS, Patience
-from airquality.stream.worker import Limits, Stopped
 from tests.system import PROJECT, free_port
 from tests.worker_rig import SETTINGS, Clock
 

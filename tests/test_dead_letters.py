@@ -8,9 +8,9 @@ import pytest
 
 from airquality.ground.errors import InvalidRecord
 from airquality.records import DEAD_LETTER_REASONS, MAX_RECORD_BYTES, isoformat
+from airquality.stream.batch import DeadLetter
 from airquality.stream.dead_letters import dead_letter, refused_rows
 from airquality.stream.kafka_io import Record
-from airquality.stream.partition import DeadLetter
 from tests.worker_rig import DLQ, RAW, SETTINGS, START, Rig
 
 

@@ -10,10 +10,10 @@ import pytest
 from airquality.ground.errors import InvalidRecord
 from airquality.ground.settings import Settings
 from airquality.stream import dlq, kafka_io
+from airquality.stream.batch import DeadLetter
 from airquality.stream.dead_letters import dead_letter
 from airquality.stream.dlq import Filter, Letter
 from airquality.stream.kafka_io import Record
-from airquality.stream.partition import DeadLetter
 
 MOMENT = datetime(2026, 11, 26, 8, 0, tzinfo=UTC)
 

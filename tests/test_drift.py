@@ -70,10 +70,10 @@ def test_performance_counts_measured_truths_only() -> None:
 def test_sums_of_parts_are_the_sums_of_the_whole() -> None:
     whole, first, second = ErrorSums(), ErrorSums(), ErrorSums()
     for number in range(10):
-        whole.add(number, number + 1.0)
-        (first if number < 4 else second).add(number, number + 1.0)
-    first.merge(second)
-    assert first == whole
+        whole = whole.plus(number, number + 1.0)
+        first = first.plus(number, number + 1.0) if number < 4 else first
+        second = second if number < 4 else second.plus(number, number + 1.0)
+    assert first.merged(second) == whole
 
 
 # ---- threshold ----

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
+from dataclasses import fields
 
 import numpy as np
 import pytest
@@ -248,7 +249,12 @@ def test_a_repeat_changes_nothing(repeated: Reading) -> None:
 
 
 def frozen(buffer: FeatureBuffer) -> dict[str, object]:
-    return {name: value.tobytes() if isinstance(value, np.ndarray) else value for name, value in buffer.state().items()}
+    return {name: value.tobytes() if isinstance(value, np.ndarray) else value for name, value in held(buffer).items()}
+
+
+def held(buffer: FeatureBuffer) -> dict[str, object]:
+    state = buffer.state()
+    return {field.name: getattr(state, field.name) for field in fields(state)}
 
 
 @pytest.mark.parametrize("fed", [0, 1, 167, 168, 169, 400])
@@ -284,7 +290,7 @@ def test_a_state_is_bounded() -> None:
     sizes = set()
     for start in range(START, START + 20_000, 4_000):
         feed(buffer, range(start, start + 2_000))
-        sizes.add(sum(value.nbytes for value in buffer.state().values() if isinstance(value, np.ndarray)))
+        sizes.add(sum(value.nbytes for value in held(buffer).values() if isinstance(value, np.ndarray)))
     assert len(sizes) == 1
     assert sizes.pop() < 64 * 1024
 
@@ -321,10 +327,10 @@ def test_fill_is_seen_by_the_rows_after_it_and_by_none_before() -> None:
 def test_state_of_a_filled_buffer_is_not_shared_with_it() -> None:
     buffer = warm_buffer()
     before = buffer.state()
-    copy = before["history"].copy()
+    copy = before.history.copy()
     hour = START - 1 if math.isnan(copy[-1, 0]) else START - 2
     assert buffer.fill(LateTruth("station_1", hour, 7.0)) is TruthOutcome.FILLED
-    assert before["history"].tobytes() == copy.tobytes()
+    assert before.history.tobytes() == copy.tobytes()
 
 
 def test_take_features_of_many_truths_gives_the_bits_of_one_row_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -14,6 +14,7 @@ from airquality.ground.settings import Settings
 from airquality.stream import kafka_io, topics
 from airquality.stream.identity import Refused
 from airquality.stream.kafka_io import Record
+from airquality.stream.reader import KafkaReader, newest
 from tests.broker_topics import send
 from tests.system import wait_until
 
@@ -110,9 +111,9 @@ def test_newest_finds_the_last_record_that_is_ours_behind_many_that_are_not(sett
         number = int(record.value or b"-1")
         return None if number < 0 else number
 
-    assert kafka_io.newest(settings, settings.pred_topic, 0, (0, 302), ours) == 7
-    assert kafka_io.newest(settings, settings.pred_topic, 0, (2, 302), ours) == -1
-    assert kafka_io.newest(settings, settings.pred_topic, 1, (0, 0), ours) == -1
+    assert newest(KafkaReader(settings), settings.pred_topic, 0, (0, 302), ours) == 7
+    assert newest(KafkaReader(settings), settings.pred_topic, 0, (2, 302), ours) == -1
+    assert newest(KafkaReader(settings), settings.pred_topic, 1, (0, 0), ours) == -1
 
 
 def test_read_from_before_the_oldest_record_begins_with_it(settings: Settings) -> None:

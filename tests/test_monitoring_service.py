@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import json
 import math
 import os
@@ -24,22 +23,19 @@ from prometheus_client import CollectorRegistry
 
 from airquality.ground.errors import ContractError, UsageError
 from airquality.ground.settings import Settings
+from airquality.ground.typed import plain
 from airquality.metrics import ConsumerMetrics
-from airquality.monitoring.alarms import Event
-from airquality.monitoring.detectors import Detectors
+from airquality.monitoring.detectors import Detectors, StationDetectors
 from airquality.monitoring.drift import KINDS, Window
 from airquality.monitoring.performance import Performance
 from airquality.records import Reading, isoformat
+from airquality.reports.ledger import SAVED_UNMADE_HOURS
 from airquality.reports.process import OpenWriter, ReportResult
+from airquality.reports.queue import RETRY_SECONDS
 from airquality.reports.summary import SUMMARY_NAME, PartitionFigures
 from airquality.stream import snapshots
-from monitoring_service import (
-    MAX_BACKLOG,
-    RETRY_SECONDS,
-    SAVED_UNMADE_HOURS,
-    MonitoringService,
-    StationMonitor,
-)
+from airquality.stream.station import Station
+from monitoring_service import MAX_BACKLOG, MonitoringService
 from tests import report_writers, stations
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -49,13 +45,13 @@ FIRST = stations.FIRST_HOUR
 # ---- one station ----
 
 
-def monitor() -> StationMonitor:
-    return StationMonitor("station_1", stations.judge(), Detectors(None))
+def monitor() -> Station:
+    return stations.new()
 
 
-def observe_all(observer: StationMonitor, hours: Sequence[int], version: str = "1") -> list[list[Window]]:
+def observe_all(observer: Station, hours: Sequence[int], version: str = "1") -> list[list[Window]]:
     """Observe a row at each hour, its values and prediction made of the hour alone, and report every window as made."""
-    return [_finish(observer, observer.observe(_row(hour), 2.0 + hour % 7 / 10, version)) for hour in hours]
+    return [_finish(observer, stations.observe(observer, _row(hour), 2.0 + hour % 7 / 10, version)) for hour in hours]
 
 
 def _row(hour: int) -> Reading:
@@ -64,9 +60,9 @@ def _row(hour: int) -> Reading:
     return Reading("station_1", hour, tuple(values.tolist()))
 
 
-def _finish(observer: StationMonitor, windows: list[Window]) -> list[Window]:
+def _finish(observer: Station, windows: list[Window]) -> list[Window]:
     for window in windows:
-        observer.take_result(ReportResult(window.station_id, window.kind.name, window.end_hour, "generated"))
+        observer.reports.take_result(ReportResult(window.station_id, window.kind.name, window.end_hour, "generated"))
     return windows
 
 
@@ -106,7 +102,10 @@ def test_windows_are_event_time_windows_from_the_first_prediction_on(gaps: list[
     observer = monitor()
     assert described(observe_all(observer, hours)) == expected_windows(hours)
     for kind in KINDS:
-        assert observer.generated[kind.name] + observer.empty[kind.name] == (hours[-1] - hours[0] + 1) // kind.hours
+        assert (
+            observer.reports.generated[kind.name] + observer.windows.empty[kind.name]
+            == (hours[-1] - hours[0] + 1) // kind.hours
+        )
 
 
 @given(gaps, st.data())
@@ -117,34 +116,31 @@ def test_a_crash_at_any_row_changes_nothing(gaps: list[int], data: st.DataObject
     uncut = observe_all(whole, hours)
     first = monitor()
     observe_all(first, hours[:cut])
-    second = StationMonitor.from_state(through_codec(first.state()), stations.judge(), Detectors(None))
+    second = stations.opener().open("station_1", through_codec(first))
     replayed = observe_all(second, hours[cut:])
     assert [w.digest() for ws in replayed for w in ws] == [w.digest() for ws in uncut[cut:] for w in ws]
-    assert_same_state(second.state(), whole.state())
+    assert saved(second) == saved(whole)
 
 
-def through_codec(state: Mapping[str, Any]) -> dict[str, Any]:
-    """Return ``state`` as it comes back from a snapshot: JSON without NaN, arrays by their bytes; under 40 KB."""
-    arrays = {name: value for name, value in state.items() if isinstance(value, np.ndarray)}
-    text = json.dumps({name: value for name, value in state.items() if name not in arrays}, allow_nan=False)
+def saved(station: Station) -> bytes:
+    """Return the station's snapshot; the same state always gives the same bytes."""
+    return snapshots.encode(plain(station.state("group", 0)))
+
+
+def through_codec(station: Station) -> dict[str, Any]:
+    """Return the document of the station's state as it comes back from a snapshot; its windows are under 40 KB."""
+    windows = plain(station.state("group", 0))["windows"]
+    arrays = {name: value for name, value in windows.items() if isinstance(value, np.ndarray)}
+    text = json.dumps({name: value for name, value in windows.items() if name not in arrays}, allow_nan=False)
     assert len(text) + sum(array.nbytes for array in arrays.values()) < 40_000
-    return snapshots.decode(snapshots.encode(dict(state)))
-
-
-def assert_same_state(one: Mapping[str, Any], other: Mapping[str, Any]) -> None:
-    assert set(one) == set(other)
-    for name in one:
-        if isinstance(one[name], np.ndarray):
-            assert one[name].tobytes() == other[name].tobytes()
-        else:
-            assert one[name] == other[name]
+    return snapshots.decode(saved(station))
 
 
 def test_the_state_of_a_full_week_is_small() -> None:
     observer = monitor()
     observe_all(observer, range(FIRST, FIRST + 167), version="a-version-of-thirty-two-letters-")
-    state = through_codec(observer.state())
-    assert len(state["hours"]) == 167
+    state = through_codec(observer)
+    assert len(state["windows"]["hours"]) == 167
 
 
 def test_a_gap_free_stream_closes_on_prediction_24_48_and_168() -> None:
@@ -172,8 +168,8 @@ def test_one_row_may_close_a_day_and_a_week_and_its_own_day() -> None:
 def test_windows_without_a_prediction_are_counted_and_make_no_report() -> None:
     observer = monitor()
     observe_all(observer, [FIRST, FIRST + 30 * 24])
-    assert observer.empty == {"daily": 29, "weekly": 3}
-    assert observer.generated == {"daily": 1, "weekly": 1}
+    assert observer.windows.empty == {"daily": 29, "weekly": 3}
+    assert observer.reports.generated == {"daily": 1, "weekly": 1}
 
 
 @pytest.mark.parametrize("later", [0, -1, -400])
@@ -203,18 +199,18 @@ def test_a_window_keeps_its_rows_when_the_next_week_overwrites_the_buffer() -> N
 def test_no_snapshot_may_be_taken_while_reports_are_due() -> None:
     observer = monitor()
     for hour in range(FIRST, FIRST + 24):
-        observer.observe(_row(hour), 2.0, "1")
-    assert observer.outstanding == 1
+        stations.observe(observer, _row(hour), 2.0)
+    assert observer.reports.outstanding == 1
     with pytest.raises(ContractError, match="1 windows are outstanding"):
-        observer.state()
-    observer.take_result(ReportResult("station_1", "daily", FIRST + 23, "failed"))
-    assert observer.state()["failed"] == {"daily": 1, "weekly": 0}
+        observer.state("group", 0)
+    observer.reports.take_result(ReportResult("station_1", "daily", FIRST + 23, "failed"))
+    assert observer.state("group", 0).reports.failed == {"daily": 1, "weekly": 0}
 
 
-def observe_values(observer: StationMonitor, values: np.ndarray, first: int) -> None:
+def observe_values(observer: Station, values: np.ndarray, first: int) -> None:
     rows = stations.readings_of(values, hours=range(first, first + len(values)))
     for row, prediction in zip(rows, stations.predictions_of(np.nan_to_num(values, nan=2.5)).tolist(), strict=True):
-        _finish(observer, observer.observe(row, prediction, "1"))
+        _finish(observer, stations.observe(observer, row, prediction))
 
 
 def test_an_alarm_stays_open_from_the_day_that_raised_it_to_one_that_clears_it() -> None:
@@ -224,7 +220,7 @@ def test_an_alarm_stays_open_from_the_day_that_raised_it_to_one_that_clears_it()
     opened = {}
     for day, values in enumerate([quiet, shifted, shifted, silent, quiet]):
         observe_values(observer, values, FIRST + 24 * day)
-        opened[day] = observer.alarms.get("data_drift")
+        opened[day] = observer.windows.alarms.get("data_drift")
     assert opened == {0: None, 1: FIRST + 47, 2: FIRST + 47, 3: FIRST + 47, 4: None}
 
 
@@ -232,22 +228,22 @@ def test_alarms_follow_the_days_and_not_the_weeks() -> None:
     observer, values = monitor(), stations.values_of(168, seed=6)
     values[:144] = stations.changed(values[:144], {"T": 80.0})
     observe_values(observer, values, FIRST)
-    assert observer.drifted == {"daily": 6, "weekly": 1}
-    assert observer.alarms == {}
+    assert observer.windows.drifted == {"daily": 6, "weekly": 1}
+    assert observer.windows.alarms == {}
 
 
 def test_a_sensor_silent_for_a_day_opens_its_own_alarm() -> None:
     observer = monitor()
     observe_values(observer, stations.without(stations.values_of(24, seed=6), "AH"), FIRST)
-    assert observer.alarms == {"missing:AH": FIRST + 23}
+    assert observer.windows.alarms == {"missing:AH": FIRST + 23}
 
 
 def test_drift_is_counted_per_kind_when_it_is_there_and_only_then() -> None:
     shifted, quiet, values = monitor(), monitor(), stations.values_of(168, seed=6)
     observe_values(quiet, values, FIRST)
     observe_values(shifted, stations.changed(values, {"T": 80.0}), FIRST)
-    assert quiet.drifted == {"daily": 0, "weekly": 0}
-    assert shifted.drifted == {"daily": 7, "weekly": 1}
+    assert quiet.windows.drifted == {"daily": 0, "weekly": 0}
+    assert shifted.windows.drifted == {"daily": 7, "weekly": 1}
 
 
 # ---- the service ----
@@ -263,14 +259,19 @@ class Rig:
         settings = Settings(**{**defaults, **changes})
         self.service = MonitoringService(settings, stations.judge(), ConsumerMetrics(self.registry), open_writer)
 
-    def run(self, n_hours: int, station_id: str = "station_1", first: int = FIRST, **changes: float) -> StationMonitor:
+    def run(self, n_hours: int, station_id: str = "station_1", first: int = FIRST, **changes: float) -> Station:
         """Let a new station's quiet hours pass and submit their windows."""
-        observer = self.service.monitor(station_id)
+        observer = self.service.open_station(station_id)
         values = stations.changed(stations.values_of(n_hours, seed=6), changes)
         rows = stations.readings_of(values, station_id, range(first, first + n_hours))
         for row, prediction in zip(rows, stations.predictions_of(values).tolist(), strict=True):
-            self.service.submit(observer.observe(row, prediction, "1"))
+            self.submit(observer, stations.observe(observer, row, prediction))
         return observer
+
+    def submit(self, observer: Station, windows: list[Window]) -> None:
+        """Do what is done once the rows that closed ``windows`` are committed."""
+        self.service.submit(windows, {observer.station_id: observer})
+        self.service.show_alarms([observer])
 
     def metric(self, name: str, **labels: str) -> float | None:
         return self.registry.get_sample_value(name, labels)
@@ -301,17 +302,22 @@ def wait_until(condition: Callable[[], bool], what: str, seconds: float = 60.0) 
 def test_reports_are_made_elsewhere_and_counted_by_poll(rig: Callable[..., Rig]) -> None:
     made = rig()
     observer = made.run(168)
-    assert made.service.backlog == observer.outstanding == 8
+    assert made.service.backlog == observer.reports.outstanding == 8
     assert made.metric("air_quality_report_backlog") == 8
     results: list[ReportResult] = []
-    wait_until(lambda: not results.extend(made.service.poll()) and len(results) == 8, "eight reports")
+
+    def collected() -> bool:
+        results.extend(made.service.poll())
+        return len(results) == 8
+
+    wait_until(collected, "eight reports")
     assert [result.result for result in results] == ["generated"] * 8
     assert all(result.path is not None and result.path.read_text() == "station_1" for result in results)
-    assert observer.generated == {"daily": 7, "weekly": 1}
-    assert made.service.backlog == observer.outstanding == 0
+    assert observer.reports.generated == {"daily": 7, "weekly": 1}
+    assert made.service.backlog == observer.reports.outstanding == 0
     assert made.metric("air_quality_reports_total", kind="daily", result="generated") == 7
     assert made.metric("air_quality_report_backlog") == 0
-    assert observer.state()["generated"] == {"daily": 7, "weekly": 1}
+    assert observer.state("group", 0).reports.generated == {"daily": 7, "weekly": 1}
 
 
 def test_service_tells_each_report_how_many_are_due_after_it(rig: Callable[..., Rig], tmp_path: Path) -> None:
@@ -328,7 +334,7 @@ def test_close_waits_for_the_reports_that_are_due(rig: Callable[..., Rig]) -> No
     made = rig()
     observer = made.run(48)
     assert len(made.service.close(drain=True, deadline_seconds=60)) == 2
-    assert observer.generated["daily"] == 2
+    assert observer.reports.generated["daily"] == 2
 
 
 def test_more_windows_than_the_queue_holds_wait_and_none_is_dropped(rig: Callable[..., Rig]) -> None:
@@ -342,8 +348,8 @@ def test_a_failed_report_is_counted_and_the_next_one_works(rig: Callable[..., Ri
     made = rig(fault, "daily")
     observer = made.run(168)
     results = made.service.close(drain=True, deadline_seconds=120)
-    assert observer.failed == {"daily": 7, "weekly": 0}
-    assert observer.generated == {"daily": 0, "weekly": 1}
+    assert observer.reports.failed == {"daily": 7, "weekly": 0}
+    assert observer.reports.generated == {"daily": 0, "weekly": 1}
     assert made.metric("air_quality_reports_total", kind="daily", result="failed") == 7
     assert {"fail": "no report of", "fail beyond exceptions": "NoExceptionError", "die": "exit code 3"}[fault] in results[
         0
@@ -353,14 +359,14 @@ def test_a_failed_report_is_counted_and_the_next_one_works(rig: Callable[..., Ri
 def test_a_hung_report_process_is_replaced(rig: Callable[..., Rig]) -> None:
     made = rig("hang", "daily", report_timeout_seconds=0.5)
     observer = made.run(24)
-    made.service.submit([_weekly(observer)])
+    made.submit(observer, [_weekly(observer)])
     results = made.service.close(drain=True, deadline_seconds=120)
     assert [(result.kind, result.result) for result in results] == [("daily", "failed"), ("weekly", "generated")]
     assert "no answer within 0.5 s" in results[0].error
 
 
-def _weekly(observer: StationMonitor) -> Window:
-    observer.outstanding += 1
+def _weekly(observer: Station) -> Window:
+    observer.reports.outstanding += 1
     return replace(stations.windows_of(stations.values_of(168))[-1], station_id=observer.station_id)
 
 
@@ -369,14 +375,14 @@ def test_a_report_that_fails_once_is_tried_again(rig: Callable[..., Rig], fault:
     made = rig(fault, "once")
     observer = made.run(24)
     made.service.close(drain=True, deadline_seconds=60)
-    assert (observer.generated["daily"], observer.failed["daily"]) == (1, 0)
+    assert (observer.reports.generated["daily"], observer.reports.failed["daily"]) == (1, 0)
 
 
 def failing_rig(tmp_path: Path, now: list[float]) -> Rig:
     """A service whose daily reports fail as long as the file ``broken`` is there."""
     (tmp_path / "broken").touch()
     made = Rig(tmp_path, report_writers.faulty(tmp_path, "fail", "broken"))
-    made.service._clock = lambda: now[0]
+    made.service._reports._clock = lambda: now[0]
     return made
 
 
@@ -390,10 +396,9 @@ class Broken(Detectors):
     def __init__(self) -> None:
         super().__init__(None)
 
-    def judge(self, arrived: Mapping[str, Sequence[Reading]]) -> dict[str, list[Event]]:
-        if self.why_off:
-            return {}
-        raise FloatingPointError("a sum went wrong")
+    def judge(self, arrived: Mapping[StationDetectors, Sequence[Reading]]) -> None:
+        if not self.why_off:
+            raise FloatingPointError("a sum went wrong")
 
 
 def test_judge_detectors_that_fail_are_off_and_predictions_go_on(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
@@ -402,8 +407,10 @@ def test_judge_detectors_that_fail_are_off_and_predictions_go_on(tmp_path: Path,
     writer = report_writers.plain(tmp_path)
     service = MonitoringService(settings, stations.judge(), ConsumerMetrics(registry), writer, detectors=Broken())
     assert registry.get_sample_value("air_quality_detectors_off") == 0
-    for _ in range(2):
-        assert service.judge({"station_1": [_row(FIRST)]}) == {}
+    station = service.open_station("station_1")
+    for hour in (FIRST, FIRST + 1):
+        service.judge([(station, [_row(hour)])])
+        assert stations.observe(station, _row(hour), 2.0) == []
     service.close(drain=False)
     assert registry.get_sample_value("air_quality_detectors_off") == 1
     assert len([record for record in caplog.records if "predictions go on" in record.getMessage()]) == 1
@@ -416,15 +423,15 @@ def test_service_failed_reports_are_made_once_their_cause_is_gone(tmp_path: Path
     made.service.close(drain=False)
     made = failing_rig(tmp_path, now)
     observer = made.run(72)
-    poll_until(made, lambda: observer.failed["daily"] == 3, "three failures")
-    assert observer.state()["failed"]["daily"] == 3  # a failed report does not hold up snapshots
+    poll_until(made, lambda: observer.reports.failed["daily"] == 3, "three failures")
+    assert observer.state("group", 0).reports.failed["daily"] == 3  # a failed report does not hold up snapshots
     now[0] += RETRY_SECONDS[0]
     poll_until(made, lambda: not made.service.backlog, "a first new attempt, in vain")
-    assert (observer.failed["daily"], len(observer.unmade)) == (3, 3)
+    assert (observer.reports.failed["daily"], len(observer.reports.unmade)) == (3, 3)
     (tmp_path / "broken").unlink()
     now[0] += 2 * RETRY_SECONDS[0]
-    poll_until(made, lambda: observer.generated["daily"] == 3, "three reports")
-    assert (observer.failed["daily"], len(observer.unmade), made.service.backlog) == (0, 0, 0)
+    poll_until(made, lambda: observer.reports.generated["daily"] == 3, "three reports")
+    assert (observer.reports.failed["daily"], len(observer.reports.unmade), made.service.backlog) == (0, 0, 0)
     made.service.close(drain=False)
 
 
@@ -432,30 +439,30 @@ def test_service_failed_reports_are_made_after_a_restart(tmp_path: Path) -> None
     now = [0.0]
     made = failing_rig(tmp_path, now)
     observer = made.run(168)
-    poll_until(made, lambda: not observer.outstanding, "seven failures and the week's report")
-    assert observer.failed == {"daily": 7, "weekly": 0}
-    snapshot = snapshots.encode(observer.state())
-    digests = [window.digest() for window in observer.unmade]
+    poll_until(made, lambda: not observer.reports.outstanding, "seven failures and the week's report")
+    assert observer.reports.failed == {"daily": 7, "weekly": 0}
+    snapshot = saved(observer)
+    digests = [window.digest() for window in observer.reports.unmade]
     made.service.close(drain=False)
     made = failing_rig(tmp_path, now)
     (tmp_path / "broken").unlink()
-    observer = made.service.monitor("station_1", snapshots.decode(snapshot))
-    assert [window.digest() for window in observer.unmade] == digests
-    poll_until(made, lambda: observer.generated["daily"] == 7, "seven reports")
-    assert observer.failed == {"daily": 0, "weekly": 0}
+    observer = made.service.open_station("station_1", snapshots.decode(snapshot))
+    assert [window.digest() for window in observer.reports.unmade] == digests
+    poll_until(made, lambda: observer.reports.generated["daily"] == 7, "seven reports")
+    assert observer.reports.failed == {"daily": 0, "weekly": 0}
     made.service.close(drain=False)
 
 
 def test_monitor_snapshot_holds_no_more_failed_windows_than_it_may() -> None:
     observer = monitor()
     for hour in range(FIRST, FIRST + 10 * 168):
-        for window in observer.observe(_row(hour), 2.0, "1"):
-            observer.take_result(ReportResult("station_1", window.kind.name, window.end_hour, "failed"))
-            observer.unmade.append(window)
-    saved = observer.state()["unmade"]
-    assert sum(len(window["hours"]) for window in saved) == SAVED_UNMADE_HOURS
-    assert [window["end_hour"] for window in saved] == sorted(window.end_hour for window in observer.unmade)[-len(saved) :]
-    assert len(snapshots.encode(observer.state())) < 90_000
+        for window in stations.observe(observer, _row(hour), 2.0):
+            observer.reports.take_result(ReportResult("station_1", window.kind.name, window.end_hour, "failed"))
+            observer.reports.keep(window)
+    kept = observer.state("group", 0).reports.unmade
+    assert sum(len(window.hours) for window in kept) == SAVED_UNMADE_HOURS
+    assert [window.end_hour for window in kept] == sorted(w.end_hour for w in observer.reports.unmade)[-len(kept) :]
+    assert len(saved(observer)) < 90_000
 
 
 def test_window_says_since_when_it_raises_what_it_raises() -> None:
@@ -466,7 +473,7 @@ def test_window_says_since_when_it_raises_what_it_raises() -> None:
     for day, values in enumerate([quiet, shifted, shifted, silent, shifted, quiet, shifted]):
         rows = stations.readings_of(values, hours=range(FIRST + 24 * day, FIRST + 24 * day + 24))
         for row, prediction in zip(rows, stations.predictions_of(np.nan_to_num(values, nan=2.5)).tolist(), strict=True):
-            closed = observer.observe(row, prediction, "1")
+            closed = stations.observe(observer, row, prediction)
             since += [window.since.get("drift:RH") for window in closed if window.kind.name == "daily"]
     assert since == [None, *[FIRST + 24] * 4, None, FIRST + 6 * 24]
 
@@ -487,14 +494,14 @@ def test_closing_ends_a_report_process_in_the_middle_of_a_report(rig: Callable[.
     made.service.close(drain=False)
     assert time.monotonic() - started < 45
     assert not _alive(int((tmp_path / "pid").read_text()))
-    assert observer.failed["daily"] == 0
+    assert observer.reports.failed["daily"] == 0
 
 
 def test_the_deadline_of_close_is_kept(rig: Callable[..., Rig]) -> None:
     made = rig("hang", "daily")
     observer = made.run(24)
     assert made.service.close(drain=True, deadline_seconds=0.2) == []
-    assert observer.outstanding == 1
+    assert observer.reports.outstanding == 1
 
 
 def test_the_report_process_ignores_sigint(rig: Callable[..., Rig], tmp_path: Path) -> None:
@@ -503,10 +510,10 @@ def test_the_report_process_ignores_sigint(rig: Callable[..., Rig], tmp_path: Pa
     wait_until(lambda: bool(made.service.poll()), "the first report")
     pid = int((tmp_path / "pid").read_text())
     os.kill(pid, signal.SIGINT)
-    made.service.submit([_weekly(observer)])
+    made.submit(observer, [_weekly(observer)])
     made.service.close(drain=True, deadline_seconds=60)
     assert int((tmp_path / "pid").read_text()) == pid
-    assert observer.generated == {"daily": 1, "weekly": 1}
+    assert observer.reports.generated == {"daily": 1, "weekly": 1}
 
 
 def test_the_report_process_dies_with_its_parent(tmp_path: Path) -> None:
@@ -541,25 +548,26 @@ def _alive(pid: int) -> bool:
 def test_a_station_that_moved_away_takes_its_windows_with_it(rig: Callable[..., Rig], tmp_path: Path) -> None:
     made = rig("hang", "once", report_timeout_seconds=1.0, report_queue_size=1)
     lost, kept = made.run(72, "lost"), made.run(24, "kept")
-    made.service.forget("lost")
+    made.service.forget(lost)
     assert made.service.backlog == 1
-    again = made.service.monitor("lost")
+    again = made.service.open_station("lost")
     results = made.service.close(drain=True, deadline_seconds=60)
     assert [result.station_id for result in results] == ["kept"]
-    assert (again.outstanding, kept.outstanding) == (0, 0)
-    assert lost.generated["daily"] == 0
+    assert (again.reports.outstanding, kept.reports.outstanding) == (0, 0)
+    assert lost.reports.generated["daily"] == 0
     assert not (tmp_path / f"daily_{FIRST + 71}.html").exists()
 
 
 def test_a_great_backlog_asks_the_consumer_to_wait(rig: Callable[..., Rig]) -> None:
     made = rig("hang", "daily")
-    observer = made.service.monitor("station_1")
+    observer = made.service.open_station("station_1")
     window = stations.windows_of(stations.values_of(24))[0]
-    made.service.submit([window] * MAX_BACKLOG)
-    assert not made.service.saturated
-    made.service.submit([window])
-    assert made.service.saturated
-    assert observer.outstanding == 0  # these windows were not observed
+    saturated = []
+    for n_windows in (MAX_BACKLOG, 1):
+        made.submit(observer, [window] * n_windows)
+        saturated.append(made.service.saturated)
+    assert saturated == [False, True]
+    assert observer.reports.outstanding == 0  # these windows were not observed
 
 
 def test_metrics_tell_drift_error_and_alarms(rig: Callable[..., Rig]) -> None:
@@ -568,13 +576,13 @@ def test_metrics_tell_drift_error_and_alarms(rig: Callable[..., Rig]) -> None:
     made.run(168, "quiet")
     assert made.metric("air_quality_drift_windows_total", station="quiet", kind="daily") == 0
     assert made.metric("air_quality_windows_total", station="quiet", kind="daily") == 7
-    made.run(24, "shifted", T=80.0)
+    shifted = made.run(24, "shifted", T=80.0)
     assert made.metric("air_quality_drift_windows_total", station="shifted", kind="daily") == 1
     assert made.metric("air_quality_open_alarms", station="shifted", alarm="data_drift") == 1
     assert made.metric("air_quality_open_alarms", station="shifted", alarm="missing") == 0
     assert made.metric("air_quality_open_alarms", station="quiet", alarm="data_drift") == 0
     assert made.metric("air_quality_window_rmse", station="quiet", kind="weekly") == pytest.approx(0.3, abs=0.05)
-    made.service.forget("shifted")
+    made.service.forget(shifted)
     assert made.metric("air_quality_open_alarms", station="shifted", alarm="data_drift") is None
     assert made.metric("air_quality_open_alarms", station="quiet", alarm="data_drift") == 0
 
@@ -582,12 +590,15 @@ def test_metrics_tell_drift_error_and_alarms(rig: Callable[..., Rig]) -> None:
 COUNTS = {"rows_in": 400, "warmup": 168, "predictions_total": 232, "dead_letters": {}, "duplicates": 0}
 
 
+def figures(counts: Mapping[str, Any], *owned: Station) -> PartitionFigures:
+    return PartitionFigures(counts, tuple(station.figures() for station in owned))
+
+
 def test_the_summary_is_complete_and_exact(rig: Callable[..., Rig], tmp_path: Path) -> None:
     made = rig()
-    made.run(168, "b", T=80.0)
-    made.run(64, "a")
+    b, a = made.run(168, "b", T=80.0), made.run(64, "a")
     made.service.close(drain=True, deadline_seconds=60)
-    made.service.write_summary({0: PartitionFigures(COUNTS, ("a", "b"))})
+    made.service.write_summary({0: figures(COUNTS, a, b)})
     summary = json.loads((tmp_path / SUMMARY_NAME).read_text())
     assert {name: summary[name] for name in COUNTS} == COUNTS
     assert summary["data_source"] == "uci"
@@ -609,13 +620,12 @@ def test_summary_of_two_consumers_is_that_of_one(tmp_path: Path) -> None:
     counts = [{"rows_in": n, "predictions_total": n, "dead_letters": {"late": n}} for n in (100, 200, 300)]
     alone, one, other = (Rig(tmp_path / name, report_writers.plain(tmp_path)) for name in ("alone", "shared", "shared"))
     for rig, names in ((alone, "abc"), (one, "ac"), (other, "b")):
+        owned = {}
         for name in names:
-            rig.run(24 * (1 + "abc".index(name)), name, T=80.0 if name == "b" else 0.0)
+            place = "abc".index(name)
+            owned[place] = rig.run(24 * (1 + place), name, T=80.0 if name == "b" else 0.0)
         rig.service.close(drain=True, deadline_seconds=60)
-    owned = {partition: PartitionFigures(counts[partition], (name,)) for partition, name in enumerate("abc")}
-    alone.service.write_summary(owned)
-    one.service.write_summary({0: owned[0], 2: owned[2]})
-    other.service.write_summary({1: owned[1]})
+        rig.service.write_summary({place: figures(counts[place], station) for place, station in owned.items()})
     summary = json.loads((tmp_path / "alone" / SUMMARY_NAME).read_text())
     assert summary["rows_in"] == 600
     assert summary["dead_letters"] == {"late": 600}
@@ -634,14 +644,13 @@ def test_summary_of_another_group_is_not_added(tmp_path: Path) -> None:
 
 def test_summary_reports_generated_never_go_back_when_a_backlog_is_taken_over(tmp_path: Path) -> None:
     first, second = (Rig(tmp_path, report_writers.plain(tmp_path)) for _ in range(2))
-    first.run(168)
+    before = first.run(168)
     first.service.close(drain=True, deadline_seconds=60)
-    owned = {0: PartitionFigures(COUNTS, ("station_1",))}
-    first.service.write_summary(owned)
-    second.run(168)  # replayed: no report has been counted yet
+    first.service.write_summary({0: figures(COUNTS, before)})
+    replayed = second.run(168)  # no report has been counted yet
 
     def told() -> dict[str, int]:
-        second.service.write_summary(owned)
+        second.service.write_summary({0: figures(COUNTS, replayed)})
         generated: dict[str, int] = json.loads((tmp_path / SUMMARY_NAME).read_text())["reports_generated"]
         return generated
 
@@ -652,9 +661,9 @@ def test_summary_reports_generated_never_go_back_when_a_backlog_is_taken_over(tm
 
 def test_summary_of_fewer_rows_than_before_is_another_history(tmp_path: Path) -> None:
     first, second = (Rig(tmp_path, report_writers.plain(tmp_path)) for _ in range(2))
-    first.run(24)
+    station = first.run(24)
     first.service.close(drain=True, deadline_seconds=60)
-    first.service.write_summary({0: PartitionFigures(COUNTS, ("station_1",))})
+    first.service.write_summary({0: figures(COUNTS, station)})
     second.service.write_summary({0: PartitionFigures({**COUNTS, "rows_in": 1}, ())})
     summary = json.loads((tmp_path / SUMMARY_NAME).read_text())
     assert (summary["rows_in"], summary["reports_generated"]["daily"]) == (1, 0)
@@ -698,11 +707,10 @@ def test_counts_survive_a_restart(rig: Callable[..., Rig]) -> None:
     made = rig()
     observer = made.run(168)
     made.service.close(drain=True, deadline_seconds=60)
-    owned = {0: PartitionFigures(COUNTS, ("station_1",))}
-    before = made.service.summary(owned)
+    before = made.service.summary({0: figures(COUNTS, observer)})
     after = rig()
-    after.service.monitor("station_1", through_codec(copy.deepcopy(observer.state())))
-    assert after.service.summary(owned) == before
+    again = after.service.open_station("station_1", through_codec(observer))
+    assert after.service.summary({0: figures(COUNTS, again)}) == before
 
 
 def test_a_missing_reference_stops_the_service_before_it_starts(tmp_path: Path) -> None:

@@ -8,30 +8,33 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from math import nan
 
-import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from numpy.typing import NDArray
 
 from airquality.events import AlarmEvent, OperationTaken, finding_of
 from airquality.ground.errors import ContractError, InvalidRecord
 from airquality.ground.settings import Settings
 from airquality.incoming import TRUTH_OUTCOMES, LateTruth, Operation
-from airquality.monitoring.detectors import Detectors
+from airquality.model.predictor import FeatureRows, Predictor
+from airquality.monitoring.detectors import Detectors, DetectorsState
+from airquality.monitoring.performance import ErrorSums
 from airquality.records import HISTORY_HOURS, MAX_HOURS_AHEAD, Reading, RowAnswer
 from airquality.stream import snapshots
 from airquality.stream.account import Counts, Note
+from airquality.stream.batch import Batch
 from airquality.stream.dead_letters import dead_letter, refused_rows
 from airquality.stream.homes import Homes
 from airquality.stream.identity import Plan
 from airquality.stream.kafka_io import Record
-from airquality.stream.partition import Batch, PartitionState, Predict, Snapshot
+from airquality.stream.partition import PartitionState, Snapshot
+from airquality.stream.replay import replay
 from airquality.stream.saved import SavedStations
 from airquality.stream.transactions import Message, Position
 from feature_buffer import REMEMBERED_HOURS
+from monitoring_service import HOURLY
 from tests import watched
-from tests.simulated_kafka import Monitors, SimulatedKafka, predicted, reading
+from tests.simulated_kafka import Monitors, Predicts, SimulatedKafka, predicted, reading
 
 START = 307_668
 TOPICS = Settings(raw_topic="raw", pred_topic="pred", state_topic="state", dlq_topic="dlq")
@@ -153,7 +156,7 @@ class Ticks:
 
 def fresh(note: Note | None = None, monitors: Monitors | None = None) -> PartitionState:
     monitors = monitors or Monitors()
-    return PartitionState(0, note or Note(), monitors.open_station, monitors.judge, monitors.forget, Ticks(), Homes())
+    return PartitionState(0, note or Note(), monitors.open_station, monitors, Ticks(), Homes())
 
 
 def dealt(records: list[Record], sizes: list[int]) -> Iterator[list[Record]]:
@@ -166,8 +169,11 @@ def dealt(records: list[Record], sizes: list[int]) -> Iterator[list[Record]]:
         yield batch
 
 
-def forbidden(matrix: NDArray[np.float64], offsets: Sequence[int]) -> list[tuple[float, str]]:
-    raise AssertionError(f"nothing is ready, but {len(offsets)} rows are asked for")
+def _fail(rows: FeatureRows) -> list[RowAnswer]:
+    raise AssertionError(f"nothing is ready, but {len(rows)} rows are asked for")
+
+
+FORBIDDEN = Predicts(_fail)
 
 
 @dataclass
@@ -187,13 +193,17 @@ class Outcomes:
         self.windows = sorted([*self.windows, *((w.station_id, w.kind.name, w.end_hour) for w in batch.windows)])
 
 
-def picky(matrix: NDArray[np.float64], offsets: Sequence[int]) -> list[RowAnswer]:
+def _picky(rows: FeatureRows) -> list[RowAnswer]:
     """Predict but every fifth row or so, which one depends on its bits only."""
     answers: list[RowAnswer] = []
-    for value, version in predicted(matrix, offsets):
-        usable = int(value * 1e6) % 5
-        answers.append((value, version) if usable else InvalidRecord("unpredictable", f"{value} is no concentration"))
+    for answer in predicted(rows):
+        assert isinstance(answer, tuple)
+        usable = int(answer[0] * 1e6) % 5
+        answers.append(answer if usable else InvalidRecord("unpredictable", f"{answer[0]} is no concentration"))
     return answers
+
+
+PICKY, PREDICTED = Predicts(_picky), Predicts()
 
 
 def outcomes(records: list[Record], sizes: list[int]) -> tuple[Outcomes, list[Snapshot]]:
@@ -201,12 +211,12 @@ def outcomes(records: list[Record], sizes: list[int]) -> tuple[Outcomes, list[Sn
     monitors, found = Monitors(), Outcomes()
     state = fresh(monitors=monitors)
     for records_of_batch in dealt(records, sizes):
-        batch = state.apply(records_of_batch, picky)
+        batch = state.apply(records_of_batch, PICKY)
         found.take(batch)
-        monitors.submit(batch.windows)
+        monitors.submit(batch.windows, state.stations)
         monitors.poll()
     found.counts = state.counts
-    return found, state.due_snapshots(0, 0.0)
+    return found, list(state.checkpoint(0, 0.0).snapshots)
 
 
 # --- cutting ---
@@ -238,20 +248,22 @@ def test_the_streams_of_these_tests_hold_every_outcome() -> None:
 def test_ready_rows_of_all_stations_are_predicted_in_one_call() -> None:
     stream, calls = Stream(), []
 
-    def counting(matrix: NDArray[np.float64], offsets: Sequence[int]) -> list[tuple[float, str]]:
-        calls.append(len(offsets))
-        return predicted(matrix, offsets)
+    def counting(rows: FeatureRows) -> list[RowAnswer]:
+        calls.append(len(rows))
+        assert [f"station_{station}" for station in STATIONS for _ in range(8)] == rows.station_ids
+        assert list(rows.hours) == [START + 168 + hour for _ in STATIONS for hour in range(1, 9)]
+        return predicted(rows)
 
     for station in STATIONS:
         stream.hours(station, 1, 10)
     state = fresh()
-    batch = state.apply(stream.records, counting)
+    batch = state.apply(stream.records, Predicts(counting))
     assert calls == [len(batch.predictions)] == [24]
     assert [p.source_offset for p in batch.predictions] == sorted(p.source_offset for p in batch.predictions)
 
 
 def test_a_batch_without_ready_rows_asks_for_no_prediction() -> None:
-    batch = fresh().apply(Stream(warm=[0]).records, forbidden)
+    batch = fresh().apply(Stream(warm=[0]).records, FORBIDDEN)
     assert batch.counts == Counts(rows_in=166, warmup=166)
     assert batch.warming is not None
     assert batch.warming.to_bytes() == reading(0, START + 166).to_bytes()
@@ -268,7 +280,7 @@ class Life:
         kafka: SimulatedKafka,
         snapshot_offsets: int,
         reports_a_commit: int,
-        predict: Predict = predicted,
+        predict: Predictor = PREDICTED,
         detect: Callable[[], Detectors] = lambda: Detectors(None),
     ) -> None:
         self.kafka = kafka
@@ -284,7 +296,9 @@ class Life:
         plan = Plan(note, note.position if note.replay_offset is None else note.replay_offset, note.position)
         self.monitors = Monitors(self.detect())
         self.state = fresh(note, self.monitors)
-        windows = self.state.restore(
+        windows = replay(
+            self.state,
+            self.monitors.open_station,
             plan,
             SavedStations(self.kafka.read("state", 0)),
             self.kafka.read("raw", 0, plan.replay_from, plan.resume),
@@ -292,28 +306,28 @@ class Life:
             refused_rows(self.kafka.read("dlq", 0, note.dlq_offset), TOPICS),
             (self.kafka.end("pred", 0), self.kafka.end("dlq", 0)),
         )
-        self.monitors.submit(windows)
+        self.monitors.submit(windows, self.state.stations)
 
     def step(self, size: int, dies: str = "") -> None:
         """Take in up to ``size`` records and commit; die before or after that where ``dies`` says so."""
         records = list(itertools.islice(self.kafka.read("raw", 0, self.state.next_offset), size))
         batch = self.state.apply(records, self.predict)
-        if dies == "before":
-            return self.restart()
-        self.commit(batch, self.snapshot_offsets)
-        if dies == "after":
-            return self.restart()
-        self.monitors.submit(batch.windows)
-        return self.monitors.finish(self.reports_a_commit)
+        if dies != "before":
+            self.commit(batch, self.snapshot_offsets)
+        if dies:
+            self.restart()
+        else:
+            self.monitors.submit(batch.windows, self.state.stations)
+            self.monitors.finish(self.reports_a_commit)
 
     def commit(self, batch: Batch, snapshot_offsets: int) -> None:
         messages = [Message("pred", 0, p.station_id.encode(), p.to_bytes()) for p in batch.predictions]
         messages += [dead_letter(letter, TOPICS) for letter in batch.dead_letters]
         messages += [Message("events", 0, found.station_id.encode(), found.to_bytes()) for found in batch.findings]
-        due = self.state.due_snapshots(snapshot_offsets, 1e9 if snapshot_offsets else 0.0)
-        messages += [Message("state", 0, snapshot.key, snapshot.value, snapshot.headers) for snapshot in due]
-        position = Position(self.state.next_offset, self.state.note().encode())
-        offsets = self.kafka.commit(messages, {0: position})
+        point = self.state.checkpoint(snapshot_offsets, 1e9 if snapshot_offsets else 0.0)
+        messages += [Message("state", 0, snapshot.key, snapshot.value, snapshot.headers) for snapshot in point.snapshots]
+        offsets = self.kafka.commit(messages, {0: Position(point.position, point.note.encode())})
+        self.state.take_commit(point)
         for message, offset in zip(messages, offsets, strict=True):
             if message.topic == "pred":
                 self.state.pred_offset = offset + 1
@@ -347,8 +361,8 @@ def test_a_crash_at_any_point_changes_nothing_that_is_committed(
     described: list[tuple[str, int, int, int]], steps: list[tuple[int, str]], snapshot_offsets: int, reports_a_commit: int
 ) -> None:
     unharmed, crashed = stream_of(described).kafka, stream_of(described).kafka
-    expected = Life(unharmed, 10**9, 100, picky).finish()
-    life = Life(crashed, snapshot_offsets, reports_a_commit, picky)
+    expected = Life(unharmed, 10**9, 100, PICKY).finish()
+    life = Life(crashed, snapshot_offsets, reports_a_commit, PICKY)
     for size, dies in steps:
         life.step(size, dies)
     found = life.finish()
@@ -417,7 +431,7 @@ def test_operations_in_the_stream_a_crash_at_any_point_changes_no_finding(snapsh
     assert [(event.kind, event.by) for event in events if event.kind != "changed"] == [("opened", ""), ("closed", "bob")]
     assert ("changed", "ann") in [(event.kind, event.by) for event in events]
     assert committed(crashed, "events") == committed(unharmed, "events")
-    assert life.monitors.stations["roof"].detected == {}
+    assert [event.alarm for event in life.monitors.stations["roof"].alarms.state() if not event.alarm[0]] == []
 
 
 def test_operation_on_the_hour_a_window_closes_leaves_the_window_as_its_rows_say() -> None:
@@ -425,9 +439,9 @@ def test_operation_on_the_hour_a_window_closes_leaves_the_window_as_its_rows_say
         monitors = Monitors(watching())
         state, found = fresh(monitors=monitors), []
         for records in dealt(kafka.log("raw"), sizes):
-            batch = state.apply(records, predicted)
+            batch = state.apply(records, PREDICTED)
             found += [tuple(event.column for event in window.alarms) for window in batch.windows]
-            monitors.submit(batch.windows)
+            monitors.submit(batch.windows, state.stations)
         return found
 
     kafka = station_with_a_gain()
@@ -447,7 +461,7 @@ def test_operation_for_a_station_without_rows_is_counted_and_leaves_nothing_behi
     kafka, ack = SimulatedKafka(), Operation("roof", "ack", "T", who="ann")
     kafka.append("raw", 0, b"roof", ack.to_bytes(), headers=(*ack.headers,))
     state = fresh(monitors=Monitors(watching()))
-    batch = state.apply(kafka.log("raw"), forbidden)
+    batch = state.apply(kafka.log("raw"), FORBIDDEN)
     assert batch.counts.operations == {"ack": 1}
     assert (batch.findings, state.stations) == ([], {})
 
@@ -474,8 +488,11 @@ def test_restore_another_calibration_begins_cold_and_keeps_the_alarms() -> None:
     kafka = station_with_a_gain()
     Life(kafka, 10**9, 100, detect=watching).finish()
     other = Life(kafka, 10**9, 100, detect=lambda: Detectors(watched.calibration(), budget=2.0))
-    assert other.monitors.detectors.state("roof") == {}
-    assert set(other.monitors.stations["roof"].detected) == {"PT08.S1(CO)"}
+    roof = other.monitors.stations["roof"]
+    remembered = roof.detectors[HOURLY].state()
+    assert isinstance(remembered, DetectorsState)
+    assert (remembered.basis, remembered.memory) == ("", {})
+    assert ("", "PT08.S1(CO)") in roof.alarms
 
 
 def note_of(life: Life) -> Note:
@@ -495,9 +512,11 @@ def two_stations_one_saved() -> Life:
     stations = life.state.stations
     station = stations["station_1"]
     life.state.stations = {"station_1": station}
-    [snapshot] = life.state.due_snapshots(0, 0.0)
+    point = life.state.checkpoint(0, 0.0)
+    [snapshot] = point.snapshots
+    life.state.take_commit(point)
     life.state.stations = stations
-    position = Position(life.state.next_offset, life.state.note().encode())
+    position = Position(life.state.next_offset, life.state.checkpoint(10**9, 1e9).note.encode())
     life.kafka.commit([Message("state", 0, snapshot.key, snapshot.value, snapshot.headers)], {0: position})
     return life
 
@@ -536,13 +555,17 @@ def test_replay_begins_with_the_predictions_of_the_station_that_is_furthest_back
     assert life.state.counts.predictions == 8
 
 
+def errors_of(life: Life) -> ErrorSums:
+    return life.monitors.stations["station_0"].windows.errors
+
+
 def test_a_restart_publishes_and_predicts_nothing_anew() -> None:
     life = two_stations_one_saved()
     transactions = life.kafka.transactions
-    life.predict = forbidden
+    life.predict = FORBIDDEN
     life.restart()
     assert life.kafka.transactions == transactions
-    assert life.monitors.stations["station_0"].errors == two_stations_one_saved().monitors.stations["station_0"].errors
+    assert errors_of(life) == errors_of(two_stations_one_saved())
 
 
 def test_a_committed_prediction_that_cannot_be_read_back_stops_the_start() -> None:
@@ -574,7 +597,7 @@ def test_windows_that_had_no_report_yet_are_seen_again() -> None:
     assert len(life.kafka.log("state")) == 1
     life.restart()
     assert not life.monitors.waiting
-    assert life.monitors.stations["station_0"].generated == {"daily": 2, "weekly": 0}
+    assert life.monitors.stations["station_0"].reports.generated == {"daily": 2, "weekly": 0}
 
 
 # --- what is due, and how large ---
@@ -583,14 +606,30 @@ def test_windows_that_had_no_report_yet_are_seen_again() -> None:
 def test_a_snapshot_is_due_by_offsets_or_by_age_and_only_where_rows_are_unsaved() -> None:
     stream = Stream(warm=[0, 1])
     state = fresh()
-    state.apply(stream.records, forbidden)
-    assert state.due_snapshots(10_000, 1e9) == []
-    [snapshot] = state.due_snapshots(200, 1e9)
+    state.apply(stream.records, FORBIDDEN)
+    assert state.checkpoint(10_000, 1e9).snapshots == ()
+    point = state.checkpoint(200, 1e9)
+    [snapshot] = point.snapshots
     assert snapshot.key == b"station_0"  # the rows of station_1 are the last 166
-    assert state.note().replay_offset == 166
-    assert [snapshot.key for snapshot in state.due_snapshots(10_000, 1.0)] == [b"station_1"]
-    assert state.note().replay_offset is None
-    assert state.due_snapshots(0, 0.0) == []
+    assert point.note.replay_offset == 166
+    state.take_commit(point)
+    point = state.checkpoint(10_000, 1.0)
+    assert [snapshot.key for snapshot in point.snapshots] == [b"station_1"]
+    assert point.note.replay_offset is None
+    state.take_commit(point)
+    assert state.checkpoint(0, 0.0).snapshots == ()
+
+
+def test_checkpoint_changes_nothing() -> None:
+    stream = Stream(warm=[0, 1])
+    stream.hours(0, 1, 30)
+    state = fresh()
+    state.apply(stream.records, PREDICTED)
+    for station in state.stations.values():
+        station.reports.outstanding = 0
+    first, second = (state.checkpoint(0, 0.0) for _ in range(2))
+    assert first == second
+    assert len(first.snapshots) == 2
 
 
 def test_a_snapshot_after_10_000_hours_fits_its_limit() -> None:
@@ -599,18 +638,18 @@ def test_a_snapshot_after_10_000_hours_fits_its_limit() -> None:
     n_weeks = REMEMBERED_HOURS // HISTORY_HOURS + 2
     stream.hours(0, 1, n_weeks * HISTORY_HOURS - 1)  # the open week is full but for its last hour
     for batch in dealt(stream.records, [510]):
-        monitors.submit(state.apply(batch, predicted).windows)
+        monitors.submit(state.apply(batch, PREDICTED).windows, state.stations)
         monitors.poll()
-    kept = monitors.stations["station_0"].state()
-    assert len(kept["hours"]) == HISTORY_HOURS - 1
-    [snapshot] = state.due_snapshots(0, 0.0)
+    kept = monitors.stations["station_0"].windows.state()
+    assert len(kept.hours) == HISTORY_HOURS - 1
+    [snapshot] = state.checkpoint(0, 0.0).snapshots
     assert 40_000 < len(snapshot.value) <= snapshots.MAX_BYTES
 
 
 def test_a_released_partition_lets_go_of_its_stations() -> None:
     monitors = Monitors()
     state = fresh(monitors=monitors)
-    state.apply(Stream().records, forbidden)
+    state.apply(Stream().records, FORBIDDEN)
     assert set(monitors.stations) == {"station_0", "station_1", "station_2"}
     state.release()
     assert monitors.stations == {}
@@ -626,11 +665,11 @@ def test_apply_unpredictable_row_is_a_dead_letter_and_stays_in_the_history() -> 
     refusal = InvalidRecord("unpredictable", "no value")
     made = fresh().apply(
         stream.records,
-        lambda m, o: [refusal if offset == third - 1 else a for offset, a in zip(o, predicted(m, o), strict=True)],
+        Predicts(lambda r: [refusal if o == third - 1 else a for o, a in zip(r.offsets, predicted(r), strict=True)]),
     )
     assert made.counts == Counts(rows_in=170, warmup=168, predictions=1, dead_letters={"unpredictable": 1})
     assert [letter.record.offset for letter in made.dead_letters] == [third - 1]
-    unharmed = fresh().apply(stream.records, predicted)
+    unharmed = fresh().apply(stream.records, PREDICTED)
     assert made.predictions == unharmed.predictions[1:]  # the last row's features hold the refused row's hour
 
 
@@ -639,7 +678,7 @@ def test_apply_row_of_2099_does_not_make_later_rows_late() -> None:
     now_ms = (START + 5) * 3_600_000
     for hour in (START + 1, START + 800_000, START + 2):
         stream.kafka.append("raw", 0, b"station_0", reading(0, hour).to_bytes(), now_ms)
-    batch = fresh().apply(stream.records, forbidden)
+    batch = fresh().apply(stream.records, FORBIDDEN)
     assert batch.counts == Counts(rows_in=3, warmup=2, dead_letters={"future": 1})
 
 
@@ -648,5 +687,5 @@ def test_apply_refused_rows_open_no_station() -> None:
     stream.kafka.append("raw", 0, b"station_0", reading(0, START + 800_000).to_bytes(), START * 3_600_000)
     monitors = Monitors()
     state = fresh(monitors=monitors)
-    state.apply(stream.records, forbidden)
+    state.apply(stream.records, FORBIDDEN)
     assert state.stations == monitors.stations == {}

@@ -18,8 +18,10 @@ from airquality.stream import kafka_io
 from airquality.stream.account import Counts
 from airquality.stream.batches import MAX_BATCH_BYTES
 from airquality.stream.console import Console
+from airquality.stream.limits import Limits
+from airquality.stream.reader import KafkaReader
 from airquality.stream.transactions import TransactionalStream
-from airquality.stream.worker import Limits, Worker
+from airquality.stream.worker import Worker
 from tests.simulated_kafka import Monitors, reading
 from tests.worker_rig import Service
 
@@ -39,9 +41,10 @@ def consume(settings: Settings, n_records: int) -> Worker:
         worker = Worker(
             settings,
             stream,
-            Service(),  # type: ignore[arg-type]
-            monitors,  # type: ignore[arg-type]
-            monitors.open_station,  # type: ignore[arg-type]
+            KafkaReader(settings),
+            Service(),
+            monitors,
+            monitors.open_station,
             ConsumerMetrics(CollectorRegistry()),
             Console(lambda _: None),
             Limits(max_records=n_records, timeout_seconds=120.0),
@@ -105,7 +108,7 @@ def test_consume_a_record_with_neither_key_nor_value_is_a_dead_letter(settings: 
 class Latin1(str):
     """A header's name as a client may send it that knows nothing of UTF-8."""
 
-    def encode(self, *_: str) -> bytes:  # type: ignore[override]
+    def encode(self, *_: str) -> bytes:
         return str.encode(self, "latin-1")
 
 

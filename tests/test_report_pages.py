@@ -16,7 +16,6 @@ import numpy as np
 import pytest
 
 from airquality.monitoring import calibration
-from airquality.monitoring.detectors import Detectors
 from airquality.monitoring.drift import Window
 from airquality.monitoring.promise import Promise, Shift
 from airquality.records import datetime_of, hour_of, isoformat
@@ -237,11 +236,11 @@ def test_index_fault_of_the_week_that_the_last_day_does_not_show_needs_attention
 def test_index_strip_shows_every_day_silent_ones_too(tmp_path: Path) -> None:
     values = stations.values_of(24 * 12, seed=6)
     hours = [hour for hour in range(24 * 12) if not 24 * 4 <= hour < 24 * 6]
-    monitor = stations.StationMonitor("station_1", stations.judge(), Detectors(None))
+    station = stations.new()
     windows: list[Window] = []
     rows = stations.readings_of(values)
     for hour in hours:
-        windows += monitor.observe(rows[hour], 2.5, "1")
+        windows += stations.observe(station, rows[hour], 2.5)
     folder = folder_of(tmp_path, [window for window in windows if window.kind.name == "daily"])
     with folder.locked():
         cells = strip(folder, overview(folder, NOW).stations[0])

@@ -377,9 +377,9 @@ def test_a_window_becomes_a_report_through_the_real_process(tmp_path: Path) -> N
     (tmp_path / thresholds.CALIBRATION_NAME).write_text(json.dumps(judge.calibration.to_json()))
     metrics = ConsumerMetrics(CollectorRegistry())
     with MonitoringService.open(Settings(reports_dir=tmp_path / "reports", dataset_dir=tmp_path), metrics) as service:
-        observer = service.monitor("station_1")
+        station = service.open_station("station_1")
         for reading in stations.readings_of(QUIET[:24]):
-            service.submit(observer.observe(reading, 2.5, "1"))
+            service.submit(stations.observe(station, reading, 2.5), {"station_1": station})
         results = service.close(drain=True, deadline_seconds=200)
     assert [result.result for result in results] == ["generated"], results
     assert results[0].path is not None

@@ -20,10 +20,12 @@ from airquality.stream.console import Console
 from airquality.stream.homes import Homes
 from airquality.stream.identity import Refused
 from airquality.stream.kafka_io import Record
+from airquality.stream.limits import Limits
 from airquality.stream.partition import PartitionState
+from airquality.stream.reader import KafkaReader
 from airquality.stream.repartition import repartition
 from airquality.stream.transactions import TransactionalStream
-from airquality.stream.worker import Limits, Worker
+from airquality.stream.worker import Worker
 from tests.simulated_kafka import Monitors, reading
 from tests.system import wait_until
 from tests.worker_rig import START, Service
@@ -42,7 +44,8 @@ class Run:
         with closing(TransactionalStream(settings)) as stream:
             metrics = ConsumerMetrics(self.registry)
             console, opener = Console(self.lines.append), self.monitors.open_station
-            worker = Worker(settings, stream, Service(), self.monitors, opener, metrics, console, told)  # type: ignore[arg-type]
+            reader = KafkaReader(settings)
+            worker = Worker(settings, stream, reader, Service(), self.monitors, opener, metrics, console, told)
             if killed:
                 worker._finish = lambda: None  # type: ignore[method-assign]
             worker.run()
@@ -74,13 +77,13 @@ def published(settings: Settings) -> dict[tuple[str, int], float]:
 
 def undisturbed(last: int) -> dict[tuple[str, int], float]:
     """Return what must be published of that many hours."""
-    found = {}
+    found: dict[tuple[str, int], float] = {}
     for station in STATIONS:
         monitors = Monitors()
-        state = PartitionState(0, Note(), monitors.open_station, monitors.judge, monitors.forget, lambda: 0.0, Homes())
+        state = PartitionState(0, Note(), monitors.open_station, monitors, lambda: 0.0, Homes())
         rows = [reading(station, START + hour) for hour in range(last)]
         records = [Record(0, offset, None, row.to_bytes()) for offset, row in enumerate(rows)]
-        batch = state.apply(records, lambda matrix, _: Service().predict(matrix))
+        batch = state.apply(records, Service())
         found |= {(p.station_id, p.hour): p.prediction for p in batch.predictions}
     return found
 

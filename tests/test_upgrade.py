@@ -17,7 +17,7 @@ from airquality.stream import snapshots
 from airquality.stream.identity import Refused
 from tests import release_state
 from tests.release_state import HOURS_AFTER, HOURS_BEFORE, STATIONS
-from tests.simulated_kafka import predicted, reading
+from tests.simulated_kafka import predicted, reading, rows_of
 from tests.worker_rig import START, STATE, Rig
 
 FIXTURES = Path(__file__).parent / "fixtures"
@@ -42,7 +42,8 @@ def expected(station: int) -> list[float]:
     """Return what a worker that never ended predicts of the hours after."""
     rows = [reading(station, START + hour) for hour in range(HOURS_BEFORE + HOURS_AFTER)]
     matrix = features.batch(np.array([row.hour for row in rows]), np.array([row.values for row in rows]))[HOURS_BEFORE:]
-    return [value for value, _ in predicted(matrix, range(len(matrix)))]
+    answers = predicted(rows_of(matrix))
+    return [answer[0] for answer in answers if isinstance(answer, tuple)]
 
 
 def test_state_of_a_release_goes_on_as_if_nothing_had_changed_or_is_refused(upgraded: Rig) -> None:

@@ -25,7 +25,7 @@ Floats = NDArray[np.float64]
 S1, S4, S5 = "PT08.S1(CO)", "PT08.S4(NO2)", "PT08.S5(O3)"
 
 
-def seeded(*station_ids: str) -> Watch:
+def seeded(*station_ids: str) -> Watch[str]:
     calibration = watched.calibration()
     watch = calibration.watch()
     for station_id in station_ids:
@@ -288,7 +288,7 @@ def test_maintain_declared_after_the_work_keeps_its_days_out_of_the_baseline_as_
 def test_operations_any_cuts_and_restarts_give_the_same_events() -> None:
     hours = watched.stream().hours
 
-    def done(watch: Watch) -> list[Event]:
+    def done(watch: Watch[str]) -> list[Event]:
         return [*watch.acknowledge("a", [S1], "ann"), *watch.maintain("a", worked_on(S5, 250, 300), "ann")]
 
     def run(rng: np.random.Generator) -> list[Event]:

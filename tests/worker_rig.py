@@ -3,21 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
-import numpy as np
 from kafka.structs import ConsumerGroupMetadata
-from numpy.typing import NDArray
 from prometheus_client import CollectorRegistry
 
 from airquality.ground.errors import InvalidRecord, Unavailable
 from airquality.ground.settings import Settings
 from airquality.metrics import ConsumerMetrics
-from airquality.records import Prediction, RowAnswer
+from airquality.model.predictor import FeatureRows
+from airquality.records import Prediction, RowAnswer, Served
 from airquality.stream.account import Note
 from airquality.stream.console import Console
+from airquality.stream.limits import Limits
 from airquality.stream.transactions import Message, Ownership, Poll, Position
-from airquality.stream.worker import Limits, Worker
+from airquality.stream.worker import Worker
 from tests.simulated_kafka import Monitors, SimulatedKafka, predicted, reading
 
 SETTINGS = Settings(max_poll_records=100, snapshot_offsets=10**6, snapshot_seconds=30.0)
@@ -109,23 +109,24 @@ class Service:
     refuses: int = 0  # so many of the first rows have no value
     asked: list[int] = field(default_factory=list)
 
-    def check(self) -> None:
+    def check(self) -> Served:
         if self.check_fault:
             raise self.check_fault
         if self.checks_away > 0:
             self.checks_away -= 1
             raise Unavailable("the prediction service does not answer")
+        return Served("1", None, None, None)
 
-    def predict(self, matrix: NDArray[np.float64]) -> list[RowAnswer]:
-        self.asked.append(len(matrix))
+    def predict(self, asked: FeatureRows) -> list[RowAnswer]:
+        self.asked.append(len(asked))
         if self.fault:
             raise self.fault
         if self.away > 0:
             self.away -= 1
             raise Unavailable("the prediction service does not answer")
-        refused: list[RowAnswer] = [InvalidRecord("unpredictable", "no value")] * min(self.refuses, len(matrix))
+        refused: list[RowAnswer] = [InvalidRecord("unpredictable", "no value")] * min(self.refuses, len(asked))
         self.refuses -= len(refused)
-        return refused + [(value, "1") for value, _ in predicted(matrix, range(len(matrix)))][len(refused) :]
+        return refused + predicted(replace(asked, offsets=[0] * len(asked)))[len(refused) :]
 
 
 class Rig:
@@ -145,10 +146,11 @@ class Rig:
         self.limits = Limits(**{"idle_exit_seconds": 5.0, "started": self.clock(), **limits})  # type: ignore[arg-type]
         self.worker = Worker(
             SETTINGS,
-            self.stream,  # type: ignore[arg-type]
-            self.service,  # type: ignore[arg-type]
-            self.monitors,  # type: ignore[arg-type]
-            self.monitors.open_station,  # type: ignore[arg-type]
+            self.stream,
+            self.kafka,
+            self.service,
+            self.monitors,
+            self.monitors.open_station,
             ConsumerMetrics(self.registry),
             Console(self.lines.append, self.clock),
             self.limits,

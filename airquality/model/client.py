@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from airquality.ground.errors import ContractError, InvalidRecord, Unavailable
 from airquality.model import features, rows
+from airquality.model.predictor import FeatureRows
 from airquality.model.transport import Answer, Transport
 from airquality.records import MAX_MODEL_VERSION_CHARACTERS, PREDICTION_LIMITS, TARGET_UNIT, RowAnswer, Served
 
@@ -58,7 +59,7 @@ class PredictionClient:
             )
         return _described(orjson.loads(answer.content), version)
 
-    def predict(self, matrix: NDArray[np.float64]) -> list[RowAnswer]:
+    def predict(self, asked: FeatureRows) -> list[RowAnswer]:
         """Return what the model says of each row.
 
         Raises:
@@ -66,8 +67,8 @@ class PredictionClient:
             ContractError: its model reads other features.
         """
         answers: list[RowAnswer] = []
-        for start in range(0, len(matrix), MAX_ROWS):
-            answers += self._predict(matrix[start : start + MAX_ROWS])
+        for start in range(0, len(asked), MAX_ROWS):
+            answers += self._predict(asked.matrix[start : start + MAX_ROWS])
         return answers
 
     def _predict(self, matrix: NDArray[np.float64]) -> list[RowAnswer]:

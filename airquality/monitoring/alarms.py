@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Literal
 
@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from airquality.monitoring.detector import Cell
 from airquality.monitoring.network import GROUPS, NODE_COLUMNS, UNITS
+from airquality.monitoring.registry import HOUR_BY_HOUR
 from airquality.records import RAW_COLUMNS, isoformat
 
 Floats = NDArray[np.float64]
@@ -49,6 +50,11 @@ class Event:
     by: str = ""
 
     @property
+    def alarm(self) -> tuple[str, str]:
+        """Which alarm of its station it is: a column has one of the hour-by-hour detectors, and one of each other."""
+        return "" if self.detector in HOUR_BY_HOUR else self.detector, self.column
+
+    @property
     def takes_effect(self) -> float:
         """The hour from which it holds: what an operator did, after all that the row of its hour says."""
         return self.at + 0.5 * bool(self.by)
@@ -66,14 +72,33 @@ class Event:
             **({"by": self.by} if self.by else {}),
         }
 
-    def state(self) -> dict[str, Any]:
-        """Return the event as JSON values, nothing rounded."""
-        return {**asdict(self), "size": None if math.isnan(self.size) else self.size}
 
-    @classmethod
-    def from_state(cls, state: Mapping[str, Any]) -> Event:
-        """Return the event whose state this is."""
-        return cls(**{**state, "size": math.nan if state["size"] is None else state["size"]})
+class OpenAlarms:
+    """The alarms that are open, each as it was last said: a fold of events."""
+
+    def __init__(self, events: Iterable[Event] = ()) -> None:
+        self._open = {event.alarm: event for event in events}
+
+    def take(self, event: Event) -> None:
+        """Take in the next event."""
+        if event.kind == "closed":
+            self._open.pop(event.alarm, None)
+            return
+        if event.kind == "changed" and event.alarm not in self._open:  # it names one column of a group that was open
+            for group in [key for key in self._open if event.column in GROUPS.get(key[1], ())]:
+                del self._open[group]
+        self._open[event.alarm] = event
+
+    def by_column(self) -> tuple[Event, ...]:
+        """Return the latest event of each open alarm, by column."""
+        return tuple(sorted(self._open.values(), key=lambda event: (event.column, event.detector)))
+
+    def state(self) -> tuple[Event, ...]:
+        """Return what the alarms come back from, in the order in which they opened."""
+        return tuple(self._open.values())
+
+    def __contains__(self, alarm: tuple[str, str]) -> bool:
+        return alarm in self._open
 
 
 @dataclass(slots=True)

@@ -111,7 +111,7 @@ class Calibration:
         beside = [np.concatenate([exact, tails.limits(self.statistical, tail, rate)]) for tail in self.tails_beside]
         return Thresholds(alone, np.array(beside))
 
-    def watch(self, budget: float = DEFAULT_BUDGET) -> Watch:
+    def watch(self, budget: float = DEFAULT_BUDGET) -> Watch[Any]:
         """Return detectors at work with that budget."""
         return Watch(self.suite, self.thresholds(budget))
 

@@ -14,11 +14,11 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from airquality.ground.typed import plain
 from airquality.monitoring.alarms import Event
 from airquality.monitoring.distance import Distribution
 from airquality.monitoring.performance import Performance
@@ -93,24 +93,54 @@ class Window:
 
     def digest(self) -> str:
         """Return the SHA-256 of everything the window was made of; the verdict follows from it and the calibration."""
-        alarms = [alarm.state() for alarm in self.alarms]
+        alarms = [plain(alarm) for alarm in self.alarms]
         parts = [self.station_id, self.kind.name, self.end_hour, self.model_version, sorted(self.since.items()), alarms]
         head = json.dumps(parts)
         return hashlib.sha256(f"{head}{digest_of(self.hours, self.values, self.predictions)}".encode()).hexdigest()
 
-    def to_state(self) -> dict[str, Any]:
-        """Return everything :meth:`from_state` needs but the station: JSON values and numpy arrays."""
-        names = ("end_hour", "hours", "values", "predictions", "model_version")
-        found = {"since": dict(self.since), "alarms": [alarm.state() for alarm in self.alarms]}
-        return {"kind": self.kind.name, **found, **{name: getattr(self, name) for name in names}}
+    def state(self) -> WindowState:
+        """Return everything :meth:`from_state` needs but the station."""
+        return WindowState(
+            kind=self.kind.name,
+            end_hour=self.end_hour,
+            hours=self.hours,
+            values=self.values,
+            predictions=self.predictions,
+            model_version=self.model_version,
+            since=dict(self.since),
+            alarms=self.alarms,
+        )
 
     @classmethod
-    def from_state(cls, station_id: str, state: Mapping[str, Any], judge: Judge) -> Window:
-        """Return the window whose :meth:`to_state` this is, judged anew."""
-        kind = KIND_BY_NAME[state["kind"]]
-        verdict = judge.judge(kind, state["values"], state["predictions"])
-        alarms = tuple(Event.from_state(alarm) for alarm in state["alarms"])
-        return cls(**{**state, "station_id": station_id, "kind": kind, "verdict": verdict, "alarms": alarms})
+    def from_state(cls, station_id: str, state: WindowState, judge: Judge) -> Window:
+        """Return the window whose :meth:`state` this is, judged anew."""
+        kind = KIND_BY_NAME[state.kind]
+        return cls(
+            station_id=station_id,
+            kind=kind,
+            end_hour=state.end_hour,
+            hours=state.hours,
+            values=state.values,
+            predictions=state.predictions,
+            model_version=state.model_version,
+            verdict=judge.judge(kind, state.values, state.predictions),
+            since=state.since,
+            alarms=state.alarms,
+        )
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class WindowState:
+    """A window without its station and its verdict, as a snapshot holds it."""
+
+    kind: str
+    end_hour: int
+    hours: Hours
+    values: Floats
+    predictions: Floats
+    model_version: str
+    since: Mapping[str, int]
+    alarms: tuple[Event, ...]
 
 
 @dataclass(frozen=True, slots=True)

@@ -26,11 +26,11 @@ class Performance:
         sums = ErrorSums()
         measured = ~np.isnan(truths)
         for prediction, truth in zip(predictions[measured].tolist(), truths[measured].tolist(), strict=True):
-            sums.add(prediction, truth)
+            sums = sums.plus(prediction, truth)
         return sums.performance()
 
 
-@dataclass(slots=True)
+@dataclass(frozen=True, slots=True)
 class ErrorSums:
     """Running sums from which the error of any number of predictions follows."""
 
@@ -40,29 +40,32 @@ class ErrorSums:
     truth: float = 0.0
     truth_squared: float = 0.0
 
-    def add(self, prediction: float, truth: float) -> None:
-        """Take in one prediction and its measured truth."""
+    def plus(self, prediction: float, truth: float) -> ErrorSums:
+        """Return the sums with one more prediction and its measured truth."""
         error = prediction - truth
-        self.n += 1
-        self.squared += error * error
-        self.absolute += abs(error)
-        self.truth += truth
-        self.truth_squared += truth * truth
+        return ErrorSums(
+            self.n + 1,
+            self.squared + error * error,
+            self.absolute + abs(error),
+            self.truth + truth,
+            self.truth_squared + truth * truth,
+        )
 
-    def merge(self, other: ErrorSums) -> None:
-        """Take in everything ``other`` has seen."""
-        self.n += other.n
-        self.squared += other.squared
-        self.absolute += other.absolute
-        self.truth += other.truth
-        self.truth_squared += other.truth_squared
+    def merged(self, other: ErrorSums) -> ErrorSums:
+        """Return the sums over everything that both have seen."""
+        return ErrorSums(
+            self.n + other.n,
+            self.squared + other.squared,
+            self.absolute + other.absolute,
+            self.truth + other.truth,
+            self.truth_squared + other.truth_squared,
+        )
 
     def performance(self) -> Performance:
         """Return RMSE, MAE and R2 so far.
 
-        >>> sums = ErrorSums()
-        >>> sums.add(1.0, 2.0), sums.add(4.0, 4.0), sums.performance()
-        (None, None, Performance(rmse=0.7071067811865476, mae=0.5, r2=0.5, n=2))
+        >>> ErrorSums().plus(1.0, 2.0).plus(4.0, 4.0).performance()
+        Performance(rmse=0.7071067811865476, mae=0.5, r2=0.5, n=2)
         """
         if not self.n:
             return Performance(math.nan, math.nan, math.nan, 0)

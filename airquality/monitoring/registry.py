@@ -13,6 +13,8 @@ from airquality.monitoring.roughness import Noise, Spike
 from airquality.monitoring.rules import RULES, Limits
 
 STATISTICAL = (Level, Noise, Spike, Clock, Ratio)
+#: The names of the detectors that judge every hour and share one alarm a column.
+HOUR_BY_HOUR = frozenset(kind.name for kind in (*RULES, *STATISTICAL))
 
 
 @dataclass(frozen=True, slots=True, eq=False)

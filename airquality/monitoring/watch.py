@@ -9,9 +9,9 @@ from __future__ import annotations
 import functools
 import itertools
 from collections import defaultdict
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Generic, TypeVar
 
 import numpy as np
 
@@ -28,6 +28,9 @@ from airquality.records import RAW_COLUMNS, isoformat
 SILENCE_HOURS = 6
 #: After so long a silence the station starts anew: no baseline reaches across it.
 FORGOTTEN_HOURS = 36 * 24
+
+#: What tells stations apart: a name, or whatever owns the station; its ``str`` is shown.
+K = TypeVar("K", bound=Hashable)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -55,7 +58,7 @@ class _Station:
     spans: tuple[Maintenance, ...] = ()
 
 
-class Watch:
+class Watch(Generic[K]):
     """The detectors and alarms of many stations. For one thread."""
 
     def __init__(self, suite: Suite, thresholds: Thresholds, silence_hours: int = SILENCE_HOURS) -> None:
@@ -66,15 +69,15 @@ class Watch:
         self._bank = Bank(suite)
         # By slot and cell: the hour since which the statistic has been above half of its threshold, 0 if it is not.
         self._rising: Ints = np.zeros((1, len(suite.cells)), dtype=np.int64)
-        self._stations: dict[str, _Station] = {}
+        self._stations: dict[K, _Station] = {}
         self._free = [0]
 
     # ---- stations ----
 
-    def __contains__(self, station_id: str) -> bool:
+    def __contains__(self, station_id: object) -> bool:
         return station_id in self._stations
 
-    def forget(self, station_id: str) -> None:
+    def forget(self, station_id: K) -> None:
         """Drop a station, as when its partition is revoked."""
         station = self._stations.pop(station_id, None)
         if station is not None:
@@ -82,11 +85,11 @@ class Watch:
             self._rising[station.slot] = 0
             self._free.append(station.slot)
 
-    def open_alarms(self, station_id: str) -> list[Alarm]:
+    def open_alarms(self, station_id: K) -> list[Alarm]:
         """Return the station's open alarms, the oldest first."""
         return sorted(self._stations[station_id].book.open.values(), key=lambda alarm: (alarm.opened, alarm.column))
 
-    def learning(self, station_id: str, hour: int | None = None) -> dict[str, int]:
+    def learning(self, station_id: K, hour: int | None = None) -> dict[str, int]:
         """Return the columns whose level is still learned at ``hour`` (None: now), and from when each can be judged.
 
         Noise and the ratio wait with the level; rules judge from the first row on, spikes and clocks within days.
@@ -95,7 +98,7 @@ class Watch:
         return station.learning.at(self._bank.hour(station.slot) if hour is None else hour)
 
     # ---- operations ----
-    def reset(self, station_id: str, columns: Collection[str], by: str) -> list[Event]:
+    def reset(self, station_id: K, columns: Collection[str], by: str) -> list[Event]:
         """Close the alarms of columns whose sensors were repaired or replaced, and learn the columns' levels anew."""
         station = self._stations[station_id]
         hour = self._bank.hour(station.slot)
@@ -110,13 +113,13 @@ class Watch:
         station.learning = station.learning.changed(hour + 1, station.learning.columns | named, named)
         return events
 
-    def acknowledge(self, station_id: str, columns: Collection[str], by: str) -> list[Event]:
+    def acknowledge(self, station_id: K, columns: Collection[str], by: str) -> list[Event]:
         """Mark the open alarms of columns as seen by somebody; they stay open."""
         station = self._stations[station_id]
         hour = self._bank.hour(station.slot)
         return [station.book.acknowledge(alarm, hour, by) for alarm in station.book.about(columns)]
 
-    def maintain(self, station_id: str, span: Maintenance, by: str) -> list[Event]:
+    def maintain(self, station_id: K, span: Maintenance, by: str) -> list[Event]:
         """Neither judge nor learn from the hours of a span; of hours already judged, close what opened in them."""
         station = self._stations[station_id]
         hour = self._bank.hour(station.slot)
@@ -130,7 +133,7 @@ class Watch:
         alarms = [alarm for alarm in station.book.about(span.columns) if span.first <= alarm.opened <= span.last]
         return [station.book.close(alarm, hour, by) for alarm in alarms]
 
-    def state(self, station_id: str) -> dict[str, Any]:
+    def state(self, station_id: K) -> dict[str, Any]:
         """Return all that is known of a station: JSON values and numpy arrays, at most 64 KiB."""
         station = self._stations[station_id]
         return {
@@ -142,7 +145,7 @@ class Watch:
             "alarms": [alarm.state() for alarm in station.book.open.values()],
         }
 
-    def restore(self, station_id: str, state: Mapping[str, Any]) -> None:
+    def restore(self, station_id: K, state: Mapping[str, Any]) -> None:
         """Go on with a station exactly where :meth:`state` was taken."""
         station = self._station(station_id)
         self._bank.restore(station.slot, state)
@@ -153,14 +156,14 @@ class Watch:
         alarms = [Alarm.from_state(alarm) for alarm in state["alarms"]]
         station.book.open = {alarm.column: alarm for alarm in alarms}
 
-    def restore_memory(self, station_id: str, memory: Mapping[str, Any], first_hour: int) -> None:
+    def restore_memory(self, station_id: K, memory: Mapping[str, Any], first_hour: int) -> None:
         """Begin a station with what another, or the calibrated history, remembered at its end; it has no alarms."""
         station = self._station(station_id)
         self._bank.restore(station.slot, memory)
         station.first_hour = first_hour
         station.learning = Learning().changed(self._bank.hour(station.slot), self._bank.without_baseline(station.slot))
 
-    def _station(self, station_id: str) -> _Station:
+    def _station(self, station_id: K) -> _Station:
         if station_id not in self._stations:
             if not self._free:
                 self._free = list(range(2 * self._bank.n_slots - 1, self._bank.n_slots - 1, -1))
@@ -171,7 +174,7 @@ class Watch:
 
     # ---- rows ----
 
-    def observe(self, arrived: Mapping[str, tuple[Ints, Floats]]) -> dict[str, list[Event]]:
+    def observe(self, arrived: Mapping[K, tuple[Ints, Floats]]) -> dict[K, list[Event]]:
         """Judge new rows and return the events of each station that has any, in event order.
 
         Args:
@@ -180,8 +183,8 @@ class Watch:
         Raises:
             ContractError: rows are not later than the last one.
         """
-        events: dict[str, list[Event]] = defaultdict(list)
-        waiting: dict[str, list[tuple[int, Floats]]] = {}
+        events: dict[K, list[Event]] = defaultdict(list)
+        waiting: dict[K, list[tuple[int, Floats]]] = {}
         for station_id, (hours, values) in arrived.items():
             runs = self._runs(station_id, hours, values, events)
             if runs:
@@ -191,9 +194,7 @@ class Watch:
             waiting = {station_id: runs for station_id, runs in waiting.items() if runs}
         return dict(events)
 
-    def _runs(
-        self, station_id: str, hours: Ints, values: Floats, events: dict[str, list[Event]]
-    ) -> list[tuple[int, Floats]]:
+    def _runs(self, station_id: K, hours: Ints, values: Floats, events: dict[K, list[Event]]) -> list[tuple[int, Floats]]:
         """Return the rows as runs of consecutive hours, short gaps filled with missing rows; say what silence there was."""
         station = self._station(station_id)
         last = self._bank.hour(station.slot)
@@ -219,9 +220,9 @@ class Watch:
         opened = Event("opened", SILENCE, STATION, last + self._silence_hours, last + 1, float(self._silence_hours), "h")
         return [opened, Event("closed", SILENCE, STATION, first, last + 1, float(gap), "h")]
 
-    def _round(self, waiting: dict[str, list[tuple[int, Floats]]], events: dict[str, list[Event]]) -> None:
+    def _round(self, waiting: dict[K, list[tuple[int, Floats]]], events: dict[K, list[Event]]) -> None:
         """Judge the next run of every station, stations with the same hours and wrong columns together."""
-        groups: dict[tuple[int, int, frozenset[str], frozenset[str]], list[str]] = defaultdict(list)
+        groups: dict[tuple[int, int, frozenset[str], frozenset[str]], list[K]] = defaultdict(list)
         for station_id, runs in waiting.items():
             first, table = runs[0]
             station = self._stations[station_id]
@@ -254,12 +255,12 @@ class Watch:
 
     def _judge(
         self,
-        station_ids: list[str],
+        station_ids: list[K],
         first: int,
         tables: Floats,
         wrong: frozenset[str],
         silenced: frozenset[str],
-        events: dict[str, list[Event]],
+        events: dict[K, list[Event]],
     ) -> list[int]:
         """Judge rows up to the first after which other columns are wrong; return how many that were, per station."""
         stations = [self._stations[station_id] for station_id in station_ids]

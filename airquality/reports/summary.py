@@ -11,13 +11,16 @@ import hashlib
 import json
 import logging
 import math
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from airquality.ground.files import write_atomically
+from airquality.monitoring.alarms import Event
 from airquality.monitoring.performance import ErrorSums, Performance
+from airquality.monitoring.windows import per_kind
+from airquality.records import isoformat
 from airquality.reports.lock import OWN_FOLDER, locked
 
 SUMMARY_NAME = "monitoring_summary.json"
@@ -28,11 +31,32 @@ logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
+class StationFigures:
+    """What the summary says of one station: its reports and windows by name and window kind, its error, its open alarms."""
+
+    station_id: str
+    model_version: str
+    reports: Mapping[str, Mapping[str, int]]
+    errors: ErrorSums
+    alarms: tuple[Event, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class PartitionFigures:
-    """What the consumer knows of one raw partition it owns: its counts, as the summary names them, and its stations."""
+    """What the summary says of one raw partition: its counts, as the summary names them, and its stations by name."""
 
     counts: Mapping[str, Any]
-    station_ids: Collection[str]
+    stations: tuple[StationFigures, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Owner:
+    """Whose figures a part holds: the group, its raw topic, and what its windows are judged by."""
+
+    group: str
+    topic: str
+    data_source: str
+    baseline: Performance
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +77,25 @@ class Part:
     reports: Mapping[str, Mapping[str, int]]
     errors: ErrorSums
     alarms: tuple[Mapping[str, Any], ...]
+
+    @classmethod
+    def of(cls, owner: Owner, partition: int, figures: PartitionFigures) -> Part:
+        """Return the part of a partition, over its stations."""
+        errors = ErrorSums()
+        for station in figures.stations:
+            errors = errors.merged(station.errors)
+        return cls(
+            group=owner.group,
+            topic=owner.topic,
+            partition=partition,
+            data_source=owner.data_source,
+            baseline=owner.baseline,
+            model_versions=tuple(dict.fromkeys(s.model_version for s in figures.stations if s.model_version)),
+            counts=figures.counts,
+            reports=added([_NO_REPORTS, *(station.reports for station in figures.stations)]),
+            errors=errors,
+            alarms=tuple(_shown(station.station_id, event) for station in figures.stations for event in station.alarms),
+        )
 
     @property
     def file_name(self) -> str:
@@ -90,6 +133,17 @@ class Part:
         return replace(self, reports={**self.reports, "generated": generated})
 
 
+_NO_REPORTS = {name: per_kind() for name in ("generated", "failed", "drifted", "empty")}
+
+
+def _shown(station_id: str, event: Event) -> dict[str, Any]:
+    """Return what the summary says of an open alarm."""
+    if event.alarm[0]:  # a verdict's: it has neither size nor sensor
+        return {"station_id": station_id, "alarm": event.column, "since": isoformat(event.at)}
+    said = {name: value for name, value in event.to_json().items() if name in ("since", "column", "size", "unit")}
+    return {"station_id": station_id, "alarm": f"{event.detector}:{event.column}", **said}
+
+
 def _stem(group: str, topic: str) -> str:
     return hashlib.sha256(json.dumps([group, topic]).encode()).hexdigest()[:16]
 
@@ -102,7 +156,7 @@ def merge(parts: Sequence[Part]) -> dict[str, Any]:
     ordered = sorted(parts, key=lambda part: part.partition)
     errors = ErrorSums()
     for part in ordered:
-        errors.merge(part.errors)
+        errors = errors.merged(part.errors)
     versions = dict.fromkeys(version for part in ordered for version in part.model_versions)
     counts = added(part.counts for part in ordered)
     reports = added(part.reports for part in ordered)

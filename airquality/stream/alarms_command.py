@@ -22,6 +22,7 @@ from airquality.monitoring.network import RULE_COLUMNS
 from airquality.records import hour_of, isoformat
 from airquality.stream import events_command, kafka_io
 from airquality.stream.kafka_io import Record
+from airquality.stream.reader import KafkaReader, newest
 
 _SEND_SECONDS = 130.0
 
@@ -130,11 +131,11 @@ def home(settings: Settings, station_id: str) -> int:
         UsageError: neither topic holds anything of the station.
         Unavailable: no broker answers.
     """
-    key = station_id.encode()
+    key, reader = station_id.encode(), KafkaReader(settings)
     for topic in (settings.pred_topic, settings.raw_topic):
         for partition in kafka_io.partitions(settings, topic):
-            within = kafka_io.log_ranges(settings, [topic], partition)[topic]
-            if kafka_io.newest(settings, topic, partition, within, lambda record: _is_of(record, key)) >= 0:
+            within = reader.log_ranges([topic], partition)[topic]
+            if newest(reader, topic, partition, within, lambda record: _is_of(record, key)) >= 0:
                 return partition
     raise UsageError(f"{settings.raw_topic} holds no row of a station {station_id!r}: there is nothing to decide about it")
 
@@ -173,16 +174,16 @@ def _list(args: argparse.Namespace) -> int:
         print(printable(f"{isoformat(alarm.at)}  {alarm.station_id}  {alarm_sentence(alarm.event)}"))
     if not alarms:
         print("no alarm is open")
-    newest: dict[str, int] = {}
+    latest: dict[str, int] = {}
     for finding, _ in found:
-        newest[finding.station_id] = max(finding.at, newest.get(finding.station_id, finding.at))
-    for taken in _unfinished([finding for finding, _ in found if isinstance(finding, OperationTaken)], newest):
+        latest[finding.station_id] = max(finding.at, latest.get(finding.station_id, finding.at))
+    for taken in _unfinished([finding for finding, _ in found if isinstance(finding, OperationTaken)], latest):
         print(printable(f"{isoformat(taken.at)}  {taken.station_id}  {operation_sentence(taken.operation)}"))
     return events_command.OPEN_ALARMS if alarms else command.DONE
 
 
-def _unfinished(operations: list[OperationTaken], newest: dict[str, int]) -> Iterator[OperationTaken]:
+def _unfinished(operations: list[OperationTaken], latest: dict[str, int]) -> Iterator[OperationTaken]:
     """Yield the maintenance that is not over at its station's newest event."""
     for taken in operations:
-        if taken.operation.to_hour is not None and taken.operation.to_hour >= newest[taken.station_id]:
+        if taken.operation.to_hour is not None and taken.operation.to_hour >= latest[taken.station_id]:
             yield taken

@@ -13,7 +13,8 @@ from airquality.monitoring.drift import Verdict, Window
 from airquality.records import HISTORY_HOURS, TARGET, Prediction, isoformat
 from airquality.reports.process import ReportResult
 from airquality.stream.account import Counts
-from airquality.stream.partition import Batch, PartitionState
+from airquality.stream.batch import Batch
+from airquality.stream.partition import PartitionState
 
 #: A poll that brings at most this many records is live: every row gets its console line.
 LIVE_RECORDS = 10

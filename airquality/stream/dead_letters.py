@@ -9,8 +9,8 @@ from airquality.ground.errors import InvalidRecord
 from airquality.ground.settings import Settings
 from airquality.incoming import TYPE_HEADER
 from airquality.records import DEAD_LETTER_REASONS, MAX_RECORD_BYTES, ORDER_REASONS, PARSE_REASONS
+from airquality.stream.batch import DeadLetter
 from airquality.stream.kafka_io import Record
-from airquality.stream.partition import DeadLetter
 from airquality.stream.transactions import Message
 
 #: How much of a key is kept where key and value together are too large.

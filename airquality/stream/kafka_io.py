@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import closing, contextmanager
 from typing import Any, NamedTuple
 
@@ -258,25 +258,6 @@ def log_ranges(settings: Settings, topics: Iterable[str], partition: int) -> dic
     with kafka_errors_as_unavailable(settings), closing(_reader(settings, "read_uncommitted")) as client:
         starts, ends = client.beginning_offsets(assigned), client.end_offsets(assigned)
     return {each.topic: (int(starts[each]), int(ends[each])) for each in assigned}
-
-
-def newest(
-    settings: Settings, topic: str, partition: int, within: tuple[int, int], found_in: Callable[[Record], int | None]
-) -> int:
-    """Return what ``found_in`` finds in the newest committed record in which it finds anything, -1 if there is none.
-
-    Reads backwards in growing steps ``within`` these offsets, so that the cost is that of the records after it.
-    """
-    start, stop = within
-    step = 16
-    while stop > start:
-        first = max(start, stop - step)
-        found = [found_in(record) for record in read(settings, topic, partition, first, stop)]
-        numbers = [number for number in found if number is not None]
-        if numbers:
-            return numbers[-1]
-        stop, step = first, 8 * step
-    return -1
 
 
 def topics_now(settings: Settings) -> Topics:

@@ -9,17 +9,17 @@ from dataclasses import dataclass, replace
 
 from airquality.ground.settings import Settings
 from airquality.monitoring.drift import Window
-from airquality.stream import kafka_io
 from airquality.stream.account import Note, Topics
 from airquality.stream.dead_letters import refused_row, refused_rows
 from airquality.stream.homes import Homes
 from airquality.stream.identity import BelongsTogether, Facts, FirstStart, Plan, Refused, Rejected, Repaired, judge
 from airquality.stream.kafka_io import Record
-from airquality.stream.partition import PartitionState, prediction_of
+from airquality.stream.partition import PartitionState
 from airquality.stream.partitioners import moved_to
+from airquality.stream.ports import Monitoring, OpenStation, Reader, Stream
+from airquality.stream.reader import newest
+from airquality.stream.replay import prediction_of, replay
 from airquality.stream.saved import SavedStations
-from airquality.stream.station import Monitoring, OpenStation
-from airquality.stream.transactions import Position
 
 #: How long what was read of the other partitions holds: those that are gained together are restored one by one.
 GROUP_SECONDS = 5.0
@@ -49,9 +49,10 @@ class Restorer:
 
     Args:
         settings: Where everything is.
-        position: Returns where the group stands in a raw partition, None if nowhere.
-        open_station: Opens the buffer and the monitor of a station.
-        monitoring: Judges rows, and lets go of a station's monitor.
+        reader: Reads what is committed.
+        stream: Knows where the group stands.
+        open_station: Opens a station.
+        monitoring: Judges rows, and lets go of stations.
         clock: Monotonic seconds.
         accept_loss: Whether an operator said that a loss may be accepted.
     """
@@ -59,14 +60,16 @@ class Restorer:
     def __init__(
         self,
         settings: Settings,
-        position: Callable[[int], Position | None],
+        reader: Reader,
+        stream: Stream,
         open_station: OpenStation,
         monitoring: Monitoring,
         clock: Callable[[], float],
         accept_loss: bool = False,
     ) -> None:
         self._settings = settings
-        self._position = position
+        self._reader = reader
+        self._stream = stream
         self._open_station = open_station
         self._monitoring = monitoring
         self._clock = clock
@@ -84,10 +87,10 @@ class Restorer:
         Raises:
             Refused: what Kafka holds of it does not belong together; the message names the loss and the choices.
         """
-        topics = kafka_io.topics_now(self._settings)
+        topics = self._reader.topics_now()
         if self._clock() - self._looked > GROUP_SECONDS:
             self._look(topics.partitions)
-        saved = SavedStations(kafka_io.read(self._settings, self._settings.state_topic, partition))
+        saved = SavedStations(self._reader.read(self._settings.state_topic, partition))
         self._name_foreign(saved, partition)
         for station_id in saved.snapshots:
             self._homes.learn(station_id, partition, saved.since_ms(station_id))
@@ -99,8 +102,7 @@ class Restorer:
             partition,
             plan.note,
             self._open_station,
-            self._monitoring.judge,
-            self._monitoring.forget,
+            self._monitoring,
             self._clock,
             self._homes,
             self._settings.consumer_group,
@@ -150,12 +152,12 @@ class Restorer:
                 return verdict.plan, max(0, verdict.plan.note.counts.rows_lost - before.counts.rows_lost)
 
     def _facts(self, partition: int, topics: Topics, saved: SavedStations) -> Facts:
-        settings, committed = self._settings, self._position(partition)
+        settings, committed = self._settings, self._stream.position(partition)
         note = Note.decode(committed.note) if committed else None
         notes = [found for found in (note, saved.note) if found is not None and not found.topics.is_other("raw", topics)]
-        newest = max(notes, key=lambda found: found.age, default=Note())
+        latest = max(notes, key=lambda found: found.age, default=Note())
         raw, pred, dlq = settings.raw_topic, settings.pred_topic, settings.dlq_topic
-        ranges = kafka_io.log_ranges(settings, (raw, pred, dlq), partition)
+        ranges = self._reader.log_ranges((raw, pred, dlq), partition)
         others = self._group_topics(topics.partitions)
         return Facts(
             raw_topic=raw,
@@ -167,8 +169,8 @@ class Restorer:
             saved=saved.note,
             n_saved=len(saved.snapshots) + len(saved.forgotten),
             foreign_keys=tuple(sorted(saved.foreign)),
-            newest_prediction=self._newest(pred, partition, newest.pred_floor, ranges, self._source_of_prediction),
-            newest_dead_letter=self._newest(dlq, partition, newest.dlq_floor, ranges, self._source_of_dead_letter),
+            newest_prediction=self._newest(pred, partition, latest.pred_floor, ranges, self._source_of_prediction),
+            newest_dead_letter=self._newest(dlq, partition, latest.dlq_floor, ranges, self._source_of_dead_letter),
             topics=topics,
             group=frozenset(others or self._carried.values()),
             pred_end=ranges[pred][1],
@@ -182,7 +184,7 @@ class Restorer:
         """Return what the group's notes say of the topics, read once for partitions that are gained together."""
         read_at, found = self._group
         if self._clock() - read_at > GROUP_SECONDS:
-            notes = [Note.decode(text) for _, text in kafka_io.group_positions(self._settings, n_partitions).values()]
+            notes = [Note.decode(text) for _, text in self._reader.group_positions(n_partitions).values()]
             found = {note.topics for note in notes if note is not None}
             self._group = self._clock(), found
         return found
@@ -201,7 +203,7 @@ class Restorer:
         source: Callable[[Record], int | None],
     ) -> int:
         start, end = ranges[topic]
-        return kafka_io.newest(self._settings, topic, partition, (max(start, floor), end), source)
+        return newest(self._reader, topic, partition, (max(start, floor), end), source)
 
     def _source_of_prediction(self, record: Record) -> int | None:
         prediction = prediction_of(record)
@@ -212,16 +214,16 @@ class Restorer:
         return found[0] if found else None
 
     def _replay(self, state: PartitionState, plan: Plan, saved: SavedStations, facts: Facts) -> list[Window]:
-        settings, partition = self._settings, state.partition
+        settings, partition, read = self._settings, state.partition, self._reader.read
         rows: Iterator[Record] = iter(())
         published: Iterator[Record] = iter(())
         refused: Iterator[Record] = iter(())
         if plan.replay_from < plan.resume:
-            rows = kafka_io.read(settings, settings.raw_topic, partition, plan.replay_from, plan.resume)
-            published = kafka_io.read(settings, settings.pred_topic, partition, plan.note.pred_offset, facts.pred_end)
-            refused = kafka_io.read(settings, settings.dlq_topic, partition, plan.note.dlq_offset, facts.dlq_end)
+            rows = read(settings.raw_topic, partition, plan.replay_from, plan.resume)
+            published = read(settings.pred_topic, partition, plan.note.pred_offset, facts.pred_end)
+            refused = read(settings.dlq_topic, partition, plan.note.dlq_offset, facts.dlq_end)
         ends = facts.pred_end, facts.dlq_end
-        return state.restore(plan, saved, rows, published, refused_rows(refused, settings), ends)
+        return replay(state, self._open_station, plan, saved, rows, published, refused_rows(refused, settings), ends)
 
     def _look_now_and_then(self) -> None:
         """Look for stations of other consumers, at most once in the time that their snapshots take."""
@@ -233,7 +235,7 @@ class Restorer:
         self._looked = self._clock()
         for partition in set(range(n_partitions)) - self._restored:
             start = self._read_up_to.get(partition, 0)
-            records = kafka_io.read(self._settings, self._settings.state_topic, partition, start)
+            records = self._reader.read(self._settings.state_topic, partition, start)
             found = SavedStations(_without_state(records))
             self._read_up_to[partition] = max(start, found.end)
             if found.note is not None:

@@ -17,9 +17,11 @@ import numpy as np
 import orjson
 from numpy.typing import NDArray
 
+from airquality.ground.typed import Document
+
 #: Changes whenever the shape of the state does: a consumer refuses a snapshot it cannot read exactly.
-FORMAT = 2
-#: The promise of DESIGN section 4, kept by ``encode``.
+FORMAT = 3
+#: What a station may take in all, kept by ``encode``.
 MAX_BYTES = 128 * 1024
 #: Before deflating: ten times what a station holds. Snapshots of the topic are inflated no further, whatever they claim.
 MAX_DOCUMENT_BYTES = 1024 * 1024
@@ -29,7 +31,7 @@ _ARRAY = "__array__"
 _ARRAY_KINDS = "biuf"
 
 
-def encode(state: dict[str, Any]) -> bytes:
+def encode(state: Document) -> bytes:
     """Return the snapshot of ``state``: JSON values without NaN, numpy arrays, and dicts and lists of these.
 
     Raises:

@@ -1,111 +1,154 @@
-"""What one station is made of, as the stream sees it: a buffer, a monitor, and one factory that opens both.
+"""One station: its buffer, its detectors, its windows, the account of its reports, and since when a snapshot holds them.
 
-The buffer and the monitor are modules of their own beside the package; it knows them by these protocols only.
+A :class:`Station` is the only thing that is kept by station id. Its detectors are components (see
+``airquality.monitoring.component``) in the order in which they are named; the windows come last, so that a window knows what
+the detectors had open at its end.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
-from airquality.incoming import LateTruth, Operation, TruthOutcome
+from airquality.incoming import LateTruth, Operation
 from airquality.model import features
-from airquality.monitoring.alarms import Event
+from airquality.monitoring.alarms import Event, OpenAlarms
+from airquality.monitoring.component import Buffer, Component, Found, Row, TakesOperations, TakesTruths
 from airquality.monitoring.drift import Window
-from airquality.records import HISTORY_HOURS, Outcome, Reading, Served
-from airquality.reports.process import ReportResult
-from airquality.reports.summary import PartitionFigures
+from airquality.monitoring.windows import Windows, WindowsState
+from airquality.records import HISTORY_HOURS
+from airquality.reports.ledger import LedgerState, ReportLedger
+from airquality.reports.summary import StationFigures
 
 #: Features are computed over this many hours of grids at a time: 30 MB. Where truths come between rows, each row has a grid.
 MAX_GRID_HOURS = 8_192
 
 
-class Buffer(Protocol):
-    """The recent hours of one station; see ``feature_buffer.FeatureBuffer``."""
-
-    warmed_hours: int
-    newest_hour: int | None
-
-    def push(self, reading: Reading, kafka_hour: int | None = None) -> Outcome:
-        """Accept one reading in the order of the stream; raises ``InvalidRecord`` if it cannot be."""
-
-    def fill(self, truth: LateTruth) -> TruthOutcome:
-        """Let a late truth fill its hour, in the order of the stream."""
-
-    def take(self) -> tuple[NDArray[np.float64], list[tuple[int, int]]]:
-        """Return hours, ``(n_hours, n_columns)``, and the ``(grid index, hour)`` of each ready reading, in order."""
-
-    def state(self) -> dict[str, Any]:
-        """Return everything the buffer holds."""
-
-
-#: Judges accepted rows hour by hour, and does what operators decided between them, in the order of each station; returns
-#: each station's alarm events, each with the place of the row or operation it comes from.
-Judge = Callable[[Mapping[str, Sequence[Reading | Operation]]], Mapping[str, Sequence[tuple[int, Event]]]]
-
-
-class Monitor(Protocol):
-    """The windows, errors and alarms of one station; see ``monitoring_service.StationMonitor``."""
-
-    outstanding: int
-
-    def take_events(self, events: Sequence[Event]) -> None:
-        """Take in what the detectors found in rows up to those that are observed next."""
-
-    def observe(self, reading: Reading, prediction: float, model_version: str) -> list[Window]:
-        """Take in one predicted row and return the windows it closed."""
-
-    def take_verdict_events(self) -> list[Event]:
-        """Return what the verdicts of closed windows opened and closed since the last call."""
-
-    def state(self) -> dict[str, Any]:
-        """Return everything the monitor holds; only while ``outstanding`` is 0."""
-
-
 @dataclass(frozen=True, slots=True)
-class StationParts:
-    """A station's buffer and monitor."""
+class Unsaved:
+    """The oldest accepted row of a station that no snapshot holds: where it is, and since when (monotonic seconds)."""
 
-    buffer: Buffer
-    monitor: Monitor
-
-
-#: Opens a station by its id: anew, or from the ``buffer`` and ``monitor`` of its snapshot.
-OpenStation = Callable[[str, Mapping[str, Any] | None], StationParts]
+    offset: int
+    pred_offset: int
+    dlq_offset: int
+    since: float
 
 
-class Monitoring(Protocol):
-    """What the stream tells the monitoring service; see ``monitoring_service.MonitoringService``."""
+@dataclass(frozen=True, slots=True, eq=False)
+class StationState:
+    """Everything held for one station, as of a raw offset."""
 
-    @property
-    def backlog(self) -> int:
-        """Windows whose report is neither made nor failed yet."""
+    station_id: str
+    group: str
+    offset: int
+    buffer: object
+    detectors: Mapping[str, object]
+    windows: WindowsState
+    reports: LedgerState
+    alarms: tuple[Event, ...]
 
-    @property
-    def saturated(self) -> bool:
-        """Whether so many windows wait that no more rows should be taken."""
 
-    def judge(self, arrived: Mapping[str, Sequence[Reading | Operation]]) -> Mapping[str, Sequence[tuple[int, Event]]]:
-        """Judge accepted rows hour by hour; see :data:`Judge`."""
+class Station:
+    """Everything held for one station.
 
-    def submit(self, windows: Iterable[Window]) -> None:
-        """Queue closed windows for their reports, once the rows that closed them are committed."""
+    Args:
+        station_id: Its name.
+        buffer: Its recent hours.
+        detectors: Its detectors by name; components that see every accepted row.
+        windows: Its windows, which see what the detectors found in the row.
+        reports: The account of its reports.
+        alarms: What is open.
+    """
 
-    def poll(self) -> Iterable[ReportResult]:
-        """Collect the reports that have ended."""
+    def __init__(
+        self,
+        station_id: str,
+        buffer: Buffer,
+        detectors: Mapping[str, Component],
+        windows: Windows,
+        reports: ReportLedger,
+        alarms: OpenAlarms,
+    ) -> None:
+        self.station_id = station_id
+        self.buffer = buffer
+        self.detectors = detectors
+        self.windows = windows
+        self.reports = reports
+        self.alarms = alarms
+        #: Kafka timestamp of its first row.
+        self.since_ms = -1
+        #: The raw offset up to which its last snapshot holds it, -1 without one.
+        self.saved_offset = -1
+        self.saved = False
+        self.unsaved: Unsaved | None = None
 
-    def forget(self, station_id: str) -> None:
-        """Let go of a station that this consumer no longer owns."""
+    def update(self, row: Row) -> list[Found]:
+        """Take in an accepted row and return what was found: alarm events, and windows that closed."""
+        events = self._detected(row)
+        found: list[Found] = [*events]
+        found += self.windows.update(Row(row.reading, row.predicted, tuple(events)))
+        for each in found:
+            if isinstance(each, Window):
+                self.reports.outstanding += 1
+            else:
+                self.alarms.take(each)
+        return found
 
-    def require_calibrated_for(self, served: Served) -> None:
-        """Raise ``ContractError`` unless the monitoring was calibrated for the served model."""
+    def take_truth(self, truth: LateTruth) -> list[Event]:
+        """Take in a truth that came late and filled its hour; return what was found."""
+        return self._said(
+            event for part in self._parts() if isinstance(part, TakesTruths) for event in part.take_truth(truth)
+        )
 
-    def write_summary(self, owned: Mapping[int, PartitionFigures]) -> None:
-        """Write the summary, with what the consumer counted."""
+    def operate(self, operation: Operation) -> list[Event]:
+        """Do what an operator decided and return what it opened, changed or closed."""
+        parts = (part for part in self._parts() if isinstance(part, TakesOperations))
+        return self._said(event for part in parts for event in part.operate(operation))
+
+    def _parts(self) -> tuple[Component, ...]:
+        return (*self.detectors.values(), self.windows)
+
+    def _said(self, events: Iterable[Event]) -> list[Event]:
+        said = list(events)
+        self.windows.hear(said)
+        for event in said:
+            self.alarms.take(event)
+        return said
+
+    def _detected(self, row: Row) -> list[Event]:
+        events = [found for part in self.detectors.values() for found in part.update(row) if isinstance(found, Event)]
+        return events if len(events) < 2 else sorted(events, key=lambda event: event.at)
+
+    def state(self, group: str, offset: int) -> StationState:
+        """Return everything held, as of raw ``offset``; only while no report is outstanding."""
+        return StationState(
+            station_id=self.station_id,
+            group=group,
+            offset=offset,
+            buffer=self.buffer.state(),
+            detectors={name: part.state() for name, part in self.detectors.items()},
+            windows=self.windows.state(),
+            reports=self.reports.state(),
+            alarms=self.alarms.state(),
+        )
+
+    def figures(self) -> StationFigures:
+        """Return what the summary says of the station."""
+        return StationFigures(
+            station_id=self.station_id,
+            model_version=self.windows.model_version,
+            reports={
+                "generated": dict(self.reports.generated),
+                "failed": dict(self.reports.failed),
+                "drifted": dict(self.windows.drifted),
+                "empty": dict(self.windows.empty),
+            },
+            errors=self.windows.errors,
+            alarms=self.alarms.by_column(),
+        )
 
 
 def take_features(buffers: Sequence[Buffer]) -> NDArray[np.float64]:
@@ -115,13 +158,11 @@ def take_features(buffers: Sequence[Buffer]) -> NDArray[np.float64]:
         Shape ``(n_ready, len(features.NAMES))``.
     """
     grids, hours, positions, start = [], [], [], 0
-    for buffer in buffers:
-        grid, ready = buffer.take()
+    for grid, ready in _taken(buffers):
         positions += [start + index for index, _ in ready]
         hours += [hour for _, hour in ready]
-        if ready:
-            grids.append(grid)
-            start += len(grid)
+        grids.append(grid)
+        start += len(grid)
     if not grids:
         return np.empty((0, len(features.NAMES)))
     return _rows_in_pieces(np.concatenate(grids), np.array(hours, dtype=np.int64), np.array(positions, dtype=np.intp))
@@ -137,3 +178,7 @@ def _rows_in_pieces(grid: NDArray[np.float64], hours: NDArray[np.int64], positio
         pieces.append(features.rows(grid[start : start + MAX_GRID_HOURS], hours[piece], positions[piece] - start))
         first = end
     return np.concatenate(pieces)
+
+
+def _taken(buffers: Sequence[Buffer]) -> Iterator[tuple[NDArray[np.float64], list[tuple[int, int]]]]:
+    return (taken for buffer in buffers if (taken := buffer.take())[1])

@@ -56,7 +56,7 @@ def outcomes(
     return found
 
 
-def _seeded(calibration: Calibration, budget: float) -> Watch:
+def _seeded(calibration: Calibration, budget: float) -> Watch[str]:
     watch = calibration.watch(budget)
     watch.restore_memory(_CLEAN, calibration.seed, calibration.first_hour)
     return watch

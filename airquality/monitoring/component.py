@@ -1,0 +1,91 @@
+"""What a station is made of: components that see its rows in order and say what they found.
+
+A component's :meth:`Component.state` is all it needs to go on: typed, immutable, and taken without changing anything. It
+comes back by the ``from_state`` of its class. ``docs/architecture.md`` shows how one is added.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol, runtime_checkable
+
+import numpy as np
+from numpy.typing import NDArray
+
+from airquality.incoming import LateTruth, Operation, TruthOutcome
+from airquality.monitoring.alarms import Event
+from airquality.monitoring.drift import Window
+from airquality.records import Outcome, Reading
+
+
+@dataclass(frozen=True, slots=True)
+class Predicted:
+    """What the model said of a row, in mg/m3, and which version of it."""
+
+    value: float
+    model_version: str
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """An accepted row, in the order of the stream.
+
+    Attributes:
+        reading: The row itself; later than every row of its station before.
+        predicted: None in the warm-up, and where the model has no usable value.
+        events: What the station's detectors found in it, and in the hours without a row before it; by event time.
+    """
+
+    reading: Reading
+    predicted: Predicted | None = None
+    events: tuple[Event, ...] = ()
+
+
+#: What a component finds in a row: an alarm that opened, changed or closed, or a window that closed and was judged.
+Found = Event | Window
+
+
+class Component(Protocol):
+    """One part of a station."""
+
+    def update(self, row: Row) -> Sequence[Found]:
+        """Take in the next row and return what was found, in event order."""
+
+    def state(self) -> object:
+        """Return a frozen dataclass of all that is remembered."""
+
+
+@runtime_checkable
+class TakesTruths(Protocol):
+    """A component that also sees the truths that come late, in their order among the rows."""
+
+    def take_truth(self, truth: LateTruth) -> Sequence[Event]:
+        """Take in a truth that filled its hour and return what was found."""
+
+
+@runtime_checkable
+class TakesOperations(Protocol):
+    """A component that also sees what operators decide, in its order among the rows."""
+
+    def operate(self, operation: Operation) -> Sequence[Event]:
+        """Do what an operator decided and return what it opened, changed or closed."""
+
+
+class Buffer(Protocol):
+    """The recent hours of one station; see ``feature_buffer.FeatureBuffer``."""
+
+    newest_hour: int | None
+    warmed_hours: int
+
+    def push(self, reading: Reading, kafka_hour: int | None = None) -> Outcome:
+        """Accept one reading in the order of the stream; raises ``InvalidRecord`` if it cannot be."""
+
+    def fill(self, truth: LateTruth) -> TruthOutcome:
+        """Let a late truth fill its hour, in the order of the stream."""
+
+    def take(self) -> tuple[NDArray[np.float64], list[tuple[int, int]]]:
+        """Return hours, ``(n_hours, n_columns)``, and the ``(grid index, hour)`` of each ready reading, in order."""
+
+    def state(self) -> object:
+        """Return everything the buffer holds, a frozen dataclass."""

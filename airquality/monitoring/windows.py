@@ -1,0 +1,226 @@
+"""The open windows of one station: rows in, judged windows out, and the alarms that verdicts raise."""
+
+from __future__ import annotations
+
+import math
+from collections import deque
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Literal, Self
+
+import numpy as np
+
+from airquality.ground.errors import ContractError
+from airquality.ground.typed import immutable
+from airquality.monitoring.alarms import Event, OpenAlarms
+from airquality.monitoring.component import Found, Predicted, Row
+from airquality.monitoring.drift import DAILY, KINDS, WEEKLY, Floats, Hours, Judge, Window, WindowKind
+from airquality.monitoring.performance import ErrorSums
+from airquality.records import RAW_COLUMNS, Reading, isoformat
+
+#: Events of rows without a prediction wait for the window they fall into; of more than these, the oldest count at once.
+MAX_WAITING_EVENTS = 100
+
+
+def per_kind() -> dict[str, int]:
+    """Return a count of 0 for each kind of window."""
+    return {kind.name: 0 for kind in KINDS}
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class WindowsState:
+    """Everything :class:`Windows` remembers; at most 21 KB, for a week that is full but for its last hour."""
+
+    model_version: str
+    last_hour: int | None
+    ends: Mapping[str, int]
+    hours: Hours
+    values: Floats
+    predictions: Floats
+    versions: tuple[str, ...]
+    errors: ErrorSums
+    drifted: Mapping[str, int]
+    empty: Mapping[str, int]
+    alarms: Mapping[str, int]
+    raised: Mapping[str, Mapping[str, int]]
+    detected: tuple[Event, ...]
+    waiting: tuple[Event, ...]
+
+
+class Windows:
+    """The windows, the running error and the verdicts' alarms of one station; a component.
+
+    Windows are event time, anchored at the station's first prediction: window *i* of a kind covers the hours
+    ``anchor + i*H`` to ``anchor + (i+1)*H - 1``. It closes with its last hour's row, or with the first later one.
+    """
+
+    def __init__(self, station_id: str, judge: Judge) -> None:
+        self.station_id = station_id
+        self.errors = ErrorSums()
+        #: Windows whose verdict is data drift or prediction drift.
+        self.drifted = per_kind()
+        #: Windows that passed without a single prediction: no report is made of nothing.
+        self.empty = per_kind()
+        #: Open alarms of verdicts and the last hour of the window that raised each.
+        self.alarms: dict[str, int] = {}
+        self.model_version = ""
+        self._judge = judge
+        self._last_hour: int | None = None
+        self._ends: dict[str, int] = {}  # last hour of the open window of each kind
+        self._n_rows = 0  # rows of the open week, which holds the open day
+        self._hours = np.empty(WEEKLY.hours, dtype=np.int64)
+        self._values = np.empty((WEEKLY.hours, len(RAW_COLUMNS)))
+        self._predictions = np.empty(WEEKLY.hours)
+        self._versions: list[str] = []
+        self._detected = OpenAlarms()  # as of the last predicted hour
+        self._waiting: deque[Event] = deque()  # found in rows after that
+        #: By window kind: what the latest windows raise, and the first hour of the window since which they do.
+        self._raised: dict[str, dict[str, int]] = {kind.name: {} for kind in KINDS}
+
+    def update(self, row: Row) -> Sequence[Found]:
+        """Take in the next row of the station; return the windows it closed, shorter ones first, each with what it raises.
+
+        Raises:
+            ContractError: the row is not later than the last one.
+        """
+        self.hear(row.events)
+        return [] if row.predicted is None else self._observe(row.reading, row.predicted)
+
+    def hear(self, events: Iterable[Event]) -> None:
+        """Take in what was found in, or done after, the latest row."""
+        self._waiting.extend(events)
+        while len(self._waiting) > MAX_WAITING_EVENTS:
+            self._detected.take(self._waiting.popleft())
+
+    def _observe(self, reading: Reading, predicted: Predicted) -> list[Found]:
+        hour = reading.hour
+        if self._last_hour is None:
+            self._ends = {kind.name: hour + kind.hours - 1 for kind in KINDS}
+        elif hour <= self._last_hour:
+            raise ContractError(f"{self.station_id}: {isoformat(hour)} is not later than the last row observed")
+        self._follow(self._ends[DAILY.name])
+        found = self._close_until(hour - 1)
+        self._append(reading, predicted)
+        self._follow(hour)
+        return found + self._close_until(hour)
+
+    def _follow(self, hour: float) -> None:
+        """Keep which of the detectors' alarms are open as of ``hour``."""
+        while self._waiting and self._waiting[0].takes_effect <= hour:
+            self._detected.take(self._waiting.popleft())
+
+    def _append(self, reading: Reading, predicted: Predicted) -> None:
+        row = self._n_rows
+        self._hours[row] = reading.hour
+        self._values[row] = reading.values
+        self._predictions[row] = predicted.value
+        self._versions.append(predicted.model_version)
+        self._n_rows = row + 1
+        self._last_hour = reading.hour
+        self.model_version = predicted.model_version
+        if not math.isnan(reading.actual):
+            self.errors = self.errors.plus(predicted.value, reading.actual)
+
+    def _close_until(self, hour: int) -> list[Found]:
+        """Close every window whose last hour is ``hour`` or earlier; the rows at hand all lie in the first of each kind."""
+        if hour < self._ends[DAILY.name]:  # days nest in weeks, so no week ends before its last day
+            return []
+        windows = [window for kind in KINDS if (window := self._close(kind, hour)) is not None]
+        found: list[Found] = []
+        for window in windows:
+            found += [window, *self._verdict_events(window)]
+        return found
+
+    def _close(self, kind: WindowKind, hour: int) -> Window | None:
+        end = self._ends[kind.name]
+        n_passed = (hour - end) // kind.hours + 1
+        if n_passed <= 0:
+            return None
+        window = self._window(kind, end)
+        self._ends[kind.name] = end + n_passed * kind.hours
+        self.empty[kind.name] += n_passed - (window is not None)
+        if kind is WEEKLY:
+            self._n_rows = 0
+            self._versions.clear()
+        return window
+
+    def _window(self, kind: WindowKind, end: int) -> Window | None:
+        first = int(np.searchsorted(self._hours[: self._n_rows], end - kind.hours + 1))
+        rows = slice(first, self._n_rows)
+        if first == self._n_rows:
+            return None
+        values, predictions = self._values[rows].copy(), self._predictions[rows].copy()
+        verdict = self._judge.judge(kind, values, predictions)
+        raised = self._raised[kind.name] = verdict.raised_since(self._raised[kind.name], end - kind.hours + 1)
+        return Window(
+            station_id=self.station_id,
+            kind=kind,
+            end_hour=end,
+            hours=self._hours[rows].copy(),
+            values=values,
+            predictions=predictions,
+            model_version=", ".join(dict.fromkeys(self._versions[rows])),
+            verdict=verdict,
+            since=raised,
+            alarms=self._detected.by_column(),
+        )
+
+    def _verdict_events(self, window: Window) -> list[Event]:
+        """Return what the window's verdict opens and closes."""
+        self.drifted[window.kind.name] += window.verdict.drifted
+        if window.kind is not DAILY:
+            return []
+        events = []
+        for alarm, raised in window.verdict.alarms().items():
+            since = self.alarms.get(alarm)
+            if raised and since is None:
+                self.alarms[alarm] = window.end_hour
+                events.append(_verdict_event("opened", alarm, window.end_hour, window.start_hour))
+            elif not raised and since is not None:
+                del self.alarms[alarm]
+                events.append(_verdict_event("closed", alarm, window.end_hour, since))
+        return events
+
+    def state(self) -> WindowsState:
+        """Return everything :meth:`from_state` needs."""
+        rows = slice(0, self._n_rows)
+        return WindowsState(
+            model_version=self.model_version,
+            last_hour=self._last_hour,
+            ends=dict(self._ends),
+            hours=immutable(self._hours[rows]),
+            values=immutable(self._values[rows]),
+            predictions=immutable(self._predictions[rows]),
+            versions=tuple(self._versions),
+            errors=self.errors,
+            drifted=dict(self.drifted),
+            empty=dict(self.empty),
+            alarms=dict(self.alarms),
+            raised={kind: dict(since) for kind, since in self._raised.items()},
+            detected=self._detected.state(),
+            waiting=tuple(self._waiting),
+        )
+
+    @classmethod
+    def from_state(cls, station_id: str, state: WindowsState, judge: Judge) -> Self:
+        """Return the windows whose :meth:`state` this is; they go on exactly as those would have."""
+        windows = cls(station_id, judge)
+        windows.model_version = state.model_version
+        windows._last_hour = state.last_hour
+        windows._ends = dict(state.ends)
+        n_rows = windows._n_rows = len(state.hours)
+        windows._hours[:n_rows] = state.hours
+        windows._values[:n_rows] = state.values
+        windows._predictions[:n_rows] = state.predictions
+        windows._versions = list(state.versions)
+        windows.errors = state.errors
+        windows.drifted, windows.empty = dict(state.drifted), dict(state.empty)
+        windows.alarms = dict(state.alarms)
+        windows._raised = {kind: dict(since) for kind, since in state.raised.items()}
+        windows._detected = OpenAlarms(state.detected)
+        windows._waiting = deque(state.waiting)
+        return windows
+
+
+def _verdict_event(kind: Literal["opened", "closed"], alarm: str, at: int, since: int) -> Event:
+    return Event(kind, DAILY.name, alarm, at, since, math.nan, "")

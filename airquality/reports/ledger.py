@@ -1,0 +1,83 @@
+"""What became of the reports of one station's windows, and the windows whose report failed."""
+
+from __future__ import annotations
+
+import itertools
+from collections import deque
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Self
+
+from airquality.ground.errors import ContractError
+from airquality.monitoring.drift import WEEKLY, Judge, Window, WindowState
+from airquality.monitoring.windows import per_kind
+from airquality.reports.process import ReportResult
+
+#: Failed windows that are kept for each station while it is owned.
+MAX_UNMADE = 100
+#: Hours of failed windows that a snapshot holds, so that their reports are made again after a restart, too: about 40 KB.
+SAVED_UNMADE_HOURS = 2 * WEEKLY.hours
+
+
+@dataclass(frozen=True, slots=True)
+class LedgerState:
+    """Everything a :class:`ReportLedger` remembers while no report is due."""
+
+    generated: Mapping[str, int]
+    failed: Mapping[str, int]
+    unmade: tuple[WindowState, ...]
+
+
+class ReportLedger:
+    """The account of one station's reports. A station may be snapshotted only while ``outstanding`` is 0."""
+
+    def __init__(self) -> None:
+        #: Windows closed whose report has neither been made nor failed yet.
+        self.outstanding = 0
+        self.generated = per_kind()
+        self.failed = per_kind()
+        #: Failed windows, oldest first, whose reports are to be made once the cause is gone.
+        self.unmade: deque[Window] = deque()
+
+    def take_result(self, result: ReportResult) -> None:
+        """Count the end of one of the station's windows."""
+        (self.generated if result.result == "generated" else self.failed)[result.kind] += 1
+        self.outstanding -= 1
+
+    def keep(self, window: Window) -> Window | None:
+        """Keep a failed window for later; return the oldest one where that is given up for it."""
+        self.unmade.append(window)
+        return self.unmade.popleft() if len(self.unmade) > MAX_UNMADE else None
+
+    def take_remade(self, window: Window) -> None:
+        """Count the report of a window that had failed and was made after all."""
+        self.unmade.remove(window)
+        self.failed[window.kind.name] -= 1
+        self.generated[window.kind.name] += 1
+
+    def state(self) -> LedgerState:
+        """Return everything :meth:`from_state` needs.
+
+        Raises:
+            ContractError: windows are outstanding, so the counters do not yet tell the end of this station's rows.
+        """
+        if self.outstanding:
+            raise ContractError(f"{self.outstanding} windows are outstanding; no snapshot may be taken")
+        saved = tuple(window.state() for window in _newest(self.unmade, SAVED_UNMADE_HOURS))
+        return LedgerState(dict(self.generated), dict(self.failed), saved)
+
+    @classmethod
+    def from_state(cls, station_id: str, state: LedgerState, judge: Judge) -> Self:
+        """Return the ledger whose :meth:`state` this is."""
+        ledger = cls()
+        ledger.generated, ledger.failed = dict(state.generated), dict(state.failed)
+        ledger.unmade = deque(Window.from_state(station_id, saved, judge) for saved in state.unmade)
+        return ledger
+
+
+def _newest(windows: Iterable[Window], hours: int) -> list[Window]:
+    """Return the newest windows that span at most ``hours`` together, oldest first."""
+    oldest_first = list(windows)
+    spans = itertools.accumulate(window.kind.hours for window in reversed(oldest_first))
+    n_windows = sum(span <= hours for span in spans)
+    return oldest_first[len(oldest_first) - n_windows :]

@@ -1,0 +1,94 @@
+"""Wait for the prediction service, however long it is away, without leaving the group and without advancing an offset."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Sequence
+from typing import TypeVar
+
+from airquality.ground.errors import AirQualityError
+from airquality.metrics import ConsumerMetrics
+from airquality.model.predictor import FeatureRows
+from airquality.records import RowAnswer, Served
+from airquality.stream.limits import Limits, Stopped
+from airquality.stream.patience import Patience
+from airquality.stream.ports import Service
+
+T = TypeVar("T")
+
+logger = logging.getLogger("consumer")
+
+
+class PartitionLost(Exception):
+    """The group took a partition away while its rows waited for the prediction service; its new owner reads them again."""
+
+
+class PatientService:
+    """The prediction service, asked again with back-off until it answers; a predictor.
+
+    Args:
+        service: The service.
+        patience: How long to pause, and which errors no waiting mends.
+        metrics: Shows the wait.
+        limits: End the wait.
+        clock: Monotonic seconds.
+        wait: Passes a moment in the group without taking records; returns the partitions owned now.
+    """
+
+    def __init__(
+        self,
+        service: Service,
+        patience: Patience,
+        metrics: ConsumerMetrics,
+        limits: Limits,
+        clock: Callable[[], float],
+        wait: Callable[[], frozenset[int]],
+    ) -> None:
+        self._service = service
+        self._patience = patience
+        self._metrics = metrics
+        self._limits = limits
+        self._clock = clock
+        self._wait = wait
+
+    def check(self) -> Served:
+        """Return what the served model says of itself; raises as :meth:`predict`, but ``PartitionLost``."""
+        return self._asked(self._service.check, None)
+
+    def predict(self, asked: FeatureRows) -> Sequence[RowAnswer]:
+        """Return what the model says of each row.
+
+        Raises:
+            Stopped: a stop was asked for meanwhile, or the time was up.
+            AirQualityError: no waiting mends it.
+            PartitionLost: the group took the rows' partition away meanwhile.
+        """
+        return self._asked(lambda: self._service.predict(asked), asked.partition)
+
+    def _asked(self, ask: Callable[[], T], partition: int | None) -> T:
+        while True:
+            try:
+                answer = ask()
+            except AirQualityError as error:
+                pause = self._patience.pause_seconds(error)
+                logger.warning("%s; no row is lost, trying again in %.1f s", error, pause)
+                self._metrics.paused.set(1)
+                self._hold(pause, partition)
+            else:
+                self._metrics.paused.set(0)
+                self._patience.has_worked = True
+                return answer
+
+    def _hold(self, seconds: float, partition: int | None) -> None:
+        """Wait in the group without taking records."""
+        until = self._clock() + seconds
+        while self._clock() < until:
+            if self._limits.out_of_time(self._clock()):
+                raise Stopped(
+                    "stopped while the prediction service did not answer: what was published stays published, "
+                    "the other rows wait in Kafka for the next start"
+                )
+            owned = self._wait()
+            if partition is not None and partition not in owned:
+                logger.info("partition %d went to another consumer while its rows waited", partition)
+                raise PartitionLost

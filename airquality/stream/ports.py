@@ -1,0 +1,102 @@
+"""What the loop is connected to, as protocols: tests stand other things in for each of them.
+
+What a station is made of is in ``airquality.monitoring.component``, a predictor in ``airquality.model.predictor``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from typing import Protocol
+
+from airquality.ground.typed import Document
+from airquality.incoming import Operation
+from airquality.model.predictor import Predictor
+from airquality.monitoring.drift import Window
+from airquality.records import Reading, Served
+from airquality.reports.process import ReportResult
+from airquality.reports.summary import PartitionFigures
+from airquality.stream.account import Topics
+from airquality.stream.kafka_io import Record
+from airquality.stream.station import Station
+from airquality.stream.transactions import Message, Ownership, Poll, Position
+
+#: Opens a station by its id: anew, or from the document of its snapshot.
+OpenStation = Callable[[str, Document | None], Station]
+
+
+class Service(Predictor, Protocol):
+    """The prediction service; see ``airquality.model.client.PredictionClient``."""
+
+    def check(self) -> Served:
+        """Return what the served model says of itself."""
+
+
+class Monitoring(Protocol):
+    """What the stream tells the monitoring service; see ``monitoring_service.MonitoringService``."""
+
+    @property
+    def backlog(self) -> int:
+        """Windows whose report is neither made nor failed yet."""
+
+    @property
+    def saturated(self) -> bool:
+        """Whether so many windows wait that no more rows should be taken."""
+
+    def judge(self, arrived: Sequence[tuple[Station, Sequence[Reading | Operation]]]) -> None:
+        """Judge accepted rows of many stations, and operations between them, before each station takes its own in."""
+
+    def submit(self, windows: Iterable[Window], stations: Mapping[str, Station]) -> None:
+        """Queue closed windows for their reports, once the rows that closed them are committed."""
+
+    def show_alarms(self, stations: Iterable[Station]) -> None:
+        """Show which alarms are open, after the rows that opened or closed some are committed."""
+
+    def poll(self) -> Iterable[ReportResult]:
+        """Collect the reports that have ended."""
+
+    def forget(self, station: Station) -> None:
+        """Let go of a station that this consumer no longer owns."""
+
+    def require_calibrated_for(self, served: Served) -> None:
+        """Raise ``ContractError`` unless the monitoring was calibrated for the served model."""
+
+    def write_summary(self, owned: Mapping[int, PartitionFigures]) -> None:
+        """Write the summary, with what the consumer counted."""
+
+
+class Stream(Protocol):
+    """The raw topic, consumed in a group, and its transactions; see ``transactions.TransactionalStream``."""
+
+    def poll(self, timeout_seconds: float, max_records: int) -> Poll:
+        """Wait for records; also where rebalances happen."""
+
+    def keep_membership(self, timeout_seconds: float) -> Poll:
+        """Stay in the group for that time without taking records."""
+
+    def start(self, partition: int, offset: int) -> None:
+        """Read a gained partition from ``offset`` on."""
+
+    def position(self, partition: int) -> Position | None:
+        """Return where the group stands in a raw partition, None if nowhere."""
+
+    def commit(self, messages: Iterable[Message], positions: Mapping[int, Position], ownership: Ownership) -> list[int]:
+        """Publish ``messages`` and move the group to ``positions``, all or nothing; return the messages' offsets."""
+
+    def lag(self) -> dict[int, int]:
+        """Return, by partition, how many offsets of the raw topic lie between this consumer and the end."""
+
+
+class Reader(Protocol):
+    """What is committed in Kafka, read outside of the group; see ``airquality.stream.reader.KafkaReader``."""
+
+    def read(self, topic: str, partition: int, start: int | None = None, stop: int | None = None) -> Iterator[Record]:
+        """Yield the committed records from ``start`` (None: the oldest) up to ``stop`` (None: today's end), exclusive."""
+
+    def log_ranges(self, topics: Iterable[str], partition: int) -> dict[str, tuple[int, int]]:
+        """Return, by topic, the oldest offset of the partition that is there, and the offset its next record gets."""
+
+    def topics_now(self) -> Topics:
+        """Return which topics there are now."""
+
+    def group_positions(self, n_partitions: int) -> dict[int, tuple[int, str]]:
+        """Return where the group stands in each raw partition, and its note there."""
