@@ -30,10 +30,10 @@ _SIMULATED_NOTICE = (
 _DESCRIPTION = """\
 Find the UCI Air Quality data set, cut it by time and write what the other programs read. No service is needed.
 
-It looks for AirQualityUCI.csv in the dataset folder, then in shared/dataset beside the project, then downloads it
-(data set 360, CC BY 4.0; checked by SHA-256). A copy of the file is taken if every value in it is the published one,
-however it is written; of any other it is said what differs. Offline it makes up a history of the same format and says
-SIMULATED.
+It looks for AirQualityUCI.csv in the dataset folder, then in folders called dataset of the directories beside the
+project (another checkout, say), then downloads it (data set 360, CC BY 4.0; checked by SHA-256). A copy of the file is
+taken if every value in it is the published one, however it is written; of any other it is said what differs. Offline it
+makes up a history of the same format and says SIMULATED.
 
 The first 70 % of the hours are for training, the next 15 % for validation, the last 15 % for the test. Written are
   test_data_raw.csv         the test hours as measured: what producer.py replays

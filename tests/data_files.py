@@ -8,7 +8,7 @@ from datetime import datetime, timedelta
 from functools import cache
 from pathlib import Path
 
-from airquality.data import dataset
+from airquality.data import dataset, uci_file
 from airquality.data.dataset import Frame
 from airquality.records import RAW_COLUMNS, datetime_of
 
@@ -28,7 +28,7 @@ Cell = Callable[[str, float], str]
 def month() -> Frame:
     """Return the first rows of the real data set where it is at hand, else of the simulated one: 10 to 31 March."""
     places = (ROOT / "dataset", ROOT.parent / "shared" / "dataset")
-    found = next((place / dataset.UCI_NAME for place in places if (place / dataset.UCI_NAME).exists()), None)
+    found = next((place / uci_file.UCI_NAME for place in places if (place / uci_file.UCI_NAME).exists()), None)
     return (dataset.load(found) if found else dataset.simulate()).rows(0, N_ROWS)
 
 

@@ -8,18 +8,18 @@ from pathlib import Path
 
 import pytest
 
-from airquality.data import copies, dataset
+from airquality.data import copies, dataset, uci_file
 from airquality.ground.errors import UsageError
 from dataset.create_dataset import create
 
 ROOT = Path(__file__).resolve().parent.parent
-REAL = next((p for p in (ROOT / "dataset", ROOT.parent / "shared" / "dataset") if (p / dataset.UCI_NAME).exists()), None)
+REAL = next((path.parent for path in sorted(ROOT.parent.glob(f"*/dataset/{uci_file.UCI_NAME}"))), None)
 
 
 @pytest.fixture(scope="module")
 def text(tmp_path_factory: pytest.TempPathFactory) -> str:
     """A file in the published one's format."""
-    path = tmp_path_factory.mktemp("made") / dataset.UCI_NAME
+    path = tmp_path_factory.mktemp("made") / uci_file.UCI_NAME
     dataset.write_uci_csv(dataset.simulate(), path)
     return path.read_text()
 
@@ -53,7 +53,7 @@ def by_time_of_day(text: str) -> str:
 def test_copy_with_the_same_values_is_taken_and_what_differs_is_said(
     tmp_path: Path, text: str, change: Callable[[str], str], form: str, caplog: pytest.LogCaptureFixture
 ) -> None:
-    (tmp_path / dataset.UCI_NAME).write_text(change(text))
+    (tmp_path / uci_file.UCI_NAME).write_text(change(text))
     caplog.set_level(logging.INFO)
     found = dataset.find(tmp_path, "uci")
     assert form in caplog.text
@@ -63,7 +63,7 @@ def test_copy_with_the_same_values_is_taken_and_what_differs_is_said(
 
 
 def test_copy_makes_the_same_files_as_the_published_one(tmp_path: Path, text: str) -> None:
-    (tmp_path / dataset.UCI_NAME).write_text(with_points(text))
+    (tmp_path / uci_file.UCI_NAME).write_text(with_points(text))
     create(tmp_path, "auto")
     assert dataset.current(tmp_path).sha256 == dataset.simulate().sha256
     assert dataset.read_stream_csv(tmp_path / dataset.STREAM_NAME).source == "uci"
@@ -90,7 +90,7 @@ def filled(text: str) -> str:
 def test_copy_with_other_values_is_refused_with_what_differs(
     tmp_path: Path, text: str, change: Callable[[str], str], message: str
 ) -> None:
-    path = tmp_path / dataset.UCI_NAME
+    path = tmp_path / uci_file.UCI_NAME
     path.write_text(change(text))
     for read in (lambda: dataset.find(tmp_path), lambda: dataset.load(path)):
         with pytest.raises(UsageError, match=f"is not the published data set: .*{message}"):
@@ -101,7 +101,7 @@ def test_copy_with_other_values_is_refused_with_what_differs(
 def test_copy_of_the_real_file_is_known_by_its_values(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert REAL is not None
     monkeypatch.undo()
-    real = dataset.load(REAL / dataset.UCI_NAME)
-    path = tmp_path / dataset.UCI_NAME
-    path.write_bytes(b"\xef\xbb\xbf" + (REAL / dataset.UCI_NAME).read_bytes())
+    real = dataset.load(REAL / uci_file.UCI_NAME)
+    path = tmp_path / uci_file.UCI_NAME
+    path.write_bytes(b"\xef\xbb\xbf" + (REAL / uci_file.UCI_NAME).read_bytes())
     assert dataset.load(path).sha256 == real.sha256

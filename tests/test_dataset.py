@@ -18,7 +18,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from airquality.data import dataset
+from airquality.data import dataset, uci_file
 from airquality.data.dataset import Frame
 from airquality.ground.errors import Unavailable, UsageError
 from airquality.ground.files import write_atomically
@@ -27,7 +27,7 @@ from airquality.records import HARD_LIMITS, RAW_COLUMNS, hour_of
 from dataset.create_dataset import create
 
 ROOT = Path(__file__).resolve().parent.parent
-REAL = next((p for p in (ROOT / "dataset", ROOT.parent / "shared" / "dataset") if (p / dataset.UCI_NAME).exists()), None)
+REAL = next((path.parent for path in ROOT.parent.glob(f"*/dataset/{uci_file.UCI_NAME}")), None)
 real_data = pytest.mark.skipif(REAL is None, reason="the real data set is not at hand")
 HEADER = ",".join(("DateTime", *RAW_COLUMNS))
 ROW = "2005-02-05T03:00:00,1.6,1105,,6.4,828,,735,,997,1157,2.1,64.2,0.4633"
@@ -45,14 +45,14 @@ def simulated() -> Frame:
 @pytest.fixture(scope="module")
 def real() -> Frame:
     assert REAL is not None
-    return dataset.load(REAL / dataset.UCI_NAME)
+    return dataset.load(REAL / uci_file.UCI_NAME)
 
 
 @pytest.fixture
 def published(monkeypatch: pytest.MonkeyPatch) -> bytes:
     """Let a small file stand for the published one."""
     content = b"the published file\nof the data set\n"
-    monkeypatch.setattr(dataset, "UCI_SHA256", hashlib.sha256(content).hexdigest())
+    monkeypatch.setattr(uci_file, "UCI_SHA256", hashlib.sha256(content).hexdigest())
     return content
 
 
@@ -137,7 +137,7 @@ def test_what_is_no_csv_is_a_usage_error(tmp_path: Path, content: bytes | None) 
 
 
 def test_uci_csv_round_trip(tmp_path: Path, simulated: Frame) -> None:
-    path = tmp_path / dataset.SIMULATED_DIR / dataset.UCI_NAME
+    path = tmp_path / dataset.SIMULATED_DIR / uci_file.UCI_NAME
     dataset.write_uci_csv(simulated, path)
     lines = path.read_text().split("\n")
     assert lines[0] == "Date;Time;" + ";".join(RAW_COLUMNS) + ";;"
@@ -152,7 +152,7 @@ def test_uci_csv_round_trip(tmp_path: Path, simulated: Frame) -> None:
 
 
 def test_load_never_fills(tmp_path: Path, simulated: Frame) -> None:
-    path = tmp_path / dataset.SIMULATED_DIR / dataset.UCI_NAME
+    path = tmp_path / dataset.SIMULATED_DIR / uci_file.UCI_NAME
     dataset.write_uci_csv(simulated, path)
     marked = [
         [cell == "-200" for cell in line.split(";")[2:15]] for line in path.read_text().split("\n")[1 : len(simulated) + 1]
@@ -174,7 +174,7 @@ def test_load_never_fills(tmp_path: Path, simulated: Frame) -> None:
     ],
 )
 def test_load_refuses_a_damaged_file(tmp_path: Path, simulated: Frame, old: str, new: str, message: str) -> None:
-    path = tmp_path / dataset.SIMULATED_DIR / dataset.UCI_NAME
+    path = tmp_path / dataset.SIMULATED_DIR / uci_file.UCI_NAME
     dataset.write_uci_csv(simulated.rows(0, 10), path)
     path.write_text(path.read_text().replace(old, new))
     with pytest.raises(UsageError, match=message):
@@ -182,7 +182,7 @@ def test_load_refuses_a_damaged_file(tmp_path: Path, simulated: Frame, old: str,
 
 
 def test_load_refuses_a_file_that_is_not_the_published_one(tmp_path: Path, simulated: Frame) -> None:
-    path = tmp_path / dataset.UCI_NAME
+    path = tmp_path / uci_file.UCI_NAME
     dataset.write_uci_csv(simulated, path)
     with pytest.raises(UsageError, match=r"not the published data set.*AIR_QUALITY_DATA_SOURCE=simulated"):
         dataset.load(path)
@@ -219,23 +219,24 @@ def test_real_data_is_read_as_published(real: Frame) -> None:
 @real_data
 def test_windows_line_ends_are_accepted(tmp_path: Path, real: Frame) -> None:
     assert REAL is not None
-    path = tmp_path / dataset.UCI_NAME
-    path.write_bytes((REAL / dataset.UCI_NAME).read_bytes().replace(b"\n", b"\r\n"))
+    path = tmp_path / uci_file.UCI_NAME
+    path.write_bytes((REAL / uci_file.UCI_NAME).read_bytes().replace(b"\n", b"\r\n"))
     assert dataset.load(path).sha256 == real.sha256
 
 
 def test_find_takes_the_local_file_first(tmp_path: Path, published: bytes) -> None:
     home = tmp_path / "project" / "dataset"
-    for folder in (home, tmp_path / "shared" / "dataset"):
-        write_atomically(folder / dataset.UCI_NAME, published)
-    assert dataset.find(home, fetch=not_called) == dataset.DataFile(home / dataset.UCI_NAME, "uci")
+    for folder in (home, tmp_path / "other" / "dataset"):
+        write_atomically(folder / uci_file.UCI_NAME, published)
+    assert dataset.find(home, fetch=not_called) == dataset.DataFile(home / uci_file.UCI_NAME, "uci")
 
 
-def test_find_copies_the_shared_file_in(tmp_path: Path, published: bytes) -> None:
+def test_find_copy_beside_the_project_is_copied_in(tmp_path: Path, published: bytes) -> None:
     home = tmp_path / "project" / "dataset"
-    write_atomically(tmp_path / "shared" / "dataset" / dataset.UCI_NAME, published)
+    write_atomically(tmp_path / "a" / "dataset" / uci_file.UCI_NAME, b"somebody else's")
+    write_atomically(tmp_path / "other" / "dataset" / uci_file.UCI_NAME, published)
     assert dataset.find(home, fetch=not_called).source == "uci"
-    assert (home / dataset.UCI_NAME).read_bytes() == published
+    assert (home / uci_file.UCI_NAME).read_bytes() == published
 
 
 def test_find_downloads_what_is_not_at_hand(tmp_path: Path, published: bytes) -> None:
@@ -247,29 +248,28 @@ def test_find_downloads_what_is_not_at_hand(tmp_path: Path, published: bytes) ->
 def test_find_simulates_offline_and_says_so(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     home = tmp_path / "project" / "dataset"
     found = dataset.find(home, fetch=offline)
-    assert found == dataset.DataFile(home / "simulated" / dataset.UCI_NAME, "simulated")
+    assert found == dataset.DataFile(home / "simulated" / uci_file.UCI_NAME, "simulated")
     assert dataset.load(found.path).source == "simulated"
     assert "SIMULATED" in caplog.text
-    assert not (home / dataset.UCI_NAME).exists()
+    assert not (home / uci_file.UCI_NAME).exists()
 
 
 def test_find_obeys_a_forced_choice(tmp_path: Path, published: bytes) -> None:
     home = tmp_path / "project" / "dataset"
     with pytest.raises(Unavailable, match="no network"):
         dataset.find(home, "uci", fetch=offline)
-    write_atomically(home / dataset.UCI_NAME, published)
+    write_atomically(home / uci_file.UCI_NAME, published)
     assert dataset.find(home, "simulated", fetch=not_called).source == "simulated"
 
 
-@pytest.mark.parametrize("place", ["project/dataset", "shared/dataset"])
 @pytest.mark.parametrize("choice", ["auto", "uci"])
-def test_find_refuses_a_file_with_the_wrong_checksum(tmp_path: Path, place: str, choice: dataset.Choice) -> None:
-    write_atomically(tmp_path / place / dataset.UCI_NAME, b"Date;Time\n")
-    with pytest.raises(UsageError, match=f"{place}.*Move it away"):
+def test_find_refuses_a_file_with_the_wrong_checksum(tmp_path: Path, choice: dataset.Choice) -> None:
+    write_atomically(tmp_path / "project" / "dataset" / uci_file.UCI_NAME, b"Date;Time\n")
+    with pytest.raises(UsageError, match=r"project/dataset.*Move it away"):
         dataset.find(tmp_path / "project" / "dataset", choice, fetch=not_called)
 
 
-def archive(content: bytes, name: str = dataset.UCI_NAME) -> bytes:
+def archive(content: bytes, name: str = uci_file.UCI_NAME) -> bytes:
     buffer = io.BytesIO()
     with zipfile.ZipFile(buffer, "w") as opened:
         opened.writestr(name, content)
@@ -305,7 +305,7 @@ def serve(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., str]]:
 
 
 def test_download_unpacks_and_checks(serve: Callable[..., str], published: bytes) -> None:
-    assert dataset.download(serve(archive(published.replace(b"\n", b"\r\n")))) == published
+    assert uci_file.download(serve(archive(published.replace(b"\n", b"\r\n")))) == published
 
 
 @pytest.mark.usefixtures("published")
@@ -323,19 +323,19 @@ def test_download_trusts_nothing(
     serve: Callable[..., str], body: bytes, status: int, promised: int | None, message: str
 ) -> None:
     with pytest.raises(Unavailable, match=message):
-        dataset.download(serve(body, status, promised))
+        uci_file.download(serve(body, status, promised))
 
 
 def test_download_is_bounded(serve: Callable[..., str], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(dataset, "_DOWNLOAD_LIMIT_BYTES", 100_000)
+    monkeypatch.setattr(uci_file, "_DOWNLOAD_LIMIT_BYTES", 100_000)
     with pytest.raises(Unavailable, match="Timeout"):
-        dataset.download(serve(bytes(200_000)))
+        uci_file.download(serve(bytes(200_000)))
 
 
 def test_download_says_that_nobody_answers(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("NO_PROXY", "*")
     with pytest.raises(Unavailable, match="ConnectionError"):
-        dataset.download("http://127.0.0.1:9/air+quality.zip")
+        uci_file.download("http://127.0.0.1:9/air+quality.zip")
 
 
 def test_simulator_is_deterministic(simulated: Frame) -> None:
@@ -468,7 +468,7 @@ def test_label_names_the_source_and_nothing_is_left_over(home: Path, simulated: 
     assert dataset.current_source(home) == "simulated"
     names = {path.name for path in home.rglob("*") if path.is_file()}
     assert names == {"AirQualityUCI.csv", "test_data_raw.csv", "eval_data_engineered.csv", "source.json"}
-    assert not (home / dataset.UCI_NAME).exists()
+    assert not (home / uci_file.UCI_NAME).exists()
 
 
 def test_label_holds_only_for_the_bytes_it_was_made_for(home: Path, tmp_path: Path) -> None:
@@ -511,7 +511,7 @@ def test_current_before_anything_was_made(tmp_path: Path) -> None:
 
 def test_current_notices_other_data(home: Path, tmp_path: Path, simulated: Frame) -> None:
     copy = copy_of(home, tmp_path)
-    dataset.write_uci_csv(simulated.rows(0, 500), copy / dataset.SIMULATED_DIR / dataset.UCI_NAME)
+    dataset.write_uci_csv(simulated.rows(0, 500), copy / dataset.SIMULATED_DIR / uci_file.UCI_NAME)
     with pytest.raises(UsageError, match="changed since"):
         dataset.current(copy)
 
@@ -520,7 +520,7 @@ def test_current_notices_other_data(home: Path, tmp_path: Path, simulated: Frame
 def test_real_data_replaces_simulated_data_and_its_label(home: Path, tmp_path: Path, real: Frame) -> None:
     assert REAL is not None
     copy = copy_of(home, tmp_path)
-    write_atomically(copy / dataset.UCI_NAME, (REAL / dataset.UCI_NAME).read_bytes())
+    write_atomically(copy / uci_file.UCI_NAME, (REAL / uci_file.UCI_NAME).read_bytes())
     assert dataset.current(copy).source == "simulated"
     create(copy, "auto")
     assert dataset.current_source(copy) == "uci"
@@ -533,7 +533,7 @@ def test_create_dataset_exit_codes(tmp_path: Path) -> None:
     unavailable = create_dataset("--source", "uci", "--dataset-dir", str(home), cwd=tmp_path)
     assert (unavailable.returncode, unavailable.stdout) == (1, "")
     assert "cannot be downloaded" in unavailable.stderr
-    write_atomically(home / dataset.UCI_NAME, b"not it")
+    write_atomically(home / uci_file.UCI_NAME, b"not it")
     refused = create_dataset("--dataset-dir", str(home), cwd=tmp_path)
     assert (refused.returncode, refused.stdout) == (2, "")
     assert "not the published data set" in refused.stderr

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from airquality.data import dataset
+from airquality.data import dataset, uci_file
 from airquality.data.dataset import Frame
 from airquality.ground.settings import Settings
 from airquality.model import features
@@ -41,9 +41,9 @@ def prepared(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
     directory = tmp_path_factory.mktemp("prepared")
     data = directory / "dataset"
     data.mkdir()
-    real = [p for p in (PROJECT / "dataset", PROJECT.parent / "shared" / "dataset") if (p / dataset.UCI_NAME).exists()]
+    real = [p for p in (PROJECT / "dataset", PROJECT.parent / "shared" / "dataset") if (p / uci_file.UCI_NAME).exists()]
     if real:
-        shutil.copy(real[0] / dataset.UCI_NAME, data)
+        shutil.copy(real[0] / uci_file.UCI_NAME, data)
     base = {
         "DATASET_DIR": str(data),
         "ARTIFACTS_DIR": str(PROJECT / "artifacts" if real else directory / "artifacts"),

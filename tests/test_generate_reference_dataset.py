@@ -17,7 +17,7 @@ import xgboost as xgb
 from numpy.testing import assert_array_equal
 
 import generate_reference_dataset as program
-from airquality.data import dataset
+from airquality.data import dataset, uci_file
 from airquality.data.dataset import Frame
 from airquality.ground.errors import ContractError
 from airquality.ground.settings import Settings
@@ -34,7 +34,7 @@ from tests import stations
 pytestmark = pytest.mark.slow
 
 ROOT = Path(__file__).resolve().parent.parent
-REAL = next((p for p in (ROOT / "dataset", ROOT.parent / "shared" / "dataset") if (p / dataset.UCI_NAME).exists()), None)
+REAL = next((path.parent for path in sorted(ROOT.parent.glob(f"*/dataset/{uci_file.UCI_NAME}"))), None)
 
 
 def score_of(booster: xgb.Booster, card: Card, frame: Frame) -> dict[str, float]:
@@ -81,7 +81,7 @@ def model(frame: Frame) -> Model:
 def made(frame: Frame, model: Model, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with simulated data and the model fitted on them, and what the program made of both."""
     folder = tmp_path_factory.mktemp("made")
-    dataset.write_uci_csv(frame, folder / dataset.SIMULATED_DIR / dataset.UCI_NAME)
+    dataset.write_uci_csv(frame, folder / dataset.SIMULATED_DIR / uci_file.UCI_NAME)
     dataset.write_label(folder, frame, ())
     model.save(folder / TRAIN_ONLY_DIR)
     assert program.main(["--dataset-dir", str(folder), "--artifacts-dir", str(folder)]) == 0
@@ -325,7 +325,7 @@ def test_errors_of_the_past_are_those_of_its_windows() -> None:
 @pytest.mark.skipif(REAL is None, reason="the real data set is not at hand")
 def test_the_shipped_twin_and_the_real_data_make_the_reference(tmp_path: Path) -> None:
     assert REAL is not None
-    shutil.copy(REAL / dataset.UCI_NAME, tmp_path / dataset.UCI_NAME)
+    shutil.copy(REAL / uci_file.UCI_NAME, tmp_path / uci_file.UCI_NAME)
     lines = program.generate(Settings(dataset_dir=tmp_path, artifacts_dir=ROOT / "artifacts"))
     judge = load_judge(tmp_path)
     assert judge.calibration.data_source == "uci"

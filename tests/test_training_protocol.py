@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from sklearn.model_selection import KFold
 
-from airquality.data import dataset
+from airquality.data import dataset, uci_file
 from airquality.data.dataset import Frame
 from airquality.ground.errors import ContractError
 from airquality.model import backtest, features, inputs
@@ -189,7 +189,7 @@ def test_only_measured_hours_are_scored(study):
 
 
 def test_what_is_scored_is_what_the_file_says_was_measured(frame, study, tmp_path):
-    path = tmp_path / "simulated" / dataset.UCI_NAME
+    path = tmp_path / "simulated" / uci_file.UCI_NAME
     dataset.write_uci_csv(frame, path)
     cells = [line.split(";") for line in path.read_text().splitlines()[1:] if line.strip(";")]
     measured = [number for number, row in enumerate(cells) if row[2] != "-200"]  # read by hand: no code of ours

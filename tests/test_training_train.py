@@ -5,7 +5,7 @@ import logging
 import numpy as np
 import pytest
 
-from airquality.data import dataset
+from airquality.data import dataset, uci_file
 from airquality.model.model import TRAIN_ONLY_DIR, Model
 from training import backtest, frozen, train
 
@@ -19,7 +19,7 @@ def history():
 
 @pytest.fixture
 def csv_path(history, tmp_path):
-    path = tmp_path / dataset.SIMULATED_DIR / dataset.UCI_NAME
+    path = tmp_path / dataset.SIMULATED_DIR / uci_file.UCI_NAME
     dataset.write_uci_csv(history, path)
     return path
 

@@ -12,9 +12,6 @@ import io
 import json
 import logging
 import math
-import time
-import zipfile
-import zlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -22,14 +19,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
 import numpy as np
-import requests
 from numpy.typing import NDArray
-from tqdm import tqdm
 
-from airquality.data import simulator
+from airquality.data import simulator, uci_file
+from airquality.data.uci_file import UCI_NAME
 from airquality.ground.errors import Unavailable, UsageError
 from airquality.ground.files import write_atomically
-from airquality.ground.proxies import proxy_hint
 from airquality.network.current import NETWORK
 from airquality.records import MISSING_MARKER, RAW_COLUMNS, TARGET, datetime_of, hour_of, isoformat
 
@@ -46,10 +41,6 @@ Values = NDArray[np.float64]
 #: Whose readings a labelled file holds. Simulated rows never share the real station's history, and nobody else's do.
 STATION_IDS: dict[DataSource, str] = {"uci": "uci-360", "simulated": "simulated-360"}
 
-UCI_NAME = "AirQualityUCI.csv"
-UCI_URL = "https://archive.ics.uci.edu/static/public/360/air+quality.zip"
-#: SHA-256 of the real file with unix line ends.
-UCI_SHA256 = "52690e4d44e65cb651cc8c68009c950fe94ea1ddda67d588780b64c4ecf81c23"
 #: Simulated history lives in a folder of this name, so that it never stands where the real file is looked for.
 SIMULATED_DIR = "simulated"
 #: The label beside the derived files: which data they were made of.
@@ -58,10 +49,6 @@ STREAM_NAME = "test_data_raw.csv"
 
 _UCI_HEADER = ("Date", "Time", *RAW_COLUMNS)
 _EMPTY_ROWS = 114
-_CONNECT_SECONDS = 5.0
-_READ_SECONDS = 10.0
-_DOWNLOAD_SECONDS = 60.0
-_DOWNLOAD_LIMIT_BYTES = 20_000_000
 
 logger = logging.getLogger(__name__)
 
@@ -131,12 +118,12 @@ def split(frame: Frame) -> Split:
 
 
 def find(dataset_dir: Path, choice: Choice = "auto", fetch: Callable[[], bytes] | None = None) -> DataFile:
-    """Find the data set: in ``dataset_dir``, in ``shared/dataset`` beside the project, by download, or simulated.
+    """Find the data set: in ``dataset_dir``, in a ``dataset`` folder beside the project's, by download, or simulated.
 
     Args:
         dataset_dir: The project's ``dataset`` folder; what is found elsewhere is copied into it.
         choice: ``uci`` or ``simulated`` allow only that.
-        fetch: Returns the CSV's bytes or raises ``Unavailable``; :func:`download` if absent.
+        fetch: Returns the CSV's bytes or raises ``Unavailable``; :func:`airquality.data.uci_file.download` if absent.
 
     Raises:
         UsageError: a file of the right name is not the published one.
@@ -145,73 +132,12 @@ def find(dataset_dir: Path, choice: Choice = "auto", fetch: Callable[[], bytes] 
     if choice == "simulated":
         return _simulated(dataset_dir)
     try:
-        return DataFile(_uci_file(dataset_dir, fetch or download), "uci")
+        return DataFile(uci_file.obtain(dataset_dir, fetch or uci_file.download), "uci")
     except Unavailable as error:
         if choice == "uci":
             raise
         logger.warning("%s Going on with SIMULATED data.", error)
         return _simulated(dataset_dir)
-
-
-def _uci_file(dataset_dir: Path, fetch: Callable[[], bytes]) -> Path:
-    path = dataset_dir / UCI_NAME
-    if path.exists():
-        _require_published(path)
-        return path
-    shared = dataset_dir.resolve().parent.parent / "shared" / "dataset" / UCI_NAME
-    if shared.exists():
-        _require_published(shared)
-        write_atomically(path, shared.read_bytes())
-    else:
-        write_atomically(path, fetch())
-    return path
-
-
-def _is_published(content: bytes) -> bool:
-    return hashlib.sha256(content.replace(b"\r\n", b"\n")).hexdigest() == UCI_SHA256
-
-
-def _require_published(path: Path) -> None:
-    """Raise ``UsageError`` unless the file is the published one, or a copy of it, of which is said what differs."""
-    if _is_published(path.read_bytes()):
-        return
-    from airquality.data import copies  # pandas: see read_stream_csv
-
-    differences = copies.read(path)[2]
-    logger.info("%s is a copy of the published file with the same values: taken (%s)", path, "; ".join(differences))
-
-
-def download(url: str = UCI_URL) -> bytes:
-    """Return the CSV inside the archive at ``url``, checked against its SHA-256, with unix line ends.
-
-    Raises:
-        Unavailable: the archive cannot be had within a minute, or holds something else; the message says which.
-    """
-    try:
-        content = zipfile.ZipFile(io.BytesIO(_get(url))).read(UCI_NAME).replace(b"\r\n", b"\n")
-    except requests.RequestException as error:
-        reason = f"{url} ({type(error).__name__}){proxy_hint(url)}"
-        raise Unavailable(f"The data set cannot be downloaded from {reason}.") from error
-    except (zipfile.BadZipFile, zlib.error, KeyError) as error:
-        raise Unavailable(f"What {url} answers is not an archive with {UCI_NAME} in it.") from error
-    if not _is_published(content):
-        raise Unavailable(f"{UCI_NAME} from {url} is not the file this project was built on (its SHA-256 differs).")
-    return content
-
-
-def _get(url: str) -> bytes:
-    deadline = time.monotonic() + _DOWNLOAD_SECONDS
-    body = bytearray()
-    with requests.get(url, stream=True, timeout=(_CONNECT_SECONDS, _READ_SECONDS)) as response:
-        response.raise_for_status()
-        size = int(response.headers.get("Content-Length", 0)) or None
-        with tqdm(desc=f"downloading {UCI_NAME}", total=size, unit="B", unit_scale=True, disable=None) as bar:
-            for chunk in response.iter_content(65_536):
-                body += chunk
-                bar.update(len(chunk))
-                if time.monotonic() > deadline or len(body) > _DOWNLOAD_LIMIT_BYTES:
-                    raise requests.Timeout(f"{len(body)} bytes in {_DOWNLOAD_SECONDS:.0f} s")
-    return bytes(body)
 
 
 def _simulated(dataset_dir: Path) -> DataFile:
@@ -229,13 +155,13 @@ def load(path: Path) -> Frame:
     if not path.exists():
         raise UsageError(f"{path} does not exist: run python dataset/create_dataset.py.")
     content = path.read_bytes()
-    if not (published := _is_published(content)) and path.parent.name != SIMULATED_DIR:
+    if not (is_real := uci_file.is_published(content)) and path.parent.name != SIMULATED_DIR:
         from airquality.data import copies  # pandas: see read_stream_csv
 
         hours, values, _ = copies.read(path)
         return _frame(hours, values, "uci")
     try:
-        frame = _parse_uci(content.decode(), "uci" if published else "simulated")
+        frame = _parse_uci(content.decode(), "uci" if is_real else "simulated")
     except (ValueError, IndexError) as error:
         raise UsageError(f"{path} is not in the data set's format: {error}. Delete it and run again.") from error
     if np.any(np.diff(frame.hours) != 1):

@@ -83,7 +83,8 @@ def limits(cells: Sequence[Cell], tail: Tails, rate: float) -> Floats:
     with np.errstate(invalid="ignore"):
         excess = np.mean(tail.peaks[:-1] - tail.peaks[-1], axis=0)
         own = tail.peaks[-1] + excess * np.log((_N_PEAKS - 1) / (rate * weights * tail.months))
-    scaled = own / tail.sd
+    with np.errstate(divide="ignore", invalid="ignore"):  # a cell that never moved is off: it has no tail
+        scaled = own / tail.sd
     out = np.ones(len(cells))
     for same in families:
         usable = np.isfinite(scaled[same])

@@ -17,6 +17,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from airquality.data import uci_file
 from lab.proof.topics import Cluster
 
 PROJECT = Path(__file__).resolve().parent.parent.parent
@@ -255,7 +256,7 @@ def prepared(directory: Path) -> Iterator[Ground]:
         broker.start()
         (directory / "dataset").mkdir()
         if not simulated:
-            (directory / "dataset" / dataset.UCI_NAME).write_bytes((PROJECT / "dataset" / dataset.UCI_NAME).read_bytes())
+            (directory / "dataset" / uci_file.UCI_NAME).write_bytes((PROJECT / "dataset" / uci_file.UCI_NAME).read_bytes())
         base.run("dataset/create_dataset.py")
         if simulated:
             base.run("training/train.py", "--quick")
