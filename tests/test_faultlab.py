@@ -136,6 +136,22 @@ def test_lab_scores_detectors_and_a_rival_of_ones_own_and_writes_the_board(tmp_p
     assert len(paths[1].read_text().splitlines()) == 1 + 2 * len(faults)
 
 
+def test_documented_detector_of_ones_own_is_short_and_runs_in_the_lab(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source = (settings.ROOT / "docs" / "detectors.md").read_text().split("```python\n")[1].split("```")[0]
+    assert len(source.splitlines()) < 30
+    (tmp_path / "mine.py").write_text(source)
+    monkeypatch.syspath_prepend(tmp_path)
+    name, rival = rivals.own("mine:ewma")
+    stream, reference = watched.stream(), watched.history().values
+    faults = [Fault("step up", "T", follows=False, onset=300)]
+    inputs = [inject(healthy(), fault, watched.calibration().suite.relations) for fault in faults]
+    found = rivals.outcomes(rival, reference, stream.hours, healthy(), faults, inputs)
+    assert name == "mine:ewma"
+    assert found[0].named < 100
+
+
 def test_rival_that_cannot_be_imported_is_named() -> None:
     with pytest.raises(UsageError, match="module:function"):
         rivals.own("no.such:thing")

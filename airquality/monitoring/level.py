@@ -56,6 +56,7 @@ class Level:
     hours = max(LEVEL_WINDOWS)
     channels = day_channels = N_CHANNELS
     dtype: type = np.int64
+    period = 1
     totals = True
     days = SUMMED_DAYS
     day_windows: tuple[int, ...] = ()

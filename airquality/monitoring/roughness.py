@@ -28,6 +28,7 @@ class Noise:
     hours = max(_NOISE_WINDOWS)
     channels = day_channels = VIEWS * N_NODES
     dtype: type = np.int32
+    period = 1
     totals = True
     days = SUMMED_DAYS
     day_windows: tuple[int, ...] = ()
@@ -81,6 +82,7 @@ class Spike:
     hours = _SPIKE_HOURS
     channels = N_NODES
     dtype: type = np.int32
+    period = 1
     totals = False
     days = day_channels = 0
     day_windows: tuple[int, ...] = ()
