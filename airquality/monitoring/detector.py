@@ -114,10 +114,12 @@ class Recent:
         counts = self._taken(self.counts, 1, 1) + np.cumsum(present, axis=1, dtype=np.uint8)
         return sums.astype(self.table.dtype), counts
 
-    def window_sums(self, hours: int) -> tuple[NDArray[Any], NDArray[np.uint8]]:
-        """Return sums and counts over the last ``hours`` as of each new row, ``(stations, n, channels)``."""
+    def window_sums(self, windows: Sequence[int]) -> tuple[NDArray[Any], NDArray[np.uint8]]:
+        """Return sums and counts over each of ``windows`` hours as of each new row, ``(stations, n, windows, channels)``."""
         sums, counts = self.totals
-        return sums - self._back(self.table, sums, hours), counts - self._back(self.counts, counts, hours)
+        sums_before = np.stack([self._back(self.table, sums, hours) for hours in windows], axis=2)
+        counts_before = np.stack([self._back(self.counts, counts, hours) for hours in windows], axis=2)
+        return sums[:, :, np.newaxis] - sums_before, counts[:, :, np.newaxis] - counts_before
 
     def _back(self, table: NDArray[Any], new: NDArray[Any], hours: int) -> NDArray[Any]:
         """Return what stood ``hours`` before each new row."""
@@ -174,10 +176,6 @@ class Memory:
         part = slice(station, station + 1)
         names = [field.name for field in fields(self) if field.name not in ("recent", "wrong")]
         return replace(self, recent=self.recent.of(station), **{name: getattr(self, name)[part] for name in names})
-
-    def window_sums(self, hours: int) -> tuple[NDArray[Any], NDArray[np.uint8]]:
-        """Return sums and counts over the last ``hours`` as of each new row, ``(stations, n, channels)``."""
-        return self.recent.window_sums(hours)
 
     def last_days(self, rows: Rows) -> tuple[Ints, Ints]:
         """Return sums and counts over the days of each window, the last of them the day so far.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from typing import Any
@@ -104,7 +105,7 @@ class Identity(_Rule):
 
     def statistics(self, rows: Rows, memory: Memory) -> Floats:
         """Return breaks in 48 h, over two."""
-        return np.asarray(memory.window_sums(_BREAK_HOURS)[0] / _BREAKS)
+        return np.asarray(memory.recent.window_sums((_BREAK_HOURS,))[0][:, :, 0] / _BREAKS)
 
     def size(self, rows: Rows, memory: Memory, cell: int) -> Floats:
         """Return the computed column minus what it should be, in its unit; 0 in an hour without a break."""
@@ -159,11 +160,11 @@ class Missing(_Rule):
 
     def statistics(self, rows: Rows, memory: Memory) -> Floats:
         """Return hours lost of the last 24, over their limit."""
-        return np.asarray(memory.window_sums(_LOST_HOURS)[0] / self._limits.missing)
+        return np.asarray(memory.recent.window_sums((_LOST_HOURS,))[0][:, :, 0] / self._limits.missing)
 
     def size(self, rows: Rows, memory: Memory, cell: int) -> Floats:
         """Return hours lost of the last 24."""
-        return np.asarray(memory.window_sums(_LOST_HOURS)[0][..., cell], dtype=np.float64)
+        return np.asarray(memory.recent.window_sums((_LOST_HOURS,))[0][:, :, 0, cell], dtype=np.float64)
 
 
 class Clipped(_Rule):
@@ -192,13 +193,14 @@ class Clipped(_Rule):
     def observe(self, rows: Rows, recent: Recent) -> NDArray[Any]:
         """Return the day's largest value and largest negative value so far, then how often each has occurred."""
         values = rows.new[..., _DEVICE].astype(np.float32)
-        signed = np.nan_to_num(np.concatenate([values, -values], axis=-1), nan=-np.inf)
-        extreme, times = np.empty_like(signed), np.empty_like(signed)
-        for midnight in range(int(rows.day_of_row[0]), int(rows.day_of_row[-1]) + 1):
-            at = rows.day_of_row == midnight
-            before = recent.all[..., -1] if not midnight else np.full((len(signed), self.channels), np.nan, np.float32)
-            extreme[:, at], times[:, at] = _running_extreme(signed[:, at], np.nan_to_num(before, nan=-np.inf))
-        return np.concatenate([np.where(np.isinf(extreme), np.nan, extreme), times], axis=-1)
+        signed = np.concatenate([values, -values], axis=-1)
+        edges = [0, *(np.flatnonzero(np.diff(rows.day_of_row)) + 1).tolist(), rows.n_new]
+        before = np.where(rows.day_of_row[0], np.float32(np.nan), recent.all[..., -1])  # today so far
+        found = []
+        for begin, end in itertools.pairwise(edges):
+            found.append(_running_extreme(signed[:, begin:end], before))
+            before = np.full_like(before, np.nan)
+        return found[0] if len(found) == 1 else np.concatenate(found, axis=1)
 
     def statistics(self, rows: Rows, memory: Memory) -> Floats:
         """Return how often the extreme occurs, over its limit."""
@@ -268,19 +270,19 @@ class Coarse(_Rule):
         return distinct.transpose(0, 2, 1).astype(np.float64), known.transpose(0, 2, 1).astype(np.float64)
 
 
-def _running_extreme(values: NDArray[Any], before: NDArray[Any]) -> tuple[NDArray[Any], NDArray[Any]]:
-    """Return the running maximum over the rows of one day, and how often it has occurred.
+def _running_extreme(values: NDArray[Any], before: NDArray[Any]) -> NDArray[Any]:
+    """Return the maximum so far in each row of one day, then how often it has occurred, ``(stations, n, two by column)``.
 
     Args:
         values: ``(stations, n, columns)``.
-        before: The day's maximum and its occurrences before these rows, ``(stations, 2 columns)``.
+        before: The day's maximum and its occurrences before these rows, ``(stations, two by column)``; NaN for none.
     """
-    top, times = before[:, np.newaxis, : values.shape[2]], np.maximum(before[:, np.newaxis, values.shape[2] :], 0.0)
-    running = np.maximum.accumulate(np.concatenate([top, values], axis=1), axis=1)
-    extreme = running[:, 1:]
-    so_far = times + np.cumsum(values == extreme, axis=1, dtype=np.float32)
-    larger_ones = np.maximum.accumulate(np.where(extreme > running[:, :-1], so_far - 1.0, 0.0), axis=1)
-    return extreme, so_far - larger_ones
+    top, times = before[:, np.newaxis, : values.shape[2]], before[:, np.newaxis, values.shape[2] :]
+    running = np.fmax.accumulate(np.concatenate([top, values], axis=1), axis=1)
+    extreme, last = running[:, 1:], running[:, :-1]
+    so_far = np.where(np.isnan(times), 0.0, times) + np.cumsum(values == extreme, axis=1, dtype=np.float32)
+    larger_ones = np.maximum.accumulate(np.where(extreme > last, so_far - 1.0, 0.0), axis=1)
+    return np.concatenate([extreme, so_far - larger_ones], axis=-1, dtype=np.float32, casting="same_kind")
 
 
 def _largest_before(todays: range, days: NDArray[Any], window: int) -> NDArray[Any]:
