@@ -15,7 +15,7 @@ from airquality.ground.errors import UsageError
 from airquality.monitoring import twins
 from airquality.monitoring.relations import Relations
 from lab.faultlab import rivals, scoreboard, settings, suite
-from lab.faultlab.faults import COLUMNS, KINDS, Fault, Healthy, cases, inject
+from lab.faultlab.faults import COLUMNS, KINDS, Fault, Healthy, cases, inject, shift
 from lab.faultlab.scoreboard import Score
 from lab.faultlab.scoring import Cell, Name, judge, onsets_of
 from tests import watched
@@ -145,8 +145,8 @@ def test_documented_detector_of_ones_own_is_short_and_runs_in_the_lab(
     monkeypatch.syspath_prepend(tmp_path)
     name, rival = rivals.own("mine:ewma")
     stream, reference = watched.stream(), watched.history().values
-    faults = [Fault("step up", "T", follows=False, onset=300)]
-    inputs = [inject(healthy(), fault, watched.calibration().suite.relations) for fault in faults]
+    faults = [Fault("step up", S1, follows=False, onset=300)]
+    inputs = [inject(healthy(), fault, watched.calibration().suite.relations, shift(6.0)) for fault in faults]
     found = rivals.outcomes(rival, reference, stream.hours, healthy(), faults, inputs)
     assert name == "mine:ewma"
     assert found[0].named < 100
