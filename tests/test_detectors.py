@@ -103,6 +103,18 @@ def test_detector_on_its_own_history_is_silent(name: str) -> None:
     assert not (found / calibration.thresholds().alone[cells_of(name)] >= 1.0).any()
 
 
+def test_clipped_counts_the_extremes_of_three_and_seven_calendar_days() -> None:
+    rows, suite = watched.stream(), watched.calibration().suite
+    cells = cells_of("clipped")
+    found = whole()[:, cells] * suite.limits.clipped.reshape(-1)
+    for row in range(200, N_ROWS, 13):
+        for at, cell in enumerate(suite.cells[index] for index in cells):
+            midnight = row - int(rows.hours[row]) % 24
+            window = rows.values[midnight - (cell.hours - 24) : row + 1, watched.column(cell.column)].astype(np.float32)
+            extreme = np.nanmax(window) if cell.sign > 0 else np.nanmin(window)
+            assert found[row, at] == np.sum(window == extreme)
+
+
 def gain(values: Floats) -> None:
     values[:, watched.column("PT08.S1(CO)")] *= 2.0
 

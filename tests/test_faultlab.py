@@ -15,7 +15,7 @@ from airquality.ground.errors import UsageError
 from airquality.monitoring import twins
 from airquality.monitoring.relations import Relations
 from lab.faultlab import rivals, scoreboard, settings, suite
-from lab.faultlab.faults import COLUMNS, KINDS, Fault, Healthy, cases, inject
+from lab.faultlab.faults import COLUMNS, KINDS, Fault, Healthy, cases, inject, shift
 from lab.faultlab.scoreboard import Score
 from lab.faultlab.scoring import Cell, Name, judge, onsets_of
 from tests import watched
@@ -134,6 +134,22 @@ def test_lab_scores_detectors_and_a_rival_of_ones_own_and_writes_the_board(tmp_p
     assert [path.name for path in paths] == ["scoreboard.md", "scores.csv", "delays.png", "index.html"]
     assert "flag_above" in paths[0].read_text()
     assert len(paths[1].read_text().splitlines()) == 1 + 2 * len(faults)
+
+
+def test_documented_detector_of_ones_own_is_short_and_runs_in_the_lab(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source = (settings.ROOT / "docs" / "detectors.md").read_text().split("```python\n")[1].split("```")[0]
+    assert len(source.splitlines()) < 30
+    (tmp_path / "mine.py").write_text(source)
+    monkeypatch.syspath_prepend(tmp_path)
+    name, rival = rivals.own("mine:ewma")
+    stream, reference = watched.stream(), watched.history().values
+    faults = [Fault("step up", S1, follows=False, onset=300)]
+    inputs = [inject(healthy(), fault, watched.calibration().suite.relations, shift(6.0)) for fault in faults]
+    found = rivals.outcomes(rival, reference, stream.hours, healthy(), faults, inputs)
+    assert name == "mine:ewma"
+    assert found[0].named < 100
 
 
 def test_rival_that_cannot_be_imported_is_named() -> None:

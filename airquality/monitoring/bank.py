@@ -142,8 +142,8 @@ class Bank:
 
     def _memory(self, store: _Store, detector: Detector, at: NDArray[np.intp], rows: Rows, wrong: frozenset[str]) -> Memory:
         tables = (store.recent, store.recent_counts, at, rows.first_hour)
-        new = detector.observe(rows, Recent(*tables, np.empty((len(at), 0, detector.channels), dtype=detector.dtype)))
-        recent = Recent(*tables, new)
+        nothing_new: NDArray[Any] = np.empty((len(at), 0, detector.channels), dtype=detector.dtype)
+        recent = Recent(*tables, detector.observe(rows, Recent(*tables, nothing_new, detector.period)), detector.period)
         if not detector.days:
             nothing = np.zeros((len(at), rows.n_new, 0), dtype=np.int64)
             return Memory(recent, nothing, nothing, nothing, nothing, nothing, nothing, np.empty((len(at), 0)), wrong)
@@ -266,7 +266,8 @@ class Bank:
         now = self.hour(slot)
         for store, detector in zip(self._stores, self.suite.detectors, strict=True):
             # The oldest remembered total is that of the hours before any window.
-            begin, end = max(first, now - detector.hours + 1 + detector.totals), min(last, now)
+            kept = now // detector.period - detector.hours + 1 + detector.totals
+            begin, end = max(first // detector.period, kept), min(last, now) // detector.period
             if begin > end:
                 continue
             forgotten, later = (np.arange(*span) % detector.hours for span in ((begin, end + 1), (end + 1, now + 1)))
@@ -369,10 +370,11 @@ def _whole_days(days: NDArray[Any], windows: Sequence[int], n_days: int) -> Ints
 
 def _write(store: _Store, detector: Detector, recent: Recent, chosen: NDArray[np.intp], n_rows: int) -> None:
     """Write the first ``n_rows`` of the new hours, as many as are remembered, over the oldest."""
-    kept = slice(max(n_rows - detector.hours, 0), n_rows)
+    kept = slice(max(n_rows - detector.hours * detector.period, 0), n_rows)
     if not detector.hours:
         return
-    slots, at = recent.slots[chosen][:, np.newaxis], (recent.first_hour + np.arange(kept.start, n_rows)) % detector.hours
+    slots = recent.slots[chosen][:, np.newaxis]
+    at = (recent.first_hour + np.arange(kept.start, n_rows)) // detector.period % detector.hours
     if detector.totals:
         sums, counts = recent.totals
         store.recent[slots, at], store.recent_counts[slots, at] = sums[chosen, kept], counts[chosen, kept]

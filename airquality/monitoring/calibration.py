@@ -44,7 +44,7 @@ LEAST_MONTHS = 4.5
 #: Thresholds older than this want a new calibration.
 STALE_HOURS = 13 * 168
 
-_VERSION = 4
+_VERSION = 5
 _GOLDEN_HOURS = 48
 _COLD = "no detectors: run python generate_reference_dataset.py"
 

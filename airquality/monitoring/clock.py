@@ -39,6 +39,7 @@ class Clock:
     channels = 2 * N_NODES
     day_channels = 2 * _N_LAGS * N_NODES
     dtype: type = np.int32
+    period = 1
     totals = False
     days = max(_WINDOW_DAYS)
     day_windows: tuple[int, ...] = _WINDOW_DAYS

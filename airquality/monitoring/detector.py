@@ -61,7 +61,7 @@ class Recent:
     ``table`` holds all stations': running totals as ``(slots, hours, channels)``, with ``counts`` of the values, both of
     which wrap around and leave their differences as they are; or the values as ``(slots, channels, hours)``. An hour stands
     at itself modulo their number, so that a new one moves none of the others. ``new`` is ``(stations, n, channels)``, as
-    observed.
+    observed. With a ``period`` of 24 h each day keeps its last hour's values alone.
     """
 
     table: NDArray[Any]
@@ -69,6 +69,7 @@ class Recent:
     slots: NDArray[np.intp]
     first_hour: int
     new: NDArray[Any]
+    period: int = 1
 
     def of(self, station: int) -> Recent:
         """Return one station's part."""
@@ -83,7 +84,7 @@ class Recent:
         ``new`` ``(stations, n, channels)`` may be of the first channels alone.
         """
         n_channels, n_hours = new.shape[2], self.table.shape[2]
-        oldest = self.first_hour % n_hours
+        oldest = ((self.first_hour - 1) // self.period + 1) % n_hours
         old, recent = self.table[self.slots, :n_channels, oldest:], self.table[self.slots, :n_channels, :oldest]
         out = np.empty((len(new), n_channels, n_hours + new.shape[1]), dtype=self.table.dtype)
         return np.concatenate([old, recent, new.transpose(0, 2, 1)], axis=2, out=out)
@@ -113,10 +114,12 @@ class Recent:
         counts = self._taken(self.counts, 1, 1) + np.cumsum(present, axis=1, dtype=np.uint8)
         return sums.astype(self.table.dtype), counts
 
-    def window_sums(self, hours: int) -> tuple[NDArray[Any], NDArray[np.uint8]]:
-        """Return sums and counts over the last ``hours`` as of each new row, ``(stations, n, channels)``."""
+    def window_sums(self, windows: Sequence[int]) -> tuple[NDArray[Any], NDArray[np.uint8]]:
+        """Return sums and counts over each of ``windows`` hours as of each new row, ``(stations, n, windows, channels)``."""
         sums, counts = self.totals
-        return sums - self._back(self.table, sums, hours), counts - self._back(self.counts, counts, hours)
+        sums_before = np.stack([self._back(self.table, sums, hours) for hours in windows], axis=2)
+        counts_before = np.stack([self._back(self.counts, counts, hours) for hours in windows], axis=2)
+        return sums[:, :, np.newaxis] - sums_before, counts[:, :, np.newaxis] - counts_before
 
     def _back(self, table: NDArray[Any], new: NDArray[Any], hours: int) -> NDArray[Any]:
         """Return what stood ``hours`` before each new row."""
@@ -174,10 +177,6 @@ class Memory:
         names = [field.name for field in fields(self) if field.name not in ("recent", "wrong")]
         return replace(self, recent=self.recent.of(station), **{name: getattr(self, name)[part] for name in names})
 
-    def window_sums(self, hours: int) -> tuple[NDArray[Any], NDArray[np.uint8]]:
-        """Return sums and counts over the last ``hours`` as of each new row, ``(stations, n, channels)``."""
-        return self.recent.window_sums(hours)
-
     def last_days(self, rows: Rows) -> tuple[Ints, Ints]:
         """Return sums and counts over the days of each window, the last of them the day so far.
 
@@ -191,10 +190,11 @@ class Memory:
 class Detector(Protocol):
     """One kind of evidence.
 
-    ``hours`` rows of ``channels`` numbers are remembered, as they are or, with ``totals``, as running totals from which any
-    window's sum follows; and ``days`` daily sums of ``day_channels``. ``day_windows`` are the windows, in days and the
-    current one included, whose sums the statistics use. ``baseline`` says whether there is one; ``day_nodes`` for each day
-    channel whose good days it is made of, None where each node has a baseline of all channels.
+    ``hours`` rows of ``channels`` numbers are remembered (with a ``period`` of 24, the last of each day), as they are or,
+    with ``totals``, as running totals from which any window's sum follows; and ``days`` daily sums of ``day_channels``.
+    ``day_windows`` are the windows, in days and the current one included, whose sums the statistics use. ``baseline`` says
+    whether there is one; ``day_nodes`` for each day channel whose good days it is made of, None where each node has a
+    baseline of all channels.
     """
 
     name: str
@@ -203,6 +203,7 @@ class Detector(Protocol):
     channels: int
     dtype: type
     totals: bool
+    period: int
     days: int
     day_windows: tuple[int, ...]
     day_channels: int

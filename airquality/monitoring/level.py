@@ -24,6 +24,8 @@ _LEAST_SHARE = 0.9
 #: Rows judged at a time, so that what is computed for them stays in the processor's cache.
 _BLOCK_ROWS = 64
 _N_WINDOWS = len(LEVEL_WINDOWS)
+#: Values each window needs, (windows, 1).
+_LEAST_VALUES = np.array(LEVEL_WINDOWS)[:, np.newaxis] // 3
 _NODES = np.arange(N_NODES)
 
 
@@ -56,6 +58,7 @@ class Level:
     hours = max(LEVEL_WINDOWS)
     channels = day_channels = N_CHANNELS
     dtype: type = np.int64
+    period = 1
     totals = True
     days = SUMMED_DAYS
     day_windows: tuple[int, ...] = ()
@@ -109,9 +112,9 @@ class Level:
         shift = np.asarray(_median(seen)).reshape(memory.today.shape[:2])
         if not NODES[node].log:
             return shift
-        sums, counts = memory.window_sums(LEVEL_WINDOWS[window])
+        sums, counts = memory.recent.window_sums(LEVEL_WINDOWS)
         usual = rows.relations.rhythm[:, node].mean()
-        mean = np.exp(sums[..., node] / np.maximum(counts[..., node], 1) / CHANNEL_SCALE + usual)
+        mean = np.exp(sums[..., window, node] / np.maximum(counts[..., window, node], 1) / CHANNEL_SCALE + usual)
         return np.asarray(mean * (1.0 - np.exp(-shift)))
 
     def _views_without(self, wrong: frozenset[str]) -> _Views:
@@ -121,11 +124,9 @@ class Level:
 
     def _shifts(self, rows: Rows, memory: Memory) -> tuple[Floats, Floats]:
         """Return means minus baselines ``(channels, rows, windows and nodes)``, and each node's own ``(rows, the same)``."""
-        means = np.empty((*memory.today.shape[:2], _N_WINDOWS, N_CHANNELS))
-        for index, hours in enumerate(LEVEL_WINDOWS):
-            sums, counts = memory.window_sums(hours)
-            least = np.maximum(hours // 3, _LEAST_SHARE * counts.max(axis=-1, keepdims=True))
-            means[:, :, index] = np.where(counts >= least, sums / np.maximum(counts, 1) / CHANNEL_SCALE, np.nan)
+        sums, counts = memory.recent.window_sums(LEVEL_WINDOWS)
+        least = np.maximum(_LEAST_VALUES, _LEAST_SHARE * counts.max(axis=-1, keepdims=True))
+        means = np.where(counts >= least, sums / np.maximum(counts, 1) / CHANNEL_SCALE, np.nan)
         baseline = memory.baseline[:, rows.day_of_row] / CHANNEL_SCALE  # (station, row, node, channel)
         shifts = means[:, :, :, np.newaxis] - baseline[:, :, np.newaxis]
         by_channel = shifts.reshape(-1, _N_WINDOWS * N_NODES, N_CHANNELS).transpose(2, 0, 1)

@@ -30,6 +30,7 @@ class Ratio:
     hours = 0
     channels = day_channels = 2 * ANALYSER_VIEWS
     dtype: type = np.int32
+    period = 1
     totals = False
     days = SUMMED_DAYS
     day_windows: tuple[int, ...] = _WINDOW_DAYS

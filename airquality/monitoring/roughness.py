@@ -14,6 +14,8 @@ from airquality.monitoring.relations import Relations
 from airquality.monitoring.rows import Floats, Ints, Rows, to_fixed
 
 _NOISE_WINDOWS = (6, 24)
+#: Values each window needs, (windows, 1).
+_LEAST_VALUES = np.array(_NOISE_WINDOWS)[:, np.newaxis] // 3
 _SPIKE_HOURS = 72
 #: Squared differences are kept in units of 1/4096 of their usual mean; beyond 512 times that, more is not needed.
 _SQUARE_SCALE, _LARGEST_SQUARE = 4096.0, 512.0
@@ -28,6 +30,7 @@ class Noise:
     hours = max(_NOISE_WINDOWS)
     channels = day_channels = VIEWS * N_NODES
     dtype: type = np.int32
+    period = 1
     totals = True
     days = SUMMED_DAYS
     day_windows: tuple[int, ...] = ()
@@ -52,26 +55,24 @@ class Noise:
 
     def statistics(self, rows: Rows, memory: Memory) -> Floats:
         """Return half the log ratio of mean squares, that is the log ratio of amplitudes."""
-        out = np.empty((*memory.today.shape[:2], len(self.cells)))
-        for index, hours in enumerate(_NOISE_WINDOWS):
-            ratio = self._ratios(rows, memory, hours)
-            out[..., index * N_NODES : (index + 1) * N_NODES] = 0.5 * np.log(_least(ratio, avoiding(memory.wrong)))
-        return out
+        least = _least(self._ratios(rows, memory), avoiding(memory.wrong))
+        return np.asarray(0.5 * np.log(least.reshape(*least.shape[:2], len(self.cells))))
 
     def size(self, rows: Rows, memory: Memory, cell: int) -> Floats:
         """Return the sd of the noise that was added, in the column's unit."""
         index, node = divmod(cell, N_NODES)
-        ratio = _least(self._ratios(rows, memory, _NOISE_WINDOWS[index]), avoiding(memory.wrong))[..., node]
+        ratio = _least(self._ratios(rows, memory), avoiding(memory.wrong))[..., index, node]
         excess = np.sqrt(np.maximum(ratio - 1.0, 0.0) / 2.0) * rows.relations.difference_sd[node]
         usual = np.exp(rows.relations.rhythm[:, node].mean()) if NODES[node].log else 1.0
         return np.asarray(excess * usual)
 
-    def _ratios(self, rows: Rows, memory: Memory, hours: int) -> Floats:
-        sums, counts = memory.window_sums(hours)
-        mean = np.where(counts >= hours // 3, sums / np.maximum(counts, 1), np.nan)
-        baseline = memory.baseline[:, rows.day_of_row]
+    def _ratios(self, rows: Rows, memory: Memory) -> Floats:
+        """Return mean squares over their baselines, ``(stations, n, windows, views, nodes)``."""
+        sums, counts = memory.recent.window_sums(_NOISE_WINDOWS)
+        mean = np.where(counts >= _LEAST_VALUES, sums / np.maximum(counts, 1), np.nan)
+        baseline = memory.baseline[:, rows.day_of_row, np.newaxis]
         ratio = np.maximum(mean, 1.0) / np.maximum(baseline, 1.0)
-        return ratio.reshape(*ratio.shape[:2], VIEWS, N_NODES)
+        return ratio.reshape(*ratio.shape[:3], VIEWS, N_NODES)
 
 
 class Spike:
@@ -81,6 +82,7 @@ class Spike:
     hours = _SPIKE_HOURS
     channels = N_NODES
     dtype: type = np.int32
+    period = 1
     totals = False
     days = day_channels = 0
     day_windows: tuple[int, ...] = ()
@@ -125,7 +127,7 @@ class Spike:
 
 
 def _least(by_view: Floats, views: Bools) -> Floats:
-    """Return the smallest ``(stations, n, nodes)`` of ``(stations, n, views, nodes)`` over the views that know and may."""
+    """Return the smallest ``(..., nodes)`` of ``(..., views, nodes)`` over the views that know and may."""
     usable = ~np.isnan(by_view) & views.T
-    least = np.where(usable, by_view, np.inf).min(axis=2)
+    least = np.where(usable, by_view, np.inf).min(axis=-2)
     return np.where(np.isinf(least), np.nan, least)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from typing import Any
@@ -26,7 +27,7 @@ _BREAKS, _BREAK_HOURS = 2, 48
 _LOST_HOURS = 24
 #: Device columns that must report for the loss of another to count: most of them.
 _REPORTING = (_N_DEVICE + 1) // 2
-_CLIP_WINDOWS = (72, 168)
+_CLIP_DAYS = (3, 7)
 _COARSE_HOURS, _COARSE_VALUES = 48, 24
 _LONGEST_RUN = 8
 
@@ -50,7 +51,7 @@ class Limits:
     @classmethod
     def unit(cls) -> Limits:
         """Return limits of 1, with which the statistics are the counts and shares themselves."""
-        clipped = np.ones((len(_CLIP_WINDOWS), 2, _N_DEVICE))
+        clipped = np.ones((len(_CLIP_DAYS), 2, _N_DEVICE))
         return cls(np.ones(_N_WATCHED), np.ones(_N_DEVICE), clipped, np.ones(_N_DEVICE), np.ones(len(TWINS)))
 
     def arrays(self) -> dict[str, Floats]:
@@ -64,6 +65,7 @@ class _Rule:
     name: str
     channels: int
     cells: tuple[Cell, ...]
+    period = 1
     totals = False
     days = day_channels = 0
     day_windows: tuple[int, ...] = ()
@@ -103,7 +105,7 @@ class Identity(_Rule):
 
     def statistics(self, rows: Rows, memory: Memory) -> Floats:
         """Return breaks in 48 h, over two."""
-        return np.asarray(memory.window_sums(_BREAK_HOURS)[0] / _BREAKS)
+        return np.asarray(memory.recent.window_sums((_BREAK_HOURS,))[0][:, :, 0] / _BREAKS)
 
     def size(self, rows: Rows, memory: Memory, cell: int) -> Floats:
         """Return the computed column minus what it should be, in its unit; 0 in an hour without a break."""
@@ -158,53 +160,75 @@ class Missing(_Rule):
 
     def statistics(self, rows: Rows, memory: Memory) -> Floats:
         """Return hours lost of the last 24, over their limit."""
-        return np.asarray(memory.window_sums(_LOST_HOURS)[0] / self._limits.missing)
+        return np.asarray(memory.recent.window_sums((_LOST_HOURS,))[0][:, :, 0] / self._limits.missing)
 
     def size(self, rows: Rows, memory: Memory, cell: int) -> Floats:
         """Return hours lost of the last 24."""
-        return np.asarray(memory.window_sums(_LOST_HOURS)[0][..., cell], dtype=np.float64)
+        return np.asarray(memory.recent.window_sums((_LOST_HOURS,))[0][:, :, 0, cell], dtype=np.float64)
 
 
 class Clipped(_Rule):
-    """The largest or smallest value of 72 or 168 h occurs more often than it ever did: the signal is cut off there."""
+    """The largest or smallest value of 3 or 7 days occurs more often than it ever did: the signal is cut off there.
+
+    Windows are calendar days, the current one so far, so that each day's extremes are all that is kept.
+    """
 
     name = "clipped"
-    hours = max(_CLIP_WINDOWS)
-    channels = _N_DEVICE
+    hours = max(_CLIP_DAYS)
+    period = 24
+    channels = 4 * _N_DEVICE
     dtype: type = np.float32
     cells = tuple(
-        Cell("clipped", column, hours, sign, exact=True)
-        for hours in _CLIP_WINDOWS
+        Cell("clipped", column, 24 * days, sign, exact=True)
+        for days in _CLIP_DAYS
         for sign in (1, -1)
         for column in DEVICE_COLUMNS
     )
 
+    def columns_of(self, column: str) -> Sequence[int]:
+        """Return the column's extremes and how often each occurred."""
+        own = DEVICE_COLUMNS.index(column) if column in DEVICE_COLUMNS else -1
+        return [own + part * _N_DEVICE for part in range(4)] if own >= 0 else []
+
     def observe(self, rows: Rows, recent: Recent) -> NDArray[Any]:
-        """Return the values themselves."""
-        return rows.new[..., _DEVICE].astype(np.float32)
+        """Return the day's largest value and largest negative value so far, then how often each has occurred."""
+        values = rows.new[..., _DEVICE].astype(np.float32)
+        signed = np.concatenate([values, -values], axis=-1)
+        edges = [0, *(np.flatnonzero(np.diff(rows.day_of_row)) + 1).tolist(), rows.n_new]
+        before = np.where(rows.day_of_row[0], np.float32(np.nan), recent.all[..., -1])  # today so far
+        found = []
+        for begin, end in itertools.pairwise(edges):
+            found.append(_running_extreme(signed[:, begin:end], before))
+            before = np.full_like(before, np.nan)
+        return found[0] if len(found) == 1 else np.concatenate(found, axis=1)
 
     def statistics(self, rows: Rows, memory: Memory) -> Floats:
         """Return how often the extreme occurs, over its limit."""
-        out = np.empty((*memory.recent.new.shape[:2], len(_CLIP_WINDOWS), 2, _N_DEVICE))
-        for index, hours in enumerate(_CLIP_WINDOWS):
-            for side, extreme in enumerate(self._extremes(rows, memory, hours)):
-                out[:, :, index, side] = extreme[1] / self._limits.clipped[index, side]
-        return out.reshape(*out.shape[:2], len(self.cells))
+        extreme, times = self._extremes(rows, memory)
+        share = np.where(np.isnan(extreme), np.nan, times) / self._limits.clipped.reshape(len(_CLIP_DAYS), 2 * _N_DEVICE)
+        return share.reshape(*share.shape[:2], len(self.cells))
 
     def size(self, rows: Rows, memory: Memory, cell: int) -> Floats:
         """Return the value the column is cut off at."""
-        window, rest = divmod(cell, 2 * _N_DEVICE)
-        side, column = divmod(rest, _N_DEVICE)
-        return np.asarray(self._extremes(rows, memory, _CLIP_WINDOWS[window])[side][0][..., column], dtype=np.float64)
+        extreme = self._extremes(rows, memory)[0]
+        return np.asarray(self.cells[cell].sign * extreme.reshape(*extreme.shape[:2], -1)[..., cell], dtype=np.float64)
 
-    def _extremes(self, rows: Rows, memory: Memory, hours: int) -> list[tuple[Floats, Floats]]:
-        """Return the largest and the smallest value of each window, and how often each occurs."""
-        windows = memory.recent.windows(hours)
-        found = []
-        for extreme in (np.fmax.reduce(windows, axis=-1), np.fmin.reduce(windows, axis=-1)):
-            times = np.where(np.isnan(extreme), np.nan, np.count_nonzero(windows == extreme[..., np.newaxis], axis=-1))
-            found.append((extreme.transpose(0, 2, 1), times.transpose(0, 2, 1)))
-        return found
+    def _extremes(self, rows: Rows, memory: Memory) -> tuple[NDArray[Any], NDArray[Any]]:
+        """Return each window's largest value and largest negative value, and how often each occurs.
+
+        Both are ``(stations, n, windows, two by column)``.
+        """
+        now, day = memory.recent.new[:, :, np.newaxis], rows.day_of_row
+        ends = np.flatnonzero(np.diff(day)).tolist()  # the last rows of days that ended
+        days = memory.recent.followed_by(memory.recent.new[:, ends])
+        if ends and not day[0]:  # the first of them ended the day that is remembered last
+            days = np.delete(days, self.hours - 1, axis=2)
+        todays = range(self.hours - 1, self.hours + int(day[-1]))
+        past = np.stack([_largest_before(todays, days, window) for window in _CLIP_DAYS], axis=2)[:, day]
+        half = 2 * _N_DEVICE
+        extreme = np.fmax(now[..., :half], past[..., :half])
+        times = (np.where(part[..., :half] == extreme, part[..., half:], 0.0) for part in (now, past))
+        return extreme, next(times) + next(times)
 
 
 class Coarse(_Rule):
@@ -246,6 +270,37 @@ class Coarse(_Rule):
         return distinct.transpose(0, 2, 1).astype(np.float64), known.transpose(0, 2, 1).astype(np.float64)
 
 
+def _running_extreme(values: NDArray[Any], before: NDArray[Any]) -> NDArray[Any]:
+    """Return the maximum so far in each row of one day, then how often it has occurred, ``(stations, n, two by column)``.
+
+    Args:
+        values: ``(stations, n, columns)``.
+        before: The day's maximum and its occurrences before these rows, ``(stations, two by column)``; NaN for none.
+    """
+    top, times = before[:, np.newaxis, : values.shape[2]], before[:, np.newaxis, values.shape[2] :]
+    running = np.fmax.accumulate(np.concatenate([top, values], axis=1), axis=1)
+    extreme, last = running[:, 1:], running[:, :-1]
+    so_far = np.where(np.isnan(times), 0.0, times) + np.cumsum(values == extreme, axis=1, dtype=np.float32)
+    larger_ones = np.maximum.accumulate(np.where(extreme > last, so_far - 1.0, 0.0), axis=1)
+    return np.concatenate([extreme, so_far - larger_ones], axis=-1, dtype=np.float32, casting="same_kind")
+
+
+def _largest_before(todays: range, days: NDArray[Any], window: int) -> NDArray[Any]:
+    """Return the largest values of a window's whole days, then how often each occurs, ``(stations, todays, two by column)``.
+
+    Args:
+        todays: The places in ``days`` of the days that windows end with.
+        days: Each day's largest values, then their occurrences, ``(stations, two by column, days)``.
+        window: Days, the last one included.
+    """
+    half, out = days.shape[1] // 2, []
+    for today in todays:
+        largest, times = days[:, :half, today - window + 1 : today], days[:, half:, today - window + 1 : today]
+        top = np.fmax.reduce(largest, axis=2)
+        out.append(np.concatenate([top, np.where(largest == top[..., np.newaxis], times, 0.0).sum(axis=2)], axis=1))
+    return np.stack(out, axis=1)
+
+
 def _twice(channels: Sequence[int], n_columns: int) -> list[int]:
     """Return the channels of each column, and those of the second number remembered of it."""
     return [*channels, *(n_columns + index for index in channels)]
@@ -270,7 +325,7 @@ def limits_of(statistics: Floats, cells: Sequence[Cell], values: Floats, relatio
         columns = [index for index, cell in enumerate(cells) if cell.detector == rule.name]
         return np.array([np.nanmax(statistics[:, index], initial=share) for index in columns])
 
-    clipped = most(Clipped).reshape(len(_CLIP_WINDOWS), 2, _N_DEVICE)
+    clipped = most(Clipped).reshape(len(_CLIP_DAYS), 2, _N_DEVICE)
     least = np.array([4.0, 5.0]).reshape(-1, 1, 1)
     return Limits(
         stuck=np.where(most(Stuck) <= _LONGEST_RUN, np.maximum(most(Stuck) + 1, 3.0), np.inf),

@@ -198,6 +198,8 @@ class Watch(Generic[K]):
         """Return the rows as runs of consecutive hours, short gaps filled with missing rows; say what silence there was."""
         station = self._station(station_id)
         last = self._bank.hour(station.slot)
+        if len(hours) == 1 and hours[0] == last + 1 and not station.spans:  # the usual case, told apart soonest
+            return [(last + 1, values)]
         steps = np.diff(hours)
         if (steps <= 0).any() or (len(hours) and hours[0] <= last):
             raise ContractError(f"{station_id}: rows must be later than {isoformat(last)} and in ascending order")
@@ -368,7 +370,7 @@ class Watch(Generic[K]):
 def _steps(spans: Sequence[Maintenance], first: int, table: Floats) -> list[tuple[int, Floats]]:
     """Return consecutive rows as steps, cut where maintenance begins or ends; what is worked on has no value."""
     end_hour = first + len(table)
-    bounds = [first, *changes(spans, first, end_hour - 1), end_hour]
+    bounds = [first, *(changes(spans, first, end_hour - 1) if spans else ()), end_hour]
     steps = []
     for begin, end in itertools.pairwise(bounds):
         part = table[begin - first : end - first]
