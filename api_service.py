@@ -151,9 +151,11 @@ def _port(text: str) -> int:
 
 def _serve(host: str, port: int) -> None:
     settings = read_settings()
+    log.configure(settings.log_level, settings.log_format)
     with _listening(host, port) as listener:
         shown = host if host not in ("0.0.0.0", "::") else "localhost"
-        print(f"http://{shown}:{listener.getsockname()[1]}/ (documentation at /docs; Ctrl-C stops it)", flush=True)
+        say = log.speaker("api_service", settings.log_format)
+        say(f"http://{shown}:{listener.getsockname()[1]}/ (documentation at /docs; Ctrl-C stops it)")
         config = uvicorn.Config(
             create_app(settings), access_log=False, log_config=None, timeout_graceful_shutdown=5, workers=1
         )

@@ -52,7 +52,7 @@ def run(settings: Settings, limits: Limits) -> Counts:
     registry = CollectorRegistry()
     metrics = ConsumerMetrics(registry)
     expose_process(registry)
-    console = Console(lambda line: print(line, flush=True))
+    console = Console(log.speaker("consumer", settings.log_format))
     closed = Closing(CLOSE_SECONDS)
     with closed, _exposed(settings, registry), MonitoringService.open(settings, metrics) as monitoring:
         patience = Patience(clock=time.monotonic)
@@ -182,7 +182,8 @@ def _consume(args: argparse.Namespace) -> None:
     settings = read_settings()
     log.configure(settings.log_level, settings.log_format)
     counts = run(settings, limits)
-    print(f"{counts.rows_in} rows in = {accounted(counts)}; summary in {settings.reports_dir / SUMMARY_NAME}", flush=True)
+    say = log.speaker("consumer", settings.log_format)
+    say(f"{counts.rows_in} rows in = {accounted(counts)}; summary in {settings.reports_dir / SUMMARY_NAME}")
 
 
 if __name__ == "__main__":

@@ -130,26 +130,27 @@ def run(args: argparse.Namespace) -> int:
     """Do what the command line asks and return the exit code; raises ``AirQualityError`` if it cannot be done."""
     settings = read_settings(kafka_bootstrap_servers=args.bootstrap_servers, raw_topic=args.topic)
     log.configure(settings.log_level, settings.log_format)
+    say = log.speaker("producer", settings.log_format)
     read = incoming.read(args.csv, answers.from_arguments(args))
     _require_hourly(args.csv, read.odd_steps, args.any_step)
     for remark in read.remarks:
         logger.warning("%s", remark)
     if args.dry_run:
-        print(*read.understood, "nothing was sent (--dry-run)", sep="\n")
+        say("\n".join([*read.understood, "nothing was sent (--dry-run)"]))
         return 0
     frame, station_id = read.frame, args.station_id or _station_of(args.csv, read)
-    print(announcement(args.csv, frame, station_id), destination(settings), sep="\n", flush=True)
+    say(f"{announcement(args.csv, frame, station_id)}\n{destination(settings)}")
     rows = itertools.islice(readings(frame, station_id, args.loop), args.max_records)
     records = with_late_truths(rows, args.truth_delay_hours) if args.truth_delay_hours else rows
     pace = Pace(args.delay or (1 / args.rate if args.rate else 0.0))
     total = args.max_records if args.loop else min(len(frame), args.max_records or len(frame))
-    progress = Progress(len(frame), total, settings.raw_topic, pace.is_slow)
+    progress = Progress(len(frame), total, settings.raw_topic, pace.is_slow, say, bar=settings.log_format != "json")
     kafka_io.ensure_topics(settings, ["raw"])  # the consumer makes the others: a producer needs no right to them
     with closing(kafka_io.idempotent_producer(settings)) as client, Stop(args.timeout_seconds) as stop, progress:
         send = _sender(client, settings)
         n_truths = replay(records, send, pace, stop, progress, 1 if pace.is_slow else IN_FLIGHT)
     truths = f" and {n_truths:,} late truths" if args.truth_delay_hours else ""
-    print(f"{stop.reason}{progress.acknowledged:,} rows{truths} acknowledged by {settings.raw_topic}{_caveat(frame)}")
+    say(f"{stop.reason}{progress.acknowledged:,} rows{truths} acknowledged by {settings.raw_topic}{_caveat(frame)}")
     return 0
 
 
@@ -267,12 +268,15 @@ class Progress:
     ``total`` is how many rows will be sent, None if there is no end to them. The last row is always shown.
     """
 
-    def __init__(self, n_rows: int, total: int | None, topic: str, slow: bool) -> None:
+    def __init__(
+        self, n_rows: int, total: int | None, topic: str, slow: bool, say: Callable[[str], None], bar: bool = True
+    ) -> None:
         self.acknowledged = 0
         self._n_rows = n_rows
         self._topic = topic
         self._shown = 0
-        self._bar = tqdm(total=total, unit=" rows", disable=slow or not sys.stderr.isatty())
+        self._say = say
+        self._bar = tqdm(total=total, unit=" rows", disable=slow or not bar or not sys.stderr.isatty())
         self._line_every_rows = 1 if slow else LINE_EVERY_ROWS
 
     def __call__(self, number: int) -> None:
@@ -294,7 +298,7 @@ class Progress:
         self._shown = self.acknowledged
         lap, row = divmod(self.acknowledged - 1, self._n_rows)
         repeat = f" (pass {lap + 1})" if lap else ""
-        print(f"Sent row {row + 1}/{self._n_rows} to {self._topic}{repeat}", flush=True)
+        self._say(f"Sent row {row + 1}/{self._n_rows} to {self._topic}{repeat}")
 
 
 def replay(

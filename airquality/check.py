@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import json
 import math
-import sys
 import time
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
@@ -23,7 +22,7 @@ from airquality.data.files import answers, doubts, reader
 from airquality.data.files.answers import Answers
 from airquality.data.files.reader import NO_ANSWERS, Table
 from airquality.data.steps import why_not_hourly
-from airquality.ground import command
+from airquality.ground import command, log
 from airquality.ground.errors import UsageError
 from airquality.ground.files import write_atomically
 from airquality.ground.settings import read_settings
@@ -90,7 +89,8 @@ def run(args: argparse.Namespace) -> int:
             checked = check(path, fitted, watch, int(time.time()) // 3600, said)
         except UsageError as error:
             n_unreadable += 1
-            tqdm.write(printable(f"python -m airquality check: {error}"), file=sys.stderr)
+            with tqdm.external_write_mode():
+                log.complain("python -m airquality check", str(error))
             continue
         n_alarms += sum(event.kind == "opened" for event in checked.events)
         _say(checked, as_json=args.json, fitted=fitted)
@@ -221,7 +221,7 @@ def _say(checked: Checked, *, as_json: bool, fitted: Calibration) -> None:
         for event in checked.events:
             tqdm.write(json.dumps({"file": str(checked.path), **event.to_json()}))
         for remark in checked.remarks:
-            tqdm.write(printable(f"{checked.path}: {remark}"), file=sys.stderr)
+            log.complain(str(checked.path), remark)
     else:
         tqdm.write("\n".join(map(printable, sentences(checked, fitted))))
 

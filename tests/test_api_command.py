@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import subprocess
@@ -34,3 +35,22 @@ def test_api_service_ctrl_c_is_a_clean_end(tmp_path: Path) -> None:
         rest = process.stderr.read()
         assert process.wait(60) == 0
     assert "interrupted" not in rest
+
+
+@pytest.mark.slow
+def test_api_service_with_json_says_nothing_else(tmp_path: Path) -> None:
+    environment = {**os.environ, "MLFLOW_TRACKING_URI": f"sqlite:///{tmp_path}/mlflow.db", "LOG_FORMAT": "json"}
+    program = [sys.executable, "api_service.py", "--port", "0"]
+    with subprocess.Popen(program, cwd=PROJECT, env=environment, stderr=subprocess.PIPE, text=True) as process:
+        assert process.stderr is not None
+        lines = []
+        for line in process.stderr:
+            lines.append(line)
+            if "startup complete" in line:
+                break
+        process.send_signal(signal.SIGINT)
+        lines += process.stderr.read().splitlines()
+        assert process.wait(60) == 0
+    said = [json.loads(line) for line in lines]
+    assert "Ctrl-C stops it" in said[0]["message"]
+    assert any(line["logger"] == "uvicorn.error" for line in said)

@@ -14,6 +14,9 @@ import orjson
 import pytest
 
 from airquality.ground import log
+from tests import data_files
+
+ROOT = Path(__file__).resolve().parent.parent
 
 
 class Terminal(io.StringIO):
@@ -24,8 +27,10 @@ class Terminal(io.StringIO):
 @pytest.fixture(autouse=True)
 def _root_logger() -> Iterator[None]:
     root, kafka = logging.getLogger(), logging.getLogger("kafka")
-    handlers, level, kafka_level = root.handlers[:], root.level, kafka.level
+    handlers, level, kafka_level, hook = root.handlers[:], root.level, kafka.level, sys.excepthook
     yield
+    logging.captureWarnings(False)
+    sys.excepthook = hook
     root.handlers[:] = handlers
     root.setLevel(level)
     kafka.setLevel(kafka_level)
@@ -127,3 +132,77 @@ def test_configure_the_kafka_client_is_heard_in_full_only_at_debug(
     log.configure(level, "text")
     logging.getLogger("kafka.net.manager").error("Connection failed: KafkaConnectionError: 111 ECONNREFUSED")
     assert len(stream.getvalue().splitlines()) == told
+
+
+def test_configure_level_and_format_hold_for_libraries_with_handlers_of_their_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    own, theirs = io.StringIO(), logging.getLogger("library")
+    theirs.propagate, theirs.level = False, logging.INFO
+    theirs.addHandler(logging.StreamHandler(own))
+    stream = io.StringIO()
+    monkeypatch.setattr(sys, "stderr", stream)
+    log.configure("warning", "json")
+    theirs.info("quiet")
+    theirs.warning("loud", extra={"color_message": "\x1b[1mloud"})
+    [line] = map(orjson.loads, stream.getvalue().splitlines())
+    assert own.getvalue() == ""
+    assert (line["logger"], line["message"]) == ("library", "loud")
+    assert "color_message" not in line
+
+
+@pytest.mark.parametrize(
+    ("program", "code"),
+    [
+        (["producer.py", "--csv", "none.csv"], 2),
+        (["producer.py"], 2),
+        (["producer.py", "--csv", "{csv}", "--dry-run"], 0),
+        (["consumer.py"], 1),
+        (["-m", "airquality", "check"], 2),
+        (["-m", "airquality", "topics"], 1),
+    ],
+)
+def test_programs_with_json_say_nothing_else_on_standard_error(tmp_path: Path, program: list[str], code: int) -> None:
+    path = tmp_path / "rows.csv"
+    path.write_text(data_files.published().replace(";48,9;", ";-999;", 1))
+    environment = {
+        **os.environ,
+        "LOG_FORMAT": "json",
+        "KAFKA_BOOTSTRAP_SERVERS": "127.0.0.1:1",
+        "CONSUMER_METRICS_PORT": "0",
+    }
+    done = subprocess.run(
+        [sys.executable, *(part.format(csv=path) for part in program)],
+        cwd=ROOT,
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+    assert done.returncode == code, done.stderr
+    lines = [orjson.loads(line) for line in done.stderr.splitlines()]
+    assert lines
+    assert all({"time", "level", "message"} <= set(line) for line in lines)
+    assert done.stdout == ""
+
+
+def test_configure_with_json_warnings_and_defects_are_json(tmp_path: Path) -> None:
+    program = (
+        "import warnings; from airquality.ground import log; log.configure('INFO', 'json'); warnings.warn('old'); 1 / 0"
+    )
+    done = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, timeout=60)
+    warning, defect = map(orjson.loads, done.stderr.splitlines())
+    assert "UserWarning: old" in warning["message"]
+    assert "ZeroDivisionError" in defect["exception"]
+    assert done.returncode == 1
+
+
+def test_speaker_prints_for_people_and_logs_where_all_is_json(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    log.speaker("consumer", "auto")("Prediction 24: CO(GT) = 1.87")
+    assert capsys.readouterr().out == "Prediction 24: CO(GT) = 1.87\n"
+    stream = io.StringIO()
+    monkeypatch.setattr(sys, "stderr", stream)
+    log.configure("info", "json")
+    log.speaker("consumer", "json")("100 % of 2")
+    assert orjson.loads(stream.getvalue())["message"] == "100 % of 2"
+    assert capsys.readouterr().out == ""

@@ -256,7 +256,7 @@ def test_stop_hears_signals_only_while_entered() -> None:
 
 
 def shown(capsys: pytest.CaptureFixture[str], n_rows: int, n_sent: int, slow: bool) -> list[str]:
-    with producer.Progress(n_rows, n_rows, "air_quality.raw", slow) as progress:
+    with producer.Progress(n_rows, n_rows, "air_quality.raw", slow, print) as progress:
         for number in range(1, n_sent + 1):
             progress(number)
     return capsys.readouterr().out.splitlines()
@@ -287,7 +287,7 @@ def test_on_a_terminal_a_fast_replay_shows_a_bar_and_the_last_row(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(sys.stderr, "isatty", lambda: True, raising=False)
-    with producer.Progress(300, 300, "t", slow=False) as progress:
+    with producer.Progress(300, 300, "t", slow=False, say=print) as progress:
         for number in range(1, 301):
             progress(number)
     out, err = capsys.readouterr()

@@ -9,10 +9,11 @@ import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import NoReturn
 
+from airquality.ground import log
 from airquality.ground.errors import AirQualityError, UsageError
 from airquality.ground.proxies import exempt_loopback
-from airquality.ground.shown import shown
 
 VERSION = "0.1.0"
 
@@ -27,7 +28,7 @@ def parser(prog: str, description: str, examples: str, *, says_version: bool = T
     Both texts are shown as they stand, line breaks included. An abbreviated flag is an error. ``--version`` prints the
     version of this release, unless the program means something else by it.
     """
-    made = argparse.ArgumentParser(
+    made = _Parser(
         prog=prog,
         description=description,
         epilog=examples,
@@ -37,6 +38,17 @@ def parser(prog: str, description: str, examples: str, *, says_version: bool = T
     if says_version:
         made.add_argument("--version", action="version", version=version())
     return made
+
+
+class _Parser(argparse.ArgumentParser):
+    """A parser whose complaint is one JSON line where every line has to be."""
+
+    def error(self, message: str) -> NoReturn:
+        """End with exit code 2."""
+        if log.is_json():
+            log.complain(self.prog, message)
+            sys.exit(USAGE)
+        super().error(message)
 
 
 def version() -> str:
@@ -85,8 +97,7 @@ def _name_the_nameless() -> None:
 
 def _say(prog: str, message: object, code: int) -> int:
     with contextlib.suppress(OSError):  # standard error may be a terminal that is gone
-        lines = [shown(line) for line in str(message).splitlines()]
-        print(f"{prog}: ", "\n".join(lines), sep="", file=sys.stderr, flush=True)
+        log.complain(prog, str(message))
     with contextlib.suppress(OSError):
         sys.stdout.flush()
         return code

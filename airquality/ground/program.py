@@ -11,6 +11,8 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import NoReturn, Self
 
+from airquality.ground import log
+
 #: Threads that are still running when a program has done its work are left behind after this.
 LEAVE_SECONDS = 10.0
 
@@ -62,7 +64,7 @@ def end_unless(done: threading.Event, seconds: float, code: int) -> None:
 
     def watch() -> None:
         if not done.wait(seconds):
-            print(f"not everything could be closed within {seconds:g} s: ending the process", file=sys.stderr, flush=True)
+            log.complain("program", f"not everything could be closed within {seconds:g} s: ending the process")
             os._exit(code)
 
     threading.Thread(target=watch, name="end-unless", daemon=True).start()
