@@ -14,6 +14,7 @@ import kafka.codec
 import pytest
 import yaml
 
+from airquality.ground.kafka_security import KafkaSecurity
 from airquality.ground.settings import Settings
 from lab.kafka_installation import KAFKA_VERSION
 
@@ -129,7 +130,8 @@ def test_every_dependency_is_waited_for_until_it_is_of_use() -> None:
 @pytest.mark.parametrize("name", [name for name in OWN if not name.endswith("-init")])
 def test_service_that_names_another_is_stopped_before_it(name: str) -> None:
     """Compose stops in the reverse order of direct dependencies; one that is only implied by a job's does not count."""
-    addresses = " ".join(map(str, SERVICES[name].get("environment", {}).values()))
+    environment = SERVICES[name].get("environment", {}).values()
+    addresses = " ".join(re.sub(r"\$\{\w+:-([^}]*)\}", r"\1", str(value)) for value in environment)
     named = {other for other in LONG_RUNNING if re.search(rf"(^|[/ ]){other}:\d+", addresses)}
     assert named
     assert named <= set(SERVICES[name]["depends_on"])
@@ -189,7 +191,7 @@ def test_own_services_are_given_only_settings_that_exist() -> None:
 
 def test_no_container_reaches_kafka_by_the_hosts_address_nor_the_host_by_the_containers() -> None:
     assert {SERVICES[name]["environment"]["KAFKA_BOOTSTRAP_SERVERS"] for name in ("kafka-init", "consumer", "producer")} == {
-        "kafka:29092"
+        "${CONTAINERS_KAFKA:-kafka:29092}"
     }
     assert SERVICES["kafka"]["environment"]["KAFKA_ADVERTISED_LISTENERS"] == "HOST://localhost:9092,CONTAINERS://kafka:29092"
     assert Settings.model_fields["kafka_bootstrap_servers"].default == "localhost:9092"
@@ -222,6 +224,14 @@ def test_the_zookeeper_variant_leaves_nothing_of_kraft_behind() -> None:
     data = [mount.split(":") for service in (base, variant) for mount in service["volumes"]]
     assert data[0][1] == data[1][1]
     assert data[0][0] != data[1][0], "a broker formatted for KRaft cannot be opened by one that uses ZooKeeper"
+
+
+def test_every_container_that_uses_kafka_is_told_how_to_prove_who_it_is() -> None:
+    asked = {field.upper() for field in KafkaSecurity.model_fields} | {"TOPIC_PREFIX"}
+    for name in ("kafka-init", "consumer", "producer"):
+        environment = SERVICES[name]["environment"]
+        assert {variable: environment.get(variable) for variable in asked} == {v: f"${{{v}:-}}" for v in asked}
+        assert "./secrets:/app/secrets:ro" in SERVICES[name]["volumes"]
 
 
 # --- .env

@@ -16,6 +16,7 @@ import pytest
 from kafka import KafkaAdminClient
 from kafka.admin import ACLOperation, ResourceType, ScramMechanism, UserScramCredentialDeletion
 
+from airquality.data import dataset
 from airquality.ground.errors import Denied
 from airquality.ground.settings import Settings
 from airquality.stream import kafka_io, refusals
@@ -156,8 +157,22 @@ def test_refusal_without_security_of_a_broker_that_asks_for_none_names_the_proto
     assert "asks nobody for a password: set KAFKA_SECURITY_PROTOCOL=PLAINTEXT" in str(refusals.refusal(settings))
 
 
+#: The consumer without a reference to judge by, which a checkout need not have: it gets no row here.
+CONSUMER = [
+    "-c",
+    """
+import contextlib, sys, consumer
+class Off(contextlib.nullcontext):
+    def __enter__(self):
+        return self
+    def __getattr__(self, name):
+        return lambda *_: None
+consumer.MonitoringService.open = lambda *_: Off()
+sys.exit(consumer.main([]))
+""",
+]
 PROGRAMS = {
-    "consumer": ["consumer.py"],
+    "consumer": CONSUMER,
     "producer": ["producer.py", "--csv", "rows.csv", "--any-step", "--station-id", "roof"],
     "topics": ["-m", "airquality", "topics"],
     "check": ["-m", "airquality", "topics", "--check"],
@@ -168,8 +183,6 @@ PROGRAMS = {
 
 
 def test_every_program_with_a_wrong_password_says_so_and_exits_1(secured: SecuredBroker, tmp_path: Path) -> None:
-    from airquality.data import dataset
-
     frame = dataset.simulate().rows(0, 3)
     dataset.write_stream_csv(frame, tmp_path / "rows.csv")
     environment = {**os.environ, **secured.environment, **wrong_password(secured), "CONSUMER_METRICS_PORT": "0"}
@@ -298,7 +311,7 @@ def test_running_consumer_whose_password_was_changed_says_so_and_exits_1(secured
     more = {"TOPIC_PREFIX": "later.", "CONSUMER_METRICS_PORT": "0", "API_URL": f"http://127.0.0.1:{free_port()}"}
     made = System(tmp_path, {**os.environ, **secured.environment_of(STRANGER), **more})
     try:
-        consumer = made.start("consumer", "consumer.py")
+        consumer = made.start("consumer", *CONSUMER)
         wait_until(lambda: "no row is lost, trying again" in made.log("consumer"), "the consumer waits for the service", 60)
         with closing(KafkaAdminClient(bootstrap_servers=secured.administration)) as admin:
             admin.alter_user_scram_credentials(

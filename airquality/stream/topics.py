@@ -39,17 +39,21 @@ MINIMUM_DAYS = 8
 #: The consumer's producer sends batches of 256 KiB, and a snapshot is one record.
 MINIMUM_MESSAGE_BYTES = 300_000
 
+#: What only makes the state topic quick to clean: a managed service may not let it be set.
+TUNING = ("min.cleanable.dirty.ratio", "segment.ms", "segment.bytes")
+
 _OK, _UNKNOWN_TOPIC, _TOPIC_DENIED, _CLUSTER_DENIED, _EXISTS, _REPLICATION = 0, 3, 29, 31, 36, 38
-#: What is asked of a topic's configuration.
-_LOOKED_AT = (
-    "message.timestamp.type",
-    "cleanup.policy",
-    "retention.ms",
-    "retention.bytes",
-    "max.message.bytes",
-    "min.insync.replicas",
-    "unclean.leader.election.enable",
-)
+_CONFIG_REFUSED = (40, 44)  # invalid there, or against a policy
+#: What is asked of a topic's configuration, and Apache Kafka's defaults: not every broker knows every setting.
+_DEFAULTS = {
+    "message.timestamp.type": "CreateTime",
+    "cleanup.policy": "delete",
+    "retention.ms": str(7 * DAY_MS),
+    "retention.bytes": "-1",
+    "max.message.bytes": "1048588",
+    "min.insync.replicas": "1",
+    "unclean.leader.election.enable": "false",
+}
 
 logger = logging.getLogger(__name__)
 
@@ -68,6 +72,10 @@ class Topic:
     partitions: int = 0
     replicas: int = 0
     configs: Mapping[str, str] = field(default_factory=dict)
+
+    def setting(self, name: str) -> str:
+        """Return a setting; where the broker does not know it, what Apache Kafka's default is."""
+        return self.configs.get(name, _DEFAULTS[name])
 
 
 def ensure(admin: KafkaAdminClient, settings: Settings, names: Mapping[str, str]) -> None:
@@ -124,28 +132,45 @@ def _described(admin: KafkaAdminClient, role: str, name: str, listed: Mapping[st
 
 def _configs(admin: KafkaAdminClient, name: str) -> dict[str, str]:
     try:
-        resource = ConfigResource(ConfigResourceType.TOPIC, name, dict.fromkeys(_LOOKED_AT))
+        resource = ConfigResource(ConfigResourceType.TOPIC, name, dict.fromkeys(_DEFAULTS))
         found = admin.describe_configs([resource], config_filter="all")["topic"][name]
     except (KafkaError, KeyError) as error:
         logger.info("the configuration of %s cannot be looked at (DESCRIBE_CONFIGS): %s", name, type(error).__name__)
         return {}
-    return {setting: str(found[setting]["value"]) for setting in _LOOKED_AT if setting in found}
+    return {setting: str(found[setting]["value"]) for setting in _DEFAULTS if setting in found}
 
 
 def _create(admin: KafkaAdminClient, settings: Settings, missing: Mapping[str, str], n_partitions: int) -> None:
+    failed = _ask_for(admin, settings, missing, n_partitions)
+    refused = {role: name for role, name in missing.items() if failed.get(name, {}).get("error_code") in _CONFIG_REFUSED}
+    if refused:
+        said = failed[next(iter(refused.values()))].get("error_message")
+        logger.warning("%s: %s. Trying without %s", ", ".join(refused.values()), said, ", ".join(TUNING))
+        others = {name: answer for name, answer in failed.items() if name not in refused.values()}
+        failed = others | _ask_for(admin, settings, refused, n_partitions, left_out=TUNING)
+    if failed:
+        absent = {role: name for role, name in missing.items() if name in failed}
+        raise _not_created(settings, absent, next(iter(failed.values())), n_partitions)
+
+
+def _ask_for(
+    admin: KafkaAdminClient,
+    settings: Settings,
+    missing: Mapping[str, str],
+    n_partitions: int,
+    left_out: Iterable[str] = (),
+) -> dict[str, Any]:
+    """Ask the broker to make topics; return its answers about those that it did not make."""
     replicas = settings.topic_replication_factor or -1  # the broker's default
-    wanted = {
-        name: {"num_partitions": n_partitions, "replication_factor": replicas, "configs": TOPIC_CONFIGS[role]}
-        for role, name in missing.items()
-    }
+    wanted = {}
+    for role, name in missing.items():
+        configs = {key: value for key, value in TOPIC_CONFIGS[role].items() if key not in left_out}
+        wanted[name] = {"num_partitions": n_partitions, "replication_factor": replicas, "configs": configs}
     answered = admin.create_topics(wanted, timeout_ms=CREATE_TIMEOUT_MS, raise_errors=False)["topics"]
     for each in answered:
         if each["error_code"] == _OK:
             logger.info("created topic %s with %d partitions", each["name"], n_partitions)
-    failed = {each["name"]: each for each in answered if each["error_code"] not in (_OK, _EXISTS)}
-    if failed:
-        absent = {role: name for role, name in missing.items() if name in failed}
-        raise _not_created(settings, absent, next(iter(failed.values())), n_partitions)
+    return {each["name"]: each for each in answered if each["error_code"] not in (_OK, _EXISTS)}
 
 
 def _not_created(settings: Settings, absent: Mapping[str, str], answer: Mapping[str, Any], n_partitions: int) -> Exception:
@@ -177,12 +202,12 @@ def policy_faults(role: str, topic: Topic) -> list[str]:
     if not topic.configs:
         return []
     faults = []
-    if topic.configs["message.timestamp.type"] != BROKER_TIME["message.timestamp.type"]:
+    if topic.setting("message.timestamp.type") != BROKER_TIME["message.timestamp.type"]:
         faults.append(
             f"{topic.name} keeps the timestamps of its producers, by which retention deletes: a row stamped with the time "
             f"of its measurement may be gone before it is read. {_change(topic, 'message.timestamp.type=LogAppendTime')}"
         )
-    policy = topic.configs["cleanup.policy"]
+    policy = topic.setting("cleanup.policy")
     if role == "state" and policy != "compact":
         faults.append(
             f"{topic.name} is not compacted but has cleanup.policy={policy}: it grows, and stations that are silent for "
@@ -228,21 +253,22 @@ def _faults(role: str, topic: Topic, n_brokers: int, settings: Settings, counts:
 
 def _retention_faults(role: str, topic: Topic) -> list[str]:
     faults = []
-    days = int(topic.configs["retention.ms"]) / DAY_MS
+    days = int(topic.setting("retention.ms")) / DAY_MS
+    max_bytes, batch_bytes = int(topic.setting("retention.bytes")), int(topic.setting("max.message.bytes"))
     wanted = TOPIC_CONFIGS[role].get("retention.ms")
     if wanted and 0 <= days < MINIMUM_DAYS:
         faults.append(
             f"{topic.name} keeps records for {days:g} days, but a restart may read {MINIMUM_DAYS} back. "
             f"{_change(topic, f'retention.ms={wanted}')}"
         )
-    if wanted and int(topic.configs["retention.bytes"]) >= 0:
+    if wanted and max_bytes >= 0:
         faults.append(
-            f"{topic.name} deletes beyond {int(topic.configs['retention.bytes']):,} bytes a partition, however young: rows "
+            f"{topic.name} deletes beyond {max_bytes:,} bytes a partition, however young: rows "
             f"may be gone before they are read. {_change(topic, 'retention.bytes=-1')}"
         )
-    if int(topic.configs["max.message.bytes"]) < MINIMUM_MESSAGE_BYTES:
+    if batch_bytes < MINIMUM_MESSAGE_BYTES:
         faults.append(
-            f"{topic.name} takes no batch of more than {int(topic.configs['max.message.bytes']):,} bytes, but one may have "
+            f"{topic.name} takes no batch of more than {batch_bytes:,} bytes, but one may have "
             f"{MINIMUM_MESSAGE_BYTES:,}. {_change(topic, 'max.message.bytes=1048588')}"
         )
     return faults
@@ -250,7 +276,7 @@ def _retention_faults(role: str, topic: Topic) -> list[str]:
 
 def _safety_faults(topic: Topic, n_brokers: int) -> list[str]:
     """Return what can lose an acknowledged record, or stop every write."""
-    in_sync, faults = int(topic.configs["min.insync.replicas"]), []
+    in_sync, faults = int(topic.setting("min.insync.replicas")), []
     if topic.replicas == 1 and n_brokers > 1:
         faults.append(
             f"{topic.name} has 1 replica although there are {n_brokers} brokers: with its broker everything in it is gone. "
@@ -261,7 +287,7 @@ def _safety_faults(topic: Topic, n_brokers: int) -> list[str]:
             f"{topic.name} wants {in_sync} replicas in sync but has {topic.replicas}: nothing can be written. "
             f"{_change(topic, f'min.insync.replicas={max(1, topic.replicas - 1)}')}"
         )
-    elif in_sync == 1 and topic.replicas > 1:
+    elif in_sync == 1 and topic.replicas > 1 and "min.insync.replicas" in topic.configs:
         faults.append(
             f"{topic.name} acknowledges what only 1 of {topic.replicas} replicas has: with that broker it is gone. "
             f"{_change(topic, 'min.insync.replicas=2')}"
@@ -271,7 +297,7 @@ def _safety_faults(topic: Topic, n_brokers: int) -> list[str]:
             f"{topic.name} wants all {in_sync} replicas in sync: one broker away stops every write. "
             f"{_change(topic, f'min.insync.replicas={in_sync - 1}')}"
         )
-    if topic.configs["unclean.leader.election.enable"] == "true":
+    if topic.setting("unclean.leader.election.enable") == "true":
         faults.append(
             f"{topic.name} lets a replica lead that lacks records: acknowledged records may be gone. "
             f"{_change(topic, 'unclean.leader.election.enable=false')}"
