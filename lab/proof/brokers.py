@@ -10,6 +10,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from itertools import islice
 from pathlib import Path
 
@@ -107,7 +108,7 @@ def _partitions_raised(proof: Proof) -> list[str]:
         _said(site, consumer, "repartition")
         die(consumer)
         faults = Refusal(("repartition", "5 partitions")).faults(site.said(), "partitions raised while running")
-        repartition = lambda: site.run("-m", "airquality", "repartition", code=None)  # noqa: E731
+        repartition = partial(site.run, "-m", "airquality", "repartition", code=None)
         wait_until(lambda: "consumers running" not in repartition(), f"{site.name}: the group is empty", 60)
         site.cluster.send(site.topic("raw"), rows)
         site.finish(idle_seconds=14)
