@@ -6,7 +6,8 @@ The choice is made by :func:`start`, in this order, and told to the user in one 
 2. A real single-node Apache Kafka (KRaft), if there is Java 17 or newer and its jars are in the cache or Maven brings them.
 3. librdkafka's mock cluster, which keeps records in memory but no transactional offsets, fences nobody and compacts nothing.
 
-``AIR_QUALITY_BROKER=real|mock|secured`` forces a kind, ``secured`` being a real one with TLS, passwords and access rules;
+``AIR_QUALITY_BROKER=real|mock|secured|three`` forces a kind: ``secured`` is a real one with TLS, passwords and access rules,
+``three`` are three real ones that replicate each other;
 ``AIR_QUALITY_CACHE`` moves the jar cache from ``~/.cache/air-quality-monitoring``.
 """
 
@@ -24,11 +25,12 @@ from pathlib import Path
 from airquality.ground import command
 from airquality.ground.errors import Unavailable, UsageError
 from lab.broker import Broker, MockBroker
+from lab.kafka_cluster import KafkaCluster
 from lab.kafka_installation import KAFKA_VERSION, MINIMUM_JAVA, Say, install
 from lab.kafka_node import RealBroker
 from lab.secured_kafka import SecuredBroker
 
-KINDS = ("real", "mock", "secured")
+KINDS = ("real", "mock", "secured", "three")
 
 _log = logging.getLogger(__name__)
 
@@ -44,7 +46,8 @@ examples:
 
 A real broker needs Java {MINIMUM_JAVA} or newer (JAVA_HOME or PATH) and, the first time only, Maven and a network.
 --broker secured asks for TLS and a password, and allows its user only what this system needs.
-environment: AIR_QUALITY_BROKER=real|mock|secured forces a kind, AIR_QUALITY_CACHE is where the jars are kept
+--broker three starts three that replicate each other, on free ports.
+environment: AIR_QUALITY_BROKER=real|mock|secured|three forces a kind, AIR_QUALITY_CACHE is where the jars are kept
 exit status: 0 ended by Ctrl-C, SIGTERM or SIGHUP, 1 no broker can be had, 2 wrong usage or a port that is taken
 """
 
@@ -53,7 +56,8 @@ def start(prefer: str | None = None, data_dir: Path | None = None, say: Say = _l
     """Choose a broker as the module describes, start it if it is ours to start, and wait until it answers.
 
     Args:
-        prefer: ``real``, ``mock`` or ``secured`` forces that kind, over both environment variables; None leaves the choice.
+        prefer: ``real``, ``mock``, ``secured`` or ``three`` forces that kind, over both environment variables; None leaves
+            the choice.
         data_dir: Where a real broker keeps its data; None: a temporary directory that ``close`` removes.
         say: Told, line by line, what takes long.
         port: The client port of a real broker; the others choose or have their own.
@@ -76,6 +80,8 @@ def start(prefer: str | None = None, data_dir: Path | None = None, say: Say = _l
         if forced:
             raise Unavailable(f"a real Apache Kafka was asked for and cannot be had: {error}") from error
         return MockBroker(str(error))
+    if forced == "three":
+        return _start_real(KafkaCluster(installation, data_dir), say)
     kind = SecuredBroker if forced == "secured" else RealBroker
     return _start_real(kind(installation, data_dir, port), say)
 
@@ -85,7 +91,7 @@ def _external(servers: str) -> Broker:
     return Broker("external", servers, f"Broker: {servers}, which KAFKA_BOOTSTRAP_SERVERS names", api_version)
 
 
-def _start_real(broker: RealBroker, say: Say) -> RealBroker:
+def _start_real(broker: RealBroker | KafkaCluster, say: Say) -> Broker:
     say(f"Starting Apache Kafka {KAFKA_VERSION} ...")
     try:
         broker.start()

@@ -70,6 +70,8 @@ class RealBroker(Broker):
         #: What this node's configuration says beyond, or instead of, what every node's says.
         self.properties: Mapping[str, object] = {}
         self.format_arguments: tuple[str, ...] = ()
+        self.cluster_id = urlsafe_b64encode(uuid.uuid4().bytes)[:22].decode()
+        self.heap_mb = 512
         self._jvm: Child | None = None
         self._log_start = 0
         servers = f"{_LOOPBACK}:{self._port}"
@@ -179,8 +181,7 @@ class RealBroker(Broker):
         path.write_text(text)
 
     def _format(self) -> None:
-        cluster_id = urlsafe_b64encode(uuid.uuid4().bytes)[:22].decode()
-        arguments = ("format", f"--cluster-id={cluster_id}", "--config=server.properties", *self.format_arguments)
+        arguments = ("format", f"--cluster-id={self.cluster_id}", "--config=server.properties", *self.format_arguments)
         command = self.installation.command("kafka.tools.StorageTool", *arguments, heap_mb=64)
         done = subprocess.run(
             command,
@@ -197,7 +198,7 @@ class RealBroker(Broker):
     def _launch(self, log: BinaryIO) -> None:
         self._log_start = log.tell()
         # Paths inside the data directory are relative, so that blanks, commas and umlauts in its name cannot hurt.
-        command = self.installation.command("kafka.Kafka", "server.properties", heap_mb=512)
+        command = self.installation.command("kafka.Kafka", "server.properties", heap_mb=self.heap_mb)
         self._jvm = Child(command, self.data_dir, output=log, temporary=self.data_dir if self._temporary else None)
 
     def _await_ready(self) -> None:

@@ -143,7 +143,7 @@ def test_a_forced_kind_wins_over_the_environment(monkeypatch: pytest.MonkeyPatch
 
 def test_an_unknown_kind_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("AIR_QUALITY_BROKER", "rael")
-    with pytest.raises(UsageError, match="real, mock or secured, not 'rael'"):
+    with pytest.raises(UsageError, match="real, mock, secured or three, not 'rael'"):
         embedded_kafka.start()
 
 
@@ -225,7 +225,9 @@ def command_line(*arguments: str) -> list[str]:
 
 def test_help_teaches() -> None:
     text = subprocess.run(command_line("--help"), capture_output=True, text=True, check=True).stdout
-    assert {"Java", "Maven", "AIR_QUALITY_BROKER=real|mock|secured", "--install-only"} <= set(text.replace(",", " ").split())
+    assert {"Java", "Maven", "AIR_QUALITY_BROKER=real|mock|secured|three", "--install-only"} <= set(
+        text.replace(",", " ").split()
+    )
 
 
 def test_the_command_runs_the_mock_until_ctrl_c() -> None:

@@ -21,14 +21,14 @@ import numpy as np
 from confluent_kafka import KafkaException
 
 from airquality.data import dataset
-from lab.proof import crashes, identity, inputs, machine, outages, producers, sabotage, soak
+from lab.proof import brokers, crashes, identity, inputs, machine, outages, producers, sabotage, soak
 from lab.proof.results import Result, keep, write_page
 from lab.proof.rows import ROWS, Outcome, Proof
 from lab.proof.site import Failed, Ground, prepared
 from lab.proof.traffic import Source
 
 #: The modules whose rows there are: importing one registers them.
-REGISTERED = (crashes, outages, inputs, identity, producers, machine, sabotage, soak)
+REGISTERED = (crashes, outages, inputs, identity, brokers, producers, machine, sabotage, soak)
 QUICK_SCALE, WHOLE_SCALE = 1, 5
 
 _EXAMPLES = """\

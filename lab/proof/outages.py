@@ -19,7 +19,7 @@ from lab.proof.traffic import HOURS, STATIONS, interleaved
 @row("service")
 def misbehaving_service(proof: Proof) -> Outcome:
     """A prediction service that is away, slow, hanging, trickling, or answers what is no answer."""
-    with _breakable(proof) as broken, proof.ground.site("service") as site:
+    with breakable(proof) as broken, proof.ground.site("service") as site:
         limits = {"API_URL": broken.url, "API_TIMEOUT_SECONDS": "2"}
         rows = interleaved(proof.source, STATIONS, HOURS)
         sent = site.cluster.send(site.topic("raw"), islice(rows, 16 * 172))
@@ -49,7 +49,7 @@ def misbehaving_service(proof: Proof) -> Outcome:
 
 
 @contextmanager
-def _breakable(proof: Proof) -> Iterator[service.Service]:
+def breakable(proof: Proof) -> Iterator[service.Service]:
     """Yield a service that stands before the real one."""
     url = urlparse(proof.ground.environment["API_URL"])
     with service.Service(str(url.hostname), int(url.port or 0)) as broken:
@@ -60,7 +60,7 @@ def _breakable(proof: Proof) -> Iterator[service.Service]:
 def service_comes_and_goes(proof: Proof) -> Outcome:
     """The service away, then 20 % of its answers 503, then 5 s late; what waits is done within twice the outage."""
     outage = 12.0 * proof.scale
-    with _breakable(proof) as broken, proof.ground.site("outage") as site:
+    with breakable(proof) as broken, proof.ground.site("outage") as site:
         limits = {"API_URL": broken.url}
         rows = interleaved(proof.source, STATIONS, HOURS)
         sent = site.cluster.send(site.topic("raw"), islice(rows, 16 * 172))
@@ -94,7 +94,7 @@ def alias_moves(proof: Proof) -> Outcome:
     registry.configure()
     first = str(registry.champion_version(settings))
     second = registry.register(proof.ground.artifacts, settings, settings.model_alias)  # the same model: the same values
-    with _breakable(proof) as watched, proof.ground.site("alias") as site:
+    with breakable(proof) as watched, proof.ground.site("alias") as site:
         limits = {"API_URL": watched.url}
         rows = interleaved(proof.source, STATIONS, HOURS)
         sent = site.cluster.send(site.topic("raw"), islice(rows, 16 * 172))

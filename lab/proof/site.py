@@ -223,7 +223,7 @@ class Ground:
             **{f"{role.upper()}_TOPIC": f"{name}.{role}" for role in ROLES},
             **overrides,
         }
-        site = Site(name, directory, environment, Cluster(self.broker.servers))
+        site = Site(name, directory, environment, Cluster(environment["KAFKA_BOOTSTRAP_SERVERS"]))
         try:
             site.run("-m", "airquality", "topics")
             yield site

@@ -1,0 +1,149 @@
+"""Three brokers of which one is lost, and topics that change under a running consumer."""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import partial
+from itertools import islice
+from pathlib import Path
+
+from lab.proof import service
+from lab.proof.identity import Refusal
+from lab.proof.outages import breakable
+from lab.proof.rows import SMALL, Outcome, Proof, die, row, stop
+from lab.proof.site import PROJECT, ROLES, Failed, Process, Site, wait_until
+from lab.proof.traffic import HOURS, STATIONS, interleaved
+
+
+@dataclass
+class Three:
+    """Three brokers behind ``python -m airquality broker``, and where they answer."""
+
+    process: Process
+    servers: str
+
+    def kill_one(self, which: int) -> None:
+        """End one of the three JVMs as a crash would."""
+        listed = subprocess.run(
+            ["ps", "-o", "pid=,comm=", "--ppid", str(self.process.pid)], capture_output=True, text=True, check=True
+        )
+        jvms = sorted(int(line.split()[0]) for line in listed.stdout.splitlines() if line.split()[1] == "java")
+        os.kill(jvms[which], signal.SIGKILL)
+
+
+@contextmanager
+def three_brokers(directory: Path) -> Iterator[Three]:
+    """Yield three brokers that replicate each other."""
+    directory.mkdir(parents=True)
+    log = directory / "brokers.log"
+    environment = {name: value for name, value in os.environ.items() if name != "KAFKA_BOOTSTRAP_SERVERS"}
+    command = [sys.executable, "-m", "airquality", "broker", "--broker", "three", "--data-dir", str(directory / "kafka")]
+    with log.open("ab") as output:
+        process = subprocess.Popen(command, cwd=PROJECT, env=environment, stdout=output, stderr=subprocess.STDOUT)
+    try:
+        wait_until(lambda: process.poll() is not None or "Ctrl-C ends it" in log.read_text(), "three brokers answer", 180)
+        found = re.search(r"export KAFKA_BOOTSTRAP_SERVERS=(\S+)", log.read_text())
+        if found is None:
+            raise Failed(f"three brokers cannot be had: {log.read_text()[-600:]}")
+        yield Three(process, found[1])
+    finally:
+        process.send_signal(signal.SIGINT)
+        process.wait(60)
+
+
+@row("brokers3", alone=True)
+def one_broker_of_three_lost(proof: Proof) -> Outcome:
+    """Three brokers, three replicas, two in sync: one killed while rows come; the other two go on by themselves."""
+    faults: list[str] = []
+    kills, sent = (3 if proof.scale > 1 else 1), 0
+    for kill in range(kills):
+        directory = proof.ground.directory / f"brokers3-{kill}"
+        with (
+            three_brokers(directory) as three,
+            proof.ground.site(f"three-{kill}", KAFKA_BOOTSTRAP_SERVERS=three.servers) as site,
+        ):
+            site.run("-m", "airquality", "topics", "--check")  # three replicas, two in sync: as needed, or it exits 3
+            rows = interleaved(proof.source, STATIONS, HOURS)
+            sent += site.cluster.send(site.topic("raw"), islice(rows, 16 * 172))
+            consumer = site.consumer(**SMALL)
+            site.grown("pred", 30)
+            three.kill_one(kill)
+            sent += site.cluster.send(site.topic("raw"), rows)
+            site.caught_up(seconds=240)
+            if consumer.poll() is not None:
+                faults.append(f"the consumer ended by itself with {consumer.poll()}: {site.said()[-400:]}")
+            else:
+                stop(consumer)
+            site.finish(idle_seconds=14)
+            faults += proof.verdict(site)
+    return Outcome({"brokers": 3, "killed": kills, "rows": sent}, faults)
+
+
+@row("meanwhile")
+def topics_change_while_running(proof: Proof) -> Outcome:
+    """Under a running consumer: partitions raised, state topic recreated, rows deleted. Right, or one sentence."""
+    faults = [*_partitions_raised(proof), *_state_recreated(proof), *_rows_deleted(proof)]
+    return Outcome({"cases": 3}, faults)
+
+
+def _said(site: Site, consumer: Process, words: str) -> None:
+    """Wait until a running consumer says these words."""
+    wait_until(lambda: consumer.poll() is not None or words in site.said(), f"{site.name}: {words}", 120)
+
+
+def _partitions_raised(proof: Proof) -> list[str]:
+    with proof.ground.site("raised-meanwhile") as site:
+        rows = interleaved(proof.source, STATIONS, HOURS)
+        site.cluster.send(site.topic("raw"), islice(rows, 16 * 176))
+        consumer = site.consumer(**SMALL)
+        site.grown("pred", 30)
+        site.cluster.raise_partitions([site.topic(role) for role in ROLES], 5)
+        _said(site, consumer, "repartition")
+        die(consumer)
+        faults = Refusal(("repartition", "5 partitions")).faults(site.said(), "partitions raised while running")
+        repartition = partial(site.run, "-m", "airquality", "repartition", code=None)
+        wait_until(lambda: "consumers running" not in repartition(), f"{site.name}: the group is empty", 60)
+        site.cluster.send(site.topic("raw"), rows)
+        site.finish(idle_seconds=14)
+        return faults + [f"after repartition: {fault}" for fault in proof.verdict(site)]
+
+
+def _state_recreated(proof: Proof) -> list[str]:
+    with proof.ground.site("state-meanwhile", TOPIC_PARTITIONS="1") as site:
+        rows = interleaved(proof.source, ("proof-0",), HOURS)
+        site.cluster.send(site.topic("raw"), islice(rows, 180))
+        consumer = site.consumer(**SMALL)
+        site.grown("pred", 10)
+        site.cluster.recreate(site.topic("state"), 1, {"cleanup.policy": "compact"})
+        site.cluster.send(site.topic("raw"), rows)
+        site.caught_up(seconds=120)
+        die(consumer)
+        site.finish(idle_seconds=14)
+        return [f"state topic recreated while running: {fault}" for fault in proof.verdict(site)]
+
+
+def _rows_deleted(proof: Proof) -> list[str]:
+    with breakable(proof) as broken, proof.ground.site("deleted-meanwhile", TOPIC_PARTITIONS="1") as site:
+        limits = {"API_URL": broken.url, "API_TIMEOUT_SECONDS": "2", "MAX_POLL_RECORDS": "20"}
+        rows = interleaved(proof.source, ("proof-0",), 330)
+        site.cluster.send(site.topic("raw"), islice(rows, 180))
+        consumer = site.consumer(**limits)
+        site.caught_up(seconds=120)
+        broken.fault = service.away
+        site.cluster.send(site.topic("raw"), rows)
+        _said(site, consumer, "no row is lost, trying again")
+        site.cluster.delete_records(site.topic("raw"), {0: 300})
+        broken.fault = None
+        _said(site, consumer, "--accept-loss")
+        die(consumer)
+        faults = Refusal(("never read", "--accept-loss")).faults(site.said(), "rows deleted while running")
+        site.run("consumer.py", "--idle-exit-seconds", "14", "--accept-loss", environment=limits)
+        lost = site.summary().get("rows_lost")
+        return faults if lost else [*faults, f"rows deleted while running: {lost} rows are counted as lost"]
