@@ -43,8 +43,9 @@ from airquality.stream.transactions import Message, Ownership, Poll, Position, T
 from airquality.stream.worker import Worker
 from lab import embedded_kafka
 from lab.child import Child
+from lab.ports import free_port
+from lab.waiting import wait_until
 from monitoring_service import MonitoringService
-from tests.system import free_port, wait_until
 
 ROOT = Path(__file__).resolve().parent.parent
 RESULTS = ROOT / "benchmarks" / "results.md"

@@ -13,7 +13,6 @@ from __future__ import annotations
 import argparse
 import contextlib
 import os
-import socket
 import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -40,6 +39,7 @@ from lab.faultlab import spec
 from lab.faultlab.spec import Spec
 from lab.faulty import Replayed
 from lab.interruption import Interruption
+from lab.ports import free_port
 from lab.prepare import PROJECT, SIMULATED_NOTICE, prepare, run_step
 
 READY_SECONDS = 120.0
@@ -172,7 +172,7 @@ def _environment(settings: Settings, broker: Broker, source: str, folder: Path, 
     return {
         **os.environ,
         **broker.environment,
-        "API_URL": f"http://127.0.0.1:{_free_port()}",
+        "API_URL": f"http://127.0.0.1:{free_port()}",
         "CONSUMER_METRICS_PORT": "0",
         "MLFLOW_TRACKING_URI": _registry_uri(folder),
         "DATASET_DIR": str(folder / "simulated" / "dataset" if simulated else settings.dataset_dir.resolve()),
@@ -294,12 +294,6 @@ def _how_to_rebuild(settings: Settings, broker: Broker, station_id: str, folder:
 def _overrides(environment: Mapping[str, str]) -> dict[str, str | None]:
     names = [name for name in Settings.model_fields if name.startswith("kafka_")] + ["reports_dir"]
     return {name: environment.get(name.upper()) for name in names}
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 def _detail(line: str) -> None:

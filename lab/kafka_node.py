@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import fcntl
-import secrets
 import shutil
 import socket
 import subprocess
@@ -22,14 +21,11 @@ from airquality.ground.errors import Unavailable, UsageError
 from lab.broker import Broker
 from lab.child import Child
 from lab.kafka_installation import KAFKA_VERSION, Installation
+from lab.ports import LOOPBACK, free_port, is_free
 
 START_TIMEOUT_SECONDS = 90.0
 STOP_TIMEOUT_SECONDS = 15.0
 
-_LOOPBACK = "127.0.0.1"
-#: Below every common ephemeral range: a client that keeps calling a stopped broker from an ephemeral port may otherwise be
-#: given the broker's own port, connect to itself (a TCP simultaneous open) and keep the restarted broker from binding it.
-_PORTS = range(20_000, 32_768)
 
 #: Stands in every file of a data directory that a start overwrites.
 _AUTHOR = "Written by python -m airquality broker"
@@ -74,7 +70,7 @@ class RealBroker(Broker):
         self.heap_mb = 512
         self._jvm: Child | None = None
         self._log_start = 0
-        servers = f"{_LOOPBACK}:{self._port}"
+        servers = f"{LOOPBACK}:{self._port}"
         kept = "removed at the end" if self._temporary else "kept"
         description = (
             f"Broker: Apache Kafka {KAFKA_VERSION} at {servers}, started here; its data are in {self.data_dir} ({kept})"
@@ -101,8 +97,8 @@ class RealBroker(Broker):
         if self._jvm is not None and self._jvm.poll() is None:
             return
         self.kill()  # clean up after a JVM that exited on its own
-        if not _is_free(self._port):
-            raise UsageError(f"port {self._port} of {_LOOPBACK} is taken: stop what listens there, or choose another port")
+        if not is_free(self._port):
+            raise UsageError(f"port {self._port} of {LOOPBACK} is taken: stop what listens there, or choose another port")
         try:
             self.data_dir.mkdir(parents=True, exist_ok=True)
             with self.log_path.open("ab") as log:
@@ -166,7 +162,7 @@ class RealBroker(Broker):
 
     def _listeners(self) -> dict[str, str]:
         """Return what the configuration says of where clients and controllers are heard."""
-        client, controller = f"{_LOOPBACK}:{self._port}", f"{_LOOPBACK}:{free_port()}"
+        client, controller = f"{LOOPBACK}:{self._port}", f"{LOOPBACK}:{free_port()}"
         return {
             "controller.quorum.voters": f"1@{controller}",
             "listeners": f"CLIENT://{client},CONTROLLER://{controller}",
@@ -254,30 +250,12 @@ _PROPERTIES: dict[str, object] = {
 }
 
 
-def free_port() -> int:
-    """Return a port for a broker that nobody listens on now."""
-    while True:
-        port = secrets.choice(_PORTS)
-        if _is_free(port):
-            return port
-
-
-def _is_free(port: int) -> bool:
-    with socket.socket() as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # as Kafka does: connections in TIME_WAIT do not count
-        try:
-            probe.bind((_LOOPBACK, port))
-        except OSError:
-            return False
-    return True
-
-
 def _answers(port: int) -> bool:
     """Ask the broker for its cluster; only one that is registered and unfenced lists itself."""
     try:
-        socket.create_connection((_LOOPBACK, port), timeout=1).close()  # first: kafka-python logs every refusal
+        socket.create_connection((LOOPBACK, port), timeout=1).close()  # first: kafka-python logs every refusal
         admin = KafkaAdminClient(
-            bootstrap_servers=f"{_LOOPBACK}:{port}", bootstrap_timeout_ms=5_000, request_timeout_ms=5_000
+            bootstrap_servers=f"{LOOPBACK}:{port}", bootstrap_timeout_ms=5_000, request_timeout_ms=5_000
         )
     except (OSError, KafkaError):
         return False

@@ -13,7 +13,8 @@ from kafka.admin import ACL, ACLOperation, ACLPermissionType, ACLResourcePattern
 
 from lab.certificates import Authority
 from lab.kafka_installation import Installation
-from lab.kafka_node import RealBroker, free_port
+from lab.kafka_node import RealBroker
+from lab.ports import free_port
 
 #: The user that may do everything this system needs, and one that may do nothing until a test allows it something.
 USER, STRANGER = "air-quality", "stranger"

@@ -13,7 +13,8 @@ import uvicorn
 
 from airquality.ground.settings import Settings
 from api_service import create_app
-from tests.system import free_port, wait_until
+from lab.ports import free_port
+from lab.waiting import wait_until
 
 
 class Client:

@@ -7,7 +7,7 @@ from contextlib import closing
 from airquality.ground.settings import Settings
 from airquality.stream import kafka_io
 from airquality.stream.transactions import Ownership, TransactionalStream
-from tests.system import wait_until
+from lab.waiting import wait_until
 
 
 def topics(bootstrap_servers: str, name: str) -> Settings:

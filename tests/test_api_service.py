@@ -36,9 +36,10 @@ from airquality.serving import bodies, uploads
 from airquality.serving.problems import MAX_NAMED, RequestError
 from airquality.serving.service import Service
 from api_service import newest_features
+from lab.waiting import wait_until
 from tests import stations
 from tests.api_server import Client, running
-from tests.system import is_ready, wait_until
+from tests.system import is_ready
 
 ARTIFACTS = Path(__file__).resolve().parent.parent / "artifacts"
 # mlflow says this of its own types, at its first import of pyfunc

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from lab.child import Child
-from tests.system import wait_until
+from lab.waiting import wait_until
 
 pytestmark = pytest.mark.slow
 

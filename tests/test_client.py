@@ -21,8 +21,8 @@ from airquality.model import features, rows
 from airquality.model.client import MAX_ROWS, PredictionClient
 from airquality.model.transport import MAX_ANSWER_BYTES, Transport
 from airquality.records import MAX_MODEL_VERSION_CHARACTERS, PREDICTION_LIMITS, Served
+from lab.ports import free_port
 from tests.simulated_kafka import rows_of
-from tests.system import free_port
 
 #: What a served model says of where it comes from.
 ORIGIN = {"data_source": "uci", "data_hash": "abc", "scores": {}}

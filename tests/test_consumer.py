@@ -25,7 +25,8 @@ from airquality.stream.account import Counts
 from airquality.stream.identity import Refused
 from airquality.stream.limits import Limits, Stopped
 from airquality.stream.patience import BACKOFF_SECONDS, Patience
-from tests.system import PROJECT, free_port
+from lab.ports import free_port
+from tests.system import PROJECT
 from tests.worker_rig import SETTINGS, Clock
 
 

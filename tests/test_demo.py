@@ -14,7 +14,8 @@ from pathlib import Path
 import pytest
 
 from lab import demo, ownership
-from tests.system import PROJECT, wait_until
+from lab.waiting import wait_until
+from tests.system import PROJECT
 
 PROGRAM = [sys.executable, "-m", "lab.demo"]
 needs_proc = pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="reads the process tree from /proc")

@@ -19,6 +19,8 @@ from lab import embedded_kafka
 from lab.broker import MockBroker
 from lab.kafka_installation import KAFKA_VERSION, Installation, install, why_not_real
 from lab.kafka_node import RealBroker
+from lab.ports import free_port
+from lab.waiting import wait_until
 
 JAVA_17 = "echo 'openjdk version \"17.0.1\" 2021-10-19' >&2"
 JAVA_11 = "echo 'openjdk version \"11.0.2\" 2019-01-15' >&2"
@@ -59,13 +61,6 @@ def write_script(path: Path, script: str) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(f"#!/bin/sh\n{script}\n")
     path.chmod(0o755)
-
-
-def wait_until(condition: Callable[[], bool], what: str, timeout_seconds: float = 30.0) -> None:
-    deadline = time.monotonic() + timeout_seconds
-    while not condition():
-        assert time.monotonic() < deadline, f"timed out waiting until {what}"
-        time.sleep(0.05)
 
 
 def runs(pid: int) -> bool:
@@ -410,12 +405,6 @@ def test_ctrl_c_ends_the_command_and_keeps_the_data_directory(installation: Inst
     assert (tmp_path / "topics" / "meta.properties").exists()
     with pytest.raises(ConnectionRefusedError):
         socket.create_connection(("127.0.0.1", port), 5)
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 def nothing_installed() -> Installation:

@@ -25,7 +25,9 @@ from airquality.records import HISTORY_HOURS, Reading, isoformat
 from airquality.stream import kafka_io
 from lab.broker import Broker
 from lab.kafka_node import RealBroker
-from tests.system import PROJECT, System, free_port, kill, lines, system, wait_until
+from lab.ports import free_port
+from lab.waiting import wait_until
+from tests.system import PROJECT, System, kill, lines, system
 
 pytestmark = [pytest.mark.broker, pytest.mark.slow, pytest.mark.timeout(900)]
 

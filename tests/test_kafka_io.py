@@ -15,8 +15,8 @@ from airquality.stream import kafka_io, topics
 from airquality.stream.identity import Refused
 from airquality.stream.kafka_io import Record
 from airquality.stream.reader import KafkaReader, newest
+from lab.waiting import wait_until
 from tests.broker_topics import send
-from tests.system import wait_until
 
 pytestmark = pytest.mark.broker
 

@@ -23,9 +23,11 @@ from airquality.stream import kafka_io, refusals
 from airquality.stream.transactions import Message, Position, TransactionalStream
 from lab.certificates import Authority
 from lab.kafka_installation import install, why_not_real
+from lab.ports import free_port
 from lab.secured_kafka import STRANGER, USER, SecuredBroker
+from lab.waiting import wait_until
 from tests.broker_topics import owned
-from tests.system import PROJECT, System, free_port, wait_until
+from tests.system import PROJECT, System
 
 pytestmark = [pytest.mark.broker, pytest.mark.timeout(300)]
 

@@ -8,7 +8,6 @@ import os
 import signal
 import subprocess
 import sys
-import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
@@ -35,6 +34,7 @@ from airquality.reports.queue import RETRY_SECONDS
 from airquality.reports.summary import SUMMARY_NAME, PartitionFigures
 from airquality.stream import snapshots
 from airquality.stream.station import Station
+from lab.waiting import wait_until
 from monitoring_service import MAX_BACKLOG, MonitoringService
 from tests import report_writers, stations
 
@@ -289,14 +289,6 @@ def rig(tmp_path: Path) -> Iterator[Callable[..., Rig]]:
     yield build
     for built in rigs:
         built.service.close(drain=False)
-
-
-def wait_until(condition: Callable[[], bool], what: str, seconds: float = 60.0) -> None:
-    deadline = time.monotonic() + seconds
-    pause = threading.Event()
-    while not condition():
-        assert time.monotonic() < deadline, f"{what} did not happen within {seconds:.0f} s"
-        pause.wait(0.01)
 
 
 def test_reports_are_made_elsewhere_and_counted_by_poll(rig: Callable[..., Rig]) -> None:

@@ -6,7 +6,6 @@ import itertools
 import math
 import os
 import signal
-import socket
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -28,6 +27,7 @@ from airquality.incoming import Headers, LateTruth, parse_record, with_late_trut
 from airquality.records import RAW_COLUMNS, Reading, hour_of, parse_reading, values_matrix
 from airquality.stream import kafka_io
 from lab.broker import Broker, MockBroker
+from lab.ports import free_port
 from tests import data_files
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -317,12 +317,6 @@ def csv_path(tmp_path: Path) -> Path:
     path = tmp_path / "rows.csv"
     dataset.write_stream_csv(frame_of([FIRST + 2, FIRST, FIRST + 1]), path)
     return path
-
-
-def free_port() -> int:
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        return int(listener.getsockname()[1])
 
 
 @pytest.mark.parametrize(

@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 import requests
 
-from tests.system import wait_until
+from lab.waiting import wait_until
 
 ROOT = Path(__file__).resolve().parent.parent
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md"))]

@@ -26,8 +26,8 @@ from airquality.stream.reader import KafkaReader
 from airquality.stream.repartition import repartition
 from airquality.stream.transactions import TransactionalStream
 from airquality.stream.worker import Worker
+from lab.waiting import wait_until
 from tests.simulated_kafka import Monitors, reading
-from tests.system import wait_until
 from tests.worker_rig import START, Service
 
 pytestmark = [pytest.mark.broker, pytest.mark.timeout(600)]

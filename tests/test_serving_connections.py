@@ -16,8 +16,9 @@ from airquality.ground.settings import Settings
 from airquality.model import registry
 from airquality.serving import connections, uploads
 from api_service import create_app
+from lab.ports import free_port
+from lab.waiting import wait_until
 from tests.api_server import Client
-from tests.system import free_port, wait_until
 
 HALF_UPLOAD = b"POST /predict HTTP/1.1\r\nHost: localhost\r\nContent-Length: 1000\r\n\r\nhalf"
 HALF_HEAD = b"GET /health HTTP/1.1\r\nHost: loc"

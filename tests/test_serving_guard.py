@@ -15,8 +15,8 @@ from airquality.ground import log
 from airquality.ground.settings import Settings
 from airquality.model import registry
 from airquality.serving.guard import Hosts
+from lab.ports import free_port
 from tests.api_server import running
-from tests.system import free_port
 
 PROJECT = Path(__file__).resolve().parent.parent
 
@@ -90,7 +90,7 @@ def served(*arguments: str, **environment: str) -> subprocess.CompletedProcess[s
 
 def test_service_with_two_workers_is_refused_with_what_to_do_instead(tmp_path: Path) -> None:
     done = served(
-        "--workers", "2", "--timeout-worker-healthcheck", "100", MLFLOW_TRACKING_URI=f"sqlite:///{tmp_path}/mlflow.db"
+        "--workers", "2", "--timeout-worker-healthcheck", "20", MLFLOW_TRACKING_URI=f"sqlite:///{tmp_path}/mlflow.db"
     )
     assert "2 workers behind one port" in done.stderr
     assert "another port" in done.stderr

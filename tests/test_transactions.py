@@ -18,8 +18,8 @@ from airquality.ground.settings import Settings
 from airquality.stream import kafka_io
 from airquality.stream.identity import Refused
 from airquality.stream.transactions import Message, Ownership, Position, TransactionalStream, _Assignment
+from lab.waiting import wait_until
 from tests.broker_topics import owned, send, take
-from tests.system import wait_until
 
 HELD, NEW = (TopicPartition(Settings().raw_topic, partition) for partition in (0, 1))
 

@@ -24,8 +24,9 @@ from airquality.data import dataset
 from lab.proof import brokers, crashes, identity, inputs, machine, outages, producers, sabotage, soak
 from lab.proof.results import Result, keep, write_page
 from lab.proof.rows import ROWS, Outcome, Proof
-from lab.proof.site import Failed, Ground, prepared
+from lab.proof.site import Ground, prepared
 from lab.proof.traffic import Source
+from lab.waiting import Failed
 
 #: The modules whose rows there are: importing one registers them.
 REGISTERED = (crashes, outages, inputs, identity, brokers, producers, machine, sabotage, soak)

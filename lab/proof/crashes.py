@@ -10,8 +10,9 @@ from itertools import islice
 import numpy as np
 
 from lab.proof.rows import FREEZE_SECONDS, SMALL, Outcome, Proof, die, injected, row, stop
-from lab.proof.site import Site, wait_until
+from lab.proof.site import Site
 from lab.proof.traffic import HOURS, STATIONS, interleaved, stations
+from lab.waiting import wait_until
 
 
 @row("kills")

@@ -9,8 +9,9 @@ from itertools import islice
 from confluent_kafka import KafkaException
 
 from lab.proof.rows import Outcome, Proof, die, row
-from lab.proof.site import ROLES, Site, wait_until
+from lab.proof.site import ROLES, Site
 from lab.proof.traffic import HOURS, STATIONS, interleaved
+from lab.waiting import wait_until
 
 
 @dataclass(frozen=True)

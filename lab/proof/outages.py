@@ -12,8 +12,8 @@ from airquality.ground.settings import read_settings
 from airquality.model import registry
 from lab.proof import service
 from lab.proof.rows import SMALL, Outcome, Proof, row, stop
-from lab.proof.site import wait_until
 from lab.proof.traffic import HOURS, STATIONS, interleaved
+from lab.waiting import wait_until
 
 
 @row("service")

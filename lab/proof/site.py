@@ -8,17 +8,18 @@ import signal
 import socket
 import subprocess
 import sys
-import time
 import urllib.error
 import urllib.request
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from airquality.data import uci_file
+from lab.ports import free_port
 from lab.proof.topics import Cluster
+from lab.waiting import Failed, wait_until
 
 PROJECT = Path(__file__).resolve().parent.parent.parent
 INJECT = Path(__file__).resolve().parent / "inject"
@@ -27,26 +28,6 @@ PARTITIONS = 3
 RUN_SECONDS = 300.0
 
 Process = subprocess.Popen[bytes]
-
-
-class Failed(Exception):
-    """Something the proof needs did not happen in time."""
-
-
-def wait_until(condition: Callable[[], bool], what: str, seconds: float = 120.0) -> None:
-    """Return once the condition holds; raise :class:`Failed` after ``seconds``."""
-    deadline = time.monotonic() + seconds
-    while not condition():
-        if time.monotonic() > deadline:
-            raise Failed(f"{what}: not within {seconds:g} s")
-        time.sleep(0.05)
-
-
-def free_port() -> int:
-    """Return a port nobody listens on now."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 class Broker:
