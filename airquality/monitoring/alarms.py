@@ -37,7 +37,7 @@ class Event:
     """Something an alarm did. Hours are event time; ``size`` is NaN where there is none.
 
     ``column`` is a column or, where only a group is known, the group's names joined by a slash. ``by`` is who acknowledged
-    or reset the alarm, empty where nobody did.
+    or closed the alarm, empty where nobody did, and ``by_at`` after which hour.
     """
 
     kind: Literal["opened", "changed", "closed"]
@@ -48,6 +48,7 @@ class Event:
     size: float
     unit: str
     by: str = ""
+    by_at: int = 0
 
     @property
     def alarm(self) -> tuple[str, str]:
@@ -69,7 +70,7 @@ class Event:
             "since": isoformat(self.since),
             "size": None if math.isnan(self.size) else float(f"{self.size:.4g}"),
             "unit": self.unit,
-            **({"by": self.by} if self.by else {}),
+            **({"by": self.by, "by_at": isoformat(self.by_at)} if self.by else {}),
         }
 
 
@@ -105,7 +106,7 @@ class OpenAlarms:
 class Alarm:
     """An open alarm. ``peaks`` holds the largest excess of every cell of its columns since it opened, by cell index.
 
-    ``by`` is who acknowledged it, empty until somebody does.
+    ``by`` is who acknowledged it after hour ``by_at``, empty until somebody does.
     """
 
     column: str
@@ -116,6 +117,7 @@ class Alarm:
     size: float
     calm_hours: int = 0
     by: str = ""
+    by_at: int = 0
     peaks: dict[int, float] = field(default_factory=dict)
 
     @property
@@ -126,7 +128,7 @@ class Alarm:
     def event(self, kind: Literal["opened", "changed", "closed"], at: int) -> Event:
         """Return what is said of the alarm now."""
         unit = _SIZE_UNITS.get(self.detector, UNITS.get(self.column, ""))
-        return Event(kind, self.detector, self.column, at, self.since, self.size, unit, self.by)
+        return Event(kind, self.detector, self.column, at, self.since, self.size, unit, self.by, self.by_at)
 
     def state(self) -> dict[str, Any]:
         """Return the alarm as JSON values without NaN."""
@@ -196,11 +198,11 @@ class Book:
     def close(self, alarm: Alarm, hour: int, by: str) -> Event:
         """Close an alarm because ``by`` says so."""
         del self.open[alarm.column]
-        return replace(alarm.event("closed", hour), by=by)
+        return replace(alarm.event("closed", hour), by=by, by_at=hour)
 
     def acknowledge(self, alarm: Alarm, hour: int, by: str) -> Event:
         """Mark an alarm as seen; it stays open."""
-        alarm.by = by
+        alarm.by, alarm.by_at = by, hour
         return alarm.event("changed", hour)
 
     def update(self, hour: int, excess: Floats, known: NDArray[np.bool_], rising: Ints, sizes: Any) -> list[Event]:

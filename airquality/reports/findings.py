@@ -17,7 +17,7 @@ from airquality.monitoring.alarms import Event
 from airquality.monitoring.drift import Distance, Floats, Judge, Window
 from airquality.network.current import NETWORK
 from airquality.records import RAW_COLUMNS, TARGET, UNITS, isoformat
-from airquality.reports.figures import day, measured, signed
+from airquality.reports.figures import day, measured, moment, signed
 
 Direction = Literal["up", "down", ""]
 
@@ -90,6 +90,8 @@ def _alarm(event: Event) -> Finding:
     size = None if math.isnan(event.size) else event.size
     direction: Direction = "" if size is None or size == 0 else "up" if size > 0 else "down"
     what = _ALARMS.get(event.detector, f"raises the alarm {event.detector!r}")
+    if event.by:
+        what += f" (acknowledged by {event.by}, {moment(isoformat(event.by_at))})"
     return Finding(
         key=f"alarm:{event.column}",
         column=event.column,
