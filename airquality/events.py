@@ -168,7 +168,7 @@ def alarm_sentence(event: Event) -> str:
     >>> alarm_sentence(Event("opened", "level", "T", 30, 27, 2.5, "degC"))
     'Alarm opened: T, level, +2.5 degC, since 1970-01-02T03:00:00'
     """
-    size = "" if math.isnan(event.size) else f", {event.size:+.3g} {event.unit}".rstrip()
+    size = "" if math.isnan(event.size) else f", {event.size:{'+' if event.is_shift else ''}.3g} {event.unit}".rstrip()
     return f"Alarm {event.kind}: {event.column}, {event.detector}{size}, since {isoformat(event.since)}{_acted(event)}"
 
 

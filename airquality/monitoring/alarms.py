@@ -28,6 +28,8 @@ RISING = 0.5
 #: How often the size of an open alarm is looked at, and by what factor it must have changed to be said.
 SIZE_HOURS, _SIZE_FACTOR = 24, 1.5
 SILENCE, STATION = "silence", "station"
+#: Detectors whose size is a shift, with a direction.
+_SHIFTS = ("level", "ratio", "identity", "clock")
 #: Units of sizes that are not the column's own.
 _SIZE_UNITS = {"missing": "h of 24", "coarse": "values in 48 h", "clock": "h", SILENCE: "h"}
 
@@ -54,6 +56,11 @@ class Event:
     def alarm(self) -> tuple[str, str]:
         """Which alarm of its station it is: a column has one of the hour-by-hour detectors, and one of each other."""
         return "" if self.detector in HOUR_BY_HOUR else self.detector, self.column
+
+    @property
+    def is_shift(self) -> bool:
+        """Whether the size is how far the column is off, up or down; else it is a value, a height or a count."""
+        return self.detector in _SHIFTS
 
     @property
     def takes_effect(self) -> float:
