@@ -129,9 +129,9 @@ def finding_of(value: bytes | None) -> Finding:
 def _alarm(record: dict[str, Any]) -> AlarmEvent:
     size = math.nan if record["size"] is None else float(record["size"])
     at, since = _hour(record["at"]), _hour(record["since"])
-    event = Event(
-        record["event"], record["detector"], record["column"], at, since, size, record["unit"], record.get("by", "")
-    )
+    names = record["event"], record["detector"], record["column"]
+    acted = (record["by"], _hour(record["by_at"])) if "by" in record else ()
+    event = Event(*names, at, since, size, record["unit"], *acted)
     return AlarmEvent(record["station_id"], event)
 
 
@@ -168,9 +168,16 @@ def alarm_sentence(event: Event) -> str:
     >>> alarm_sentence(Event("opened", "level", "T", 30, 27, 2.5, "degC"))
     'Alarm opened: T, level, +2.5 degC, since 1970-01-02T03:00:00'
     """
-    size = "" if math.isnan(event.size) else f", {event.size:+.3g} {event.unit}".rstrip()
-    by = f", {'reset' if event.kind == 'closed' else 'acknowledged'} by {event.by}" if event.by else ""
-    return f"Alarm {event.kind}: {event.column}, {event.detector}{size}, since {isoformat(event.since)}{by}"
+    size = "" if math.isnan(event.size) else f", {event.size:{'+' if event.is_shift else ''}.3g} {event.unit}".rstrip()
+    return f"Alarm {event.kind}: {event.column}, {event.detector}{size}, since {isoformat(event.since)}{_acted(event)}"
+
+
+def _acted(event: Event) -> str:
+    """Say who acknowledged or closed the alarm, and when."""
+    if not event.by:
+        return ""
+    closed = event.kind == "closed" and event.by_at == event.at
+    return f", {'closed' if closed else 'acknowledged'} by {event.by} at {isoformat(event.by_at)}"
 
 
 def operation_sentence(operation: Operation) -> str:

@@ -6,7 +6,7 @@ import orjson
 import pytest
 
 from airquality import events
-from airquality.events import AlarmEvent, OperationTaken, WindowJudged, finding_of
+from airquality.events import AlarmEvent, OperationTaken, WindowJudged, alarm_sentence, finding_of
 from airquality.incoming import Operation
 from airquality.monitoring.alarms import Event
 from airquality.stream.events_command import open_alarms
@@ -65,8 +65,11 @@ def test_alarm_sentence_without_a_size_leaves_it_out() -> None:
 
 
 def test_finding_of_an_acknowledged_alarm_says_by_whom() -> None:
-    sent = AlarmEvent("roof", Event("changed", "level", "T", 30, 27, 2.5, "degC", "ann"))
+    sent = AlarmEvent("roof", Event("changed", "level", "T", 30, 27, 2.5, "degC", "ann", 29))
     assert finding_of(sent.to_bytes()) == sent
+    assert alarm_sentence(sent.event).endswith("acknowledged by ann at 1970-01-02T05:00:00")
+    closed = Event("closed", "level", "T", 30, 27, 2.5, "degC", "bob", 30)
+    assert alarm_sentence(closed).endswith("closed by bob at 1970-01-02T06:00:00")
     assert "by" not in AlarmEvent("roof", Event("changed", "level", "T", 30, 27, 2.5, "degC")).event.to_json()
 
 

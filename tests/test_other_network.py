@@ -86,7 +86,7 @@ def test_other_network_windows_are_judged_and_reported(carried: dict[str, Any]) 
 def test_other_network_page_speaks_of_its_target(carried: dict[str, Any]) -> None:
     assert "Measured and predicted PM2.5" in carried["page"]
     assert re.search(r"RMSE [0-9.]+ µg/m³ over \d+ measured hours", carried["page"])
-    assert "counter is stuck at one value" in carried["page"]
+    assert re.search(r"counter is stuck at \d", carried["page"])
 
 
 def test_other_network_metrics_and_dashboard_carry_its_unit(carried: dict[str, Any]) -> None:

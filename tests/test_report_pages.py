@@ -16,11 +16,14 @@ import numpy as np
 import pytest
 
 from airquality.monitoring import calibration
+from airquality.monitoring.alarms import Event
+from airquality.monitoring.calibration import SmallestShift
 from airquality.monitoring.drift import Window
-from airquality.monitoring.promise import Promise, Shift
+from airquality.monitoring.promise import Promise
 from airquality.records import datetime_of, hour_of, isoformat
 from airquality.reports import pages
 from airquality.reports.document import Describer, Drawn
+from airquality.reports.findings import findings_of
 from airquality.reports.folder import ReportsFolder
 from airquality.reports.overview import overview, strip
 from airquality.reports.pages import Card, Nav
@@ -309,9 +312,9 @@ def test_window_lists_its_stations_worst_first(tmp_path: Path) -> None:
 
 
 def test_index_says_what_would_be_seen_beside_the_rate_of_false_alarms(tmp_path: Path) -> None:
-    shifts = tuple(Shift(hours, hours * 10.0, -hours / 10, "degC") for hours in (8, 24, 72, 168))
+    shifts = tuple(SmallestShift(hours, hours * 10.0, -hours / 10, "degC") for hours in (8, 24, 72, 168))
     end = hour_of(datetime.fromisoformat(document(daily())["end"]))
-    promise = Promise("", end - 3 * 168, 1.0, 0.894, 1.04, {"T": shifts, "CO(GT)": (Shift(336, 19.0, -32.0, "%"),)})
+    promise = Promise("", end - 3 * 168, 1.0, 0.894, 1.04, {"T": shifts, "CO(GT)": (SmallestShift(336, 19.0, -32.0, "%"),)})
     text = index_of(folder_of(tmp_path, [daily()]), promise=promise)
     read(text)
     assert "at most 1 false page a month: 0.89 on months held out, 1.04" in text
@@ -339,7 +342,7 @@ def test_promise_read_is_what_the_calibration_wrote(tmp_path: Path) -> None:
     found = Promise.read(tmp_path, 1.5)
     assert (found.why_off, found.last_hour, found.budget) == ("", made.last_hour, 1.0)
     assert found.smallest is not None
-    assert found.smallest["T"][0] == Shift(8, *made.smallest_shifts()["T"][8])
+    assert found.smallest["T"][0] == made.smallest_shifts()["T"][0]
     assert found.age_hours(made.last_hour + 30) == 30
 
 
@@ -347,3 +350,24 @@ def test_promise_of_a_short_history_or_none_says_why_it_is_off(tmp_path: Path) -
     assert "detectors.json is absent or cannot be read" in Promise.read(tmp_path, 1.0).why_off
     calibration.write_refusal("3.1 months are too few", tmp_path)
     assert Promise.read(tmp_path, 1.0).why_off == "3.1 months are too few"
+
+
+@pytest.mark.parametrize(
+    ("event", "said"),
+    [
+        (Event("opened", "stuck", "RH", 30, 27, 83.0, "%"), "RH is stuck at 83 %, since 2 Jan"),
+        (
+            Event("opened", "missing", "RH", 30, 27, 12.0, "h of 24"),
+            "RH is missing while the others report, 12 h of 24",
+        ),
+        (
+            Event("opened", "level", "T", 30, 27, -4.5, "°C"),
+            "T is off the level the other sensors tell, −4.50 °C",
+        ),
+        (Event("changed", "level", "T", 30, 27, 4.5, "°C", "ann", 29), "(acknowledged by ann, 1970-01-02 05:00), +4.50 °C"),
+    ],
+)
+def test_alarm_finding_says_a_shift_with_its_sign_and_anything_else_without(event: Event, said: str) -> None:
+    found = findings_of(replace(daily(), alarms=(event,)), stations.judge("uci"))
+    (alarm,) = [finding for finding in found if finding.key.startswith("alarm:")]
+    assert said in alarm.sentence()

@@ -28,6 +28,8 @@ RISING = 0.5
 #: How often the size of an open alarm is looked at, and by what factor it must have changed to be said.
 SIZE_HOURS, _SIZE_FACTOR = 24, 1.5
 SILENCE, STATION = "silence", "station"
+#: Detectors whose size is a shift, with a direction.
+_SHIFTS = ("level", "ratio", "identity", "clock")
 #: Units of sizes that are not the column's own.
 _SIZE_UNITS = {"missing": "h of 24", "coarse": "values in 48 h", "clock": "h", SILENCE: "h"}
 
@@ -37,7 +39,7 @@ class Event:
     """Something an alarm did. Hours are event time; ``size`` is NaN where there is none.
 
     ``column`` is a column or, where only a group is known, the group's names joined by a slash. ``by`` is who acknowledged
-    or reset the alarm, empty where nobody did.
+    or closed the alarm, empty where nobody did, and ``by_at`` after which hour.
     """
 
     kind: Literal["opened", "changed", "closed"]
@@ -48,11 +50,17 @@ class Event:
     size: float
     unit: str
     by: str = ""
+    by_at: int = 0
 
     @property
     def alarm(self) -> tuple[str, str]:
         """Which alarm of its station it is: a column has one of the hour-by-hour detectors, and one of each other."""
         return "" if self.detector in HOUR_BY_HOUR else self.detector, self.column
+
+    @property
+    def is_shift(self) -> bool:
+        """Whether the size is how far the column is off, up or down; else it is a value, a height or a count."""
+        return self.detector in _SHIFTS
 
     @property
     def takes_effect(self) -> float:
@@ -69,7 +77,7 @@ class Event:
             "since": isoformat(self.since),
             "size": None if math.isnan(self.size) else float(f"{self.size:.4g}"),
             "unit": self.unit,
-            **({"by": self.by} if self.by else {}),
+            **({"by": self.by, "by_at": isoformat(self.by_at)} if self.by else {}),
         }
 
 
@@ -105,7 +113,7 @@ class OpenAlarms:
 class Alarm:
     """An open alarm. ``peaks`` holds the largest excess of every cell of its columns since it opened, by cell index.
 
-    ``by`` is who acknowledged it, empty until somebody does.
+    ``by`` is who acknowledged it after hour ``by_at``, empty until somebody does.
     """
 
     column: str
@@ -116,6 +124,7 @@ class Alarm:
     size: float
     calm_hours: int = 0
     by: str = ""
+    by_at: int = 0
     peaks: dict[int, float] = field(default_factory=dict)
 
     @property
@@ -126,7 +135,7 @@ class Alarm:
     def event(self, kind: Literal["opened", "changed", "closed"], at: int) -> Event:
         """Return what is said of the alarm now."""
         unit = _SIZE_UNITS.get(self.detector, UNITS.get(self.column, ""))
-        return Event(kind, self.detector, self.column, at, self.since, self.size, unit, self.by)
+        return Event(kind, self.detector, self.column, at, self.since, self.size, unit, self.by, self.by_at)
 
     def state(self) -> dict[str, Any]:
         """Return the alarm as JSON values without NaN."""
@@ -196,11 +205,11 @@ class Book:
     def close(self, alarm: Alarm, hour: int, by: str) -> Event:
         """Close an alarm because ``by`` says so."""
         del self.open[alarm.column]
-        return replace(alarm.event("closed", hour), by=by)
+        return replace(alarm.event("closed", hour), by=by, by_at=hour)
 
     def acknowledge(self, alarm: Alarm, hour: int, by: str) -> Event:
         """Mark an alarm as seen; it stays open."""
-        alarm.by = by
+        alarm.by, alarm.by_at = by, hour
         return alarm.event("changed", hour)
 
     def update(self, hour: int, excess: Floats, known: NDArray[np.bool_], rising: Ints, sizes: Any) -> list[Event]:

@@ -9,21 +9,11 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any, Self
 
-from airquality.monitoring.calibration import DEFAULT_BUDGET, DETECTORS_NAME, STALE_HOURS
+from airquality.monitoring.calibration import DEFAULT_BUDGET, DETECTORS_NAME, STALE_HOURS, SmallestShift
 from airquality.records import hour_of
 
 #: Windows, in hours, whose smallest visible shifts are told: about a day, and a week or as long as there is.
 _SOON_HOURS, _LATE_HOURS = 24, 168
-
-
-@dataclass(frozen=True, slots=True)
-class Shift:
-    """The least constant shift up and down of a column that is seen once a window of ``hours`` is full."""
-
-    hours: int
-    up: float
-    down: float
-    unit: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,7 +29,7 @@ class Promise:
     budget: float = DEFAULT_BUDGET
     held_out: float = 0.0
     nested: float = 0.0
-    smallest: Mapping[str, tuple[Shift, ...]] | None = None
+    smallest: Mapping[str, tuple[SmallestShift, ...]] | None = None
 
     @classmethod
     def read(cls, folder: Path, budget: float) -> Self:
@@ -62,7 +52,7 @@ class Promise:
             held_out=bought["held_out_per_month"],
             nested=bought["nested_per_month"],
             smallest={
-                column: tuple(Shift(int(hours), up, down, unit) for hours, up, down, unit in shifts)
+                column: tuple(SmallestShift(**shift) for shift in shifts)
                 for column, shifts in document["smallest_shifts"].items()
             },
         )
@@ -75,7 +65,7 @@ class Promise:
         """Whether the thresholds are too old for rows of ``hour``."""
         return self.age_hours(hour) > STALE_HOURS
 
-    def within(self, column: str) -> tuple[Shift | None, Shift | None]:
+    def within(self, column: str) -> tuple[SmallestShift | None, SmallestShift | None]:
         """Return what is seen of a column within about a day, and within about a week; None where nothing is."""
         shifts = (self.smallest or {}).get(column, ())
         soon = [shift for shift in shifts if shift.hours <= _SOON_HOURS]

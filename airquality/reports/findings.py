@@ -17,7 +17,7 @@ from airquality.monitoring.alarms import Event
 from airquality.monitoring.drift import Distance, Floats, Judge, Window
 from airquality.network.current import NETWORK
 from airquality.records import RAW_COLUMNS, TARGET, UNITS, isoformat
-from airquality.reports.figures import day, measured, signed
+from airquality.reports.figures import day, measured, moment, signed
 
 Direction = Literal["up", "down", ""]
 
@@ -87,9 +87,13 @@ def _alarms(window: Window) -> list[Finding]:
 
 
 def _alarm(event: Event) -> Finding:
-    size = None if math.isnan(event.size) else event.size
+    size = event.size if event.is_shift and not math.isnan(event.size) else None
     direction: Direction = "" if size is None or size == 0 else "up" if size > 0 else "down"
-    what = _ALARMS.get(event.detector, f"raises the alarm {event.detector!r}")
+    what = _ALARMS.get(event.detector, "raises the alarm {detector}").format(
+        size=f"{event.size:.4g} {event.unit}".rstrip(), detector=event.detector
+    )
+    if event.by:
+        what += f" (acknowledged by {event.by}, {moment(isoformat(event.by_at))})"
     return Finding(
         key=f"alarm:{event.column}",
         column=event.column,
@@ -103,18 +107,18 @@ def _alarm(event: Event) -> Finding:
     )
 
 
-#: How each detector's alarm is told; one that is not listed is told by its name.
+#: How each detector's alarm is told, with its size where that is no shift; one that is not listed is told by its name.
 _ALARMS = {
     "level": "is off the level the other sensors tell",
-    "noise": "is noisier than it was",
-    "spike": "has spikes",
+    "noise": "is noisier than it was, by {size}",
+    "spike": "has spikes of {size}",
     "clock": "is late or early against the other sensors",
     "ratio": "no longer fits the sensors",
     "identity": "contradict each other",
-    "stuck": "is stuck at one value",
-    "missing": "is missing while the others report",
-    "clipped": "is cut off at one value",
-    "coarse": "has lost resolution",
+    "stuck": "is stuck at {size}",
+    "missing": "is missing while the others report, {size}",
+    "clipped": "is cut off at {size}",
+    "coarse": "has lost resolution: {size}",
 }
 _ALARM_ADVICE = (
     "Compare {column} with a second instrument. Recalibrate or replace the channel, or check its cable and logger; the "

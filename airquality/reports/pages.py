@@ -17,8 +17,8 @@ from typing import Any
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
-from airquality.monitoring.calibration import STALE_HOURS
-from airquality.monitoring.promise import Promise, Shift
+from airquality.monitoring.calibration import STALE_HOURS, SmallestShift
+from airquality.monitoring.promise import Promise
 from airquality.network.current import NETWORK
 from airquality.records import hour_of, isoformat
 from airquality.reports import figures
@@ -235,7 +235,7 @@ def sights(promise: Promise) -> list[tuple[str, str, str]]:
     return [(column, _sight(soon), _sight(late)) for column, (soon, late) in found]
 
 
-def _sight(shift: Shift | None) -> str:
+def _sight(shift: SmallestShift | None) -> str:
     if shift is None:
         return "–"
     later = f" (after {shift.hours} h)" if shift.hours not in (24, 168) else ""
