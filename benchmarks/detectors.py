@@ -1,8 +1,8 @@
 """Measure what the detectors cost: a row alone, a batch of one station, one row each of a thousand stations.
 
-Run ``python -m benchmarks.detectors``; ``--write`` keeps the table in ``benchmarks/detectors.md``. It needs the data set, whose
-test rows follow the history the detectors are calibrated on. CPU time, the best of several rounds; once as the rows are, and
-once with a column stuck, so that an alarm is open.
+Run ``python -m benchmarks.detectors``; ``--write`` keeps the table in ``benchmarks/detectors.md``. It needs the data set,
+whose test rows follow the history the detectors are calibrated on. CPU time, the best of several rounds; once as the rows
+are, and once with a column stuck, so that an alarm is open.
 """
 
 from __future__ import annotations
