@@ -90,7 +90,7 @@ def test_onsets_lie_at_twelve_hours_of_the_day_with_two_weeks_after_each() -> No
 
 
 def repository(folder: Path) -> Path:
-    for name in ("lab/faultlab", "airquality/monitoring"):
+    for name in ("lab/faultlab", "airquality/monitoring", "airquality/network"):
         (folder / name).mkdir(parents=True)
         (folder / name / "a.py").write_text("x = 1\n")
     for command in (["init", "-q"], ["add", "."], ["-c", "user.name=x", "-c", "user.email=x@y", "commit", "-qm", "x"]):
@@ -102,7 +102,7 @@ def test_require_committed_clean_repository_returns_the_commit(tmp_path: Path) -
     assert len(settings.require_committed(repository(tmp_path))) == 40
 
 
-@pytest.mark.parametrize("changed", ["lab/faultlab/settings.json", "airquality/monitoring/a.py"])
+@pytest.mark.parametrize("changed", ["lab/faultlab/settings.json", "airquality/monitoring/a.py", "airquality/network/a.py"])
 def test_require_committed_changed_settings_or_detectors_are_refused(tmp_path: Path, changed: str) -> None:
     (repository(tmp_path) / changed).write_text("x = 2\n")
     with pytest.raises(UsageError, match=r"Commit them first(.|\n)*--history"):

@@ -149,8 +149,8 @@ class Bank:
             return Memory(recent, nothing, nothing, nothing, nothing, nothing, nothing, np.empty((len(at), 0)), wrong)
         sums, present = detector.daily(rows, recent)
         if not rows.day_of_row[-1]:  # the day goes on: its baseline is known, and whole days are as they were
-            today = store.days[at, -1:] + np.cumsum(sums, axis=1)
-            today_counts = store.counts[at, -1:].astype(np.int64) + np.cumsum(present, axis=1, dtype=np.int64)
+            today = store.days[at, -1:] + sums.cumsum(axis=1)
+            today_counts = store.counts[at, -1:].astype(np.int64) + present.cumsum(axis=1, dtype=np.int64)
             past, past_counts = store.past[at, np.newaxis], store.past_counts[at, np.newaxis]
             baseline = store.baseline[at, np.newaxis]
             return Memory(recent, sums, sums, today, today_counts, past, past_counts, baseline, wrong)

@@ -9,7 +9,7 @@ import hashlib
 import io
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, astuple, dataclass
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -222,7 +222,7 @@ def write(calibration: Calibration, folder: Path) -> None:
         "rule_limits": {name: table.tolist() for name, table in calibration.suite.limits.arrays().items()},
         "thresholds": _thresholds(calibration),
         "smallest_shifts": {
-            column: [asdict(shift) for shift in shifts] for column, shifts in calibration.smallest_shifts().items()
+            column: [astuple(shift) for shift in shifts] for column, shifts in calibration.smallest_shifts().items()
         },
     }
     write_atomically(folder / NUMBERS_NAME, content.getvalue())

@@ -110,16 +110,20 @@ class Recent:
     def totals(self) -> tuple[NDArray[Any], NDArray[np.uint8]]:
         """The running totals of the new values and their counts, as the table holds them."""
         values, present = self.filled
-        sums = self._taken(self.table, 1, 1) + np.cumsum(values, axis=1)
-        counts = self._taken(self.counts, 1, 1) + np.cumsum(present, axis=1, dtype=np.uint8)
+        sums = self._taken(self.table, 1, 1) + values.cumsum(axis=1)
+        counts = self._taken(self.counts, 1, 1) + present.cumsum(axis=1, dtype=np.uint8)
         return sums.astype(self.table.dtype), counts
 
     def window_sums(self, windows: Sequence[int]) -> tuple[NDArray[Any], NDArray[np.uint8]]:
         """Return sums and counts over each of ``windows`` hours as of each new row, ``(stations, n, windows, channels)``."""
         sums, counts = self.totals
-        sums_before = np.stack([self._back(self.table, sums, hours) for hours in windows], axis=2)
-        counts_before = np.stack([self._back(self.counts, counts, hours) for hours in windows], axis=2)
-        return sums[:, :, np.newaxis] - sums_before, counts[:, :, np.newaxis] - counts_before
+        n_stations, n_rows, n_channels = sums.shape
+        in_windows = np.empty((n_stations, n_rows, len(windows), n_channels), dtype=sums.dtype)
+        known = np.empty(in_windows.shape, dtype=np.uint8)
+        for index, hours in enumerate(windows):
+            np.subtract(sums, self._back(self.table, sums, hours), out=in_windows[:, :, index])
+            np.subtract(counts, self._back(self.counts, counts, hours), out=known[:, :, index])
+        return in_windows, known
 
     def _back(self, table: NDArray[Any], new: NDArray[Any], hours: int) -> NDArray[Any]:
         """Return what stood ``hours`` before each new row."""

@@ -15,6 +15,8 @@ from airquality.monitoring.rows import CARRIED_ROWS, Floats, Ints, Rows, bits_of
 from airquality.network.declaration import LEAST_VIEWS
 
 _WINDOW_DAYS = (3, 7, 14)
+#: What each prediction uses, as bits.
+_NEEDED = bits_of(ANALYSER_PREDICTS)
 #: Hours with the target that each window needs, (windows, 1).
 _LEAST_COUNTS = 8 * np.array(_WINDOW_DAYS)[:, np.newaxis]
 _SCALE, _LARGEST = 4096.0, 500.0
@@ -56,7 +58,7 @@ class Ratio:
         total = np.repeat(relations.analyser_rhythm.T[rows.hours % 168][np.newaxis], len(inputs), axis=0)
         for index, coefficients in enumerate(relations.analyser.T):
             total += coefficients * filled[..., index, np.newaxis]
-        lacks = (bits_of(missing)[..., np.newaxis] & bits_of(ANALYSER_PREDICTS)) != 0
+        lacks = (bits_of(missing)[..., np.newaxis] & _NEEDED) != 0
         actual = np.exp(rows.analysers[..., :1])
         predictions = np.where(lacks | np.isnan(actual), np.nan, np.minimum(np.exp(np.minimum(total, 10.0)), _LARGEST))
         paired = np.where(np.isnan(predictions), np.nan, np.minimum(actual, _LARGEST))

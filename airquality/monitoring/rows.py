@@ -132,10 +132,19 @@ def predicted(channels: Floats, coefficients: Floats) -> Floats:
     for index in range(1, channels.shape[-1]):
         total += filled[..., index, np.newaxis] * by_channel[index]
     if missing.any():
-        total[(bits_of(missing)[..., np.newaxis] & bits_of(PREDICTS).T.ravel()) != 0] = np.nan
+        total[(bits_of(missing)[..., np.newaxis] & _NEEDED) != 0] = np.nan
     return np.asarray(total)
 
 
 def bits_of(flags: NDArray[np.bool_]) -> Ints:
     """Return flags along the last axis as the bits of one number."""
-    return np.asarray(flags @ (1 << np.arange(flags.shape[-1])))
+    return np.asarray(flags @ _powers(flags.shape[-1]))
+
+
+@functools.cache
+def _powers(n_flags: int) -> Ints:
+    return np.asarray(1 << np.arange(n_flags))
+
+
+#: The channels that each view of each node uses, as bits, in the order of :func:`predicted`.
+_NEEDED = bits_of(PREDICTS).T.ravel()

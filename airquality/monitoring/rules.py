@@ -29,6 +29,7 @@ _LOST_HOURS = 24
 _REPORTING = (_N_DEVICE + 1) // 2
 _CLIP_DAYS = (3, 7)
 _COARSE_HOURS, _COARSE_VALUES = 48, 24
+_HOURS_BACK = np.arange(_COARSE_HOURS)
 _LONGEST_RUN = 8
 
 
@@ -224,7 +225,7 @@ class Clipped(_Rule):
         if ends and not day[0]:  # the first of them ended the day that is remembered last
             days = np.delete(days, self.hours - 1, axis=2)
         todays = range(self.hours - 1, self.hours + int(day[-1]))
-        past = np.stack([_largest_before(todays, days, window) for window in _CLIP_DAYS], axis=2)[:, day]
+        past = np.concatenate([_largest_before(todays, days, window) for window in _CLIP_DAYS], axis=2)[:, day]
         half = 2 * _N_DEVICE
         extreme = np.fmax(now[..., :half], past[..., :half])
         times = (np.where(part[..., :half] == extreme, part[..., half:], 0.0) for part in (now, past))
@@ -265,7 +266,7 @@ class Coarse(_Rule):
     def _counts(self, rows: Rows, memory: Memory) -> tuple[Floats, Floats]:
         """Return different values and values, counting each value where the window first sees it."""
         ages = memory.recent.windows(_COARSE_HOURS)[:, _N_DEVICE:]
-        distinct = np.count_nonzero(ages > np.arange(_COARSE_HOURS), axis=-1)
+        distinct = np.count_nonzero(ages > _HOURS_BACK, axis=-1)
         known = np.count_nonzero(ages > 0, axis=-1)
         return distinct.transpose(0, 2, 1).astype(np.float64), known.transpose(0, 2, 1).astype(np.float64)
 
@@ -280,13 +281,15 @@ def _running_extreme(values: NDArray[Any], before: NDArray[Any]) -> NDArray[Any]
     top, times = before[:, np.newaxis, : values.shape[2]], before[:, np.newaxis, values.shape[2] :]
     running = np.fmax.accumulate(np.concatenate([top, values], axis=1), axis=1)
     extreme, last = running[:, 1:], running[:, :-1]
-    so_far = np.where(np.isnan(times), 0.0, times) + np.cumsum(values == extreme, axis=1, dtype=np.float32)
+    so_far = np.where(np.isnan(times), 0.0, times) + (values == extreme).cumsum(axis=1, dtype=np.float32)
     larger_ones = np.maximum.accumulate(np.where(extreme > last, so_far - 1.0, 0.0), axis=1)
     return np.concatenate([extreme, so_far - larger_ones], axis=-1, dtype=np.float32, casting="same_kind")
 
 
 def _largest_before(todays: range, days: NDArray[Any], window: int) -> NDArray[Any]:
-    """Return the largest values of a window's whole days, then how often each occurs, ``(stations, todays, two by column)``.
+    """Return the largest values of a window's whole days, then how often each occurs.
+
+    ``(stations, todays, 1, two by column)``.
 
     Args:
         todays: The places in ``days`` of the days that windows end with.
@@ -298,7 +301,7 @@ def _largest_before(todays: range, days: NDArray[Any], window: int) -> NDArray[A
         largest, times = days[:, :half, today - window + 1 : today], days[:, half:, today - window + 1 : today]
         top = np.fmax.reduce(largest, axis=2)
         out.append(np.concatenate([top, np.where(largest == top[..., np.newaxis], times, 0.0).sum(axis=2)], axis=1))
-    return np.stack(out, axis=1)
+    return np.stack(out, axis=1)[:, :, np.newaxis]
 
 
 def _twice(channels: Sequence[int], n_columns: int) -> list[int]:

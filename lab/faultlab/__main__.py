@@ -66,7 +66,7 @@ def run(args: argparse.Namespace) -> None:
     onsets = onsets_of(len(stream))[:: _QUICK_EVERY if args.quick else 1]
     faults = cases(onsets, chosen.kinds)
     scores = score(fitted, past, stream, faults, chosen.budget, [rivals.own(place) for place in args.rival])
-    facts = _facts(fitted, frame, commit, args, chosen.budget, time.perf_counter() - started)
+    facts = _facts(fitted, frame, commit, args, chosen, time.perf_counter() - started)
     in_full = not (args.history or args.quick)
     folder = args.out or Path("docs/faultlab" if in_full else "run/faultlab")
     for path in scoreboard.write(scores, facts, folder, _title(args)):
@@ -108,8 +108,9 @@ def score(
 
 
 def _facts(
-    fitted: Calibration, frame: Frame, commit: str, args: argparse.Namespace, budget: float, seconds: float
+    fitted: Calibration, frame: Frame, commit: str, args: argparse.Namespace, chosen: settings.LabSettings, seconds: float
 ) -> list[str]:
+    budget = chosen.budget
     purchase, months = fitted.purchase(budget), fitted.tail.months
     held_out, nested = sum(purchase.held_out) / months, sum(purchase.nested) / months
     options = " --quick" * args.quick + " --history" * args.history
@@ -121,6 +122,11 @@ def _facts(
         "Named: an alarm names the column, or a group it belongs to, within 14 days. By chance: the stream without the "
         "fault has such an alarm then, too. First name: the first alarm the fault causes; T, RH, AH and S2, C6H6 are kin.",
         "Methods side by side: the seven nodes (S1 to S5, T, RH), C6H6 and AH computed from the faulty value.",
+        *(
+            []
+            if args.history
+            else [f"How often the test stream has been scored, and why again. {'. '.join(chosen.scorings)}."]
+        ),
         *_agreement(args),
     ]
 

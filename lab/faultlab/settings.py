@@ -12,23 +12,33 @@ from airquality.ground.errors import UsageError
 ROOT = Path(__file__).resolve().parent.parent.parent
 PATH = Path(__file__).with_name("settings.json")
 #: Everything that decides a score.
-_DECIDES = ("lab/faultlab", "airquality/monitoring")
+_DECIDES = ("lab/faultlab", "airquality/monitoring", "airquality/network")
 
 
 @dataclass(frozen=True, slots=True)
 class LabSettings:
-    """What is scored, and with which budget (false pages a month)."""
+    """What is scored, and with which budget (false pages a month).
+
+    ``scorings`` says how often the test stream was, and why again.
+    """
 
     budget: float
     within_hours: int
     onsets: int
     kinds: tuple[str, ...]
+    scorings: tuple[str, ...]
 
 
 def read() -> LabSettings:
     """Return the settings."""
     document = json.loads(PATH.read_text())
-    return LabSettings(document["budget"], document["within_hours"], document["onsets"], tuple(document["kinds"]))
+    return LabSettings(
+        budget=document["budget"],
+        within_hours=document["within_hours"],
+        onsets=document["onsets"],
+        kinds=tuple(document["kinds"]),
+        scorings=tuple(document["scorings"]),
+    )
 
 
 def require_committed(root: Path = ROOT) -> str:
