@@ -23,6 +23,7 @@ from airquality.ground.errors import InvalidRecord
 from airquality.ground.settings import Settings
 from airquality.metrics import ApiMetrics, ConsumerMetrics
 from airquality.model import features
+from airquality.model.predictor import FeatureRows
 from airquality.monitoring import calibration
 from airquality.monitoring.detectors import Detectors
 from airquality.monitoring.drift import KINDS, Judge, Window
@@ -34,14 +35,13 @@ from airquality.network.current import NETWORK
 from airquality.records import Reading, RowAnswer, parse_reading
 from airquality.reports import pages
 from airquality.reports.document import Describer, Drawn
-from airquality.reports.summary import SUMMARY_NAME, PartitionFigures
+from airquality.reports.summary import SUMMARY_NAME
 from airquality.serving import documents
 from airquality.stream.account import Note
+from airquality.stream.batch import Batch
 from airquality.stream.homes import Homes
 from airquality.stream.kafka_io import Record
-from airquality.stream.partition import Batch, PartitionState
-from airquality.stream.station import StationParts
-from feature_buffer import FeatureBuffer
+from airquality.stream.partition import PartitionState
 from grafana import panels
 from monitoring_service import MonitoringService
 from tests import report_writers
@@ -58,10 +58,12 @@ def base_of(matrix: Floats) -> Floats:
     return matrix[:, features.NAMES.index(features.BASE_FEATURE)]
 
 
-def predict(matrix: Floats, offsets: Sequence[int]) -> list[RowAnswer]:
-    """Predict each row's base, as a model of one line."""
-    unpredictable = InvalidRecord("unpredictable", "no base")
-    return [unpredictable if np.isnan(value) else (value, "base") for value in base_of(matrix).tolist()]
+class Base:
+    """A model of one line: each row's base."""
+
+    def predict(self, asked: FeatureRows) -> Sequence[RowAnswer]:
+        unpredictable = InvalidRecord("unpredictable", "no base")
+        return [unpredictable if np.isnan(value) else (value, "base") for value in base_of(asked.matrix).tolist()]
 
 
 def judge_of(history: Frame) -> Judge:
@@ -96,15 +98,11 @@ def streamed(frame: Frame) -> list[Record]:
 
 def carry(records: list[Record], service: MonitoringService) -> tuple[PartitionState, list[Batch]]:
     """Take the records through a partition, 97 at a time."""
-
-    def open_station(station_id: str, state: object) -> StationParts:
-        return StationParts(FeatureBuffer(), service.monitor(station_id))
-
-    state = PartitionState(0, Note(), open_station, service.judge, service.forget, lambda: 0.0, Homes())
+    state = PartitionState(0, Note(), service.open_station, service, lambda: 0.0, Homes())
     batches = []
     for start in range(0, len(records), 97):
-        batches.append(state.apply(records[start : start + 97], predict))
-        service.submit(batches[-1].windows)
+        batches.append(state.apply(records[start : start + 97], Base()))
+        service.submit(batches[-1].windows, state.stations)
         service.poll()
     return state, batches
 
@@ -131,7 +129,7 @@ def main(folder: Path) -> None:
         records = streamed(dataset.read_stream_csv(folder / "rows.csv"))
         state, batches = carry(records, service)
         service.close()
-        service.write_summary({0: PartitionFigures(state.counts.summary(), list(state.stations))})
+        service.write_summary({0: state.figures()})
     ApiMetrics(registry)
     predictions = [prediction for batch in batches for prediction in batch.predictions]
     findings = [finding for batch in batches for finding in batch.findings]
