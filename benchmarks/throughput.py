@@ -13,14 +13,12 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import ExitStack, closing, contextmanager
-from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 import orjson
-import pandas as pd
 import requests
 from fastapi import FastAPI, Response
 from prometheus_client import CollectorRegistry
@@ -33,7 +31,7 @@ from airquality.model import features, registry
 from airquality.model.client import PredictionClient
 from airquality.model.transport import Transport
 from airquality.monitoring.drift import Window, load_judge
-from airquality.records import HISTORY_HOURS, RAW_COLUMNS, TARGET, Reading
+from airquality.records import HISTORY_HOURS, Reading
 from airquality.reports.process import Write
 from airquality.stream import kafka_io
 from airquality.stream.console import Console
@@ -41,6 +39,8 @@ from airquality.stream.limits import Limits
 from airquality.stream.reader import KafkaReader
 from airquality.stream.transactions import Message, Ownership, Poll, Position, TransactionalStream
 from airquality.stream.worker import Worker
+from benchmarks.feature_rows import FIRST_HOUR, feature_rows, made_up_values
+from benchmarks.measuring import Results, Spent
 from lab import embedded_kafka
 from lab.child import Child
 from lab.ports import free_port
@@ -49,31 +49,7 @@ from monitoring_service import MonitoringService
 
 ROOT = Path(__file__).resolve().parent.parent
 RESULTS = ROOT / "benchmarks" / "results.md"
-FIRST_HOUR = 307_668
 Floats = np.typing.NDArray[np.float64]
-
-
-@dataclass
-class Results:
-    """Lines of the table, shown as they come."""
-
-    lines: list[str] = field(default_factory=list)
-
-    def add(self, what: str, figure: str, remark: str = "") -> None:
-        self.lines.append(f"| {what} | {figure} | {remark} |")
-        print(self.lines[-1], flush=True)
-
-    def rate(self, what: str, n_rows: int, spent: Spent, remark: str = "") -> None:
-        cpu = f"{spent.cpu_seconds / n_rows * 1e6:,.0f} µs CPU a row in this process"
-        self.add(what, f"{n_rows / spent.seconds:,.0f} rows/s", "; ".join(filter(None, [cpu, remark])))
-
-
-@dataclass
-class Spent:
-    """Wall and own CPU time between the first record and the last commit."""
-
-    seconds: float = 0.0
-    cpu_seconds: float = 0.0
 
 
 class TimedStream(TransactionalStream):
@@ -167,61 +143,12 @@ def readings(n_stations: int, n_hours: int) -> Iterator[Reading]:
     """Yield hours of made-up stations in event-time order, some values missing."""
     rng = np.random.default_rng(1)
     for hour in range(FIRST_HOUR, FIRST_HOUR + n_hours):
-        values = _values(rng, n_stations)
+        values = made_up_values(rng, n_stations)
         for station in range(n_stations):
             yield Reading(f"station_{station}", hour, tuple(values[station].tolist()))
 
 
-def _values(rng: np.random.Generator, n_rows: int) -> Floats:
-    scale = np.array([2, 1100, 100, 9, 940, 240, 800, 110, 1400, 1000, 18, 49, 1.0])
-    values = np.round(scale * rng.uniform(0.5, 1.5, (n_rows, len(RAW_COLUMNS))), 1)
-    values[rng.random(values.shape) < 0.05] = np.nan
-    return values
-
-
 # --- what is measured without Kafka ---
-
-
-def microseconds(call: Callable[[], object], n_rows: int, seconds: float = 1.0) -> float:
-    """Return own CPU microseconds a row, the smallest of the calls that fit in ``seconds``."""
-    call()
-    best, until = float("inf"), time.perf_counter() + seconds
-    while time.perf_counter() < until:
-        began = time.process_time()
-        call()
-        best = min(best, time.process_time() - began)
-    return best / n_rows * 1e6
-
-
-def feature_rows(results: Results) -> None:
-    values = _values(np.random.default_rng(2), HISTORY_HOURS + 512)
-    hours = np.arange(FIRST_HOUR, FIRST_HOUR + len(values))
-    positions = np.arange(HISTORY_HOURS, len(values))
-    many = np.vstack([values[: HISTORY_HOURS + 1]] * 1000)
-    ends = np.arange(1000) * (HISTORY_HOURS + 1) + HISTORY_HOURS
-    window = pd.DataFrame(values[: HISTORY_HOURS + 1], columns=list(RAW_COLUMNS))
-    cases: list[tuple[str, Callable[[], object], int]] = [
-        ("512 rows of one station", lambda: features.rows(values, hours[positions], positions), 512),
-        ("one row of each of 1,000 stations", lambda: features.rows(many, np.full(1000, FIRST_HOUR), ends), 1000),
-        ("one row", lambda: features.rows(values, hours[positions[:1]], positions[:1]), 1),
-        ("one row by pandas: lags and rolling windows of 169 rows, last kept", lambda: by_pandas(window), 1),
-    ]
-    for what, call, n_rows in cases:
-        results.add(f"features, {what}", f"{microseconds(call, n_rows):,.1f} µs CPU a row")
-
-
-def by_pandas(window: pd.DataFrame) -> list[float]:
-    """Compute about as many features the usual way: the rolling columns of the whole window, of which one row is kept."""
-    target = window[TARGET].shift(1)
-    columns = [target.shift(lag) for lag in (0, 1, 2, 5, 11, 23, 47, 71)]
-    for hours in (3, 6, 12, 24, 72, 168):
-        rolling = target.rolling(hours, min_periods=1)
-        columns += [rolling.mean(), rolling.std(), rolling.min(), rolling.max()]
-    for name in (name for name in RAW_COLUMNS if name != TARGET):
-        sensor = window[name]
-        columns += [sensor, sensor.diff(), sensor.diff().diff(), sensor.diff(24)]
-        columns += [sensor / sensor.rolling(hours, min_periods=1).mean() for hours in (24, 168)]
-    return [column.iloc[-1] for column in columns]
 
 
 def empty_app() -> FastAPI:

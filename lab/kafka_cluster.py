@@ -11,7 +11,8 @@ from typing import NoReturn
 from airquality.ground.errors import Unavailable
 from lab.broker import Broker
 from lab.kafka_installation import KAFKA_VERSION, Installation
-from lab.kafka_node import RealBroker, free_port
+from lab.kafka_node import RealBroker
+from lab.ports import free_port
 
 NODES = 3
 #: Of each JVM: three of them share a laptop.
