@@ -154,6 +154,10 @@ class Detectors:
         """Return what a station still learns at ``hour``, of the latest it has; see :meth:`Watch.learning`."""
         return self._watch.learning(station, hour) if self._watch is not None and station in self._watch else {}
 
+    def age_hours(self, hour: int) -> int | None:
+        """Return how old the thresholds are at ``hour``, in the station's own time; None while there are none."""
+        return None if self._watch is None or self._fitted is None else max(hour - self._fitted.last_hour, 0)
+
     def switch_off(self, why: str) -> None:
         """Judge nothing more in this process; what was remembered is let go."""
         self._watch, self.why_off = None, why
