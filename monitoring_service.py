@@ -18,6 +18,7 @@ import functools
 import logging
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
 from types import TracebackType
 from typing import Any, Self
 
@@ -209,6 +210,11 @@ class MonitoringService:
         self._metrics.stations.show_window(
             window.station_id, kind, verdict.performance.rmse if enough else None, drifted=verdict.drifted
         )
+        self._metrics.stations.show_hourly(
+            window.station_id,
+            learning=len(window.learning),
+            thresholds_age_hours=self._stations.detectors.age_hours(window.end_hour),
+        )
         columns = [column.column for column in (*verdict.columns, verdict.prediction) if column.drifted]
         logger.log(
             logging.INFO if columns or verdict.degraded or verdict.missing else logging.DEBUG,
@@ -246,4 +252,5 @@ class MonitoringService:
         return merge(self._parts(owned))
 
     def _parts(self, owned: Mapping[int, PartitionFigures]) -> list[Part]:
-        return [Part.of(self._owner, partition, figures) for partition, figures in sorted(owned.items())]
+        owner = replace(self._owner, detectors_off=self._stations.detectors.why_off)
+        return [Part.of(owner, partition, figures) for partition, figures in sorted(owned.items())]

@@ -53,6 +53,7 @@ class WindowJudged:
     rmse: float
     n_truths: int
     model_version: str
+    learning: tuple[tuple[str, int], ...] = ()
 
     @property
     def at(self) -> int:
@@ -72,6 +73,7 @@ class WindowJudged:
             rmse=performance.rmse if performance.n >= MIN_TRUTHS else math.nan,
             n_truths=performance.n,
             model_version=window.model_version,
+            learning=window.learning,
         )
 
     def to_bytes(self) -> bytes:
@@ -88,6 +90,7 @@ class WindowJudged:
                 "rmse": None if math.isnan(self.rmse) else self.rmse,
                 "truths": self.n_truths,
                 "model_version": self.model_version,
+                "learning": {column: isoformat(hour) for column, hour in self.learning},
             }
         )
 
@@ -145,6 +148,7 @@ def _window(record: dict[str, Any]) -> WindowJudged:
         rmse=math.nan if record["rmse"] is None else float(record["rmse"]),
         n_truths=record["truths"],
         model_version=record["model_version"],
+        learning=tuple((column, _hour(text)) for column, text in record.get("learning", {}).items()),
     )
 
 
@@ -178,18 +182,3 @@ def _acted(event: Event) -> str:
         return ""
     closed = event.kind == "closed" and event.by_at == event.at
     return f", {'closed' if closed else 'acknowledged'} by {event.by} at {isoformat(event.by_at)}"
-
-
-def operation_sentence(operation: Operation) -> str:
-    """Return what an operator decided, in one line.
-
-    >>> operation_sentence(Operation("roof", "maintenance", "T", 27, 30, "ann", "new filter"))
-    'Maintenance of T from 1970-01-02T03:00:00 to 1970-01-02T06:00:00 by ann: new filter'
-    """
-    what = _OPERATIONS[operation.kind].format(operation.column or "the whole station")
-    span = "" if operation.from_hour is None else f" from {isoformat(operation.from_hour)}"
-    span += "" if operation.to_hour is None else f" to {isoformat(operation.to_hour)}"
-    return f"{what}{span} by {operation.by}{f': {operation.note}' if operation.note else ''}"
-
-
-_OPERATIONS = {"reset": "Reset of {}", "ack": "Alarms of {} acknowledged", "maintenance": "Maintenance of {}"}

@@ -102,6 +102,18 @@ class Operation:
         return self.who or "somebody"
 
     @property
+    def sentence(self) -> str:
+        """What was decided, in one line.
+
+        >>> Operation("roof", "maintenance", "T", 27, 30, "ann", "new filter").sentence
+        'Maintenance of T from 1970-01-02T03:00:00 to 1970-01-02T06:00:00 by ann: new filter'
+        """
+        what = _SENTENCES[self.kind].format(self.column or "the whole station")
+        span = "" if self.from_hour is None else f" from {isoformat(self.from_hour)}"
+        span += "" if self.to_hour is None else f" to {isoformat(self.to_hour)}"
+        return f"{what}{span} by {self.by}{f': {self.note}' if self.note else ''}"
+
+    @property
     def headers(self) -> list[tuple[str, bytes]]:
         """The headers of its record."""
         return [(TYPE_HEADER, self.kind.encode())]
@@ -112,6 +124,8 @@ class Operation:
         body = {"station_id": self.station_id, "column": self.column, "from": first, "to": last}
         return orjson.dumps({**body, "who": self.who, "note": self.note})
 
+
+_SENTENCES = {"reset": "Reset of {}", "ack": "Alarms of {} acknowledged", "maintenance": "Maintenance of {}"}
 
 Incoming = Reading | LateTruth | Operation
 

@@ -170,6 +170,15 @@ class StationMetrics:
         self.drifted = Counter(
             "air_quality_drift_windows", "Windows whose drift verdict is true.", ["station", "kind"], registry=registry
         )
+        self.thresholds_age = Gauge(
+            "air_quality_thresholds_age_seconds",
+            "Event time between the end of the calibrated history and the station's latest closed window, in seconds.",
+            ["station"],
+            registry=registry,
+        )
+        self.learning = Gauge(
+            "air_quality_learning_columns", "Columns whose level cannot be judged yet.", ["station"], registry=registry
+        )
         self._named: set[str] = set()
         self._open: dict[str, Counts[str]] = {}  # alarms by station
 
@@ -193,8 +202,19 @@ class StationMetrics:
         del self._open[station_id]
         if station_id in self._named:
             self._named.remove(station_id)
-            for metric in (self.prediction, self.alarms, self.rmse, self.windows, self.drifted):
+            for metric in (*self._figures, self.alarms, self.rmse, self.windows, self.drifted):
                 metric.remove_by_labels({"station": station_id})
+
+    @property
+    def _figures(self) -> tuple[Gauge, ...]:
+        return self.prediction, self.thresholds_age, self.learning
+
+    def show_hourly(self, station_id: str, *, learning: int, thresholds_age_hours: int | None) -> None:
+        """Show what the hour-by-hour detectors can judge: columns still learned, and how old the thresholds are, if any."""
+        station = self._label(station_id)
+        self.learning.labels(station).set(learning)
+        if thresholds_age_hours is not None:
+            self.thresholds_age.labels(station).set(3600 * thresholds_age_hours)
 
     def show_prediction(self, station_id: str, value: float) -> None:
         """Show a station's latest prediction."""

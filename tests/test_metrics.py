@@ -135,6 +135,18 @@ def test_stations_let_go_leave_no_series_and_may_come_back() -> None:
     assert [sample for family in registry.collect() for sample in family.samples] == []
 
 
+def test_stations_hourly_shows_what_is_learned_and_how_old_the_thresholds_are() -> None:
+    shown, registry = stations()
+    shown.open("roof")
+    shown.show_hourly("roof", learning=3, thresholds_age_hours=24)
+    shown.show_hourly("roof", learning=0, thresholds_age_hours=None)  # the detectors are off: what was known stays
+    labels = {"station": "roof"}
+    assert registry.get_sample_value("air_quality_thresholds_age_seconds", labels) == 86_400
+    assert registry.get_sample_value("air_quality_learning_columns", labels) == 0
+    shown.forget("roof")
+    assert registry.get_sample_value("air_quality_thresholds_age_seconds", labels) is None
+
+
 def test_stations_window_without_enough_truths_leaves_the_error_of_the_last_one() -> None:
     shown, registry = stations()
     shown.open("roof")

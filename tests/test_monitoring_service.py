@@ -405,6 +405,8 @@ def test_judge_detectors_that_fail_are_off_and_predictions_go_on(tmp_path: Path,
         assert stations.observe(station, _row(hour), 2.0) == []
     service.close(drain=False)
     assert registry.get_sample_value("air_quality_detectors_off") == 1
+    summary = service.summary({0: PartitionFigures({}, [station.figures()])})
+    assert summary["detectors_off"] == "FloatingPointError: a sum went wrong"
     assert len([record for record in caplog.records if "predictions go on" in record.getMessage()]) == 1
 
 

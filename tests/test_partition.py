@@ -457,6 +457,33 @@ def test_operation_on_the_hour_a_window_closes_leaves_the_window_as_its_rows_say
     assert windows([1])[-2:] == [("PT08.S1(CO)",), ()]
 
 
+def test_windows_say_what_is_learned_and_what_operators_did_however_the_stream_is_cut() -> None:
+    def told(sizes: list[int]) -> list[tuple[str, int, tuple[tuple[str, int], ...], tuple[tuple[int, str], ...]]]:
+        monitors = Monitors(watching())
+        state, found = fresh(monitors=monitors), []
+        for records in dealt(kafka.log("raw"), sizes):
+            batch = state.apply(records, PREDICTED)
+            found += [(w.kind.name, w.end_hour, w.learning, w.operations) for w in batch.windows]
+            monitors.submit(batch.windows, state.stations)
+        return found
+
+    kafka, frame = SimulatedKafka(), watched.stream()
+    hours = (frame.hours[:700] + 1).tolist()  # not the calibrated station's next hour: it starts cold
+    reset = Operation("roof", "reset", "T", who="ann", note="new sensor")
+    for row, (hour, cells) in enumerate(zip(hours, frame.values[:700].tolist(), strict=True)):
+        kafka.append("raw", 0, b"roof", Reading("roof", hour, tuple(cells)).to_bytes())
+        if row == 600:
+            kafka.append("raw", 0, b"roof", reset.to_bytes(), headers=(*reset.headers,))
+    found = told([1000])
+    assert found == told([1]) == told([7, 90])
+    assert dict(found[0][2]).keys() >= {"PT08.S1(CO)", "T"}
+    assert {until for kind, end, learning, _ in found for _, until in learning if until <= end} == set()
+    assert [dict(learning).get("T", 0) > 0 for kind, _, learning, _ in found if kind == "daily"][-5:] == [False] + [True] * 4
+    done = [(kind, operations) for kind, _, _, operations in found if operations]
+    assert done[0] == ("daily", ((hours[600], "Reset of T by ann: new sensor"),))
+    assert [kind for kind, _ in done] in (["daily"], ["daily", "weekly"])
+
+
 def test_operation_for_a_station_without_rows_is_counted_and_leaves_nothing_behind() -> None:
     kafka, ack = SimulatedKafka(), Operation("roof", "ack", "T", who="ann")
     kafka.append("raw", 0, b"roof", ack.to_bytes(), headers=(*ack.headers,))

@@ -38,6 +38,7 @@ def pages() -> dict[str, str]:
     metrics.stations.open("uci-360")
     metrics.stations.show_prediction("uci-360", 1.5)
     metrics.stations.show_window("uci-360", "daily", 0.3, drifted=False)
+    metrics.stations.show_hourly("uci-360", learning=0, thresholds_age_hours=24)
     return {"api": generate_latest(api).decode(), "consumer": generate_latest(consumer).decode()}
 
 

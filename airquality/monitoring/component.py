@@ -6,7 +6,7 @@ comes back by the ``from_state`` of its class. ``docs/architecture.md`` shows ho
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
 
@@ -35,11 +35,13 @@ class Row:
         reading: The row itself; later than every row of its station before.
         predicted: None in the warm-up, and where the model has no usable value.
         events: What the station's detectors found in it, and in the hours without a row before it; by event time.
+        learning: The columns whose level the detectors cannot judge yet, and from which hour each can be, at the earliest.
     """
 
     reading: Reading
     predicted: Predicted | None = None
     events: tuple[Event, ...] = ()
+    learning: tuple[tuple[str, int], ...] = ()
 
 
 #: What a component finds in a row: an alarm that opened, changed or closed, or a window that closed and was judged.
@@ -62,6 +64,14 @@ class TakesTruths(Protocol):
 
     def take_truth(self, truth: LateTruth) -> Sequence[Event]:
         """Take in a truth that filled its hour and return what was found."""
+
+
+@runtime_checkable
+class Learns(Protocol):
+    """A component that cannot judge everything from its first row on."""
+
+    def learning(self, hour: int) -> Mapping[str, int]:
+        """Return what it cannot judge at ``hour`` yet, and from which hour it can, at the earliest."""
 
 
 @runtime_checkable

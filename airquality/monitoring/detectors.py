@@ -60,6 +60,10 @@ class StationDetectors:
         """Return what the operation changed."""
         return self._found.popleft() if self._found else []
 
+    def learning(self, hour: int) -> Mapping[str, int]:
+        """Return the columns whose level cannot be judged at ``hour`` yet, and from when each can be, at the earliest."""
+        return self._detectors.learning(self, hour)
+
     def state(self) -> DetectorsState:
         """Return what is remembered; raises ``ContractError`` while something that was judged is not taken in."""
         if self._found:
@@ -146,9 +150,13 @@ class Detectors:
                 found[station][begin + bisect_left(hours, event.at)].append(event)
             at[station] = begin + len(part)
 
-    def learning(self, station: StationDetectors) -> dict[str, int]:
-        """Return the columns whose level cannot be judged yet, and from which hour each can be, at the earliest."""
-        return self._watch.learning(station) if self._watch is not None and station in self._watch else {}
+    def learning(self, station: StationDetectors, hour: int) -> dict[str, int]:
+        """Return what a station still learns at ``hour``, of the latest it has; see :meth:`Watch.learning`."""
+        return self._watch.learning(station, hour) if self._watch is not None and station in self._watch else {}
+
+    def age_hours(self, hour: int) -> int | None:
+        """Return how old the thresholds are at ``hour``, in the station's own time; None while there are none."""
+        return None if self._watch is None or self._fitted is None else max(hour - self._fitted.last_hour, 0)
 
     def switch_off(self, why: str) -> None:
         """Judge nothing more in this process; what was remembered is let go."""

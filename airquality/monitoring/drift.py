@@ -72,7 +72,9 @@ class Window:
     ascending, ``values`` ``(n, 13)`` in ``RAW_COLUMNS`` order with NaN for missing, ``predictions`` ``(n,)``;
     n >= 1. ``model_version`` names every version that predicted in it, in order, joined by ``", "``. ``since`` holds what
     the verdict raises (see :meth:`Verdict.raised`), with the first hour of the window since which it does so in each.
-    ``alarms`` are those the detectors had open at the window's end, each as it was last said, by column.
+    ``alarms`` are those the detectors had open at the window's end, each as it was last said, by column. ``learning`` holds
+    the columns whose level could not be judged yet at its last row, and from which hour each can be; ``operations`` what
+    operators decided in it, each with the hour after which it took effect.
     """
 
     station_id: str
@@ -85,6 +87,8 @@ class Window:
     verdict: Verdict
     since: Mapping[str, int] = field(default_factory=dict)
     alarms: tuple[Event, ...] = ()
+    learning: tuple[tuple[str, int], ...] = ()
+    operations: tuple[tuple[int, str], ...] = ()
 
     @property
     def start_hour(self) -> int:
@@ -95,6 +99,7 @@ class Window:
         """Return the SHA-256 of everything the window was made of; the verdict follows from it and the calibration."""
         alarms = [plain(alarm) for alarm in self.alarms]
         parts = [self.station_id, self.kind.name, self.end_hour, self.model_version, sorted(self.since.items()), alarms]
+        parts += [self.learning, self.operations]
         head = json.dumps(parts)
         return hashlib.sha256(f"{head}{digest_of(self.hours, self.values, self.predictions)}".encode()).hexdigest()
 
@@ -109,6 +114,8 @@ class Window:
             model_version=self.model_version,
             since=dict(self.since),
             alarms=self.alarms,
+            learning=self.learning,
+            operations=self.operations,
         )
 
     @classmethod
@@ -126,6 +133,8 @@ class Window:
             verdict=judge.judge(kind, state.values, state.predictions),
             since=state.since,
             alarms=state.alarms,
+            learning=state.learning,
+            operations=state.operations,
         )
 
 
@@ -141,6 +150,8 @@ class WindowState:
     model_version: str
     since: Mapping[str, int]
     alarms: tuple[Event, ...]
+    learning: tuple[tuple[str, int], ...]
+    operations: tuple[tuple[int, str], ...]
 
 
 @dataclass(frozen=True, slots=True)

@@ -52,7 +52,7 @@ class Promise:
             held_out=bought["held_out_per_month"],
             nested=bought["nested_per_month"],
             smallest={
-                column: tuple(SmallestShift(**shift) for shift in shifts)
+                column: tuple(SmallestShift(*shift) for shift in shifts)
                 for column, shifts in document["smallest_shifts"].items()
             },
         )

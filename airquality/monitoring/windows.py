@@ -12,6 +12,7 @@ import numpy as np
 
 from airquality.ground.errors import ContractError
 from airquality.ground.typed import immutable
+from airquality.incoming import Operation
 from airquality.monitoring.alarms import Event, OpenAlarms
 from airquality.monitoring.component import Found, Predicted, Row
 from airquality.monitoring.drift import DAILY, KINDS, WEEKLY, Floats, Hours, Judge, Window, WindowKind
@@ -20,6 +21,9 @@ from airquality.records import RAW_COLUMNS, Reading, isoformat
 
 #: Events of rows without a prediction wait for the window they fall into; of more than these, the oldest count at once.
 MAX_WAITING_EVENTS = 100
+
+#: Operations of the open week that its reports tell; of more, the newest.
+MAX_OPERATIONS = 20
 
 
 def per_kind() -> dict[str, int]:
@@ -45,6 +49,8 @@ class WindowsState:
     raised: Mapping[str, Mapping[str, int]]
     detected: tuple[Event, ...]
     waiting: tuple[Event, ...]
+    learning: tuple[tuple[str, int], ...]
+    operations: tuple[tuple[int, str], ...]
 
 
 class Windows:
@@ -74,6 +80,8 @@ class Windows:
         self._versions: list[str] = []
         self._detected = OpenAlarms()  # as of the last predicted hour
         self._waiting: deque[Event] = deque()  # found in rows after that
+        self._learning: tuple[tuple[str, int], ...] = ()  # as of the last predicted hour
+        self._operations: deque[tuple[int, str]] = deque(maxlen=MAX_OPERATIONS)
         #: By window kind: what the latest windows raise, and the first hour of the window since which they do.
         self._raised: dict[str, dict[str, int]] = {kind.name: {} for kind in KINDS}
 
@@ -84,7 +92,13 @@ class Windows:
             ContractError: the row is not later than the last one.
         """
         self.hear(row.events)
-        return [] if row.predicted is None else self._observe(row.reading, row.predicted)
+        return [] if row.predicted is None else self._observe(row, row.predicted)
+
+    def operate(self, operation: Operation) -> list[Event]:
+        """Note what an operator decided, for the windows it falls into."""
+        if self._last_hour is not None:
+            self._operations.append((self._last_hour, operation.sentence))
+        return []
 
     def hear(self, events: Iterable[Event]) -> None:
         """Take in what was found in, or done after, the latest row."""
@@ -92,15 +106,16 @@ class Windows:
         while len(self._waiting) > MAX_WAITING_EVENTS:
             self._detected.take(self._waiting.popleft())
 
-    def _observe(self, reading: Reading, predicted: Predicted) -> list[Found]:
-        hour = reading.hour
+    def _observe(self, row: Row, predicted: Predicted) -> list[Found]:
+        hour = row.reading.hour
         if self._last_hour is None:
             self._ends = {kind.name: hour + kind.hours - 1 for kind in KINDS}
         elif hour <= self._last_hour:
             raise ContractError(f"{self.station_id}: {isoformat(hour)} is not later than the last row observed")
         self._follow(self._ends[DAILY.name])
         found = self._close_until(hour - 1)
-        self._append(reading, predicted)
+        self._append(row.reading, predicted)
+        self._learning = row.learning
         self._follow(hour)
         return found + self._close_until(hour)
 
@@ -163,6 +178,8 @@ class Windows:
             verdict=verdict,
             since=raised,
             alarms=self._detected.by_column(),
+            learning=self._learning,
+            operations=tuple((at, what) for at, what in self._operations if end - kind.hours <= at < end),
         )
 
     def _verdict_events(self, window: Window) -> list[Event]:
@@ -199,6 +216,8 @@ class Windows:
             raised={kind: dict(since) for kind, since in self._raised.items()},
             detected=self._detected.state(),
             waiting=tuple(self._waiting),
+            learning=self._learning,
+            operations=tuple(self._operations),
         )
 
     @classmethod
@@ -219,6 +238,8 @@ class Windows:
         windows._raised = {kind: dict(since) for kind, since in state.raised.items()}
         windows._detected = OpenAlarms(state.detected)
         windows._waiting = deque(state.waiting)
+        windows._learning = state.learning
+        windows._operations.extend(state.operations)
         return windows
 
 

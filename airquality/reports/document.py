@@ -74,6 +74,8 @@ class Describer:
             "judge_source": calibration.data_source,
             "judged_by": JUDGES.get(calibration.data_source, calibration.data_source),
             "state": _state(window, findings),
+            "learning": {column: isoformat(hour) for column, hour in window.learning},
+            "operations": [[isoformat(at), what] for at, what in window.operations],
             "findings": [finding.to_json() for finding in findings],
             "error_judged": not verdict.too_few_truths,
             "performance": _figures(verdict.performance),

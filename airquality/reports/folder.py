@@ -35,7 +35,7 @@ from airquality.reports.findings import Finding
 from airquality.reports.lock import OWN_FOLDER, locked
 
 #: Counts up when the sidecar's shape changes: a sidecar of another layout is another release's.
-LAYOUT = 3
+LAYOUT = 4
 
 _LOCK_SECONDS = 30.0
 _RECENT = 200
@@ -58,6 +58,8 @@ _KEPT: Mapping[str, type | tuple[type, ...]] = {
     "judged_by": str,
     "state": str,
     "findings": list,
+    "learning": dict,
+    "operations": list,
     "error_judged": bool,
     "performance": dict,
     "baseline": dict,

@@ -103,6 +103,11 @@ class Card:
         return ", ".join(columns[:2]) + (f" and {len(columns) - 2} more" if len(columns) > 2 else "")
 
     @property
+    def learning(self) -> list[tuple[str, str]]:
+        """What the station still learns: the columns, and the day from which they can be judged."""
+        return learning_of(self.station.latest.document)
+
+    @property
     def first_day(self) -> str:
         """The label of the strip's first day."""
         return self.cells[0].label.partition(":")[0]
@@ -158,6 +163,7 @@ def report(document: Sidecar, nav: Nav | None, embedded: str | None = None) -> s
         worst=worst,
         explained=nav.to(explained) if nav and explained else None,
         error_sentence=_error(document),
+        learning=learning_of(document),
         drifted=[column for column in columns if column["drifted"]],
         steady=[column for column in columns if not column["drifted"]],
         plot=_target_plot(document["start"], document["series"]["measured"], document["series"]["predicted"]),
@@ -227,6 +233,14 @@ def index(
         promise=promise,
         sights=[] if promise is None else sights(promise),
     )
+
+
+def learning_of(document: Sidecar) -> list[tuple[str, str]]:
+    """Return the columns that are still learned and the day from which they can be judged, the earliest first."""
+    by_day: dict[str, list[str]] = {}
+    for column, until in sorted(document["learning"].items(), key=lambda item: item[1]):
+        by_day.setdefault(figures.moment(until), []).append(column)
+    return [(", ".join(sorted(columns)), until) for until, columns in by_day.items()]
 
 
 def sights(promise: Promise) -> list[tuple[str, str, str]]:

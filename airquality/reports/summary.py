@@ -51,12 +51,16 @@ class PartitionFigures:
 
 @dataclass(frozen=True, slots=True)
 class Owner:
-    """Whose figures a part holds: the group, its raw topic, and what its windows are judged by."""
+    """Whose figures a part holds: the group, its raw topic, and what its windows are judged by.
+
+    ``detectors_off`` is why nothing is judged hour by hour, empty while it is.
+    """
 
     group: str
     topic: str
     data_source: str
     baseline: Performance
+    detectors_off: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,6 +81,7 @@ class Part:
     reports: Mapping[str, Mapping[str, int]]
     errors: ErrorSums
     alarms: tuple[Mapping[str, Any], ...]
+    detectors_off: str = ""
 
     @classmethod
     def of(cls, owner: Owner, partition: int, figures: PartitionFigures) -> Part:
@@ -95,6 +100,7 @@ class Part:
             reports=added([_NO_REPORTS, *(station.reports for station in figures.stations)]),
             errors=errors,
             alarms=tuple(_shown(station.station_id, event) for station in figures.stations for event in station.alarms),
+            detectors_off=owner.detectors_off,
         )
 
     @property
@@ -136,11 +142,17 @@ class Part:
 _NO_REPORTS = {name: per_kind() for name in ("generated", "failed", "drifted", "empty")}
 
 
+#: What the summary says of an alarm; by whom, where somebody acknowledged it.
+_SAID = ("since", "column", "size", "unit", "by", "by_at")
+
+
 def _shown(station_id: str, event: Event) -> dict[str, Any]:
     """Return what the summary says of an open alarm."""
     if event.alarm[0]:  # a verdict's: it has neither size nor sensor
         return {"station_id": station_id, "alarm": event.column, "since": isoformat(event.at)}
-    said = {name: value for name, value in event.to_json().items() if name in ("since", "column", "size", "unit")}
+    said = {
+        name: value for name, value in event.to_json().items() if name in ("since", "column", "size", "unit", "by", "by_at")
+    }
     return {"station_id": station_id, "alarm": f"{event.detector}:{event.column}", **said}
 
 
@@ -170,6 +182,7 @@ def merge(parts: Sequence[Part]) -> dict[str, Any]:
         "windows_without_predictions": reports["empty"],
         "performance": _without_nan(asdict(errors.performance())),
         "baseline": _without_nan(asdict(ordered[0].baseline)),
+        "detectors_off": "; ".join(dict.fromkeys(part.detectors_off for part in ordered if part.detectors_off)) or None,
         "open_alarms": sorted(
             (dict(alarm) for part in ordered for alarm in part.alarms), key=lambda a: (a["station_id"], a["alarm"])
         ),

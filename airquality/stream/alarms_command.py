@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator
 from contextlib import closing
 from datetime import datetime
 
-from airquality.events import AlarmEvent, OperationTaken, alarm_sentence, operation_sentence
+from airquality.events import AlarmEvent, OperationTaken, alarm_sentence
 from airquality.ground import command
 from airquality.ground.errors import InvalidRecord, UsageError
 from airquality.ground.settings import Settings, read_settings
@@ -102,7 +102,7 @@ def _send(args: argparse.Namespace) -> int:
     if operation.kind != "maintenance" and not _concerned(settings, operation):
         print(f"no alarm of {operation.column or operation.station_id} is open as far as the events say; sent all the same")
     offset = send(settings, operation, partition)
-    print(printable(f"{operation.station_id}: {operation_sentence(operation)}"))
+    print(printable(f"{operation.station_id}: {operation.sentence}"))
     print(f"sent: {settings.raw_topic}, partition {partition}, offset {offset}; it takes effect after the rows before it")
     return command.DONE
 
@@ -178,7 +178,7 @@ def _list(args: argparse.Namespace) -> int:
     for finding, _ in found:
         latest[finding.station_id] = max(finding.at, latest.get(finding.station_id, finding.at))
     for taken in _unfinished([finding for finding, _ in found if isinstance(finding, OperationTaken)], latest):
-        print(printable(f"{isoformat(taken.at)}  {taken.station_id}  {operation_sentence(taken.operation)}"))
+        print(printable(f"{isoformat(taken.at)}  {taken.station_id}  {taken.operation.sentence}"))
     return events_command.OPEN_ALARMS if alarms else command.DONE
 
 

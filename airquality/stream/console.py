@@ -7,7 +7,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 
-from airquality.events import AlarmEvent, OperationTaken, alarm_sentence, operation_sentence
+from airquality.events import AlarmEvent, OperationTaken, alarm_sentence
 from airquality.ground.shown import printable
 from airquality.monitoring.drift import Verdict, Window
 from airquality.records import HISTORY_HOURS, TARGET, Prediction, isoformat
@@ -66,7 +66,7 @@ class Console:
             if isinstance(finding, AlarmEvent):
                 self._write(f"{alarm_sentence(finding.event)}{_of(finding.station_id)}")
             elif isinstance(finding, OperationTaken):
-                self._write(f"{operation_sentence(finding.operation)}{_of(finding.station_id)}")
+                self._write(f"{finding.operation.sentence}{_of(finding.station_id)}")
         self._show_refused(batch)
 
     def show_reports(self, results: Iterable[ReportResult]) -> None:

@@ -6,7 +6,7 @@ import argparse
 import math
 from collections.abc import Iterable, Iterator
 
-from airquality.events import AlarmEvent, Finding, OperationTaken, alarm_sentence, finding_of, operation_sentence
+from airquality.events import AlarmEvent, Finding, OperationTaken, alarm_sentence, finding_of
 from airquality.ground import command
 from airquality.ground.settings import Settings, read_settings
 from airquality.ground.shown import printable
@@ -57,7 +57,7 @@ def sentence(finding: Finding) -> str:
     if isinstance(finding, AlarmEvent):
         return printable(f"{isoformat(finding.event.at)}  {finding.station_id}  {alarm_sentence(finding.event)}")
     if isinstance(finding, OperationTaken):
-        return printable(f"{isoformat(finding.at)}  {finding.station_id}  {operation_sentence(finding.operation)}")
+        return printable(f"{isoformat(finding.at)}  {finding.station_id}  {finding.operation.sentence}")
     raised = ", ".join(finding.raised) or "nothing raised"
     rmse = "" if math.isnan(finding.rmse) else f", RMSE {finding.rmse:.3f} {TARGET_UNIT} of {finding.n_truths} truths"
     return printable(f"{isoformat(finding.end_hour)}  {finding.station_id}  {finding.kind} window judged: {raised}{rmse}")

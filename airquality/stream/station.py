@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from airquality.incoming import LateTruth, Operation
 from airquality.model import features
 from airquality.monitoring.alarms import Event, OpenAlarms
-from airquality.monitoring.component import Buffer, Component, Found, Row, TakesOperations, TakesTruths
+from airquality.monitoring.component import Buffer, Component, Found, Learns, Row, TakesOperations, TakesTruths
 from airquality.monitoring.drift import Window
 from airquality.monitoring.windows import Windows, WindowsState
 from airquality.records import HISTORY_HOURS
@@ -89,7 +89,7 @@ class Station:
         """Take in an accepted row and return what was found: alarm events, and windows that closed."""
         events = self._detected(row)
         found: list[Found] = [*events]
-        found += self.windows.update(Row(row.reading, row.predicted, tuple(events)))
+        found += self.windows.update(Row(row.reading, row.predicted, tuple(events), self._learning(row.reading.hour)))
         for each in found:
             if isinstance(each, Window):
                 self.reports.outstanding += 1
@@ -121,6 +121,10 @@ class Station:
     def _detected(self, row: Row) -> list[Event]:
         events = [found for part in self.detectors.values() for found in part.update(row) if isinstance(found, Event)]
         return events if len(events) < 2 else sorted(events, key=lambda event: event.at)
+
+    def _learning(self, hour: int) -> tuple[tuple[str, int], ...]:
+        parts = (part for part in self.detectors.values() if isinstance(part, Learns))
+        return tuple(item for part in parts for item in part.learning(hour).items())
 
     def state(self, group: str, offset: int) -> StationState:
         """Return everything held, as of raw ``offset``; only while no report is outstanding."""
