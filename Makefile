@@ -3,7 +3,7 @@
 .DEFAULT_GOAL := help
 SHELL := bash
 BASE_PYTHON ?= python3
-VENV := .venv
+VENV ?= .venv
 PYTHON := $(VENV)/bin/python
 READY := $(VENV)/.ready
 
@@ -14,7 +14,7 @@ help: ## list the verbs
 
 setup: $(READY) ## make the virtual environment and install requirements.txt
 $(READY): requirements.txt requirements-dev.txt requirements.lock
-	@$(BASE_PYTHON) -c 'import sys; sys.exit("Python 3.11 or newer is needed, this is " + sys.version.split()[0]) if sys.version_info < (3, 11) else 0'
+	@$(BASE_PYTHON) -B -c 'import airquality'
 	@test -x $(PYTHON) || { echo "making $(VENV)"; $(BASE_PYTHON) -m venv $(VENV); }
 	@echo "installing requirements.txt and requirements-dev.txt (about 1.2 GB unpacked, once)"
 	@$(PYTHON) -m pip install --disable-pip-version-check --progress-bar off -q -r requirements-dev.txt -c requirements.lock

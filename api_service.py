@@ -153,7 +153,7 @@ def _serve(host: str, port: int) -> None:
     settings = read_settings()
     log.configure(settings.log_level, settings.log_format)
     with _listening(host, port) as listener:
-        shown = host if host not in ("0.0.0.0", "::") else "localhost"
+        shown = "localhost" if host in ("0.0.0.0", "::") else f"[{host}]" if ":" in host else host
         say = log.speaker("api_service", settings.log_format)
         say(f"http://{shown}:{listener.getsockname()[1]}/ (documentation at /docs; Ctrl-C stops it)")
         config = uvicorn.Config(

@@ -434,6 +434,20 @@ def test_read_says_what_was_understood(tmp_path: Path) -> None:
     assert more[2] == "  114 empty rows left out"
 
 
+def test_read_fahrenheit_of_a_winter_is_told_by_the_vapour(tmp_path: Path) -> None:
+    """Twenty degrees colder, so that °F could be °C; RH and AH as such a winter has them."""
+    celsius = month().values[:, RAW_COLUMNS.index("T")] - 20
+    vapour = month().values[:, RAW_COLUMNS.index("RH")] / 100 * 0.6112 * np.exp(17.62 * celsius / (243.12 + celsius))
+    made = {"T": iter((celsius * 1.8 + 32).tolist()), "AH": iter(vapour.tolist())}
+    body = rows(values=lambda name, value: cell()(name, next(made[name]) if name in made else value))
+    path = tmp_path / "file.csv"
+    path.write_text(text(HEADER, body))
+    with pytest.raises(UsageError, match=r"AH is 0\.[0-9]+ times what follows from T and RH.*--unit 'T=°F'"):
+        read(path)
+    read_t = read(path, "--unit", "T=F").frame.values[:, RAW_COLUMNS.index("T")]
+    np.testing.assert_allclose(read_t, celsius, atol=1e-8)
+
+
 def test_read_daily_rows_are_called_so(tmp_path: Path) -> None:
     path = tmp_path / "file.csv"
     path.write_text(text(HEADER, rows()[::24]))

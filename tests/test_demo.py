@@ -30,7 +30,9 @@ def started(tmp_path: Path, *program: str) -> Iterator[tuple[subprocess.Popen[by
         "AIR_QUALITY_DATA_SOURCE": "simulated",
         "RUN_DIR": str(tmp_path / "run"),
         "REPORTS_DIR": str(tmp_path / "reports"),
+        "TMPDIR": str(tmp_path / "temporary"),
     }
+    (tmp_path / "temporary").mkdir()
     output = tmp_path / "output.txt"
     with output.open("wb") as file:
         process = subprocess.Popen(program, cwd=PROJECT, env=environment, stdout=file, stderr=subprocess.STDOUT)
@@ -120,11 +122,12 @@ def test_demo_ended_by_force_leaves_nothing_running(tmp_path: Path, happens: Cal
 @needs_proc
 def test_demo_output_closed_by_its_reader_ends_quietly_and_leaves_nothing_running(tmp_path: Path) -> None:
     codes = tmp_path / "codes"
-    script = f'{sys.executable} -m lab.demo | head -n 3; echo "${{PIPESTATUS[0]}}" > {codes}'
+    script = f'{sys.executable} -m lab.demo | head; echo "${{PIPESTATUS[0]}}" > {codes}'
     with started(tmp_path, "bash", "-c", script) as (process, output):
-        assert process.wait(60) == 0
+        assert process.wait(240) == 0
         wait_until(lambda: not belonging_to(tmp_path), "every process has ended", 20)
     assert codes.read_text() == "141\n"
+    assert not list((tmp_path / "temporary").rglob("*"))
     assert output.read_text().startswith("Broker: ")
     assert "Traceback" not in output.read_text()
 

@@ -29,6 +29,16 @@ def test_installed_without_the_lab_leaves_its_tools_out(monkeypatch: pytest.Monk
     assert "topics" in tools.installed()
 
 
+@pytest.mark.parametrize(("version", "code"), [("3.10.9", 2), ("3.11.0", 0), ("3.14.2", 0), ("3.15.0", 2)])
+def test_other_pythons_are_refused_in_a_sentence(version: str, code: int) -> None:
+    number = tuple(map(int, version.split(".")))
+    program = f"import sys; sys.version_info, sys.version = {number}, '{version} (main)'; import airquality"
+    done = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, timeout=60)
+    assert done.returncode == code
+    expected = f"Python 3.11 to 3.14 is needed, this is {version} ({sys.executable})\n" if code else ""
+    assert done.stderr == expected
+
+
 @pytest.mark.parametrize(
     "program",
     [

@@ -17,6 +17,9 @@ from airquality.records import HARD_LIMITS, RAW_COLUMNS, datetime_of, isoformat
 
 #: A column of fewer values is not judged: one strange value is a matter for its row alone.
 LEAST_VALUES = 5
+#: The vapour that a station reports is within some per cent of what follows from its temperature and humidity; a temperature
+#: in °F that could be one in °C makes it less than a fifth.
+VAPOUR_LIMITS = (0.5, 2.0)
 #: This share of hours with two different rows is no summer time and no slip: it is a file of several stations.
 SEVERAL_STATIONS = 0.05
 #: Clocks are set back in these months, north or south of the equator, in the night to a Sunday.
@@ -34,6 +37,7 @@ def settle(path: Path, table: Table, answers: Answers) -> list[str]:
     for column, values in zip(RAW_COLUMNS, table.values.T, strict=True):
         if column not in answers.units:
             _require_possible(path, column, values[~np.isnan(values)])
+    _require_vapour(path, table.values, answers)
     return [*_impossible(table.values), *_repeated(path, table)]
 
 
@@ -57,6 +61,29 @@ def _require_possible(path: Path, column: str, known: NDArray[np.float64]) -> No
         f"{path}: the median of {column} is {median:g}, which cannot be in {own}: {why}; if it is right, say "
         f"--unit '{column}={own}'."
     )
+
+
+def _require_vapour(path: Path, values: NDArray[np.float64], answers: Answers) -> None:
+    """Raise if temperature, humidity and vapour contradict each other: one of them is in another unit, or is another column.
+
+    The vapour is a pressure in kPa: humidity x 0.6112 exp(17.62 t / (243.12 + t)) (Magnus' formula, WMO-No. 8).
+    """
+    weather = {str(column.simulated): column.name for column in NETWORK.columns if column.role == "weather"}
+    names = [weather.get(kind) for kind in ("temperature", "humidity", "vapour")]
+    if None in names or any(name in answers.units for name in names):
+        return
+    known = values[:, [RAW_COLUMNS.index(str(name)) for name in names]]
+    known = known[~np.isnan(known).any(axis=1) & (known > [-90.0, 0.0, 0.0]).all(axis=1)]
+    if len(known) < LEAST_VALUES:
+        return
+    temperature, humidity, vapour = known.T
+    ratio = float(np.median(vapour / (humidity / 100 * 0.6112 * np.exp(17.62 * temperature / (243.12 + temperature)))))
+    if not VAPOUR_LIMITS[0] <= ratio <= VAPOUR_LIMITS[1]:
+        raise UsageError(
+            f"{path}: {names[2]} is {ratio:.2g} times what follows from {names[0]} and {names[1]}: is one in another "
+            f"unit? Say --unit '{names[0]}=°F', or what it is; if all are right, say "
+            f"--unit '{names[2]}={units.ours(str(names[2]))}'."
+        )
 
 
 def _impossible(values: NDArray[np.float64]) -> Iterator[str]:
