@@ -146,6 +146,28 @@ class ConsumerMetrics:
         _touch(self.reports_total, ((kind, result) for kind in REPORT_KINDS for result in REPORT_RESULTS))
 
 
+class GroupMetrics:
+    """What ``python -m airquality lag`` exposes: the consumer group as the broker knows it."""
+
+    def __init__(self, registry: CollectorRegistry) -> None:
+        self.lag = Gauge(
+            "air_quality_group_lag_records",
+            "Records of the raw topic after the offset that the group has committed; none where the broker does not answer.",
+            ["partition"],
+            registry=registry,
+        )
+        self.members = Gauge(
+            "air_quality_group_members",
+            "Consumers in the group now; NaN while the broker does not answer.",
+            registry=registry,
+        )
+        self.kafka_answered = Gauge(
+            "air_quality_kafka_answered_timestamp_seconds",
+            "Unix time when Kafka last answered this program, 0 before.",
+            registry=registry,
+        )
+
+
 class StationMetrics:
     """What the consumer exposes of each station it owns. All methods cost the same however many stations there are.
 
