@@ -78,7 +78,9 @@ def test_connect_address_that_does_not_answer_is_passed_over(monkeypatch: pytest
 
         monkeypatch.setattr(asyncio.get_running_loop(), "getaddrinfo", addresses)
         for _ in range(10):  # whichever comes first
-            _, writer = await forward.connect("api", port)
+            reader, writer = await forward.connect("api", port)
+            writer.write_eof()
+            assert await reader.read() == b""
             writer.close()
         server.close()
 
@@ -102,10 +104,9 @@ def test_main_ends_when_told_though_a_connection_is_open() -> None:
     port = free_port()
     with socket.create_server(("127.0.0.1", 0)) as behind:
         command = [sys.executable, "deploy/forward.py", str(port), f"localhost:{behind.getsockname()[1]}"]
-        with subprocess.Popen(command, cwd=PROJECT) as process:
-            with connected(port), behind.accept()[0]:
-                process.terminate()
-                assert process.wait(20) == 0
+        with subprocess.Popen(command, cwd=PROJECT) as process, connected(port), behind.accept()[0]:
+            process.terminate()
+            assert process.wait(20) == 0
 
 
 @pytest.mark.parametrize("arguments", [[], ["8000"], ["8000", "api"], ["x", "api:8000"], ["1", "2:3", "4"]])
