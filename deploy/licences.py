@@ -40,7 +40,7 @@ def licence(package: str) -> str:
     """Return the licence that a package's metadata name."""
     told = metadata.metadata(package)
     classified = [value.split(" :: ")[-1] for value in told.get_all("Classifier", []) if value.startswith("License :: OSI")]
-    stated = told["License-Expression"] or ", ".join(classified) or (told["License"] or "").split("\n")[0]
+    stated = told.get("License-Expression") or ", ".join(classified) or (told.get("License") or "").split("\n")[0]
     return stated or _STATED_ELSEWHERE.get(package, "not stated")
 
 
