@@ -40,8 +40,8 @@ def licence(package: str) -> str:
     """Return the licence that a package's metadata name."""
     told = metadata.metadata(package)
     classified = [value.split(" :: ")[-1] for value in told.get_all("Classifier", []) if value.startswith("License :: OSI")]
-    stated = told.get("License-Expression") or ", ".join(classified) or (told.get("License") or "").split("\n")[0]
-    return stated or _STATED_ELSEWHERE.get(package, "not stated")
+    expression, text = (told.get_all(name, [""])[0] for name in ("License-Expression", "License"))
+    return expression or ", ".join(classified) or text.split("\n")[0] or _STATED_ELSEWHERE.get(package, "not stated")
 
 
 def page() -> str:

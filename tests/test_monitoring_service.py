@@ -24,6 +24,7 @@ from airquality.ground.errors import ContractError, UsageError
 from airquality.ground.settings import Settings
 from airquality.ground.typed import plain
 from airquality.metrics import ConsumerMetrics
+from airquality.monitoring.alarms import Event
 from airquality.monitoring.detectors import Detectors, StationDetectors
 from airquality.monitoring.drift import KINDS, Window
 from airquality.monitoring.performance import Performance

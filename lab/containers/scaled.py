@@ -18,7 +18,6 @@ STATIONS = tuple(f"scaled-{letter}" for letter in "abcdef")
 ROWS = 400
 PREDICTED = (ROWS - reader.WARMUP_HOURS) * len(STATIONS)
 KEY = "a-key-of-this-run"
-ENVIRONMENT = {"API_KEY": KEY, "API_OPEN": "0"}
 API = "http://localhost:8000"
 
 Summary = Callable[[Stack], dict[str, Any]]
@@ -26,10 +25,10 @@ Summary = Callable[[Stack], dict[str, Any]]
 
 def drive_scaled(stack: Stack, summary: Summary) -> None:
     """Let six stations stream through three consumers, kill one of them and an API on the way, and count."""
-    stack.up(scale={"api": 2}, **ENVIRONMENT)
+    stack.up(scale={"api": 2}, API_KEY=KEY, API_OPEN="0")
     key_is_asked_for()
     scaled = ["--scale=consumer=3", "--scale=api=2", "consumer", "consumer-port"]
-    stack.compose("--profile=stream", "up", "-d", *scaled, **ENVIRONMENT)
+    stack.compose("--profile=stream", "up", "-d", *scaled, API_KEY=KEY, API_OPEN="0")
     wait_for("three members", lambda: reader.members("air-quality-consumer") == 3, 120)
     check(True, "three consumers share three partitions")
     for service, number in (("api", 2), ("consumer", 3)):
