@@ -1,4 +1,5 @@
 # One small image per role: docker build --target api|producer|consumer|data|mlflow .
+# Each installs what its requirements-<role>.lock says, hashes checked; `make lock` writes it from requirements-<role>.txt.
 # No stage has a compiler: --only-binary makes a dependency without a wheel fail the build instead of needing one.
 # Stages stand in order of need: the classic builder makes every stage above its target.
 
@@ -17,8 +18,8 @@ RUN useradd --uid 10001 --no-create-home --home-dir /tmp --shell /usr/sbin/nolog
 WORKDIR /app
 
 FROM base AS api
-COPY requirements.lock requirements-api.txt ./
-RUN pip install -c requirements.lock -r requirements-api.txt
+COPY requirements-api.lock ./
+RUN pip install --require-hashes -r requirements-api.lock
 COPY airquality ./airquality
 COPY api_service.py feature_buffer.py ./
 USER app
@@ -26,16 +27,16 @@ EXPOSE 8000
 CMD ["uvicorn", "api_service:app", "--host", "0.0.0.0", "--port", "8000", "--no-access-log"]
 
 FROM base AS producer
-COPY requirements.lock requirements-producer.txt ./
-RUN pip install -c requirements.lock -r requirements-producer.txt
+COPY requirements-producer.lock ./
+RUN pip install --require-hashes -r requirements-producer.lock
 COPY airquality ./airquality
-COPY producer.py ./
+COPY producer.py deploy/forward.py ./
 USER app
 CMD ["python", "producer.py", "--csv", "dataset/test_data_raw.csv"]
 
 FROM base AS consumer
-COPY requirements.lock requirements-producer.txt requirements-consumer.txt ./
-RUN pip install -c requirements.lock -r requirements-consumer.txt
+COPY requirements-consumer.lock ./
+RUN pip install --require-hashes -r requirements-consumer.lock
 COPY airquality ./airquality
 COPY consumer.py feature_buffer.py monitoring_service.py deploy/run_as_owner.py ./
 USER app
@@ -46,8 +47,8 @@ CMD ["python", "consumer.py"]
 
 # The job that makes what the streaming containers mount, where nobody has: the programs a person would run.
 FROM base AS data
-COPY requirements.lock requirements-api.txt requirements-data.txt ./
-RUN pip install -c requirements.lock -r requirements-data.txt && install -d -o app -g app /data
+COPY requirements-data.lock ./
+RUN pip install --require-hashes -r requirements-data.lock && install -d -o app -g app /data
 COPY airquality ./airquality
 COPY training/*.py training/frozen.json ./training/
 COPY dataset/create_dataset.py ./dataset/

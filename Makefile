@@ -7,17 +7,17 @@ VENV ?= .venv
 PYTHON := $(VENV)/bin/python
 READY := $(VENV)/.ready
 
--include deploy.mk training/train.mk
+-include deploy.mk training/train.mk supply.mk
 
 help: ## list the verbs
 	@grep -hE '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | awk -F'\t' '{printf "  make %-12s %s\n", $$1, $$2}'
 
-setup: $(READY) ## make the virtual environment and install requirements.txt
-$(READY): requirements.txt requirements-dev.txt requirements.lock
+setup: $(READY) ## make the virtual environment and install what requirements.lock says, hashes checked
+$(READY): requirements.lock
 	@$(BASE_PYTHON) -B -c 'import airquality'
 	@test -x $(PYTHON) || { echo "making $(VENV)"; $(BASE_PYTHON) -m venv $(VENV); }
-	@echo "installing requirements.txt and requirements-dev.txt (about 1.2 GB unpacked, once)"
-	@$(PYTHON) -m pip install --disable-pip-version-check --progress-bar off -q -r requirements-dev.txt -c requirements.lock
+	@echo "installing requirements.txt and requirements-dev.txt as locked (about 1.2 GB unpacked, once)"
+	@$(PYTHON) -m pip install --disable-pip-version-check --progress-bar off -q --require-hashes -r requirements.lock
 	@touch $@
 
 run: $(READY) ## run the whole system once, without containers, on the real test period (`FAULT=stuck:RH:2005-03-01`, `KEEP=1` keeps its records)
@@ -65,12 +65,8 @@ soak: $(READY) ## run 200 rows a second for an hour and see that memory, descrip
 faultlab: $(READY) ## score the detectors on injected faults (QUICK=1: three onsets); settings must be committed
 	@$(PYTHON) -m lab.faultlab $(if $(QUICK),--quick)
 
-lock: ## write requirements.lock from what is installed now
-	@{ echo "# Everything below requirements.txt and requirements-dev.txt, as tested. Written by make lock."; \
-	   $(PYTHON) -m pip freeze --exclude pip --exclude setuptools; } > requirements.lock
-
 clean: ## remove what make run leaves behind, and caches (not the environment, not the data, nothing of anybody else)
 	@test ! -x $(PYTHON) || $(PYTHON) -m lab.demo --clean
 	rm -rf .pytest_cache .mypy_cache .ruff_cache .hypothesis
 
-.PHONY: help setup run demo-fault prepare broker topics api produce consume test-fast test lint bench prove soak faultlab lock clean
+.PHONY: help setup run demo-fault prepare broker topics api produce consume test-fast test lint bench prove soak faultlab clean

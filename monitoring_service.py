@@ -87,6 +87,14 @@ class Stations:
         self.detectors.judge({_hourly(station): items for station, items in arrived})
 
 
+def _alarm_and_column(event: Event) -> tuple[str, str]:
+    """Return under which alarm and column the metrics show an open alarm."""
+    if not event.alarm[0]:
+        return "sensor", event.column
+    family, _, column = event.column.partition(":")
+    return family, column
+
+
 def _hourly(station: Station) -> StationDetectors:
     part = station.detectors[HOURLY]
     assert isinstance(part, StationDetectors)
@@ -193,8 +201,7 @@ class MonitoringService:
     def show_alarms(self, stations: Iterable[Station]) -> None:
         """Show which alarms are open."""
         for station in stations:
-            families = ["sensor" if not e.alarm[0] else e.column.partition(":")[0] for e in station.alarms.by_column()]
-            self._metrics.stations.show_alarms(station.station_id, families)
+            self._metrics.stations.show_alarms(station.station_id, map(_alarm_and_column, station.alarms.by_column()))
 
     def poll(self) -> list[ReportResult]:
         """Return the reports that have ended since the last call, counted in their stations' ledgers."""

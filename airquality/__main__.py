@@ -23,6 +23,7 @@ TOOLS = {
     "dlq": Tool("airquality.stream.dlq", "dead letters: list, show, export, and send again what a fix has cured"),
     "check": Tool("airquality.check", "judge files of readings with the detectors, without Kafka or a service"),
     "events": Tool("airquality.stream.events_command", "follow alarms and judged windows; list the open alarms"),
+    "lag": Tool("airquality.stream.lag", "expose how far the consumers are behind, as the broker knows it, to Prometheus"),
     "repartition": Tool("airquality.stream.repartition", "move the stations' state after partitions were added"),
     "replay": Tool("airquality.replay.command", "rebuild past predictions to the bit, and explain them"),
     "report": Tool("airquality.reports.export", "make one file of a report, to send it"),

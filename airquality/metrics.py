@@ -146,6 +146,28 @@ class ConsumerMetrics:
         _touch(self.reports_total, ((kind, result) for kind in REPORT_KINDS for result in REPORT_RESULTS))
 
 
+class GroupMetrics:
+    """What ``python -m airquality lag`` exposes: the consumer group as the broker knows it."""
+
+    def __init__(self, registry: CollectorRegistry) -> None:
+        self.lag = Gauge(
+            "air_quality_group_lag_records",
+            "Records of the raw topic after the offset that the group has committed; none where the broker does not answer.",
+            ["partition"],
+            registry=registry,
+        )
+        self.members = Gauge(
+            "air_quality_group_members",
+            "Consumers in the group now; NaN while the broker does not answer.",
+            registry=registry,
+        )
+        self.kafka_answered = Gauge(
+            "air_quality_kafka_answered_timestamp_seconds",
+            "Unix time when Kafka last answered this program, 0 before.",
+            registry=registry,
+        )
+
+
 class StationMetrics:
     """What the consumer exposes of each station it owns. All methods cost the same however many stations there are.
 
@@ -158,7 +180,22 @@ class StationMetrics:
             STATION_PREDICTION, f"Latest predicted {TARGET}, in {TARGET_UNIT}.", ["station"], registry=registry
         )
         self.alarms = Gauge(
-            "air_quality_open_alarms", "Alarms open now, by what they are about.", ["station", "alarm"], registry=registry
+            "air_quality_open_alarms",
+            "Alarms open now, by what they are about; column where it is one, or several that cannot be told apart.",
+            ["station", "alarm", "column"],
+            registry=registry,
+        )
+        self.last_row = Gauge(
+            "air_quality_station_last_row_timestamp_seconds",
+            "Unix time at which Kafka took in the station's latest accepted row.",
+            ["station"],
+            registry=registry,
+        )
+        self.last_hour = Gauge(
+            "air_quality_station_last_hour_timestamp_seconds",
+            "The hour of the station's latest accepted row as a Unix time, its station time read as UTC.",
+            ["station"],
+            registry=registry,
         )
         self.rmse = Gauge(
             "air_quality_window_rmse",
@@ -180,7 +217,7 @@ class StationMetrics:
             "air_quality_learning_columns", "Columns whose level cannot be judged yet.", ["station"], registry=registry
         )
         self._named: set[str] = set()
-        self._open: dict[str, Counts[str]] = {}  # alarms by station
+        self._open: dict[str, Counts[tuple[str, str]]] = {}  # alarms and their columns, by station
 
     def open(self, station_id: str) -> None:
         """Begin to show a station, so that its zeros are there before anything happens."""
@@ -190,7 +227,7 @@ class StationMetrics:
         if len(self._named) < MAX_STATIONS:
             self._named.add(station_id)
         station = self._label(station_id)
-        _touch(self.alarms, ((station, alarm) for alarm in ALARMS))
+        _touch(self.alarms, ((station, alarm, "") for alarm in ALARMS))
         _touch(self.windows, ((station, kind) for kind in REPORT_KINDS))
         _touch(self.drifted, ((station, kind) for kind in REPORT_KINDS))
 
@@ -207,7 +244,7 @@ class StationMetrics:
 
     @property
     def _figures(self) -> tuple[Gauge, ...]:
-        return self.prediction, self.thresholds_age, self.learning
+        return self.prediction, self.last_row, self.last_hour, self.thresholds_age, self.learning
 
     def show_hourly(self, station_id: str, *, learning: int, thresholds_age_hours: int | None) -> None:
         """Show what the hour-by-hour detectors can judge: columns still learned, and how old the thresholds are, if any."""
@@ -220,12 +257,27 @@ class StationMetrics:
         """Show a station's latest prediction."""
         self.prediction.labels(self._label(station_id)).set(value)
 
-    def show_alarms(self, station_id: str, alarms: Iterable[str]) -> None:
-        """Show the alarms a station has open now, each as one of :data:`ALARMS`, as often as it is open."""
+    def show_row(self, station_id: str, arrived_ms: int, hour: int) -> None:
+        """Show when Kafka took in a station's latest row, and which hour it was of.
+
+        Args:
+            station_id: The station.
+            arrived_ms: Milliseconds since 1970; negative where Kafka does not say, which means now.
+            hour: Hours since 1970.
+        """
+        station = self._label(station_id)
+        if arrived_ms < 0:
+            self.last_row.labels(station).set_to_current_time()
+        else:
+            self.last_row.labels(station).set(arrived_ms / 1000)
+        self.last_hour.labels(station).set(3600 * hour)
+
+    def show_alarms(self, station_id: str, alarms: Iterable[tuple[str, str]]) -> None:
+        """Show the alarms a station has open now: each one of :data:`ALARMS` and its column, empty if it is of none."""
         before, now = self._open[station_id], Counts(alarms)
         self._open[station_id] = now
         for alarm in before.keys() | now.keys():
-            self.alarms.labels(self._label(station_id), alarm).inc(now[alarm] - before[alarm])
+            self.alarms.labels(self._label(station_id), *alarm).inc(now[alarm] - before[alarm])
 
     def show_window(self, station_id: str, kind: str, rmse: float | None, *, drifted: bool) -> None:
         """Show a closed window; ``rmse`` in the unit of the target, None where too few hours were measured to say."""

@@ -28,15 +28,15 @@ STATION = 'station=~"$station"'
 KIND = 'kind=~"$kind"'
 
 API_STATE = (
-    '(min(up{job="api"}) == 1 unless on () air_quality_model_info) * 0 + 2'
-    ' or (min(up{job="api"}) == 1 and on () max(air_quality_registry_unreachable) == 1) * 0 + 3'
-    ' or min(up{job="api"})'
+    '(max(up{job="api"}) == 1 unless on () air_quality_model_info) * 0 + 2'
+    ' or (max(up{job="api"}) == 1 and on () max(air_quality_registry_unreachable) == 1) * 0 + 3'
+    ' or max(up{job="api"}) or vector(0)'  # of a service that is gone nothing is scraped any more
 )
 CONSUMER_STATE = (
     "(max(air_quality_consumer_refused) == 1) * 0 + 4"
-    " or (time() - min(air_quality_kafka_answered_timestamp_seconds) > 30) * 0 + 3"
+    ' or (time() - min(air_quality_kafka_answered_timestamp_seconds{job="consumer"}) > 30) * 0 + 3'
     " or (max(air_quality_consumer_paused) == 1) * 0 + 2"
-    ' or max(up{job="consumer"})'
+    ' or max(up{job="consumer"}) or vector(0)'
 )
 
 
@@ -262,8 +262,8 @@ def stream() -> list[Any]:
         course(
             6,
             "Consumer lag",
-            "Records that wait in Kafka. Flat at zero is live; falling is catching up; rising is too slow.",
-            {"partition {{partition}}": "sum by (partition) (air_quality_consumer_lag_records)"},
+            "Records that wait in Kafka, says the broker. Flat at zero is live; falling is catching up; rising is too slow.",
+            {"partition {{partition}}": "sum by (partition) (air_quality_group_lag_records)"},
         ),
         course(
             6,
@@ -275,12 +275,25 @@ def stream() -> list[Any]:
             },
             unit="s",
         ),
+        course(
+            12,
+            "Silence",
+            "Since a station's last row, by the clock. A live station sends a row an hour; after a replay this only grows.",
+            {"{{station}}": f"time() - max by (station) (air_quality_station_last_row_timestamp_seconds{{{STATION}}})"},
+            unit="s",
+        ),
+        course(
+            12,
+            "Consumers",
+            "Members of the consumer group, as the broker knows it; and those that Prometheus reaches.",
+            {"in the group": "sum(air_quality_group_members)", "scraped": 'sum(up{job="consumer"})'},
+        ),
     ]
 
 
 def processes() -> list[Any]:
     """Return what the programs take of the machine."""
-    ours = '{job=~"api|consumer"}'
+    ours = '{job=~"api|consumer|lag"}'
     return [
         course(6, "Memory", "Resident memory.", {"{{job}}": f"sum by (job) (process_resident_memory_bytes{ours})"}, "bytes"),
         course(6, "CPU", "Cores in use.", {"{{job}}": f"sum by (job) (rate(process_cpu_seconds_total{ours}{RATE}))"}),

@@ -46,6 +46,7 @@ FENCES = {
     "kafka": {
         "airquality/stream/batches.py",
         "airquality/stream/kafka_io.py",
+        "airquality/stream/lag.py",
         "airquality/stream/refusals.py",
         "airquality/stream/repartition.py",
         "airquality/stream/topics.py",

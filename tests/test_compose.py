@@ -5,6 +5,8 @@ from __future__ import annotations
 import ast
 import re
 import shutil
+import socket
+import struct
 import subprocess
 import sys
 from pathlib import Path
@@ -23,6 +25,7 @@ BASE = yaml.safe_load((ROOT / "docker-compose.yml").read_text())
 ZOOKEEPER = yaml.safe_load((ROOT / "docker-compose.zookeeper.yml").read_text())
 SERVICES: dict[str, dict[str, Any]] = {**BASE["services"], "zookeeper": ZOOKEEPER["services"]["zookeeper"]}
 ONE_SHOT = {"kafka-init", "model-init", "data-init", "alert-webhook-init", "producer"}
+SCALED = {"api", "consumer"}
 LONG_RUNNING = sorted(set(SERVICES) - ONE_SHOT)
 OWN = sorted(name for name, service in SERVICES.items() if "build" in service and name != "mlflow")
 DOCKERFILE = (ROOT / "Dockerfile").read_text()
@@ -33,7 +36,7 @@ STAGES = {
 #: What each image starts.
 DOORS = {
     "api": ["api_service"],
-    "producer": ["producer"],
+    "producer": ["producer", "airquality.stream.lag", "deploy.forward"],
     "consumer": ["consumer"],
     "data": ["deploy.make_data", "dataset.create_dataset", "generate_reference_dataset", "training.train"],
 }
@@ -76,14 +79,25 @@ def test_services_and_ports_are_the_ones_promised() -> None:
         "kafka": 9092,
         "kafka-ui": 8080,
         "mlflow": 5000,
-        "api": 8000,
-        "consumer": 8001,
+        "api-port": 8000,
+        "consumer-port": 8001,
         "prometheus": 9090,
         "grafana": 3000,
         "alertmanager": 9093,
         "zookeeper": 2181,
     }
-    assert set(SERVICES) - set(published) == ONE_SHOT
+    assert set(SERVICES) - set(published) - SCALED == ONE_SHOT | {"lag-exporter"}
+
+
+@pytest.mark.parametrize("name", sorted(SCALED))
+def test_what_is_scaled_publishes_no_port_and_is_found_by_its_name(name: str) -> None:
+    assert not ports(SERVICES[name])
+    front = SERVICES[f"{name}-port"]
+    port = ports(front)[0].split(":")[-1]
+    assert front["command"] == ["python", "forward.py", port, f"{name}:{port}"]
+    assert front.get("profiles") == SERVICES[name].get("profiles")
+    jobs = {job["job_name"]: job for job in yaml.safe_load((ROOT / "prometheus.yml").read_text())["scrape_configs"]}
+    assert jobs[name]["dns_sd_configs"][0] == {"names": [name], "type": "A", "port": int(port), "refresh_interval": "5s"}
 
 
 def test_every_port_is_bound_to_this_machine_only() -> None:
@@ -93,9 +107,17 @@ def test_every_port_is_bound_to_this_machine_only() -> None:
 @pytest.mark.parametrize("name", LONG_RUNNING)
 def test_a_long_running_service_is_checked_restarted_and_bounded(name: str) -> None:
     service = SERVICES[name]
-    assert {"test", "interval", "timeout", "retries"} <= set(service["healthcheck"])
+    assert {"test", "interval", "timeout", "retries", "start_period"} <= set(service["healthcheck"])
     assert service["restart"] == "unless-stopped"
     assert service["mem_limit"]
+    assert service["pids_limit"]
+
+
+@pytest.mark.parametrize("name", LONG_RUNNING)
+def test_health_check_starts_no_interpreter_and_no_jvm(name: str) -> None:
+    command = " ".join(SERVICES[name]["healthcheck"]["test"])
+    assert not re.search(r"python|java|kafka-|\.sh\b", command)
+    assert command.startswith(("CMD bash -c", "CMD-SHELL wget"))
 
 
 @pytest.mark.parametrize("name", sorted(ONE_SHOT))
@@ -130,8 +152,9 @@ def test_every_dependency_is_waited_for_until_it_is_of_use() -> None:
 @pytest.mark.parametrize("name", [name for name in OWN if not name.endswith("-init")])
 def test_service_that_names_another_is_stopped_before_it(name: str) -> None:
     """Compose stops in the reverse order of direct dependencies; one that is only implied by a job's does not count."""
-    environment = SERVICES[name].get("environment", {}).values()
-    addresses = " ".join(re.sub(r"\$\{\w+:-([^}]*)\}", r"\1", str(value)) for value in environment)
+    service = SERVICES[name]
+    told = [*service.get("environment", {}).values(), *service.get("command", [])]
+    addresses = " ".join(re.sub(r"\$\{\w+:-([^}]*)\}", r"\1", str(value)) for value in told)
     named = {other for other in LONG_RUNNING if re.search(rf"(^|[/ ]){other}:\d+", addresses)}
     assert named
     assert named <= set(SERVICES[name]["depends_on"])
@@ -156,7 +179,7 @@ def test_alerting_without_a_webhook_fails_in_a_job_that_up_waits_for() -> None:
 
 def test_consumer_health_check_asks_for_its_health_not_for_its_life() -> None:
     check = SERVICES["consumer"]["healthcheck"]
-    assert "/health" in check["test"][-1]
+    assert "GET /health" in check["test"][-1]
     assert check["retries"] * 5 + 5 <= 30, "an outage shows within half a minute"
     assert check["start_period"] == "120s", "the first success ends it"
 
@@ -179,22 +202,71 @@ def test_images_are_pinned_by_tag() -> None:
 
 def test_the_containers_run_the_versions_the_tests_run() -> None:
     assert SERVICES["kafka"]["image"] == f"apache/kafka:{KAFKA_VERSION}"
-    locked = re.search(r"^mlflow==(\S+)$", (ROOT / "requirements.lock").read_text(), re.M)
+    locked = re.search(r"^mlflow==(\S+)", (ROOT / "requirements.lock").read_text(), re.M)
     assert locked
     assert f"ghcr.io/mlflow/mlflow:v{locked[1]} " in DOCKERFILE
 
 
 def test_own_services_are_given_only_settings_that_exist() -> None:
-    known = {field.upper() for field in Settings.model_fields} | {"LOGNAME"}
+    known = {field.upper() for field in Settings.model_fields} | {"LOGNAME", "NO_PROXY", "no_proxy"}
+    known |= {"MLFLOW_TRACKING_USERNAME", "MLFLOW_TRACKING_PASSWORD"}
     assert {name for service in OWN for name in SERVICES[service].get("environment", {})} <= known
 
 
 def test_no_container_reaches_kafka_by_the_hosts_address_nor_the_host_by_the_containers() -> None:
-    assert {SERVICES[name]["environment"]["KAFKA_BOOTSTRAP_SERVERS"] for name in ("kafka-init", "consumer", "producer")} == {
+    clients = ("kafka-init", "lag-exporter", "consumer", "producer")
+    assert {SERVICES[name]["environment"]["KAFKA_BOOTSTRAP_SERVERS"] for name in clients} == {
         "${CONTAINERS_KAFKA:-kafka:29092}"
     }
     assert SERVICES["kafka"]["environment"]["KAFKA_ADVERTISED_LISTENERS"] == "HOST://localhost:9092,CONTAINERS://kafka:29092"
     assert Settings.model_fields["kafka_bootstrap_servers"].default == "localhost:9092"
+
+
+def test_what_is_on_the_network_is_not_looked_for_behind_a_proxy() -> None:
+    for name in sorted(set(OWN) - {"api-port", "consumer-port"}):
+        environment = SERVICES[name]["environment"]
+        told = [str(value) for key, value in environment.items() if key.lower() != "no_proxy"]
+        addresses = " ".join(re.sub(r"\$\{\w+:-([^}]*)\}", r"\1", value) for value in told)
+        named = {other for other in SERVICES if re.search(rf"(^|[/ ]){other}:\d+", addresses)}
+        assert environment["NO_PROXY"] == environment["no_proxy"]
+        assert named <= set(environment["NO_PROXY"].split(","))
+
+
+@pytest.mark.parametrize("status", [200, 503])
+def test_health_check_of_http_says_what_it_was_told_and_judges_by_the_status(status: int) -> None:
+    told = f"HTTP/1.1 {status} X\r\nContent-Length: 14\r\n\r\n" + '{"faults": []}'
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        script = SERVICES["consumer"]["healthcheck"]["test"][-1].replace("$$", "$")
+        script = script.replace("/8001", f"/{server.getsockname()[1]}")
+        with subprocess.Popen(["bash", "-c", script], stdout=subprocess.PIPE, text=True) as check:
+            connection = server.accept()[0]
+            with connection:
+                asked = connection.recv(1000)
+                while not asked.endswith(b"\r\n\r\n"):  # bash writes line by line
+                    asked += connection.recv(1000)
+                assert asked == b"GET /health HTTP/1.0\r\n\r\n"
+                connection.sendall(told.encode())
+            said, _ = check.communicate(timeout=20)
+    assert (check.returncode == 0, said) == (status == 200, '{"faults": []}\n')
+
+
+def test_health_check_of_kafka_accepts_one_live_broker_and_nothing_else() -> None:
+    script = SERVICES["kafka"]["healthcheck"]["test"][-1].replace("$$", "$")
+    for brokers, passes in ((1, True), (0, False)):
+        with socket.create_server(("127.0.0.1", 0)) as server:
+            own = script.replace("/29092", f"/{server.getsockname()[1]}")
+            with subprocess.Popen(["bash", "-c", own]) as check:
+                connection = server.accept()[0]
+                with connection:
+                    asked = connection.recv(1000)
+                    while len(asked) < 18:
+                        asked += connection.recv(1000)
+                    connection.sendall(struct.pack(">iii", 20, 1, brokers) + bytes(12))
+                    assert (check.wait(20) == 0) == passes
+    size, api, version, correlation, client, topics = struct.unpack(">ihhihi", asked)
+    assert (size, api, version, correlation, client, topics) == (len(asked) - 4, 3, 1, 1, -1, 0)
+    closed = script.replace("/29092", "/1")
+    assert subprocess.run(["bash", "-c", closed], capture_output=True).returncode != 0
 
 
 def test_mlflow_answers_to_its_compose_name_and_to_the_browser() -> None:
@@ -366,3 +438,12 @@ def test_no_dockerfile_feature_that_needs_more_than_the_classic_builder() -> Non
 def test_requirements_codec_any_producer_may_choose_is_installed(codec: str) -> None:
     assert getattr(kafka.codec, f"has_{codec}")()
     assert {"zstandard", "lz4", "python-snappy"} <= set(requirements("requirements-consumer.txt"))
+
+
+def test_build_context_holds_no_secrets() -> None:
+    """The last pattern that matches decides, so whatever is kept out must stand after all that is let in."""
+    lines = [line for line in (ROOT / ".dockerignore").read_text().splitlines() if line and not line.startswith("#")]
+    last_allowed = max(index for index, line in enumerate(lines) if line.startswith("!"))
+    kept_out = set(lines[last_allowed + 1 :])
+    assert {"**/.env*", "**/*.pem", "**/*.key", "**/*.p12", "**/*.jks", "**/.netrc", "**/id_*"} <= kept_out
+    assert lines[0] == "*"

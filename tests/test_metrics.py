@@ -98,7 +98,7 @@ def test_stations_of_an_opened_station_show_their_zeros() -> None:
     shown, registry = stations()
     shown.open("roof")
     for alarm in ALARMS:
-        assert registry.get_sample_value("air_quality_open_alarms", {"station": "roof", "alarm": alarm}) == 0
+        assert registry.get_sample_value("air_quality_open_alarms", {"station": "roof", "alarm": alarm, "column": ""}) == 0
     for kind in REPORT_KINDS:
         assert registry.get_sample_value("air_quality_windows_total", {"station": "roof", "kind": kind}) == 0
         assert registry.get_sample_value("air_quality_drift_windows_total", {"station": "roof", "kind": kind}) == 0
@@ -107,10 +107,10 @@ def test_stations_of_an_opened_station_show_their_zeros() -> None:
 def test_stations_beyond_the_limit_share_one_name_and_add_their_alarms(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(metrics_module, "MAX_STATIONS", 2)
     shown, registry = stations()
-    drift = {"station": "other", "alarm": "data_drift"}
+    drift = {"station": "other", "alarm": "data_drift", "column": ""}
     for name in ("a", "b", "c", "d"):
         shown.open(name)
-        shown.show_alarms(name, ["data_drift", "data_drift"])
+        shown.show_alarms(name, [("data_drift", ""), ("data_drift", "")])
         shown.show_prediction(name, 1.5)
     assert {labels["station"] for labels in labels_of(registry, "air_quality_station_prediction_mg_m3")} == {
         "a",
@@ -118,11 +118,11 @@ def test_stations_beyond_the_limit_share_one_name_and_add_their_alarms(monkeypat
         "other",
     }
     assert registry.get_sample_value("air_quality_open_alarms", drift) == 4
-    shown.show_alarms("c", ["missing"])
+    shown.show_alarms("c", [("missing", "T")])
     assert registry.get_sample_value("air_quality_open_alarms", drift) == 2
     shown.forget("d")
     assert registry.get_sample_value("air_quality_open_alarms", drift) == 0
-    assert registry.get_sample_value("air_quality_open_alarms", {"station": "other", "alarm": "missing"}) == 1
+    assert registry.get_sample_value("air_quality_open_alarms", {"station": "other", "alarm": "missing", "column": "T"}) == 1
 
 
 def test_stations_let_go_leave_no_series_and_may_come_back() -> None:
@@ -130,6 +130,8 @@ def test_stations_let_go_leave_no_series_and_may_come_back() -> None:
     for _ in range(2):
         shown.open("roof")
         shown.show_prediction("roof", 1.5)
+        shown.show_row("roof", 1_790_000_000_000, 307_668)
+        shown.show_alarms("roof", [("sensor", "T")])
         shown.show_window("roof", "daily", 0.3, drifted=True)
         shown.forget("roof")
     assert [sample for family in registry.collect() for sample in family.samples] == []

@@ -24,6 +24,7 @@ from airquality.ground.errors import ContractError, UsageError
 from airquality.ground.settings import Settings
 from airquality.ground.typed import plain
 from airquality.metrics import ConsumerMetrics
+from airquality.monitoring.alarms import Event
 from airquality.monitoring.detectors import Detectors, StationDetectors
 from airquality.monitoring.drift import KINDS, Window
 from airquality.monitoring.performance import Performance
@@ -410,6 +411,19 @@ def test_judge_detectors_that_fail_are_off_and_predictions_go_on(tmp_path: Path,
     assert len([record for record in caplog.records if "predictions go on" in record.getMessage()]) == 1
 
 
+def test_show_alarms_names_the_column_each_alarm_is_of(rig: Callable[..., Rig]) -> None:
+    made = rig()
+    station = made.service.open_station("roof")
+    for detector, column in (("stuck", "T"), ("daily", "missing:RH"), ("daily", "data_drift")):
+        station.alarms.take(Event("opened", detector, column, FIRST, FIRST, 3.0, "h"))
+    made.service.show_alarms([station])
+    for alarm, column in (("sensor", "T"), ("missing", "RH"), ("data_drift", "")):
+        assert made.metric("air_quality_open_alarms", station="roof", alarm=alarm, column=column) == 1
+    station.alarms.take(Event("closed", "stuck", "T", FIRST, FIRST, 3.0, "h"))
+    made.service.show_alarms([station])
+    assert made.metric("air_quality_open_alarms", station="roof", alarm="sensor", column="T") == 0
+
+
 def test_service_failed_reports_are_made_once_their_cause_is_gone(tmp_path: Path) -> None:
     now = [0.0]
     made = failing_rig(tmp_path, now)
@@ -572,13 +586,13 @@ def test_metrics_tell_drift_error_and_alarms(rig: Callable[..., Rig]) -> None:
     assert made.metric("air_quality_windows_total", station="quiet", kind="daily") == 7
     shifted = made.run(24, "shifted", T=80.0)
     assert made.metric("air_quality_drift_windows_total", station="shifted", kind="daily") == 1
-    assert made.metric("air_quality_open_alarms", station="shifted", alarm="data_drift") == 1
-    assert made.metric("air_quality_open_alarms", station="shifted", alarm="missing") == 0
-    assert made.metric("air_quality_open_alarms", station="quiet", alarm="data_drift") == 0
+    assert made.metric("air_quality_open_alarms", station="shifted", alarm="data_drift", column="") == 1
+    assert made.metric("air_quality_open_alarms", station="shifted", alarm="missing", column="") == 0
+    assert made.metric("air_quality_open_alarms", station="quiet", alarm="data_drift", column="") == 0
     assert made.metric("air_quality_window_rmse", station="quiet", kind="weekly") == pytest.approx(0.3, abs=0.05)
     made.service.forget(shifted)
-    assert made.metric("air_quality_open_alarms", station="shifted", alarm="data_drift") is None
-    assert made.metric("air_quality_open_alarms", station="quiet", alarm="data_drift") == 0
+    assert made.metric("air_quality_open_alarms", station="shifted", alarm="data_drift", column="") is None
+    assert made.metric("air_quality_open_alarms", station="quiet", alarm="data_drift", column="") == 0
 
 
 COUNTS = {"rows_in": 400, "warmup": 168, "predictions_total": 232, "dead_letters": {}, "duplicates": 0}

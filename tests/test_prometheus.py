@@ -11,7 +11,7 @@ import pytest
 import yaml
 from prometheus_client import CollectorRegistry, generate_latest
 
-from airquality.metrics import ApiMetrics, ConsumerMetrics, expose_process
+from airquality.metrics import ApiMetrics, ConsumerMetrics, GroupMetrics, expose_process
 from tests.promql import metric_names
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -28,8 +28,9 @@ WAIVED_LINT = {'missing_values_count non-histogram and non-summary metrics shoul
 
 
 def pages() -> dict[str, str]:
-    """Return both metric pages as they are before the first row."""
-    api, consumer = CollectorRegistry(), CollectorRegistry()
+    """Return the metric pages as they are before the first row."""
+    api, consumer, group = CollectorRegistry(), CollectorRegistry(), CollectorRegistry()
+    GroupMetrics(group).lag.labels("0").set(0)
     ApiMetrics(api).model.labels("air-quality-co", "1").set(1)
     metrics = ConsumerMetrics(consumer)
     expose_process(api)
@@ -39,7 +40,9 @@ def pages() -> dict[str, str]:
     metrics.stations.show_prediction("uci-360", 1.5)
     metrics.stations.show_window("uci-360", "daily", 0.3, drifted=False)
     metrics.stations.show_hourly("uci-360", learning=0, thresholds_age_hours=24)
-    return {"api": generate_latest(api).decode(), "consumer": generate_latest(consumer).decode()}
+    metrics.stations.show_row("uci-360", 1_790_000_000_000, 307_668)
+    registries = {"api": api, "consumer": consumer, "lag": group}
+    return {name: generate_latest(registry).decode() for name, registry in registries.items()}
 
 
 def exposed() -> set[str]:
@@ -66,13 +69,30 @@ def promtool(*arguments: str, stdin: str = "") -> subprocess.CompletedProcess[st
     return subprocess.run([*command, *arguments], cwd=ROOT, input=stdin, capture_output=True, text=True)
 
 
+def amtool(configuration: str, folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    """Run amtool on a configuration: that of the stack's image, else what is installed, unless it is too old."""
+    (folder / "alertmanager.yml").write_text(configuration)
+    image = yaml.safe_load((ROOT / "docker-compose.yml").read_text())["services"]["alertmanager"]["image"]
+    command = ["amtool"]
+    if shutil.which("docker") and not subprocess.run(["docker", "image", "inspect", image], capture_output=True).returncode:
+        folder.chmod(0o755)
+        command = ["docker", "run", "--rm", f"--volume={folder}:/c:ro", "--workdir=/c", "--entrypoint=amtool", image]
+    elif not shutil.which("amtool"):
+        pytest.skip("amtool is neither installed nor to be had as an image")
+    done = subprocess.run([*command, *arguments], cwd=folder, capture_output=True, text=True)
+    if "url_file not found" in done.stderr:
+        pytest.skip("the amtool that is installed is older than the stack's: it does not know url_file (0.26)")
+    return done
+
+
 def test_api_consumer_and_itself_are_scraped_every_15_seconds() -> None:
     config = yaml.safe_load((ROOT / "prometheus.yml").read_text())
     assert config["global"]["scrape_interval"] == "15s"
     assert not [job for job in config["scrape_configs"] if "scrape_interval" in job]
     jobs = {job["job_name"]: job for job in config["scrape_configs"]}
-    assert set(jobs) == {"prometheus", "api", "consumer"}
-    assert jobs["api"]["static_configs"] == [{"targets": ["api:8000"]}]
+    assert set(jobs) == {"prometheus", "api", "consumer", "lag"}
+    assert jobs["lag"]["static_configs"] == [{"targets": ["lag-exporter:8002"]}]
+    assert jobs["api"]["dns_sd_configs"][0]["names"] == ["api"]
     assert jobs["consumer"]["static_configs"] == [{"targets": ["host.docker.internal:8001"]}]
     assert jobs["consumer"]["dns_sd_configs"][0]["names"] == ["consumer"]
 
@@ -93,7 +113,9 @@ def test_metric_names_are_found_in_expressions() -> None:
 def test_an_alert_says_how_bad_what_and_what_now(name: str) -> None:
     alert = ALERTS[name]
     assert alert["labels"]["severity"] in ("critical", "warning")
-    assert {"summary", "description"} <= set(alert["annotations"])
+    assert {"summary", "description", "runbook_url", "dashboard_url"} <= set(alert["annotations"])
+    by_station = "station" in alert["expr"]
+    assert by_station == ("{{ $labels.station | urlquery }}" in alert["annotations"]["dashboard_url"])
     assert f"### {name}\n" in (ROOT / "docs" / "operations.md").read_text()
 
 
@@ -126,18 +148,42 @@ def test_promtool_accepts_the_configuration() -> None:
     assert done.returncode == 0, done.stdout + done.stderr
 
 
-@pytest.mark.parametrize("page", ["api", "consumer"])
+@pytest.mark.parametrize("page", ["api", "consumer", "lag"])
 def test_promtool_lints_the_metrics_with_one_waiver(page: str) -> None:
     done = promtool("check", "metrics", stdin=pages()[page])
     assert {line for line in (done.stdout + done.stderr).splitlines() if line.strip()} <= WAIVED_LINT
 
 
-def test_alertmanager_has_one_receiver_whose_address_comes_from_the_environment() -> None:
+def test_alertmanager_addresses_come_from_the_environment_and_severities_route_apart() -> None:
     config = yaml.safe_load((ROOT / "prometheus" / "alertmanager.yml").read_text())
-    (receiver,) = config["receivers"]
-    (webhook,) = receiver["webhook_configs"]
     service = yaml.safe_load((ROOT / "docker-compose.yml").read_text())["services"]["alertmanager"]
-    assert f"> {webhook['url_file']} " in " ".join(service["command"])
-    assert service["environment"] == {"ALERT_WEBHOOK_URL": "${ALERT_WEBHOOK_URL:-}"}
+    for receiver in config["receivers"]:
+        (webhook,) = receiver["webhook_configs"]
+        assert f"> {webhook['url_file']} " in " ".join(service["command"])
+    assert set(service["environment"]) == {"ALERT_WEBHOOK_URL", "ALERT_WARNING_WEBHOOK_URL"}
+    (route,) = config["route"]["routes"]
+    assert (config["route"]["receiver"], route["receiver"], route["matchers"]) == (
+        "critical",
+        "warning",
+        ["severity = warning"],
+    )
     inhibited = {name for rule in config["inhibit_rules"] for name in re.findall(r"[A-Z]\w+", str(rule))}
     assert inhibited <= set(ALERTS)
+
+
+EXAMPLES = re.findall(r"```yaml\n(# alertmanager.*?)```", (ROOT / "docs" / "operations.md").read_text(), re.S)
+
+
+@pytest.mark.parametrize("example", range(3))
+def test_amtool_accepts_the_configurations_in_the_documentation(example: int, tmp_path: Path) -> None:
+    done = amtool(EXAMPLES[example], tmp_path, "check-config", "alertmanager.yml")
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+@pytest.mark.parametrize("configuration", [(ROOT / "prometheus" / "alertmanager.yml").read_text(), *EXAMPLES])
+@pytest.mark.parametrize("severity", ["critical", "warning"])
+def test_amtool_routes_severities_apart(severity: str, configuration: str, tmp_path: Path) -> None:
+    done = amtool(
+        configuration, tmp_path, "config", "routes", "test", "--config.file=alertmanager.yml", f"severity={severity}"
+    )
+    assert (done.returncode, done.stdout.strip()) == (0, severity), done.stderr

@@ -53,7 +53,7 @@ def test_page_links_lead_to_files(page: Path) -> None:
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 def test_page_make_verbs_exist(page: Path) -> None:
-    makefiles = "".join((ROOT / name).read_text() for name in ("Makefile", "deploy.mk", "training/train.mk"))
+    makefiles = "".join((ROOT / name).read_text() for name in ("Makefile", "deploy.mk", "supply.mk", "training/train.mk"))
     verbs = set(re.findall(r"^([a-z0-9-]+):", makefiles, re.M))
     assert set(re.findall(r"(?:`|^)make ([a-z0-9-]+)", page.read_text(), re.M)) - verbs == set()
 

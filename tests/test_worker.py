@@ -18,6 +18,7 @@ from airquality.stream.limits import Stopped
 from airquality.stream.patience import BACKOFF_SECONDS, RELEASE_SECONDS
 from airquality.stream.transactions import Message, Ownership, Poll, Position
 from airquality.stream.worker import POLL_SECONDS, STOP_SECONDS
+from tests.simulated_kafka import reading
 from tests.worker_rig import DLQ, PRED, RAW, START, STATE, Rig
 
 # --- one row in, one accounted outcome out ---
@@ -46,6 +47,16 @@ def test_every_row_is_accounted_for_and_published_once(rig: Rig) -> None:
         ("dead_letter", "late", 0),
     ):
         assert rig.metric("air_quality_rows_total", outcome=outcome, reason=reason) == count
+
+
+def test_observe_last_accepted_row_of_a_station_shows_when_kafka_took_it_in_and_its_hour(rig: Rig) -> None:
+    rig.send(0, 3)
+    last, seen = reading(0, START + 3), 1_790_000_000_000
+    rig.kafka.append(RAW, 0, b"station_0", last.to_bytes(), seen)
+    rig.kafka.append(RAW, 0, b"station_0", last.to_bytes(), seen + 60_000)  # sent again: no new row
+    rig.worker.run()
+    assert rig.metric("air_quality_station_last_row_timestamp_seconds", station="other") == seen / 1000
+    assert rig.metric("air_quality_station_last_hour_timestamp_seconds", station="other") == 3600 * (START + 3)
 
 
 def test_a_batch_is_one_transaction_and_one_request(rig: Rig) -> None:

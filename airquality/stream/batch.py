@@ -31,6 +31,8 @@ class Batch:
     duplicates: list[Reading] = field(default_factory=list)
     findings: list[Finding] = field(default_factory=list)
     warming: Reading | None = None
+    #: The latest accepted row of each station.
+    arrivals: dict[str, tuple[Reading, Record]] = field(default_factory=dict)
 
     def refuse(self, record: Record, error: InvalidRecord) -> None:
         """Count a record as a dead letter."""

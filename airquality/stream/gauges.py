@@ -46,6 +46,8 @@ class Gauges:
             self._metrics.stations.show_prediction(prediction.station_id, prediction.prediction)
         if batch.predictions:
             self._metrics.last_prediction.set_to_current_time()
+        for station_id, (reading, record) in batch.arrivals.items():
+            self._metrics.stations.show_row(station_id, record.timestamp_ms, reading.hour)
 
     def measure_lag(self) -> None:
         """Now and then ask how far behind this worker is, of the partitions it owns now and no others."""

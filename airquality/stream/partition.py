@@ -166,6 +166,7 @@ class PartitionState:
             batch.duplicates.append(reading)
             return None
         self._mark(station, record.offset)
+        batch.arrivals[reading.station_id] = reading, record
         if outcome is Outcome.WARMUP:
             batch.counts.warmup += 1
             batch.warming = reading

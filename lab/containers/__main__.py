@@ -1,9 +1,10 @@
-"""Run the unmodified stack on a container engine: ``python -m lab.containers [fresh] [host] [stream]``.
+"""Run the unmodified stack on a container engine: ``python -m lab.containers [fresh] [host] [stream] [scaled]``.
 
 ``fresh`` starts the stream where nothing is prepared. ``host`` drives the stack with the scripts, as the user types them.
 ``stream`` drives it with the containers and disturbs them: the consumer stopped, restarted and killed, the API and Kafka
-stopped for a while, everything taken down and up again. The last two must end with the same predictions, to the bit, and
-whenever containers are stopped, all of them must end by themselves. Exit status 0 if every promise was kept.
+stopped for a while, everything taken down and up again. ``scaled`` runs three consumers and two APIs, and kills one of each.
+``host`` and ``stream`` must end with the same predictions, to the bit, and whenever containers are stopped, all of them must
+end by themselves. Exit status 0 if every promise was kept.
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ from lab.containers import monitoring, reader
 from lab.containers.endings import stop_cleanly
 from lab.containers.incidents import api_away, consumer_killed, consumer_stops_and_goes_on, kafka_away, panel_shows
 from lab.containers.reader import PREDICTIONS, RAW, WARMUP_HOURS
+from lab.containers.scaled import drive_scaled
 from lab.containers.stack import ROLES, SOURCE, Failed, Stack, check, copy_tree, fetch, in_image, wait_for
 
 API = "http://localhost:8000"
@@ -111,7 +113,7 @@ def host_flow(stack: Stack) -> Predictions:
         producer = [sys.executable, "producer.py", "--csv", "dataset/test_data_raw.csv", "--rate", "15"]
         with subprocess.Popen(producer, cwd=stack.tree, stdout=subprocess.DEVNULL) as producing:
             panels_fill(stack, until=lambda: producing.poll() is not None)
-            scraped("prometheus localhost", "api api", "consumer host.docker.internal")
+            scraped("prometheus localhost", "api", "lag lag-exporter", "consumer host.docker.internal")
         check(producing.returncode == 0, "the producer sent the file")
         outcome = all_predicted(stack)
         metrics_are_clean(stack)
@@ -136,7 +138,7 @@ def stream_flow(stack: Stack) -> Predictions:
     expected = str(SOMEBODY) if os.getuid() == 0 else str(os.getuid())
     check(stack.host_user_of("consumer", "python consumer.py") == expected, "the consumer is who owns ./reports")
     predicted(300)
-    scraped("prometheus localhost", "api api")
+    scraped("prometheus localhost", "api", "lag lag-exporter")
     wait_for("the consumer container is scraped", container_scraped, 40)
 
     consumer_stops_and_goes_on(stack)
@@ -155,6 +157,12 @@ def stream_flow(stack: Stack) -> Predictions:
     wait_for("the producer ends", lambda: stack.states()["producer"] == "exited 0", 120)
     check(True, "the producer ended with status 0")
     return outcome
+
+
+def scaled_flow(stack: Stack) -> Predictions:
+    """Drive the stack with three consumers and two APIs."""
+    drive_scaled(stack, summary)
+    return unique_predictions()
 
 
 def fresh_flow(stack: Stack) -> Predictions:
@@ -216,8 +224,13 @@ def panels_fill(stack: Stack, until: Callable[[], bool]) -> None:
 
 
 def scraped(*names: str) -> None:
-    """Check that Prometheus reaches these targets."""
-    wait_for(f"targets {names} are up", lambda: all(monitoring.targets().get(name) == "up" for name in names), 40)
+    """Check that Prometheus reaches these targets, each a job and a host, or any one of a job."""
+
+    def all_up() -> bool:
+        up = {name for name, health in monitoring.targets().items() if health == "up"}
+        return set(names) <= up | {name.split()[0] for name in up}
+
+    wait_for(f"targets {names} are up", all_up, 40)
     check(True, f"Prometheus scrapes {', '.join(names)}")
 
 
@@ -324,7 +337,12 @@ def last_words(stack: Stack) -> str:
     return f"{states}\n{stack.compose('--profile=stream', 'logs', '--tail=25', '--no-color')}\nhost consumer:\n{host}"
 
 
-FLOWS: dict[str, Callable[[Stack], Predictions]] = {"fresh": fresh_flow, "host": host_flow, "stream": stream_flow}
+FLOWS: dict[str, Callable[[Stack], Predictions]] = {
+    "fresh": fresh_flow,
+    "host": host_flow,
+    "stream": stream_flow,
+    "scaled": scaled_flow,
+}
 
 if __name__ == "__main__":
     wrong = set(sys.argv[1:]) - set(FLOWS)

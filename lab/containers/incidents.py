@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 import time
 from functools import partial
 
@@ -50,9 +52,11 @@ def kafka_away(stack: Stack) -> None:
 
 
 def consumer_killed(stack: Stack) -> None:
-    """Kill the consumer's container, and start it again."""
+    """Kill the consumer's container while rows come, and start it again. The rows have come before: they are duplicates."""
     killed = time.monotonic()
     stack.compose("kill", "consumer")
+    producer = [sys.executable, "producer.py", "--csv", "dataset/test_data_raw.csv", "--max-records", "20"]
+    subprocess.run(producer, cwd=stack.tree, check=True, stdout=subprocess.DEVNULL)
     red_in_time(stack, killed, "ConsumerGone", Consumer="DOWN")
     stack.compose("start", "consumer")
     wait_for("all services are healthy again", stack.all_healthy, 60)

@@ -9,7 +9,7 @@ import subprocess
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import IO, Any, TypeVar
 
@@ -103,10 +103,13 @@ class Stack:
             stderr=subprocess.STDOUT,
         )
 
-    def up(self, *profiles: str, within_seconds: float = 180, **environment: str) -> float:
-        """Start the stack and return the seconds until everything that runs on is healthy."""
+    def up(
+        self, *profiles: str, scale: Mapping[str, int] | None = None, within_seconds: float = 180, **environment: str
+    ) -> float:
+        """Start the stack, so many containers of a service, and return the seconds until all that runs on is healthy."""
         started = time.monotonic()
-        self.compose(*(f"--profile={name}" for name in profiles), "up", "-d", **environment)
+        scaled = [f"--scale={service}={number}" for service, number in (scale or {}).items()]
+        self.compose(*(f"--profile={name}" for name in profiles), "up", "-d", *scaled, **environment)
         wait_for("all services healthy", self.all_healthy, within_seconds)
         return time.monotonic() - started
 
@@ -123,18 +126,22 @@ class Stack:
         )
 
     def states(self) -> dict[str, str]:
-        """Return each service's health, or what its container is doing (``exited 0``) where it has no health check."""
-        found = {}
+        """Return each service's health, or what its container is doing (``exited 0``) where it has no health check.
+
+        Of a service with several containers it is the one that is not yet healthy, if there is one.
+        """
+        found: dict[str, str] = {}
         for container in self._containers():
             state = container["State"]
             health = state.get("Health", {}).get("Status")
             name = container["Config"]["Labels"]["com.docker.compose.service"]
-            found[name] = health or (f"exited {state['ExitCode']}" if state["Status"] == "exited" else state["Status"])
+            now = health or (f"exited {state['ExitCode']}" if state["Status"] == "exited" else state["Status"])
+            found[name] = now if found.get(name, "healthy") == "healthy" else found[name]
         return found
 
     def follow_log(self, service: str, log: IO[str]) -> subprocess.Popen[str] | None:
         """Write what a service's container says from now on to ``log`` until it ends; None where it has no container."""
-        running = self._identities(service)
+        running = self._identities(service, "status=running")
         command = ["docker", "logs", "--follow", "--tail=0"]
         return subprocess.Popen([*command, running[0]], stdout=log, stderr=log, text=True) if running else None
 
@@ -144,6 +151,10 @@ class Stack:
         out = subprocess.run(["docker", "inspect", identity], check=True, capture_output=True, text=True).stdout
         checks = json.loads(out)[0]["State"]["Health"]["Log"] or [{"Output": ""}]
         return str(checks[-1]["Output"])
+
+    def containers(self, service: str) -> list[str]:
+        """Return the identities of a service's containers that run."""
+        return self._identities(service, "status=running")
 
     def restarts(self, service: str) -> int:
         """Return how often the engine has restarted a service's container."""
@@ -177,8 +188,8 @@ class Stack:
         out = subprocess.run(["docker", "inspect", *identities], check=True, capture_output=True, text=True).stdout
         return list(json.loads(out))
 
-    def _identities(self, service: str | None = None) -> list[str]:
+    def _identities(self, service: str | None = None, *more: str) -> list[str]:
         labels = [f"label=com.docker.compose.project={PROJECT}"]
         labels += [f"label=com.docker.compose.service={service}"] if service else []
-        filters = [part for label in labels for part in ("--filter", label)]
+        filters = [part for label in (*labels, *more) for part in ("--filter", label)]
         return subprocess.run(["docker", "ps", "-aq", *filters], check=True, capture_output=True, text=True).stdout.split()
