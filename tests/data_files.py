@@ -8,9 +8,10 @@ from datetime import datetime, timedelta
 from functools import cache
 from pathlib import Path
 
-from airquality.data import dataset, uci_file
+from airquality.data import dataset
 from airquality.data.dataset import Frame
 from airquality.records import RAW_COLUMNS, datetime_of
+from tests import real_data
 
 ROOT = Path(__file__).resolve().parent.parent
 N_ROWS = 500
@@ -27,9 +28,7 @@ Cell = Callable[[str, float], str]
 @cache
 def month() -> Frame:
     """Return the first rows of the real data set where it is at hand, else of the simulated one: 10 to 31 March."""
-    places = (ROOT / "dataset", ROOT.parent / "shared" / "dataset")
-    found = next((place / uci_file.UCI_NAME for place in places if (place / uci_file.UCI_NAME).exists()), None)
-    return (dataset.load(found) if found else dataset.simulate()).rows(0, N_ROWS)
+    return (dataset.load(real_data.FILE) if real_data.FILE else dataset.simulate()).rows(0, N_ROWS)
 
 
 def number(value: float) -> str:

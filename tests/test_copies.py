@@ -11,9 +11,10 @@ import pytest
 from airquality.data import copies, dataset, uci_file
 from airquality.ground.errors import UsageError
 from dataset.create_dataset import create
+from tests import real_data
 
 ROOT = Path(__file__).resolve().parent.parent
-REAL = next((path.parent for path in sorted(ROOT.parent.glob(f"*/dataset/{uci_file.UCI_NAME}"))), None)
+REAL = real_data.FILE and real_data.FILE.parent
 
 
 @pytest.fixture(scope="module")

@@ -25,10 +25,11 @@ from airquality.ground.files import write_atomically
 from airquality.model import features
 from airquality.records import HARD_LIMITS, RAW_COLUMNS, hour_of
 from dataset.create_dataset import create
+from tests import real_data
 
 ROOT = Path(__file__).resolve().parent.parent
-REAL = next((path.parent for path in ROOT.parent.glob(f"*/dataset/{uci_file.UCI_NAME}")), None)
-real_data = pytest.mark.skipif(REAL is None, reason="the real data set is not at hand")
+REAL = real_data.FILE and real_data.FILE.parent
+needs_real_data = pytest.mark.skipif(REAL is None, reason="the real data set is not at hand")
 HEADER = ",".join(("DateTime", *RAW_COLUMNS))
 ROW = "2005-02-05T03:00:00,1.6,1105,,6.4,828,,735,,997,1157,2.1,64.2,0.4633"
 
@@ -199,7 +200,7 @@ def test_sha256_sees_every_value_and_hour_but_not_the_kind_of_nan() -> None:
     assert frame_of([[np.nan] * 13]).sha256 == frame_of([[other_nan] * 13]).sha256
 
 
-@pytest.mark.parametrize("frame_name", ["simulated", pytest.param("real", marks=real_data)])
+@pytest.mark.parametrize("frame_name", ["simulated", pytest.param("real", marks=needs_real_data)])
 def test_split_sizes(request: pytest.FixtureRequest, frame_name: str) -> None:
     frame: Frame = request.getfixturevalue(frame_name)
     parts = dataset.split(frame)
@@ -208,7 +209,7 @@ def test_split_sizes(request: pytest.FixtureRequest, frame_name: str) -> None:
     assert parts.test.hours[0] == hour_of(dataset.datetime(2005, 2, 5, 3))
 
 
-@real_data
+@needs_real_data
 def test_real_data_is_read_as_published(real: Frame) -> None:
     assert real.source == "uci"
     measured = [int(np.count_nonzero(~np.isnan(part.values[:, 0]))) for part in dataset.split(real)]
@@ -216,7 +217,7 @@ def test_real_data_is_read_as_published(real: Frame) -> None:
     assert real.sha256 == "17f6467043a2a45329ad20cadc02f513a76b654180cf069063ef89a55eb63f69"
 
 
-@real_data
+@needs_real_data
 def test_windows_line_ends_are_accepted(tmp_path: Path, real: Frame) -> None:
     assert REAL is not None
     path = tmp_path / uci_file.UCI_NAME
@@ -516,7 +517,7 @@ def test_current_notices_other_data(home: Path, tmp_path: Path, simulated: Frame
         dataset.current(copy)
 
 
-@real_data
+@needs_real_data
 def test_real_data_replaces_simulated_data_and_its_label(home: Path, tmp_path: Path, real: Frame) -> None:
     assert REAL is not None
     copy = copy_of(home, tmp_path)

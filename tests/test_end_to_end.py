@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from airquality.data import dataset, uci_file
+from airquality.data import dataset
 from airquality.data.dataset import Frame
 from airquality.ground.settings import Settings
 from airquality.model import features
@@ -27,6 +27,7 @@ from lab.broker import Broker
 from lab.kafka_node import RealBroker
 from lab.ports import free_port
 from lab.waiting import wait_until
+from tests import real_data
 from tests.system import PROJECT, System, kill, lines, system
 
 pytestmark = [pytest.mark.broker, pytest.mark.slow, pytest.mark.timeout(900)]
@@ -43,9 +44,9 @@ def prepared(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
     directory = tmp_path_factory.mktemp("prepared")
     data = directory / "dataset"
     data.mkdir()
-    real = [p for p in (PROJECT / "dataset", PROJECT.parent / "shared" / "dataset") if (p / uci_file.UCI_NAME).exists()]
+    real = real_data.FILE
     if real:
-        shutil.copy(real[0] / uci_file.UCI_NAME, data)
+        shutil.copy(real, data)
     base = {
         "DATASET_DIR": str(data),
         "ARTIFACTS_DIR": str(PROJECT / "artifacts" if real else directory / "artifacts"),

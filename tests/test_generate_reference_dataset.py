@@ -29,12 +29,12 @@ from airquality.monitoring.distance import Distribution
 from airquality.monitoring.drift import DAILY, WEEKLY, load_judge
 from airquality.monitoring.performance import Performance
 from airquality.records import RAW_COLUMNS, Served, hour_of
-from tests import stations
+from tests import real_data, stations
 
 pytestmark = pytest.mark.slow
 
 ROOT = Path(__file__).resolve().parent.parent
-REAL = next((path.parent for path in sorted(ROOT.parent.glob(f"*/dataset/{uci_file.UCI_NAME}"))), None)
+REAL = real_data.FILE and real_data.FILE.parent
 
 
 def score_of(booster: xgb.Booster, card: Card, frame: Frame) -> dict[str, float]:

@@ -17,6 +17,7 @@ import pytest
 import requests
 
 from lab.waiting import wait_until
+from tests import real_data
 
 ROOT = Path(__file__).resolve().parent.parent
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md"))]
@@ -76,9 +77,8 @@ def checkout(folder: Path) -> Iterator[dict[str, str]]:
     for name in ("requirements.txt", "requirements-dev.txt", "requirements.lock"):
         os.utime(folder / name, (0, 0))  # what is installed is what they list: make has nothing to do
     (folder / ".venv").symlink_to(Path(sys.prefix))
-    data = [root / "dataset" / "AirQualityUCI.csv" for root in (ROOT, ROOT.parent / "shared")]
-    if found := next((path for path in data if path.exists()), None):
-        shutil.copy(found, folder / "dataset")
+    if real_data.FILE:
+        shutil.copy(real_data.FILE, folder / "dataset")
     ours = ("KAFKA_", "AIR_QUALITY_DATA", "MLFLOW_", "API_URL")
     yield {name: value for name, value in os.environ.items() if not name.startswith(ours)}
 
