@@ -154,6 +154,8 @@ class Places:
     """Which cells speak of which column, prepared once for a suite."""
 
     cells: tuple[Cell, ...]
+    #: Each cell's column.
+    names: tuple[str, ...]
     by_column: dict[str, Ints]
     #: Statistical cells sorted by node, and where each node's begin.
     by_node: Ints
@@ -168,6 +170,7 @@ class Places:
         order = order[nodes[order] < len(NODE_COLUMNS)]
         return cls(
             cells=cells,
+            names=tuple(cell.column for cell in cells),
             by_column={name: np.flatnonzero([cell.column == name for cell in cells]) for name in names},
             by_node=order,
             node_starts=np.searchsorted(nodes[order], np.arange(len(NODE_COLUMNS))),
@@ -225,24 +228,18 @@ class Book:
         events = self._follow(hour, excess, known, sizes)
         closed = {event.column for event in events if event.kind == "closed"}
         loud: list[int] = np.flatnonzero(excess >= 1.0).tolist()
-        found = self._exact(loud, closed) or self._statistical(loud, excess, closed)
-        for cell in found:
+        new = [cell for cell in loud if (name := self._places.names[cell]) not in self.open and name not in closed]
+        for cell in (self._exact(new, closed) or self._statistical(new, excess)) if new else ():
             events += self._name(hour, cell, int(min(rising[cell], hour)), sizes)
-        for alarm in self.open.values():
-            self._keep_peaks(alarm, loud, excess)
+        self._keep_peaks(loud, excess)
         return events
 
-    def _exact(self, loud: Sequence[int], closed: set[str]) -> list[int]:
-        """Return the exact cells among the ``loud`` that say something new, one per column."""
+    def _exact(self, new: Sequence[int], closed: set[str]) -> list[int]:
+        """Return the exact cells among the ``new`` that say something, one per column."""
         named: dict[str, int] = {}
-        for cell in loud:
-            column = self._places.cells[cell].column
-            if (
-                self._places.cells[cell].exact
-                and column not in self.open
-                and column not in closed
-                and not self._explained(column, closed)
-            ):
+        for cell in new:
+            column = self._places.names[cell]
+            if self._places.cells[cell].exact and not self._explained(column, closed):
                 named.setdefault(column, cell)
         columns = {part for column in named if column not in GROUPS for part in (column,)}
         return [cell for column, cell in named.items() if not columns & set(GROUPS.get(column, ()))]
@@ -251,11 +248,11 @@ class Book:
         """Whether a group's break is explained by an alarm on one of its columns, open or just closed."""
         return any(part in self.open or part in closed for part in GROUPS.get(column, ()))
 
-    def _statistical(self, loud: Sequence[int], excess: Floats, closed: set[str]) -> list[int]:
-        """Return the ``loud`` cell that exceeds most, if any of a node that is not named yet does."""
+    def _statistical(self, new: Sequence[int], excess: Floats) -> list[int]:
+        """Return the statistical cell among the ``new`` that exceeds most, if there is one."""
         cells = self._places.cells
-        new = [i for i in loud if not cells[i].exact and cells[i].column not in self.open and cells[i].column not in closed]
-        return [min(new, key=lambda cell: (-excess[cell], cells[cell].node, cell))] if new else []
+        able = [cell for cell in new if not cells[cell].exact]
+        return [min(able, key=lambda cell: (-excess[cell], cells[cell].node, cell))] if able else []
 
     def _name(self, hour: int, cell: int, since: int, sizes: Any) -> list[Event]:
         kind = self._places.cells[cell]
@@ -270,9 +267,10 @@ class Book:
         self.open[kind.column] = alarm
         return [alarm.event("opened", hour)]
 
-    def _keep_peaks(self, alarm: Alarm, loud: Sequence[int], excess: Floats) -> None:
+    def _keep_peaks(self, loud: Sequence[int], excess: Floats) -> None:
         for cell in loud:
-            if self._places.cells[cell].column == alarm.column:
+            alarm = self.open.get(self._places.names[cell])
+            if alarm is not None:
                 alarm.peaks[cell] = max(alarm.peaks.get(cell, 0.0), float(excess[cell]))
 
     def _cells(self, alarm: Alarm) -> list[int]:
