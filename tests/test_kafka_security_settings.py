@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import socket
 import subprocess
 import sys
 import traceback
@@ -13,7 +14,7 @@ import pytest
 from airquality.ground.errors import UsageError
 from airquality.ground.kafka_security import KafkaSecurity
 from airquality.ground.settings import Settings, read_settings
-from airquality.stream import kafka_io, tls
+from airquality.stream import kafka_io, refusals, tls
 from tests.system import PROJECT
 
 SECRET = "s3cr3t-of-mine"
@@ -138,3 +139,13 @@ def test_tls_context_of_an_unusable_file_names_its_variable(
     security = KafkaSecurity(**{"kafka_security_protocol": "SSL", field: file})
     with pytest.raises(UsageError, match=told):
         tls.context(security)
+
+
+def test_refusal_by_a_broker_that_hangs_is_none_and_asks_once() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        silent.settimeout(0.1)
+        settings = Settings(kafka_bootstrap_servers=f"127.0.0.1:{silent.getsockname()[1]}")
+        assert refusals.refusal(settings) is None
+        silent.accept()[0].close()
+        with pytest.raises(TimeoutError):
+            silent.accept()

@@ -121,6 +121,8 @@ def _refusal_of(server: str, settings: Settings) -> str | None:
             return tls.broker_fault(error, server)
         except ssl.SSLError as error:
             return tls.own_fault(error, settings, server) or _other_protocol(server, settings)
+        except TimeoutError:  # a broker that hangs: another protocol would have been answered, or hung up on
+            return None
         except (OSError, ValueError, struct.error):
             return _other_protocol(server, settings)
 
