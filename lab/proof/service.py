@@ -68,7 +68,8 @@ class _Handler(BaseHTTPRequestHandler):
     def _forward(self, method: str, body: bytes | None) -> Answer:
         connection = http.client.HTTPConnection(*self.upstream, timeout=30)
         try:
-            connection.request(method, self.path, body, {"content-type": "application/json"})
+            kind = self.headers.get("content-type", "application/json")  # rows come as they lie in memory
+            connection.request(method, self.path, body, {"content-type": kind})
             response = connection.getresponse()
             return response.status, response.read()
         except OSError:
