@@ -18,8 +18,9 @@ from lab.proof import service
 from lab.proof.identity import Refusal
 from lab.proof.outages import breakable
 from lab.proof.rows import SMALL, Outcome, Proof, die, row, stop
-from lab.proof.site import PROJECT, ROLES, Failed, Process, Site, wait_until
+from lab.proof.site import PROJECT, ROLES, Process, Site
 from lab.proof.traffic import HOURS, STATIONS, interleaved
+from lab.waiting import Failed, wait_until
 
 
 @dataclass
