@@ -12,7 +12,7 @@ from airquality.ground.errors import Unavailable
 from lab.broker import Broker
 from lab.kafka_installation import KAFKA_VERSION, Installation
 from lab.kafka_node import RealBroker
-from lab.ports import free_port
+from lab.ports import LOOPBACK, free_port
 
 NODES = 3
 #: Of each JVM: three of them share a laptop.
@@ -38,9 +38,9 @@ class KafkaCluster(Broker):
         self.data_dir = Path(tempfile.mkdtemp(prefix="air-quality-kafka-")) if data_dir is None else data_dir.absolute()
         self.nodes = [RealBroker(installation, self.data_dir / f"node-{number}") for number in range(1, NODES + 1)]
         controllers = [free_port() for _ in self.nodes]
-        voters = ",".join(f"{number}@127.0.0.1:{port}" for number, port in enumerate(controllers, 1))
+        voters = ",".join(f"{number}@{LOOPBACK}:{port}" for number, port in enumerate(controllers, 1))
         for number, (node, port) in enumerate(zip(self.nodes, controllers, strict=True), 1):
-            listeners = f"CLIENT://{node.bootstrap_servers},CONTROLLER://127.0.0.1:{port}"
+            listeners = f"CLIENT://{node.bootstrap_servers},CONTROLLER://{LOOPBACK}:{port}"
             own = {"node.id": number, "controller.quorum.voters": voters, "listeners": listeners}
             node.properties = {**_REPLICATED, **own}
             node.cluster_id = self.nodes[0].cluster_id

@@ -68,6 +68,8 @@ class RealBroker(Broker):
         self.format_arguments: tuple[str, ...] = ()
         self.cluster_id = urlsafe_b64encode(uuid.uuid4().bytes)[:22].decode()
         self.heap_mb = 512
+        #: Of listeners beside the one that every node has.
+        self.more_ports: tuple[int, ...] = ()
         self._jvm: Child | None = None
         self._log_start = 0
         servers = f"{LOOPBACK}:{self._port}"
@@ -97,8 +99,9 @@ class RealBroker(Broker):
         if self._jvm is not None and self._jvm.poll() is None:
             return
         self.kill()  # clean up after a JVM that exited on its own
-        if not is_free(self._port):
-            raise UsageError(f"port {self._port} of {LOOPBACK} is taken: stop what listens there, or choose another port")
+        for port in (self._port, *self.more_ports):
+            if not is_free(port):
+                raise UsageError(f"port {port} of {LOOPBACK} is taken: stop what listens there, or choose another port")
         try:
             self.data_dir.mkdir(parents=True, exist_ok=True)
             with self.log_path.open("ab") as log:

@@ -37,6 +37,7 @@ class SecuredBroker(RealBroker):
         self.administration = self.bootstrap_servers
         self._ports = {name: free_port() for name in LISTENERS} | ({"SASL": port} if port else {})
         self.servers = {name: f"{HOST}:{number}" for name, number in self._ports.items()}
+        self.more_ports = tuple(self._ports.values())
         self.secrets = self.data_dir / "secrets"
         self.authority = Authority(self.secrets)
         self.passwords = {user: self._password(user) for user in (USER, STRANGER)}

@@ -20,6 +20,7 @@ from lab.broker import MockBroker
 from lab.kafka_installation import KAFKA_VERSION, Installation, install, why_not_real
 from lab.kafka_node import RealBroker
 from lab.ports import free_port
+from lab.secured_kafka import SecuredBroker
 from lab.waiting import wait_until
 
 JAVA_17 = "echo 'openjdk version \"17.0.1\" 2021-10-19' >&2"
@@ -223,6 +224,14 @@ def test_help_teaches() -> None:
     assert {"Java", "Maven", "AIR_QUALITY_BROKER=real|mock|secured|three", "--install-only"} <= set(
         text.replace(",", " ").split()
     )
+
+
+def test_secured_broker_on_a_port_that_is_taken_is_wrong_usage(tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        broker = SecuredBroker(Installation("/nowhere/java", tmp_path), tmp_path / "data", port)
+        with pytest.raises(UsageError, match=rf"port {port} of 127\.0\.0\.1 is taken"):
+            broker.start()
 
 
 def test_the_command_runs_the_mock_until_ctrl_c() -> None:
