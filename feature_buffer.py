@@ -8,13 +8,11 @@ from typing import Self
 import numpy as np
 from numpy.typing import NDArray
 
+from airquality.data.digests import DigestsState, HourDigests
 from airquality.ground.errors import InvalidRecord
 from airquality.ground.typed import immutable
 from airquality.incoming import LateTruth, TruthOutcome
 from airquality.records import HISTORY_HOURS, RAW_COLUMNS, TARGET, Outcome, Reading, check_not_future, isoformat
-
-#: Hours whose checksum is remembered, so that a replay of them is recognised: 13 months, 40 KB a station.
-REMEMBERED_HOURS = 10_000
 
 _MISSING_ROW = (np.nan,) * len(RAW_COLUMNS)
 _TARGET_COLUMN = RAW_COLUMNS.index(TARGET)
@@ -27,7 +25,7 @@ class BufferState:
     newest_hour: int | None
     warmed_hours: int
     history: NDArray[np.float64]
-    digests: NDArray[np.uint32]
+    digests: DigestsState
 
 
 class FeatureBuffer:
@@ -42,7 +40,7 @@ class FeatureBuffer:
         self.newest_hour: int | None = None
         self.warmed_hours = 0
         self._history = np.full((HISTORY_HOURS, len(RAW_COLUMNS)), np.nan)
-        self._digests = np.zeros(REMEMBERED_HOURS, dtype=np.uint32)
+        self._digests = HourDigests()
         self._arrived: list[tuple[float, ...]] = []
         self._ready: list[tuple[int, int]] = []
         self._grids: list[NDArray[np.float64]] = []  # what the rows saw that were ready before a truth came
@@ -83,7 +81,7 @@ class FeatureBuffer:
         age = -1 if self.newest_hour is None else self.newest_hour - truth.hour
         if age >= HISTORY_HOURS:
             return TruthOutcome.TOO_OLD
-        if age < 0 or not self._digests[truth.hour % REMEMBERED_HOURS]:
+        if self.newest_hour is None or age < 0 or not self._digests.accepted(truth.hour, self.newest_hour):
             return TruthOutcome.NEVER_STREAMED
         known = self._target_at(age)
         if not np.isnan(known):
@@ -108,7 +106,7 @@ class FeatureBuffer:
             waiting = len(self._ready) + len(self._taken)
             raise RuntimeError(f"{waiting} ready rows were not taken: this state would lose them")
         history = immutable(self._grid()[-HISTORY_HOURS:])
-        return BufferState(self.newest_hour, self.warmed_hours, history, immutable(self._digests))
+        return BufferState(self.newest_hour, self.warmed_hours, history, self._digests.state())
 
     @classmethod
     def from_state(cls, state: BufferState) -> Self:
@@ -117,7 +115,7 @@ class FeatureBuffer:
         buffer.newest_hour = state.newest_hour
         buffer.warmed_hours = state.warmed_hours
         buffer._history = state.history.copy()
-        buffer._digests = state.digests.copy()
+        buffer._digests = HourDigests.from_state(state.digests)
         return buffer
 
     def _grid(self) -> NDArray[np.float64]:
@@ -149,17 +147,13 @@ class FeatureBuffer:
             self.warmed_hours = 0
         self._arrived.extend([_MISSING_ROW] * min(gap, HISTORY_HOURS))
         self._arrived.append(reading.values)
-        skipped = np.arange(reading.hour - min(gap, REMEMBERED_HOURS), reading.hour)
-        self._digests[skipped % REMEMBERED_HOURS] = 0
-        self._digests[reading.hour % REMEMBERED_HOURS] = reading.digest()
+        self._digests.accept(reading.hour, gap, reading.digest())
         self.newest_hour = reading.hour
 
     def _repeated(self, reading: Reading, newest: int) -> Outcome:
-        remembered = newest - reading.hour < REMEMBERED_HOURS
-        digest = int(self._digests[reading.hour % REMEMBERED_HOURS]) if remembered else 0
-        if digest == reading.digest():
+        if self._digests.repeats(reading.hour, newest, reading.digest()):
             return Outcome.DUPLICATE
         hour = f"{reading.station_id} {isoformat(reading.hour)}"
-        if digest:
+        if self._digests.accepted(reading.hour, newest):
             raise InvalidRecord("conflict", f"{hour} was accepted before with other values")
         raise InvalidRecord("late", f"{hour} is older than the newest hour, {isoformat(newest)}")

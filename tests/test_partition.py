@@ -12,6 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from airquality.data.digests import REMEMBERED_HOURS
 from airquality.events import AlarmEvent, OperationTaken, finding_of
 from airquality.ground.errors import ContractError, InvalidRecord
 from airquality.ground.settings import Settings
@@ -31,7 +32,6 @@ from airquality.stream.partition import PartitionState, Snapshot
 from airquality.stream.replay import replay
 from airquality.stream.saved import SavedStations
 from airquality.stream.transactions import Message, Position
-from feature_buffer import REMEMBERED_HOURS
 from monitoring_service import HOURLY
 from tests import watched
 from tests.simulated_kafka import Monitors, Predicts, SimulatedKafka, predicted, reading
@@ -670,7 +670,7 @@ def test_a_snapshot_after_10_000_hours_fits_its_limit() -> None:
     kept = monitors.stations["station_0"].windows.state()
     assert len(kept.hours) == HISTORY_HOURS - 1
     [snapshot] = state.checkpoint(0, 0.0).snapshots
-    assert 40_000 < len(snapshot.value) <= snapshots.MAX_BYTES
+    assert 30_000 < len(snapshot.value) <= snapshots.MAX_BYTES
 
 
 def test_a_released_partition_lets_go_of_its_stations() -> None:

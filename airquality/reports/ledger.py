@@ -9,14 +9,14 @@ from dataclasses import dataclass
 from typing import Self
 
 from airquality.ground.errors import ContractError
-from airquality.monitoring.drift import WEEKLY, Judge, Window, WindowState
+from airquality.monitoring.drift import DAILY, WEEKLY, Judge, Window, WindowState
 from airquality.monitoring.windows import per_kind
 from airquality.reports.process import ReportResult
 
 #: Failed windows that are kept for each station while it is owned.
 MAX_UNMADE = 100
-#: Hours of failed windows that a snapshot holds, so that their reports are made again after a restart, too: about 40 KB.
-SAVED_UNMADE_HOURS = 2 * WEEKLY.hours
+#: Hours of failed windows that a snapshot holds, so that their reports are made again after a restart, too: about 12 KB.
+SAVED_UNMADE_HOURS = WEEKLY.hours + DAILY.hours
 
 
 @dataclass(frozen=True, slots=True)

@@ -308,8 +308,12 @@ class PartitionState:
         return due
 
     def _snapshot(self, station: Station, note_header: tuple[str, bytes]) -> Snapshot:
-        state = snapshots.encode(plain(station.state(self.group, self.next_offset - 1)))
-        return Snapshot(station.station_id.encode(), state, (note_header, (SINCE_HEADER, b"%d" % station.since_ms)))
+        state = plain(station.state(self.group, self.next_offset - 1))
+        try:
+            encoded = snapshots.encode(state)
+        except snapshots.TooLarge:  # of all it holds, the windows whose reports failed are what can be done without
+            encoded = snapshots.encode({**state, "reports": {**state["reports"], "unmade": []}})
+        return Snapshot(station.station_id.encode(), encoded, (note_header, (SINCE_HEADER, b"%d" % station.since_ms)))
 
     def take_commit(self, checkpoint: Checkpoint) -> None:
         """Note that ``checkpoint`` was committed."""

@@ -31,6 +31,10 @@ _ARRAY = "__array__"
 _ARRAY_KINDS = "biuf"
 
 
+class TooLarge(ValueError):
+    """The state takes more room than a station may."""
+
+
 def encode(state: Document) -> bytes:
     """Return the snapshot of ``state``: JSON values without NaN, numpy arrays, and dicts and lists of these.
 
@@ -41,7 +45,7 @@ def encode(state: Document) -> bytes:
     document = orjson.dumps({"format": FORMAT, **state}, default=_array_to_json, option=orjson.OPT_SORT_KEYS)
     snapshot = zlib.compress(document, level=1)
     if len(snapshot) > MAX_BYTES or len(document) > MAX_DOCUMENT_BYTES:
-        raise ValueError(f"a snapshot of {len(snapshot)} bytes ({len(document)} inflated) is over the limit of {MAX_BYTES}")
+        raise TooLarge(f"a snapshot of {len(snapshot)} bytes ({len(document)} inflated) is over the limit of {MAX_BYTES}")
     return snapshot
 
 

@@ -1,0 +1,65 @@
+"""What a station may take: 24 KiB for its buffer, 24 for its windows and reports, 64 for its detectors, 128 KB in all."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from airquality.data.digests import REMEMBERED_HOURS
+from airquality.ground.typed import plain
+from airquality.monitoring.detectors import Detectors, StationDetectors
+from airquality.monitoring.drift import WEEKLY
+from airquality.records import Reading
+from airquality.stream import snapshots
+from monitoring_service import HOURLY
+from tests import stations, watched
+
+BUDGET_BYTES = {"buffer": 24 * 1024, "windows": 24 * 1024, "detectors": 64 * 1024}
+N_HOURS = WEEKLY.hours * 4 - 1  # the open week is full but for its last hour
+
+
+def full_station(values: NDArray[np.float64]) -> dict[str, Any]:
+    """Return the state of a station that remembers 13 months, a nearly full week, and a week of failed windows."""
+    detectors = Detectors(watched.calibration())
+    station = stations.opener(detectors).open("roof")
+    first = int(watched.stream().hours[0])
+    for hour in range(first - REMEMBERED_HOURS, first):
+        station.buffer.push(Reading("roof", hour, tuple(values[hour % len(values)].tolist())))
+        station.buffer.take()
+    for hour, row in zip(range(first, first + N_HOURS), values[:N_HOURS].tolist(), strict=True):
+        reading = Reading("roof", hour, tuple(row))
+        station.buffer.push(reading)
+        station.buffer.take()
+        hourly = station.detectors[HOURLY]
+        assert isinstance(hourly, StationDetectors)
+        detectors.judge({hourly: [reading]})
+        for window in stations.observe(station, reading, float(row[1]) / 317.0):
+            station.reports.outstanding -= 1
+            station.reports.keep(window)
+    state: dict[str, Any] = plain(station.state("group", 0))
+    return state
+
+
+@pytest.fixture(scope="module")
+def state() -> dict[str, Any]:
+    return full_station(watched.stream().values[:N_HOURS])
+
+
+@pytest.mark.parametrize("part", BUDGET_BYTES)
+def test_state_of_a_full_station_keeps_to_the_budget_of_each_part(state: dict[str, Any], part: str) -> None:
+    held = {"windows": state["windows"], "reports": state["reports"]} if part == "windows" else {part: state[part]}
+    assert len(snapshots.encode(held)) <= BUDGET_BYTES[part]
+
+
+def test_state_of_a_full_station_keeps_to_128_kb(state: dict[str, Any]) -> None:
+    assert len(snapshots.encode(state)) <= 112 * 1024  # what is left is for intervals and truths
+
+
+def test_state_of_numbers_that_cannot_be_deflated_keeps_to_128_kb_without_failed_windows() -> None:
+    rng = np.random.default_rng(5)
+    usual = watched.stream().values[:N_HOURS]
+    state = full_station(usual * rng.uniform(0.999, 1.001, usual.shape))
+    assert len(snapshots.encode({**state, "reports": {**state["reports"], "unmade": []}})) <= snapshots.MAX_BYTES
