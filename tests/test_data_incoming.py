@@ -175,6 +175,8 @@ READ = {
     "null": Variant(text(HEADER, rows(values=cell("null")))),
     "constant UTC offset": Variant(text(HEADER, rows(stamp("%Y-%m-%dT%H:%M:%S+01:00")))),
     "compact dates": Variant(text(HEADER, rows(stamp("%Y%m%d %H:%M")))),
+    "months by name": Variant(text(HEADER, rows(stamp("%d-%b-%Y %H:%M")))),
+    "months by their whole name": Variant(text(HEADER, rows(stamp("%d %B %Y %H:%M")))),
     "AM and PM": Variant(text(DATED, rows(half_day))),
     "midnight left out, as R does": Variant(text(HEADER, rows(r_midnight))),
     "Date with an empty time": Variant(text(DATED, rows(split("%Y-%m-%d 00:00:00", "%H:%M:%S")))),
@@ -242,6 +244,11 @@ READ = {
     "RH as a fraction": Variant(changed("RH", lambda v: v / 100), "--unit 'RH=fraction'", ("--unit", "RH=fraction")),
     "the header's unit is wrong": Variant(changed("T", float, "T_F"), "--unit 'T=°C' says so", ("--unit", "T=°C")),
     "-999, as the owner says": Variant(text(HEADER, rows(values=cell("-999"))), "", ("--missing-value", "-999")),
+    "9999": Variant(
+        text(HEADER, rows(values=cell("9999"))),
+        "9999 is impossible in one column.*--missing-value 9999",
+        ("--missing-value", "9999"),
+    ),
     "ERR": Variant(
         text(HEADER, rows(values=cell("ERR"))),
         "line .*, column .*'ERR' is no number.*--missing-value",
@@ -349,6 +356,10 @@ REFUSED = {
     "several stations": (text(HEADER, [*rows(), *rows(values=lambda n, v: cell()(n, v + 1))]), "several stations"),
     "a column of stations": (text((*HEADER, "station"), [[*r, f"s{k % 2}"] for k, r in enumerate(rows())]), "one station"),
     "a unit nobody can convert": (plain().replace("CO(GT),", "CO(GT) [ppm],"), "is in ppm.*convert it before"),
+    "years before there were sensors": (
+        text(HEADER, [["0004" + r[0][4:], *r[1:]] for r in rows()]),
+        "of no year that can be",
+    ),
     "xlsx": (archive("xl/workbook.xml"), "is a spreadsheet: save the sheet as CSV"),
     "archive of two": (archive("a.csv", "b.csv"), "an archive of 2 CSV files"),
     "xls": (b"\xd0\xcf\x11\xe0" + bytes(500), "an old Excel workbook"),
@@ -446,6 +457,14 @@ def test_read_fahrenheit_of_a_winter_is_told_by_the_vapour(tmp_path: Path) -> No
         read(path)
     read_t = read(path, "--unit", "T=F").frame.values[:, RAW_COLUMNS.index("T")]
     np.testing.assert_allclose(read_t, celsius, atol=1e-8)
+
+
+def test_read_zero_in_every_sensor_is_announced(tmp_path: Path) -> None:
+    path = tmp_path / "file.csv"
+    lines = plain().splitlines()
+    lines[7] = ",".join([lines[7].split(",")[0], *["0"] * 13])
+    path.write_text("\n".join(lines))
+    assert read(path).remarks == ("1 rows have 0 in every sensor: if it stands for a missing value, say --missing-value 0",)
 
 
 def test_read_daily_rows_are_called_so(tmp_path: Path) -> None:

@@ -13,7 +13,7 @@ from airquality.data.files.answers import Answers
 from airquality.data.files.reader import Table
 from airquality.ground.errors import UsageError
 from airquality.network.current import NETWORK
-from airquality.records import HARD_LIMITS, RAW_COLUMNS, datetime_of, isoformat
+from airquality.records import DEVICE_COLUMNS, HARD_LIMITS, HOUR_LIMITS, RAW_COLUMNS, datetime_of, hour_of, isoformat
 
 #: A column of fewer values is not judged: one strange value is a matter for its row alone.
 LEAST_VALUES = 5
@@ -38,7 +38,9 @@ def settle(path: Path, table: Table, answers: Answers) -> list[str]:
         if column not in answers.units:
             _require_possible(path, column, values[~np.isnan(values)])
     _require_vapour(path, table.values, answers)
-    return [*_impossible(table.values), *_repeated(path, table)]
+    _require_possible_hours(path, table)
+    _require_no_marker(path, table.values)
+    return [*_impossible(table.values), *_alike(table.values), *_repeated(path, table)]
 
 
 def _require_possible(path: Path, column: str, known: NDArray[np.float64]) -> None:
@@ -58,7 +60,7 @@ def _require_possible(path: Path, column: str, known: NDArray[np.float64]) -> No
         others = " or ".join(f"--unit '{column}={unit}'" for unit in units.choices(column)[1:])
         why = f"in another unit? Say {others}" if others else "in another unit? Convert it before"
     raise UsageError(
-        f"{path}: the median of {column} is {median:g}, which cannot be in {own}: {why}; if it is right, say "
+        f"{path}: the median of {column} is {median:g}, which cannot be {units.phrase(column)}: {why}; if it is right, say "
         f"--unit '{column}={own}'."
     )
 
@@ -80,9 +82,43 @@ def _require_vapour(path: Path, values: NDArray[np.float64], answers: Answers) -
     ratio = float(np.median(vapour / (humidity / 100 * 0.6112 * np.exp(17.62 * temperature / (243.12 + temperature)))))
     if not VAPOUR_LIMITS[0] <= ratio <= VAPOUR_LIMITS[1]:
         raise UsageError(
-            f"{path}: {names[2]} is {ratio:.2g} times what follows from {names[0]} and {names[1]}: is one in another "
-            f"unit? Say --unit '{names[0]}=°F', or what it is; if all are right, say "
+            f"{path}: {names[2]} is {ratio:.2g} times what follows from {names[0]} and {names[1]}: is one in another unit? "
+            f"Say --unit '{names[0]}=°F', or what it is; if all are right, say "
             f"--unit '{names[2]}={units.ours(str(names[2]))}'."
+        )
+
+
+def _require_possible_hours(path: Path, table: Table) -> None:
+    earliest, latest = map(hour_of, HOUR_LIMITS)
+    if np.mean((table.hours < earliest) | (table.hours > latest)) > 0.5:
+        raise UsageError(
+            f"{path}: most rows are of no year that can be, {isoformat(int(table.hours.min()))} first: say with --dates how "
+            "its dates are written."
+        )
+
+
+def _require_no_marker(path: Path, values: NDArray[np.float64]) -> None:
+    """Raise if a number that one column cannot hold stands in another that can: 9999 for a missing value."""
+    low, high = np.array([HARD_LIMITS[name] for name in RAW_COLUMNS]).T
+    impossible, counts = np.unique(values[(values < low) | (values > high)], return_counts=True)
+    for value in impossible[counts >= LEAST_VALUES].tolist():
+        elsewhere = ((values == value) & (low <= value) & (value <= high)).sum(axis=0)
+        if elsewhere.max() >= LEAST_VALUES:
+            column = RAW_COLUMNS[int(np.argmax(elsewhere))]
+            raise UsageError(
+                f"{path}: {value:g} is impossible in one column and stands {elsewhere.max():,} times in {column}, where it "
+                f"could be: if it stands for a missing value, say --missing-value {value:g}; if not, correct it in the file."
+            )
+
+
+def _alike(values: NDArray[np.float64]) -> Iterator[str]:
+    devices = values[:, [RAW_COLUMNS.index(name) for name in DEVICE_COLUMNS]]
+    alike = (devices == devices[:, :1]).all(axis=1)
+    if alike.any():
+        value = devices[alike][0, 0]
+        yield (
+            f"{int(alike.sum()):,} rows have {value:g} in every sensor: if it stands for a missing value, say "
+            f"--missing-value {value:g}"
         )
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import re
+import shlex
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal
@@ -90,7 +91,7 @@ def _value(text: str, decimal: Decimal | None, grouped: bool) -> float | None:
 def _complaint(text: str) -> str:
     if re.fullmatch(r"[+-]?(?:inf|infinity|[0-9.,]+[eE][+-]?[0-9]+)", text, re.IGNORECASE):
         return f"{text!r} is not a finite number (a missing value is an empty cell, NA or {MISSING_MARKER:g})"
-    return f"{text!r} is no number; if it stands for a missing value, say --missing-value '{text}'."
+    return f"{text!r} is no number; if it stands for a missing value, say --missing-value {shlex.quote(text)}."
 
 
 def _markers(further: Sequence[str]) -> list[float]:

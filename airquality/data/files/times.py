@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from datetime import datetime, timedelta
 from pathlib import Path
 from zoneinfo import ZoneInfo
@@ -19,6 +20,8 @@ Hours = NDArray[np.int64]
 _EPOCH = pd.Timestamp(0)
 _EXCEL_EPOCH = pd.Timestamp("1899-12-30")
 _COMPACT = r"^((?:19|20)[0-9]{2})([0-9]{2})([0-9]{2})(?=$|[T ])"
+_MONTHS = ("jan", "feb", "mar", "apr", "may", "jun", "jul", "aug", "sep", "oct", "nov", "dec")
+_NAMED = rf"^([0-9]{{1,2}})[-/. ]({'|'.join(_MONTHS)})[a-z]*[-/., ]+([0-9]{{4}})(?=$|[T ])"
 _MOMENT = (
     r"^(?P<a>[0-9]{1,4})(?P<mark>[-/.])(?P<b>[0-9]{1,2})(?P=mark)(?P<c>[0-9]{1,4})"
     r"(?:(?:T|\s+)(?P<hour>[0-9]{1,2})[:.](?P<minute>[0-9]{2})(?:[:.](?P<second>[0-9]{2})(?:[.,](?P<fraction>[0-9]{1,9}))?)?"
@@ -80,7 +83,13 @@ def _texts(grid: Grid, columns: Columns) -> pd.Series[str]:
         midnight = r"(?:T|\s+)00:00(?::00(?:\.0+)?)?$"
         first = first.str.replace(midnight, "", regex=True) if first.str.contains(midnight).all() else first
         first = first + " " + rest[0]
-    return first.str.strip().str.replace(_COMPACT, r"\1-\2-\3", regex=True)
+    texts = first.str.strip().str.replace(_COMPACT, r"\1-\2-\3", regex=True)
+    return texts.str.replace(_NAMED, _in_numbers, case=False, regex=True)
+
+
+def _in_numbers(date: re.Match[str]) -> str:
+    """Return ``10-Mar-2004`` as ``2004-3-10``."""
+    return f"{date[3]}-{_MONTHS.index(date[2].lower()) + 1}-{date[1]}"
 
 
 def _serial(texts: pd.Series[str], answers: Answers) -> tuple[pd.Series[pd.Timestamp], pd.Series[int] | None, str]:

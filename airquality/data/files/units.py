@@ -58,6 +58,11 @@ def ours(column: str) -> str:
     return UNITS[column] or _UNNAMED
 
 
+def phrase(column: str) -> str:
+    """Return how a sentence says that a value is in our unit: ``in °C``, or ``AH as published`` where it has no unit."""
+    return f"{column} {_UNNAMED}" if ours(column) == _UNNAMED else f"in {ours(column)}"
+
+
 def choices(column: str) -> tuple[str, ...]:
     """Return what ``--unit`` may say of a column: its own unit, and those that are converted exactly."""
     return (ours(column), *(unit for unit, own in _CONVERSIONS if own == ours(column)))
