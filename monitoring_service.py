@@ -16,24 +16,31 @@ from __future__ import annotations
 
 import functools
 import logging
+import math
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from types import TracebackType
 from typing import Any, Self
 
+from airquality.events import WindowSettled
+from airquality.ground.errors import UsageError
 from airquality.ground.settings import Settings
 from airquality.ground.typed import Document, restored
 from airquality.incoming import Operation
 from airquality.metrics import ConsumerMetrics
+from airquality.monitoring import interval_calibration
 from airquality.monitoring.alarms import Event, OpenAlarms
+from airquality.monitoring.assurance import DEADLINE_HOURS, Assurance, AssuranceState
 from airquality.monitoring.component import Component
+from airquality.monitoring.coverage import DETECTORS
 from airquality.monitoring.detectors import Detectors, DetectorsState, StationDetectors
 from airquality.monitoring.drift import MIN_TRUTHS, Judge, Window, load_judge
+from airquality.monitoring.interval_calibration import IntervalCalibration
 from airquality.monitoring.windows import Windows, WindowsState
 from airquality.records import Reading, Served, isoformat
 from airquality.reports.ledger import LedgerState, ReportLedger
-from airquality.reports.process import OpenWriter, ReportProcess, ReportResult, evidently_writer
+from airquality.reports.process import Job, OpenWriter, ReportProcess, ReportResult, evidently_writer
 from airquality.reports.queue import ReportQueue
 from airquality.reports.summary import Owner, Part, PartitionFigures, SummaryFile, merge
 from airquality.stream.station import Station
@@ -53,18 +60,29 @@ class Stations:
     Args:
         judge: Judges their windows.
         detectors: Judge their hours.
+        intervals: What the intervals of their predictions are made of; None: they have none.
+        deadline_hours: How many hours after its end a window waits for its truth.
     """
 
-    def __init__(self, judge: Judge, detectors: Detectors) -> None:
+    def __init__(
+        self,
+        judge: Judge,
+        detectors: Detectors,
+        intervals: IntervalCalibration | None = None,
+        deadline_hours: int = DEADLINE_HOURS,
+    ) -> None:
         self.judge = judge
         self.detectors = detectors
+        self.intervals = intervals
+        self.deadline_hours = deadline_hours
 
     def open(self, station_id: str, saved: Document | None = None) -> Station:
         """Return a station; raises ``KeyError``, ``TypeError`` or ``ValueError`` if its document is of another release."""
         if saved is None:
             parts = self._detectors(station_id, {})
             windows = Windows(station_id, self.judge)
-            return Station(station_id, FeatureBuffer(), parts, windows, ReportLedger(), OpenAlarms())
+            assurance = Assurance(self.intervals, self.deadline_hours)
+            return Station(station_id, FeatureBuffer(), parts, windows, ReportLedger(), OpenAlarms(), assurance)
         return Station(
             station_id,
             FeatureBuffer.from_state(restored(BufferState, saved["buffer"])),
@@ -72,7 +90,14 @@ class Stations:
             Windows.from_state(station_id, restored(WindowsState, saved["windows"]), self.judge),
             ReportLedger.from_state(station_id, restored(LedgerState, saved["reports"]), self.judge),
             OpenAlarms(restored(Event, event) for event in saved["alarms"]),
+            self._assurance(saved),
         )
+
+    def _assurance(self, saved: Document) -> Assurance:
+        if "assurance" not in saved:  # a snapshot from before there was one
+            return Assurance(self.intervals, self.deadline_hours)
+        state = restored(AssuranceState, saved["assurance"])
+        return Assurance.from_state(state, self.intervals, self.deadline_hours)
 
     def _detectors(self, station_id: str, saved: Document) -> dict[str, Component]:
         hourly = restored(DetectorsState, saved[HOURLY]) if HOURLY in saved else None
@@ -91,8 +116,19 @@ def _alarm_and_column(event: Event) -> tuple[str, str]:
     """Return under which alarm and column the metrics show an open alarm."""
     if not event.alarm[0]:
         return "sensor", event.column
+    if event.detector in DETECTORS.values():
+        return "coverage", event.column
     family, _, column = event.column.partition(":")
     return family, column
+
+
+def _intervals(settings: Settings) -> IntervalCalibration | None:
+    """Return the calibration of intervals, None where there is none, which is said."""
+    try:
+        return interval_calibration.load(settings.dataset_dir)
+    except UsageError as error:
+        logger.warning("%s", error)
+        return None
 
 
 def _hourly(station: Station) -> StationDetectors:
@@ -116,8 +152,10 @@ class MonitoringService:
         open_writer: OpenWriter | None = None,
         clock: Callable[[], float] = time.monotonic,
         detectors: Detectors | None = None,
+        intervals: IntervalCalibration | None = None,
     ) -> None:
-        self._stations = Stations(judge, detectors or Detectors(None, why_off="none were given"))
+        hourly = detectors or Detectors(None, why_off="none were given")
+        self._stations = Stations(judge, hourly, intervals, settings.truth_deadline_hours)
         self._metrics = metrics
         self._owner = Owner(
             settings.consumer_group, settings.raw_topic, judge.calibration.data_source, judge.calibration.baseline
@@ -142,7 +180,7 @@ class MonitoringService:
         judge, detectors = load_judge(settings.dataset_dir), Detectors.load(settings.dataset_dir, settings.pages_a_month)
         if detectors.why_off:
             logger.warning("nothing is judged hour by hour: %s", detectors.why_off)
-        return cls(settings, judge, metrics, detectors=detectors)
+        return cls(settings, judge, metrics, detectors=detectors, intervals=_intervals(settings))
 
     def require_calibrated_for(self, served: Served) -> None:
         """Raise ``ContractError`` unless the reference was predicted by the twin of the model that is served."""
@@ -191,11 +229,17 @@ class MonitoringService:
             self._stations.detectors.switch_off(f"{type(error).__name__}: {error}")
             self._metrics.detectors_off.set(1)
 
-    def submit(self, windows: Iterable[Window], stations: Mapping[str, Station]) -> None:
-        """Queue closed windows for their reports, after the rows that closed them are committed. Never blocks."""
+    def submit(self, windows: Iterable[Job], stations: Mapping[str, Station]) -> None:
+        """Queue closed and settled windows for their reports, after what made them so is committed. Never blocks."""
         for window in windows:
-            self._reports.put(stations[window.station_id].reports, window)
-            self._show(window)
+            station = stations[window.station_id]
+            if isinstance(window, Window):
+                self._reports.put(station.reports, window)
+                self._show(window)
+            else:
+                if window.changes_page:
+                    self._reports.put(station.reports, window)
+                self._show_final(station, window)
         self._reports.feed()
 
     def show_alarms(self, stations: Iterable[Station]) -> None:
@@ -211,8 +255,15 @@ class MonitoringService:
         """End the report process, after the reports that are still due if ``drain``; return those that ended meanwhile."""
         return self._reports.close(drain=drain, deadline_seconds=deadline_seconds)
 
+    def _show_final(self, station: Station, settled: WindowSettled) -> None:
+        kind, truth, shown = settled.kind.name, settled.truth, self._metrics.stations
+        rmse = truth.final.rmse if truth.final.n >= MIN_TRUTHS else math.nan
+        shown.show_final(station.station_id, kind, rmse, truth.delay_hours, station.assurance.books.records[kind].mean_error)
+        shown.show_coverage(station.station_id, kind, {name: held.share for name, held in truth.coverage.items()})
+
     def _show(self, window: Window) -> None:
         verdict, kind = window.verdict, window.kind.name
+        self._metrics.stations.show_expected(window.station_id, kind, window.estimated_rmse)
         enough = verdict.performance.n >= MIN_TRUTHS
         self._metrics.stations.show_window(
             window.station_id, kind, verdict.performance.rmse if enough else None, drifted=verdict.drifted

@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
 import orjson
 
+from airquality.ground.typed import plain, restored
 from airquality.incoming import TYPE_HEADER, Operation, parse_record
 from airquality.monitoring.alarms import Event
-from airquality.monitoring.drift import DAILY, MIN_TRUTHS, Window
-from airquality.records import hour_of, isoformat
+from airquality.monitoring.drift import KIND_BY_NAME, MIN_TRUTHS, Window, WindowKind
+from airquality.monitoring.performance import Performance
+from airquality.monitoring.window_truth import Held, WindowTruth
+from airquality.records import TARGET, UNITS, hour_of, isoformat
 
 #: Changes whenever a reader of the last release would misread a record.
 VERSION = 1
@@ -33,8 +36,8 @@ class AlarmEvent:
 
     @property
     def alarm(self) -> tuple[str, str, str]:
-        """Which alarm it is, among all that are open: a column has one of its own, and those of the daily verdicts."""
-        return self.station_id, DAILY.name if self.event.detector == DAILY.name else "", self.event.column
+        """Which alarm it is, among all that are open."""
+        return self.station_id, *self.event.alarm
 
     def to_bytes(self) -> bytes:
         """Return the record's value."""
@@ -115,7 +118,83 @@ class OperationTaken:
         return orjson.dumps({**kind, **body, "at": isoformat(self.at), "taken_ms": self.taken_ms})
 
 
-Finding = AlarmEvent | WindowJudged | OperationTaken
+@dataclass(frozen=True, slots=True)
+class WindowSettled:
+    """A window's truth is in, or its time is over: what was known when it closed, and what is final."""
+
+    station_id: str
+    truth: WindowTruth
+
+    @property
+    def at(self) -> int:
+        """The hour it belongs to."""
+        return self.truth.at
+
+    @property
+    def changes_page(self) -> bool:
+        """Whether the window's page says less: truths came after it was written."""
+        return bool(self.truth.late)
+
+    @property
+    def kind(self) -> WindowKind:
+        """Of the window."""
+        return KIND_BY_NAME[self.truth.kind]
+
+    @property
+    def end_hour(self) -> int:
+        """The window's last hour."""
+        return self.truth.end_hour
+
+    def to_bytes(self) -> bytes:
+        """Return the record's value."""
+        return orjson.dumps(
+            {"version": VERSION, "type": "truth", "station_id": self.station_id, **truth_to_json(self.truth)}
+        )
+
+
+def truth_to_json(truth: WindowTruth) -> dict[str, Any]:
+    """Return what is said of a window's truth, as records and sidecars hold it; undefined figures are null."""
+    return {
+        "kind": truth.kind,
+        "end": isoformat(truth.end_hour),
+        "at": isoformat(truth.at),
+        "settled_by": "truth" if truth.complete else "deadline",
+        "rows": truth.n_rows,
+        "known_then": plain(truth.known),
+        "final": plain(truth.final),
+        "late_truths": len(truth.late),
+        "label_delay_hours": _or_null(truth.delay_hours),
+        "estimated_rmse": _or_null(truth.estimated_rmse),
+        "coverage": {name: {"truths": held.n, "inside": held.held} for name, held in truth.coverage.items()},
+    }
+
+
+def truth_from_json(record: Mapping[str, Any]) -> WindowTruth:
+    """Return what :func:`truth_to_json` was made of, but for the late truths themselves; raises as a lookup does."""
+    return WindowTruth(
+        kind=record["kind"],
+        end_hour=_hour(record["end"]),
+        at=_hour(record["at"]),
+        complete=record["settled_by"] == "truth",
+        n_rows=record["rows"],
+        known=restored(Performance, record["known_then"]),
+        final=restored(Performance, record["final"]),
+        late=(),
+        delay_hours=_or_nan(record["label_delay_hours"]),
+        estimated_rmse=_or_nan(record["estimated_rmse"]),
+        coverage={name: Held(counts["truths"], counts["inside"]) for name, counts in record["coverage"].items()},
+    )
+
+
+def _or_null(value: float) -> float | None:
+    return None if math.isnan(value) else value
+
+
+def _or_nan(value: float | None) -> float:
+    return math.nan if value is None else float(value)
+
+
+Finding = AlarmEvent | WindowJudged | OperationTaken | WindowSettled
 
 
 def finding_of(value: bytes | None) -> Finding:
@@ -159,7 +238,16 @@ def _operation(record: dict[str, Any]) -> OperationTaken:
     return OperationTaken(found, _hour(record["at"]), record["taken_ms"])
 
 
-_READERS: dict[str, Callable[[dict[str, Any]], Finding]] = {"alarm": _alarm, "window": _window, "operation": _operation}
+def _settled(record: dict[str, Any]) -> WindowSettled:
+    return WindowSettled(record["station_id"], truth_from_json(record))
+
+
+_READERS: Mapping[str, Callable[[dict[str, Any]], Finding]] = {
+    "alarm": _alarm,
+    "window": _window,
+    "operation": _operation,
+    "truth": _settled,
+}
 
 
 def _hour(text: str) -> int:
@@ -182,3 +270,17 @@ def _acted(event: Event) -> str:
         return ""
     closed = event.kind == "closed" and event.by_at == event.at
     return f", {'closed' if closed else 'acknowledged'} by {event.by} at {isoformat(event.by_at)}"
+
+
+def settled_sentence(truth: WindowTruth) -> str:
+    """Return what a window's truth says, in one line."""
+    how = "its truth is in" if truth.complete else f"its time is over, {truth.final.n} of {truth.n_rows} hours have a truth"
+    covered = truth.coverage["all"]
+    parts = [f"RMSE {truth.final.rmse:.3f} {UNITS[TARGET]} of {truth.final.n} truths"] if truth.final.n else []
+    if truth.late:
+        known = f"{truth.known.rmse:.3f} of {truth.known.n}" if truth.known.n else "nothing"
+        parts.append(f"{known} as known when it closed")
+    if not math.isnan(truth.estimated_rmse):
+        parts.append(f"{truth.estimated_rmse:.3f} expected")
+    parts += [f"{covered.held} of {covered.n} inside their intervals"] if covered.n else []
+    return f"{truth.kind} window up to {isoformat(truth.end_hour)} is final: {how}; {', '.join(parts) or 'nothing measured'}"

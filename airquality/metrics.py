@@ -7,9 +7,10 @@ cannot collide on a Prometheus that watches more than this system. HELP says the
 
 from __future__ import annotations
 
+import math
 import re
 from collections import Counter as Counts
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, GCCollector, Histogram, PlatformCollector, ProcessCollector
 from prometheus_client.metrics import MetricWrapperBase
@@ -24,7 +25,7 @@ LATENCY_BUCKETS = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.
 INFERENCE_ERRORS = ("invalid_request", "model_not_loaded", "upload", "internal")
 REPORT_KINDS = ("daily", "weekly")
 REPORT_RESULTS = ("generated", "failed")
-ALARMS = ("data_drift", "prediction_drift", "performance", "missing", "sensor")
+ALARMS = ("data_drift", "prediction_drift", "performance", "missing", "sensor", "coverage")
 #: Stations with series of their own on a consumer; a Prometheus holds at most this many times the series of one.
 MAX_STATIONS = 200
 OTHER_STATIONS = "other"
@@ -203,6 +204,42 @@ class StationMetrics:
             ["station", "kind"],
             registry=registry,
         )
+        self.estimated_rmse = Gauge(
+            "air_quality_window_estimated_rmse",
+            f"RMSE expected of the latest closed window before its truth, in {TARGET_UNIT}.",
+            ["station", "kind"],
+            registry=registry,
+        )
+        self.final_rmse = Gauge(
+            "air_quality_window_final_rmse",
+            f"RMSE of the latest window whose truth is final, in {TARGET_UNIT}.",
+            ["station", "kind"],
+            registry=registry,
+        )
+        self.estimate_error = Gauge(
+            "air_quality_estimate_error_ratio",
+            "How far the expected RMSE was from the final one so far, as a share of it.",
+            ["station", "kind"],
+            registry=registry,
+        )
+        self.coverage = Gauge(
+            "air_quality_interval_coverage_ratio",
+            "Share of the latest final window's truths inside their 90 % interval; by level of the prediction and state.",
+            ["station", "kind", "group"],
+            registry=registry,
+        )
+        self.label_delay = Gauge(
+            "air_quality_label_delay_hours",
+            "How late the truths of the latest final window came on average; 0: in their rows.",
+            ["station", "kind"],
+            registry=registry,
+        )
+        self.interval = Gauge(
+            "air_quality_station_interval",
+            f"90 % interval of the latest prediction, in {TARGET_UNIT}.",
+            ["station", "bound"],
+            registry=registry,
+        )
         self.windows = Counter("air_quality_windows", "Windows judged.", ["station", "kind"], registry=registry)
         self.drifted = Counter(
             "air_quality_drift_windows", "Windows whose drift verdict is true.", ["station", "kind"], registry=registry
@@ -215,6 +252,10 @@ class StationMetrics:
         )
         self.learning = Gauge(
             "air_quality_learning_columns", "Columns whose level cannot be judged yet.", ["station"], registry=registry
+        )
+        self._assured = (
+            *(self.interval, self.estimated_rmse, self.final_rmse),
+            *(self.estimate_error, self.coverage, self.label_delay),
         )
         self._named: set[str] = set()
         self._open: dict[str, Counts[tuple[str, str]]] = {}  # alarms and their columns, by station
@@ -239,7 +280,7 @@ class StationMetrics:
         del self._open[station_id]
         if station_id in self._named:
             self._named.remove(station_id)
-            for metric in (*self._figures, self.alarms, self.rmse, self.windows, self.drifted):
+            for metric in (*self._figures, *self._assured, self.alarms, self.rmse, self.windows, self.drifted):
                 metric.remove_by_labels({"station": station_id})
 
     @property
@@ -253,9 +294,32 @@ class StationMetrics:
         if thresholds_age_hours is not None:
             self.thresholds_age.labels(station).set(3600 * thresholds_age_hours)
 
-    def show_prediction(self, station_id: str, value: float) -> None:
-        """Show a station's latest prediction."""
-        self.prediction.labels(self._label(station_id)).set(value)
+    def show_prediction(self, station_id: str, value: float, lower: float = math.nan, upper: float = math.nan) -> None:
+        """Show a station's latest prediction, and its interval if it has one."""
+        station = self._label(station_id)
+        self.prediction.labels(station).set(value)
+        if not math.isnan(lower):
+            self.interval.labels(station, "lower").set(lower)
+            self.interval.labels(station, "upper").set(upper)
+
+    def show_expected(self, station_id: str, kind: str, rmse: float) -> None:
+        """Show the error that is expected of a closed window before its truth, in the unit of the target."""
+        if not math.isnan(rmse):
+            self.estimated_rmse.labels(self._label(station_id), kind).set(rmse)
+
+    def show_final(self, station_id: str, kind: str, rmse: float, delay_hours: float, estimate_error: float) -> None:
+        """Show what a window's truth says, now that it is final; NaN where there is nothing to show."""
+        labels = self._label(station_id), kind
+        self.label_delay.labels(*labels).set(0.0 if math.isnan(delay_hours) else delay_hours)
+        for metric, value in ((self.final_rmse, rmse), (self.estimate_error, estimate_error)):
+            if not math.isnan(value):
+                metric.labels(*labels).set(value)
+
+    def show_coverage(self, station_id: str, kind: str, shares: Mapping[str, float]) -> None:
+        """Show by group which share of a final window's truths lies inside the intervals; NaN where there are none."""
+        for group, share in shares.items():
+            if not math.isnan(share):
+                self.coverage.labels(self._label(station_id), kind, group).set(share)
 
     def show_row(self, station_id: str, arrived_ms: int, hour: int) -> None:
         """Show when Kafka took in a station's latest row, and which hour it was of.

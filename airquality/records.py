@@ -142,7 +142,10 @@ class Reading:
 
 @dataclass(frozen=True, slots=True)
 class Prediction:
-    """One committed prediction, the truth of its hour (NaN if missing), both in the target's unit, and its row's place."""
+    """One committed prediction with its 90 % interval and the truth of its hour, in the target's unit, and its row's place.
+
+    What is missing is NaN: a truth that is not in the row, an interval where nothing is calibrated.
+    """
 
     station_id: str
     hour: int
@@ -151,15 +154,19 @@ class Prediction:
     model_version: str
     source_partition: int
     source_offset: int
+    lower: float = math.nan
+    upper: float = math.nan
 
     def to_bytes(self) -> bytes:
-        """Return the prediction record's JSON value; a missing truth is null."""
+        """Return the prediction record's JSON value; what is missing is null."""
         return orjson.dumps(
             {
                 "station_id": self.station_id,
                 "DateTime": isoformat(self.hour),
                 "prediction": self.prediction,
-                "actual": None if math.isnan(self.actual) else self.actual,
+                "lower": _or_null(self.lower),
+                "upper": _or_null(self.upper),
+                "actual": _or_null(self.actual),
                 "model_version": self.model_version,
                 "source_partition": self.source_partition,
                 "source_offset": self.source_offset,
@@ -170,16 +177,25 @@ class Prediction:
     def from_bytes(cls, value: bytes) -> Prediction:
         """Return the prediction a record of the prediction topic holds; raises ``KeyError``/``ValueError`` if it is none."""
         record = orjson.loads(value)
-        actual = record["actual"]
         return cls(
             station_id=record["station_id"],
             hour=hour_of(datetime.fromisoformat(record["DateTime"])),
             prediction=record["prediction"],
-            actual=math.nan if actual is None else actual,
+            actual=_or_nan(record["actual"]),
             model_version=record["model_version"],
             source_partition=record["source_partition"],
             source_offset=record["source_offset"],
+            lower=_or_nan(record.get("lower")),  # predictions of earlier releases have none
+            upper=_or_nan(record.get("upper")),
         )
+
+
+def _or_null(value: float) -> float | None:
+    return None if math.isnan(value) else value
+
+
+def _or_nan(value: float | None) -> float:
+    return math.nan if value is None else value
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,13 +16,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from airquality.events import WindowSettled
 from airquality.ground.typed import Document
 from airquality.incoming import Operation
 from airquality.model.predictor import FeatureRows
 from airquality.monitoring.detectors import Detectors
-from airquality.monitoring.drift import Window
+from airquality.monitoring.interval_calibration import IntervalCalibration
 from airquality.records import Reading, RowAnswer, Served
-from airquality.reports.process import ReportResult
+from airquality.reports.process import Job, ReportResult
 from airquality.reports.summary import PartitionFigures, added
 from airquality.stream.account import Topics
 from airquality.stream.kafka_io import Record
@@ -108,11 +109,11 @@ class SimulatedKafka:
 class Monitors:
     """A monitoring service whose reports are made when the test says so: real stations, no process."""
 
-    def __init__(self, detectors: Detectors | None = None) -> None:
+    def __init__(self, detectors: Detectors | None = None, intervals: IntervalCalibration | None = None) -> None:
         self.detectors = detectors or Detectors(None)
-        self.opener = stations.opener(self.detectors)
+        self.opener = stations.opener(self.detectors, intervals)
         self.stations: dict[str, Station] = {}
-        self.waiting: deque[Window] = deque()
+        self.waiting: deque[Job] = deque()
         self.made: list[tuple[str, str, int]] = []
         self.summaries: list[dict[str, Any]] = []
         self.saturated = False
@@ -134,8 +135,8 @@ class Monitors:
     def judge(self, arrived: Sequence[tuple[Station, Sequence[Reading | Operation]]]) -> None:
         self.opener.judge_hours(arrived)
 
-    def submit(self, windows: Iterable[Window], stations: Mapping[str, Station]) -> None:
-        self.waiting.extend(windows)
+    def submit(self, windows: Iterable[Job], stations: Mapping[str, Station]) -> None:
+        self.waiting.extend(job for job in windows if not isinstance(job, WindowSettled) or job.changes_page)
 
     def show_alarms(self, stations: Iterable[Station]) -> None:
         pass
@@ -146,7 +147,8 @@ class Monitors:
         for _ in range(min(n_windows, len(self.waiting))):
             window = self.waiting.popleft()
             path = Path(f"reports/{window.kind.name}.html")
-            result = ReportResult(window.station_id, window.kind.name, window.end_hour, "generated", path)
+            settled = isinstance(window, WindowSettled)
+            result = ReportResult(window.station_id, window.kind.name, window.end_hour, "generated", path, settled=settled)
             results.append(result)
             self.stations[window.station_id].reports.take_result(result)
             self.made.append((window.station_id, window.kind.name, window.end_hour))

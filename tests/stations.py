@@ -11,6 +11,7 @@ import numpy as np
 from airquality.monitoring.component import Predicted, Row
 from airquality.monitoring.detectors import Detectors
 from airquality.monitoring.drift import KINDS, Floats, Judge, Window
+from airquality.monitoring.interval_calibration import IntervalCalibration
 from airquality.monitoring.performance import Performance
 from airquality.monitoring.reference import Reference
 from airquality.monitoring.thresholds import Calibration
@@ -72,9 +73,9 @@ def readings_of(values: Floats, station_id: str = "station_1", hours: Sequence[i
     return [Reading(station_id, hour, tuple(row)) for hour, row in zip(at, values.tolist(), strict=True)]
 
 
-def opener(detectors: Detectors | None = None) -> Stations:
+def opener(detectors: Detectors | None = None, intervals: IntervalCalibration | None = None) -> Stations:
     """Return what opens stations with the judge of these tests."""
-    return Stations(judge(), detectors or Detectors(None))
+    return Stations(judge(), detectors or Detectors(None), intervals)
 
 
 def new(station_id: str = "station_1") -> Station:

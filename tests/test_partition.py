@@ -4,23 +4,25 @@ from __future__ import annotations
 
 import itertools
 import json
+import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from math import nan
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from airquality.data.digests import REMEMBERED_HOURS
-from airquality.events import AlarmEvent, OperationTaken, finding_of
+from airquality.events import AlarmEvent, OperationTaken, WindowSettled, finding_of
 from airquality.ground.errors import ContractError, InvalidRecord
 from airquality.ground.settings import Settings
-from airquality.incoming import TRUTH_OUTCOMES, LateTruth, Operation
+from airquality.incoming import TRUTH_OUTCOMES, LateTruth, Operation, with_late_truths
 from airquality.model.predictor import FeatureRows, Predictor
 from airquality.monitoring.detectors import Detectors, DetectorsState
-from airquality.monitoring.performance import ErrorSums
-from airquality.records import HISTORY_HOURS, MAX_HOURS_AHEAD, Reading, RowAnswer
+from airquality.monitoring.performance import ErrorSums, Performance
+from airquality.records import HISTORY_HOURS, MAX_HOURS_AHEAD, Prediction, Reading, RowAnswer
 from airquality.stream import snapshots
 from airquality.stream.account import Counts, Note
 from airquality.stream.batch import Batch
@@ -34,6 +36,7 @@ from airquality.stream.saved import SavedStations
 from airquality.stream.transactions import Message, Position
 from monitoring_service import HOURLY
 from tests import watched
+from tests.forecasts import calibration
 from tests.simulated_kafka import Monitors, Predicts, SimulatedKafka, predicted, reading
 
 START = 307_668
@@ -208,12 +211,12 @@ PICKY, PREDICTED = Predicts(_picky), Predicts()
 
 def outcomes(records: list[Record], sizes: list[int]) -> tuple[Outcomes, list[Snapshot]]:
     """Return what comes of the records cut into batches, and the snapshots at the end."""
-    monitors, found = Monitors(), Outcomes()
+    monitors, found = Monitors(intervals=calibration()), Outcomes()
     state = fresh(monitors=monitors)
     for records_of_batch in dealt(records, sizes):
         batch = state.apply(records_of_batch, PICKY)
         found.take(batch)
-        monitors.submit(batch.windows, state.stations)
+        monitors.submit([*batch.windows, *batch.settled], state.stations)
         monitors.poll()
     found.counts = state.counts
     return found, list(state.checkpoint(0, 0.0).snapshots)
@@ -294,7 +297,7 @@ class Life:
         position = self.kafka.positions.get(0, Position(0, ""))
         note = Note.decode(position.note) or Note()
         plan = Plan(note, note.position if note.replay_offset is None else note.replay_offset, note.position)
-        self.monitors = Monitors(self.detect())
+        self.monitors = Monitors(self.detect(), calibration())
         self.state = fresh(note, self.monitors)
         windows = replay(
             self.state,
@@ -317,7 +320,7 @@ class Life:
         if dies:
             self.restart()
         else:
-            self.monitors.submit(batch.windows, self.state.stations)
+            self.monitors.submit([*batch.windows, *batch.settled], self.state.stations)
             self.monitors.finish(self.reports_a_commit)
 
     def commit(self, batch: Batch, snapshot_offsets: int) -> None:
@@ -374,6 +377,59 @@ def test_a_crash_at_any_point_changes_nothing_that_is_committed(
     assert life.state.counts.rows_in == len(crashed.log("raw"))
 
 
+def truth_a_day_late(n_hours: int) -> SimulatedKafka:
+    """A station whose every truth comes 24 hours after its row."""
+    kafka = SimulatedKafka()
+    for record in with_late_truths([reading(0, START + hour) for hour in range(n_hours)], 24):
+        headers = () if isinstance(record, Reading) else (*record.headers,)
+        kafka.append("raw", 0, record.station_id.encode(), record.to_bytes(), headers=headers)
+    return kafka
+
+
+def settled(kafka: SimulatedKafka) -> list[WindowSettled]:
+    found = [finding_of(record.value) for record in kafka.log("events")]
+    return [finding for finding in found if isinstance(finding, WindowSettled)]
+
+
+@pytest.mark.parametrize("snapshot_offsets", [1, 100, 10**9])
+def test_final_performance_of_late_truth_is_the_offline_figure_whatever_crashed(snapshot_offsets: int) -> None:
+    kafka = truth_a_day_late(HISTORY_HOURS + 24 * 9)
+    life = Life(kafka, snapshot_offsets, 1)
+    for size, dies in [(170, ""), (1, "before"), (1, "after"), (2, "before"), (90, "after"), (7, ""), (61, "before")]:
+        life.step(size, dies)
+    life.finish()
+    predictions = [Prediction.from_bytes(record.value or b"") for record in kafka.log("pred")]
+    assert all(math.isnan(prediction.actual) for prediction in predictions)
+    found = settled(kafka)
+    assert [each.truth.kind for each in found].count(
+        "daily"
+    ) == 6  # the last three days still wait for what was never measured
+    for each in found:
+        inside = [p for p in predictions if 0 <= each.end_hour - p.hour < each.kind.hours]
+        truths = np.array([reading(0, p.hour).actual for p in inside])
+        assert each.truth.final == Performance.of(np.array([p.prediction for p in inside]), truths)
+        assert each.truth.known.n <= each.truth.final.n == sum(~np.isnan(truths))
+    truths = np.array([reading(0, p.hour).actual for p in predictions])
+    whole = Performance.of(np.array([p.prediction for p in predictions]), truths)
+    figures = life.monitors.stations["station_0"].figures()
+    assert figures.errors.performance() == whole
+    assert life.state.counts.truths == {"filled": sum(not math.isnan(reading(0, START + h).actual) for h in range(384))}
+
+
+def test_a_kill_between_a_truth_and_its_prediction_counts_each_once() -> None:
+    kafka, unharmed = truth_a_day_late(HISTORY_HOURS + 60), truth_a_day_late(HISTORY_HOURS + 60)
+    whole = Life(unharmed, 10**9, 100)
+    expected = whole.finish()
+    life = Life(kafka, 10**9, 100)
+    life.step(350)
+    for dies in ("before", "after", "") * 4:
+        life.step(1, dies)
+    assert life.finish() == expected
+    for topic in ("pred", "events"):
+        assert committed(kafka, topic) == committed(unharmed, topic)
+    assert life.state.counts == whole.state.counts
+
+
 def station_with_a_gain() -> SimulatedKafka:
     """A station whose rows follow the detectors' history, one sensor half as much again from its hundredth row on."""
     kafka, frame = SimulatedKafka(), watched.stream()
@@ -426,7 +482,7 @@ def test_operations_in_the_stream_a_crash_at_any_point_changes_no_finding(snapsh
         "maintenance",
         "reset",
     ]
-    events = [finding.event for finding in found if isinstance(finding, AlarmEvent) and finding.event.detector != "daily"]
+    events = [finding.event for finding in found if isinstance(finding, AlarmEvent) and not finding.event.alarm[0]]
     assert {event.column for event in events} == {"PT08.S1(CO)"}
     assert [(event.kind, event.by) for event in events if event.kind != "changed"] == [("opened", ""), ("closed", "bob")]
     assert ("changed", "ann") in [(event.kind, event.by) for event in events]
@@ -506,7 +562,7 @@ def test_a_crash_at_any_point_changes_no_finding(snapshot_offsets: int) -> None:
         life.step(size, dies)
     assert life.finish() == expected
     found = [finding_of(record.value) for record in unharmed.log("events")]
-    opened = [finding.event for finding in found if isinstance(finding, AlarmEvent) and finding.event.detector != "daily"]
+    opened = [finding.event for finding in found if isinstance(finding, AlarmEvent) and not finding.event.alarm[0]]
     assert (opened[0].kind, opened[0].column) == ("opened", "PT08.S1(CO)")
     assert committed(crashed, "events") == committed(unharmed, "events")
 
@@ -665,7 +721,8 @@ def test_a_snapshot_after_10_000_hours_fits_its_limit() -> None:
     n_weeks = REMEMBERED_HOURS // HISTORY_HOURS + 2
     stream.hours(0, 1, n_weeks * HISTORY_HOURS - 1)  # the open week is full but for its last hour
     for batch in dealt(stream.records, [510]):
-        monitors.submit(state.apply(batch, PREDICTED).windows, state.stations)
+        applied = state.apply(batch, PREDICTED)
+        monitors.submit([*applied.windows, *applied.settled], state.stations)
         monitors.poll()
     kept = monitors.stations["station_0"].windows.state()
     assert len(kept.hours) == HISTORY_HOURS - 1
@@ -697,7 +754,8 @@ def test_apply_unpredictable_row_is_a_dead_letter_and_stays_in_the_history() -> 
     assert made.counts == Counts(rows_in=170, warmup=168, predictions=1, dead_letters={"unpredictable": 1})
     assert [letter.record.offset for letter in made.dead_letters] == [third - 1]
     unharmed = fresh().apply(stream.records, PREDICTED)
-    assert made.predictions == unharmed.predictions[1:]  # the last row's features hold the refused row's hour
+    values = [prediction.prediction for prediction in unharmed.predictions[1:]]
+    assert [p.prediction for p in made.predictions] == values  # the last row's features hold the refused row's hour
 
 
 def test_apply_row_of_2099_does_not_make_later_rows_late() -> None:

@@ -145,6 +145,9 @@ class Settings(KafkaSecurity):
     pages_a_month: float = Field(
         1.0, gt=0, description="how many false alarms of the hour-by-hour detectors a station may raise in a month"
     )
+    truth_deadline_hours: int = Field(
+        72, ge=0, le=167, description="hours of the station after a window's end in which its truth may come late"
+    )
     report_queue_size: int = Field(64, ge=1)
     report_timeout_seconds: Seconds = 120.0
     reports_keep_days: int | None = Field(

@@ -16,15 +16,18 @@ from numpy.typing import NDArray
 from airquality.incoming import LateTruth, Operation, TruthOutcome
 from airquality.monitoring.alarms import Event
 from airquality.monitoring.drift import Window
+from airquality.monitoring.intervals import Interval
+from airquality.monitoring.window_truth import WindowTruth
 from airquality.records import Outcome, Reading
 
 
 @dataclass(frozen=True, slots=True)
 class Predicted:
-    """What the model said of a row, in mg/m3, and which version of it."""
+    """What the model said of a row, in the target's unit, which version of it, and between what the truth is expected."""
 
     value: float
     model_version: str
+    interval: Interval | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,8 +47,9 @@ class Row:
     learning: tuple[tuple[str, int], ...] = ()
 
 
-#: What a component finds in a row: an alarm that opened, changed or closed, or a window that closed and was judged.
-Found = Event | Window
+#: What a component finds: an alarm that opened, changed or closed, a window that closed and was judged, or one whose truth
+#: is final.
+Found = Event | Window | WindowTruth
 
 
 class Component(Protocol):
@@ -62,7 +66,7 @@ class Component(Protocol):
 class TakesTruths(Protocol):
     """A component that also sees the truths that come late, in their order among the rows."""
 
-    def take_truth(self, truth: LateTruth) -> Sequence[Event]:
+    def take_truth(self, truth: LateTruth) -> Sequence[Found]:
         """Take in a truth that filled its hour and return what was found."""
 
 

@@ -75,6 +75,8 @@ class Window:
     ``alarms`` are those the detectors had open at the window's end, each as it was last said, by column. ``learning`` holds
     the columns whose level could not be judged yet at its last row, and from which hour each can be; ``operations`` what
     operators decided in it, each with the hour after which it took effect.
+    ``intervals`` is ``(n, 3)``: the lower and upper end around each prediction and the squared error that was expected, NaN
+    where unknown; empty where there are none.
     """
 
     station_id: str
@@ -89,6 +91,13 @@ class Window:
     alarms: tuple[Event, ...] = ()
     learning: tuple[tuple[str, int], ...] = ()
     operations: tuple[tuple[int, str], ...] = ()
+    intervals: Floats = field(default_factory=lambda: np.empty((0, 3)))
+
+    @property
+    def estimated_rmse(self) -> float:
+        """The error that was expected before any truth, NaN where nothing is calibrated."""
+        expected = self.intervals[:, 2][~np.isnan(self.intervals[:, 2])]
+        return math.sqrt(float(expected.mean())) if len(expected) else math.nan
 
     @property
     def start_hour(self) -> int:
@@ -101,7 +110,9 @@ class Window:
         parts = [self.station_id, self.kind.name, self.end_hour, self.model_version, sorted(self.since.items()), alarms]
         parts += [self.learning, self.operations]
         head = json.dumps(parts)
-        return hashlib.sha256(f"{head}{digest_of(self.hours, self.values, self.predictions)}".encode()).hexdigest()
+        arrays = digest_of(self.hours, self.values, self.predictions)
+        intervals = "" if math.isnan(self.estimated_rmse) else hashlib.sha256(self.intervals.tobytes()).hexdigest()
+        return hashlib.sha256(f"{head}{arrays}{intervals}".encode()).hexdigest()
 
     def state(self) -> WindowState:
         """Return everything :meth:`from_state` needs but the station."""
@@ -116,6 +127,7 @@ class Window:
             alarms=self.alarms,
             learning=self.learning,
             operations=self.operations,
+            intervals=self.intervals,
         )
 
     @classmethod
@@ -135,6 +147,7 @@ class Window:
             alarms=state.alarms,
             learning=state.learning,
             operations=state.operations,
+            intervals=state.intervals,
         )
 
 
@@ -152,6 +165,7 @@ class WindowState:
     alarms: tuple[Event, ...]
     learning: tuple[tuple[str, int], ...]
     operations: tuple[tuple[int, str], ...]
+    intervals: Floats = field(default_factory=lambda: np.empty((0, 3)))
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,7 +10,7 @@ import hashlib
 import json
 import math
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 from airquality.ground.errors import ContractError, UsageError
 from airquality.ground.files import write_atomically
 from airquality.monitoring import intervals
+from airquality.monitoring.coverage import Band, band_of
 from airquality.monitoring.intervals import (
     EDGE_SHARES,
     LEVELS,
@@ -81,10 +82,11 @@ class TrackRecord:
 
 @dataclass(frozen=True, slots=True)
 class IntervalCalibration:
-    """The tables by case, how well errors were estimated before their truth, and what all of it was made of."""
+    """By case the tables, how well errors were estimated before their truth, and where coverage stays; and made of what."""
 
     tables: Mapping[Case, ScoreTable]
     track_record: Mapping[Case, TrackRecord]
+    bands: Mapping[Case, Band]
     data_source: str
     data_hash: str
     model_hash: str
@@ -112,7 +114,8 @@ class IntervalCalibration:
             tables = {case: _table_from(fields) for case, fields in body["tables"].items()}
             record = {case: TrackRecord(**fields) for case, fields in body["track_record"].items()}
             made_of = {name: str(body[name]) for name in ("data_source", "data_hash", "model_hash")}
-            found = cls(tables, record, **made_of)
+            bands = {case: Band(**fields) for case, fields in body["bands"].items()}
+            found = cls(tables, record, bands, **made_of)
         except (ValueError, KeyError, TypeError) as error:
             raise ContractError(f"{INTERVALS_NAME} cannot be read: {error!r}. {_REMEDY}.") from error
         if written != _sha256(body):
@@ -164,7 +167,15 @@ def calibrate(history: Mapping[Case, Forecasts], data_source: str, data_hash: st
     """Return the calibration on the forecasts of each case; a case with too few truths is left out."""
     tables = {case: table for case, forecasts in history.items() if (table := table_of(case, forecasts)) is not None}
     record = {case: track_record(tables, history[case]) for case in tables}
-    return IntervalCalibration(tables, record, data_source, data_hash, model_hash)
+    bands = {case: band_of(_inside(tables, history[case])) for case in tables}
+    return IntervalCalibration(tables, record, bands, data_source, data_hash, model_hash)
+
+
+def _inside(tables: Mapping[Case, ScoreTable], forecasts: Forecasts) -> Iterator[bool]:
+    """Yield of each truth whether its interval would have held it."""
+    for interval, truth in zip(play(Intervals(tables, ""), forecasts), forecasts.truths.tolist(), strict=True):
+        if interval is not None and not math.isnan(interval.lower) and not math.isnan(truth):
+            yield interval.holds(truth)
 
 
 def table_of(case: Case, forecasts: Forecasts) -> ScoreTable | None:

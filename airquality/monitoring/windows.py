@@ -5,22 +5,25 @@ from __future__ import annotations
 import math
 from collections import deque
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal, Self
 
 import numpy as np
 
 from airquality.ground.errors import ContractError
 from airquality.ground.typed import immutable
-from airquality.incoming import Operation
+from airquality.incoming import LateTruth, Operation
 from airquality.monitoring.alarms import Event, OpenAlarms
 from airquality.monitoring.component import Found, Predicted, Row
 from airquality.monitoring.drift import DAILY, KINDS, WEEKLY, Floats, Hours, Judge, Window, WindowKind
 from airquality.monitoring.performance import ErrorSums
-from airquality.records import RAW_COLUMNS, Reading, isoformat
+from airquality.records import RAW_COLUMNS, TARGET, Reading, isoformat
 
 #: Events of rows without a prediction wait for the window they fall into; of more than these, the oldest count at once.
 MAX_WAITING_EVENTS = 100
+#: What stands for the lower and upper end and the expected squared error of a prediction without an interval.
+_NO_INTERVAL = (math.nan, math.nan, math.nan)
+_TARGET_COLUMN = RAW_COLUMNS.index(TARGET)
 
 #: Operations of the open week that its reports tell; of more, the newest.
 MAX_OPERATIONS = 20
@@ -51,6 +54,7 @@ class WindowsState:
     waiting: tuple[Event, ...]
     learning: tuple[tuple[str, int], ...]
     operations: tuple[tuple[int, str], ...]
+    intervals: Floats = field(default_factory=lambda: np.empty((0, len(_NO_INTERVAL))))
 
 
 class Windows:
@@ -77,6 +81,7 @@ class Windows:
         self._hours = np.empty(WEEKLY.hours, dtype=np.int64)
         self._values = np.empty((WEEKLY.hours, len(RAW_COLUMNS)))
         self._predictions = np.empty(WEEKLY.hours)
+        self._intervals = np.empty((WEEKLY.hours, len(_NO_INTERVAL)))
         self._versions: list[str] = []
         self._detected = OpenAlarms()  # as of the last predicted hour
         self._waiting: deque[Event] = deque()  # found in rows after that
@@ -119,6 +124,13 @@ class Windows:
         self._follow(hour)
         return found + self._close_until(hour)
 
+    def take_truth(self, truth: LateTruth) -> Sequence[Event]:
+        """Let a truth fill its hour of the windows that are still open."""
+        row = int(np.searchsorted(self._hours[: self._n_rows], truth.hour))
+        if row < self._n_rows and self._hours[row] == truth.hour:
+            self._values[row, _TARGET_COLUMN] = truth.value
+        return []
+
     def _follow(self, hour: float) -> None:
         """Keep which of the detectors' alarms are open as of ``hour``."""
         while self._waiting and self._waiting[0].takes_effect <= hour:
@@ -129,6 +141,10 @@ class Windows:
         self._hours[row] = reading.hour
         self._values[row] = reading.values
         self._predictions[row] = predicted.value
+        interval = predicted.interval
+        self._intervals[row] = (
+            _NO_INTERVAL if interval is None else (interval.lower, interval.upper, interval.expected_square)
+        )
         self._versions.append(predicted.model_version)
         self._n_rows = row + 1
         self._last_hour = reading.hour
@@ -180,6 +196,7 @@ class Windows:
             alarms=self._detected.by_column(),
             learning=self._learning,
             operations=tuple((at, what) for at, what in self._operations if end - kind.hours <= at < end),
+            intervals=self._intervals[rows].copy(),
         )
 
     def _verdict_events(self, window: Window) -> list[Event]:
@@ -218,6 +235,7 @@ class Windows:
             waiting=tuple(self._waiting),
             learning=self._learning,
             operations=tuple(self._operations),
+            intervals=immutable(self._intervals[rows]),
         )
 
     @classmethod
@@ -231,6 +249,7 @@ class Windows:
         windows._hours[:n_rows] = state.hours
         windows._values[:n_rows] = state.values
         windows._predictions[:n_rows] = state.predictions
+        windows._intervals[:n_rows] = state.intervals if len(state.intervals) == n_rows else _NO_INTERVAL
         windows._versions = list(state.versions)
         windows.errors = state.errors
         windows.drifted, windows.empty = dict(state.drifted), dict(state.empty)

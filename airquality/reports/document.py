@@ -8,15 +8,18 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
+from datetime import datetime
 from typing import Any
 
 import numpy as np
 
 from airquality.data.dataset import STATION_IDS
+from airquality.events import truth_to_json
 from airquality.monitoring.drift import JUDGED_COLUMNS, Distance, Floats, Hours, Judge, Window
 from airquality.monitoring.performance import Performance
 from airquality.monitoring.thresholds import Threshold
-from airquality.records import RAW_COLUMNS, TARGET, UNITS, isoformat
+from airquality.monitoring.window_truth import WindowTruth
+from airquality.records import RAW_COLUMNS, TARGET, UNITS, hour_of, isoformat
 from airquality.reports.findings import Finding, findings_of
 from airquality.reports.folder import LAYOUT
 
@@ -79,6 +82,8 @@ class Describer:
             "findings": [finding.to_json() for finding in findings],
             "error_judged": not verdict.too_few_truths,
             "performance": _figures(verdict.performance),
+            "estimated_rmse": _or_null(window.estimated_rmse),
+            "coverage": _coverage(window),
             "baseline": _figures(calibration.baseline),
             "rmse_threshold": verdict.rmse_threshold,
             "truth": self._column(window, TARGET),
@@ -148,7 +153,29 @@ def _series(window: Window) -> dict[str, list[float | None]]:
     """Return the target, measured and predicted, of every hour of the window, null where there is none."""
     at = window.hours - window.start_hour
     truths = window.values[:, _INDEX[TARGET]]
-    return {name: _hourly(at, values, window.kind.hours) for name, values in _lines(truths, window.predictions)}
+    lines = [*_lines(truths, window.predictions)]
+    if not math.isnan(window.estimated_rmse):
+        lines += [("lower", window.intervals[:, 0]), ("upper", window.intervals[:, 1])]
+    return {name: _hourly(at, values, window.kind.hours) for name, values in lines}
+
+
+def _coverage(window: Window) -> dict[str, dict[str, int]]:
+    """Return how many of the truths known when the window closed lie inside their intervals."""
+    if not len(window.intervals):
+        return {}
+    truths, (lower, upper) = window.values[:, _INDEX[TARGET]], window.intervals[:, :2].T
+    known = ~np.isnan(truths) & ~np.isnan(lower)
+    inside = (lower[known] <= truths[known]) & (truths[known] <= upper[known])
+    return {"all": {"truths": int(known.sum()), "inside": int(inside.sum())}}
+
+
+def settled(document: Sidecar, truth: WindowTruth) -> dict[str, Any]:
+    """Return the document of a window whose truth is final: the truths that came late are in their hours."""
+    start, series = hour_of(datetime.fromisoformat(document["start"])), document["series"]
+    measured = list(series["measured"])
+    for hour, value in truth.late:
+        measured[hour - start] = _rounded(value)
+    return {**document, "series": {**series, "measured": measured}, "settled": truth_to_json(truth)}
 
 
 def _lines(truths: Floats, predictions: Floats) -> tuple[tuple[str, Floats], ...]:

@@ -28,6 +28,7 @@ from urllib.parse import quote
 
 import orjson
 
+from airquality.events import WindowSettled
 from airquality.ground.files import write_atomically
 from airquality.monitoring.drift import KIND_BY_NAME, KINDS, Window
 from airquality.records import datetime_of
@@ -134,7 +135,7 @@ class ReportsFolder:
             self._catch_up()
             yield
 
-    def page_path(self, window: Window) -> Path:
+    def page_path(self, window: Window | WindowSettled) -> Path:
         """Return where the report of ``window`` goes."""
         kind = window.kind.name
         return self._dir / self._station_folder(kind, window.station_id) / f"{_stem(kind, window.end_hour)}.html"
@@ -319,7 +320,7 @@ class ReportsFolder:
         """Return the report whose sidecar is ``name``; None if that is no sidecar of this release, or not in its place."""
         try:
             document = orjson.loads((self._dir / name).read_bytes())
-            head = {key: document[key] for key in _KEPT}
+            head = {key: document[key] for key in _KEPT} | {"estimated_rmse": document.get("estimated_rmse")}
             end, kind, station_id = datetime.fromisoformat(head["end"]), head["kind"], head["station_id"]
             findings = tuple(map(Finding.from_json, head["findings"]))
             own_place = f"{kind}/{folder_name(station_id)}/{kind}_{end:%Y%m%d_%H%M%S}.json"

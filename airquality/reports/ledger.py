@@ -40,9 +40,11 @@ class ReportLedger:
         self.unmade: deque[Window] = deque()
 
     def take_result(self, result: ReportResult) -> None:
-        """Count the end of one of the station's windows."""
-        (self.generated if result.result == "generated" else self.failed)[result.kind] += 1
+        """Count the end of one of the station's windows; a page that was made anew counts no more than once."""
         self.outstanding -= 1
+        if result.settled:
+            return
+        (self.generated if result.result == "generated" else self.failed)[result.kind] += 1
 
     def keep(self, window: Window) -> Window | None:
         """Keep a failed window for later; return the oldest one where that is given up for it."""

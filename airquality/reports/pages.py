@@ -21,7 +21,7 @@ from airquality.monitoring.calibration import STALE_HOURS, SmallestShift
 from airquality.monitoring.promise import Promise
 from airquality.network.current import NETWORK
 from airquality.records import hour_of, isoformat
-from airquality.reports import figures
+from airquality.reports import assured, figures
 from airquality.reports.document import Sidecar
 from airquality.reports.findings import Finding
 from airquality.reports.folder import Entry, folder_name
@@ -80,6 +80,13 @@ class Row:
 
     entry: Entry | None
     day: str = ""
+
+    @property
+    def expected(self) -> float | None:
+        """The error that is expected, while too little of the window's truth is in; None afterwards."""
+        if self.entry is None or self.entry.document["error_judged"]:
+            return None
+        return self.entry.document.get("estimated_rmse")
 
     @property
     def found(self) -> str:
@@ -166,8 +173,19 @@ def report(document: Sidecar, nav: Nav | None, embedded: str | None = None) -> s
         learning=learning_of(document),
         drifted=[column for column in columns if column["drifted"]],
         steady=[column for column in columns if not column["drifted"]],
-        plot=_target_plot(document["start"], document["series"]["measured"], document["series"]["predicted"]),
+        plot=_target_plot(
+            document["start"], document["series"]["measured"], document["series"]["predicted"], _band(document["series"])
+        ),
+        assured=list(assured.sentences(document)),
+        error_lines=assured.error_lines(document),
+        coverage_lines=assured.coverage_lines(document),
     )
+
+
+def _band(series: Mapping[str, Sequence[float | None]]) -> Band | None:
+    """Return the interval of each hour, None where there is none in the window."""
+    low, high = series.get("lower", ()), series.get("upper", ())
+    return Band("90 % interval", low, high) if any(value is not None for value in low) else None
 
 
 def _verdict(document: Sidecar, findings: Sequence[Finding]) -> str:
@@ -191,12 +209,14 @@ def _error(document: Sidecar) -> str:
     return f"RMSE {rmse} over {performance['n']} measured hours: {verdict} (normally {normal}, allowed {allowed})."
 
 
-def _target_plot(start: str, measured: Sequence[float | None], predicted: Sequence[float | None]) -> Markup:
+def _target_plot(
+    start: str, measured: Sequence[float | None], predicted: Sequence[float | None], band: Band | None = None
+) -> Markup:
     lines = [
         Line(f"measured {_TARGET}", "measured", measured),
         Line(f"predicted {_TARGET}", "predicted", predicted),
     ]
-    return clock_plot(f"{_TARGET} by hour: {described(lines, _UNIT)}", _UNIT, start, lines)
+    return clock_plot(f"{_TARGET} by hour: {described(lines, _UNIT)}", _UNIT, start, lines, band)
 
 
 def index(

@@ -40,10 +40,10 @@ class Band:
     high: Values
 
 
-def clock_plot(title: str, unit: str, start: str, lines: Sequence[Line]) -> Markup:
+def clock_plot(title: str, unit: str, start: str, lines: Sequence[Line], band: Band | None = None) -> Markup:
     """Return a plot over time, one value an hour from ISO time ``start`` on, with the hours or days on its axis."""
     n_hours = max(len(line.values) for line in lines)
-    return _both(title, unit, n_hours, lines, None, datetime.fromisoformat(start))
+    return _both(title, unit, n_hours, lines, band, datetime.fromisoformat(start))
 
 
 def profile_plot(title: str, unit: str, lines: Sequence[Line], band: Band) -> Markup:

@@ -21,15 +21,19 @@ from multiprocessing.context import SpawnProcess
 from pathlib import Path
 from typing import Literal
 
+from airquality.events import WindowSettled
 from airquality.ground import log
 from airquality.ground.settings import Settings
 from airquality.monitoring.drift import Window, load_judge
 from airquality.monitoring.promise import Promise
 from airquality.records import isoformat
 
-#: What the child does with a window, told how many are due after it: write its report and return the HTML's path. Raising
-#: means the report failed.
-Write = Callable[[Window, int], Path]
+#: What the child is given: a window that closed, whose report is to be written, or one whose truth is final, which its
+#: report is to say.
+Job = Window | WindowSettled
+#: What the child does with it, told how many are due after it: write the report and return the HTML's path. Raising means
+#: the report failed.
+Write = Callable[[Job, int], Path]
 #: Called once in the child, which is where heavy imports belong; must be picklable.
 OpenWriter = Callable[[], Write]
 
@@ -43,7 +47,7 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class ReportResult:
-    """The end of one window's report: its file, or why there is none."""
+    """The end of one window's report: its file, or why there is none; ``settled`` where it was made anew for its truth."""
 
     station_id: str
     kind: str
@@ -51,6 +55,7 @@ class ReportResult:
     result: Literal["generated", "failed"]
     path: Path | None = None
     error: str = ""
+    settled: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,7 +88,7 @@ class _Child:
             raise _ChildFailed(f"the report process died (exit code {self._process.exitcode})") from error
         return answer
 
-    def ask(self, window: Window, waiting: int) -> None:
+    def ask(self, window: Job, waiting: int) -> None:
         """Hand ``window`` to the child; raises ``_ChildFailed`` if it is gone."""
         try:
             self._pipe.send((window, waiting))
@@ -112,7 +117,7 @@ class ReportProcess:
     def __init__(self, open_writer: OpenWriter, queue_size: int, timeout_seconds: float) -> None:
         self._open_writer = open_writer
         self._timeout_seconds = timeout_seconds
-        self._windows: queue.Queue[tuple[int, Window] | None] = queue.Queue(maxsize=queue_size)
+        self._windows: queue.Queue[tuple[int, Job] | None] = queue.Queue(maxsize=queue_size)
         self._results: queue.SimpleQueue[tuple[int, ReportResult]] = queue.SimpleQueue()
         self._thread: threading.Thread | None = None
         self._child: _Child | None = None
@@ -121,7 +126,7 @@ class ReportProcess:
         #: Windows that the caller has not yet offered, so that the index can say how many reports are due.
         self.not_offered = 0
 
-    def offer(self, ticket: int, window: Window) -> bool:
+    def offer(self, ticket: int, window: Job) -> bool:
         """Take ``window`` if there is room; its result comes back with ``ticket``."""
         try:
             self._windows.put_nowait((ticket, window))
@@ -174,7 +179,7 @@ class ReportProcess:
         finally:
             self._end_child()
 
-    def _report(self, window: Window) -> ReportResult | None:
+    def _report(self, window: Job) -> ReportResult | None:
         """Return the window's result after at most two attempts; ``None`` if the process was closed meanwhile."""
         answer = _Answer(None, "")
         for attempt in range(1, _ATTEMPTS + 1):
@@ -182,11 +187,11 @@ class ReportProcess:
             if self._closing:
                 return None
             if answer.path is not None:
-                return ReportResult(window.station_id, window.kind.name, window.end_hour, "generated", answer.path)
+                return _result(window, "generated", answer)
             logger.warning("%s failed (attempt %d of %d): %s", _name(window), attempt, _ATTEMPTS, answer.error)
-        return ReportResult(window.station_id, window.kind.name, window.end_hour, "failed", error=answer.error)
+        return _result(window, "failed", answer)
 
-    def _attempt(self, window: Window) -> _Answer:
+    def _attempt(self, window: Job) -> _Answer:
         try:
             child = self._running_child()
             child.ask(window, self._windows.qsize() + self.not_offered)
@@ -215,7 +220,14 @@ class ReportProcess:
                 self._child = None
 
 
-def _name(window: Window) -> str:
+def _result(window: Job, result: Literal["generated", "failed"], answer: _Answer) -> ReportResult:
+    settled = isinstance(window, WindowSettled)
+    return ReportResult(
+        window.station_id, window.kind.name, window.end_hour, result, answer.path, answer.error, settled=settled
+    )
+
+
+def _name(window: Job) -> str:
     return f"The {window.kind.name} report of {window.station_id} up to {isoformat(window.end_hour)}"
 
 
@@ -248,7 +260,7 @@ def _serve(pipe: Connection, open_writer: OpenWriter) -> None:
         return
 
 
-def _answer(write: Write, window: Window, waiting: int) -> _Answer:
+def _answer(write: Write, window: Job, waiting: int) -> _Answer:
     try:
         return _Answer(write(window, waiting), "")
     except (KeyboardInterrupt, SystemExit):

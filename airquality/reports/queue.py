@@ -10,11 +10,12 @@ from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from airquality.events import WindowSettled
 from airquality.metrics import ConsumerMetrics
 from airquality.monitoring.drift import Window
 from airquality.records import isoformat
 from airquality.reports.ledger import ReportLedger
-from airquality.reports.process import ReportProcess, ReportResult
+from airquality.reports.process import Job, ReportProcess, ReportResult
 
 #: Seconds between two attempts at a report that failed; doubled as long as they fail.
 RETRY_SECONDS = (30.0, 900.0)
@@ -27,7 +28,7 @@ class _Ticket:
     """An unfinished window, whose ledger waits for its end; ``again`` where its report has failed before."""
 
     ledger: ReportLedger
-    window: Window
+    window: Job
     again: bool = False
 
 
@@ -55,7 +56,7 @@ class ReportQueue:
         self._ledgers = ledgers
         self._clock = clock
         self._retry_at, self._retry_pause = -math.inf, RETRY_SECONDS[0]
-        self._waiting: deque[tuple[int, Window]] = deque()
+        self._waiting: deque[tuple[int, Job]] = deque()
         self._tickets: dict[int, _Ticket] = {}
         self._next_ticket = itertools.count()
 
@@ -63,7 +64,7 @@ class ReportQueue:
         """Return how many windows have a report that is neither made nor failed yet."""
         return len(self._tickets)
 
-    def put(self, ledger: ReportLedger, window: Window) -> None:
+    def put(self, ledger: ReportLedger, window: Job) -> None:
         """Queue a window; :meth:`feed` hands it on."""
         self._put(_Ticket(ledger, window))
 
@@ -128,28 +129,34 @@ class ReportQueue:
             ticket = self._tickets.pop(number, None)
             if ticket is None:  # its station was let go
                 continue
-            if ticket.again:
-                self._take_again(ticket, result)
-            else:
-                self._take_first(ticket, result)
+            if isinstance(ticket.window, WindowSettled):
+                ticket.ledger.take_result(result)  # where it failed, which was said, the page stays as it was known
+                continue
+            self._take_window(ticket, ticket.window, result)
             taken.append(result)
         self.feed()
         return taken
 
-    def _take_first(self, ticket: _Ticket, result: ReportResult) -> None:
+    def _take_window(self, ticket: _Ticket, window: Window, result: ReportResult) -> None:
+        if ticket.again:
+            self._take_again(ticket, window, result)
+        else:
+            self._take_first(ticket, window, result)
+
+    def _take_first(self, ticket: _Ticket, window: Window, result: ReportResult) -> None:
         ticket.ledger.take_result(result)
         self._metrics.reports_total.labels(result.kind, result.result).inc()
         if result.result == "failed":
             self._retry_at = min(max(self._retry_at, self._clock()), self._clock() + self._retry_pause)
-            lost = ticket.ledger.keep(ticket.window)
+            lost = ticket.ledger.keep(window)
             if lost:
                 logger.warning("the report of %s up to %s is given up", lost.station_id, isoformat(lost.end_hour))
 
-    def _take_again(self, ticket: _Ticket, result: ReportResult) -> None:
+    def _take_again(self, ticket: _Ticket, window: Window, result: ReportResult) -> None:
         if result.result == "failed":
             ticket.ledger.unmade.rotate(-1)  # another one may work
             self._retry_pause = min(2 * self._retry_pause, RETRY_SECONDS[1])
             return
-        ticket.ledger.take_remade(ticket.window)
+        ticket.ledger.take_remade(window)
         self._metrics.reports_total.labels(result.kind, result.result).inc()
         self._retry_at, self._retry_pause = self._clock(), RETRY_SECONDS[0]

@@ -15,15 +15,18 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+from airquality.events import WindowSettled
 from airquality.ground.files import write_atomically
 from airquality.monitoring.drift import KINDS, Judge, Window
 from airquality.monitoring.promise import Promise
 from airquality.reports import pages, paths
 from airquality.reports.document import Describer, Drawn
+from airquality.reports.document import settled as described
 from airquality.reports.evidence import Artist, Evidence
 from airquality.reports.evidence_page import ASSETS_PLACE, framed
 from airquality.reports.folder import Entry, ReportsFolder
 from airquality.reports.overview import FULL_STATIONS, LISTED_STATIONS, Station, overview, strip
+from airquality.reports.process import Job
 from airquality.reports.sources import KnownRows
 
 #: Windows in the table of the index, stations in the table of a window.
@@ -58,7 +61,29 @@ class ReportWriter:
         self._index_written = -math.inf
         self._basis = hashlib.sha256(json.dumps(judge.calibration.to_json()).encode()).hexdigest()
 
-    def write(self, window: Window, waiting: int = 0) -> Path:
+    def write(self, job: Job, waiting: int = 0) -> Path:
+        """Write the report of a window that closed, or what is final of one whose report is there."""
+        return self.settle(job, waiting) if isinstance(job, WindowSettled) else self.report(job, waiting)
+
+    def settle(self, settled: WindowSettled, waiting: int = 0) -> Path:
+        """Write once more the page of a window whose truth is final, and return its path; where there is none, none is made.
+
+        Raises:
+            OSError: the folder cannot be written.
+        """
+        with self._folder.locked():
+            path = self._folder.page_path(settled)
+            entry = self._folder.entry(path)
+            if entry is None or not entry.path:  # its report has failed, or somebody deleted it
+                return path
+            document = described(self._folder.document(entry), settled.truth)
+            nav = pages.Nav.of(entry.path, entry, *self._folder.neighbours(entry))
+            sidecar = json.dumps(document, ensure_ascii=False).encode()
+            self._folder.put(path, {path: pages.report(document, nav).encode(), path.with_suffix(".json"): sidecar})
+            self._write_around(path, waiting)
+        return path
+
+    def report(self, window: Window, waiting: int = 0) -> Path:
         """Write the report of ``window``, unless the very same one is there already, and return the page's path.
 
         Args:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from airquality.events import Finding
+from airquality.events import Finding, WindowSettled
 from airquality.ground.errors import InvalidRecord
 from airquality.monitoring.drift import Window
 from airquality.records import Prediction, Reading
@@ -22,12 +22,16 @@ class DeadLetter:
 
 @dataclass
 class Batch:
-    """What came of the records of one partition: the outcome of each, in order, and what to publish and report."""
+    """What came of the records of one partition: the outcome of each, in order, and what to publish and report.
+
+    ``windows`` closed, and their reports are to be made; the truth of ``settled`` is final, which their reports are to say.
+    """
 
     counts: Counts = field(default_factory=Counts)
     predictions: list[Prediction] = field(default_factory=list)
     dead_letters: list[DeadLetter] = field(default_factory=list)
     windows: list[Window] = field(default_factory=list)
+    settled: list[WindowSettled] = field(default_factory=list)
     duplicates: list[Reading] = field(default_factory=list)
     findings: list[Finding] = field(default_factory=list)
     warming: Reading | None = None

@@ -6,7 +6,15 @@ import argparse
 import math
 from collections.abc import Iterable, Iterator
 
-from airquality.events import AlarmEvent, Finding, OperationTaken, alarm_sentence, finding_of
+from airquality.events import (
+    AlarmEvent,
+    Finding,
+    OperationTaken,
+    WindowSettled,
+    alarm_sentence,
+    finding_of,
+    settled_sentence,
+)
 from airquality.ground import command
 from airquality.ground.settings import Settings, read_settings
 from airquality.ground.shown import printable
@@ -58,6 +66,8 @@ def sentence(finding: Finding) -> str:
         return printable(f"{isoformat(finding.event.at)}  {finding.station_id}  {alarm_sentence(finding.event)}")
     if isinstance(finding, OperationTaken):
         return printable(f"{isoformat(finding.at)}  {finding.station_id}  {finding.operation.sentence}")
+    if isinstance(finding, WindowSettled):
+        return printable(f"{isoformat(finding.truth.at)}  {finding.station_id}  {settled_sentence(finding.truth)}")
     raised = ", ".join(finding.raised) or "nothing raised"
     rmse = "" if math.isnan(finding.rmse) else f", RMSE {finding.rmse:.3f} {TARGET_UNIT} of {finding.n_truths} truths"
     return printable(f"{isoformat(finding.end_hour)}  {finding.station_id}  {finding.kind} window judged: {raised}{rmse}")

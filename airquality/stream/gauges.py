@@ -43,7 +43,9 @@ class Gauges:
             for reason, count in reasons.items():
                 self._metrics.outcomes.labels(outcome, reason).inc(count)
         for prediction in batch.predictions:
-            self._metrics.stations.show_prediction(prediction.station_id, prediction.prediction)
+            self._metrics.stations.show_prediction(
+                prediction.station_id, prediction.prediction, prediction.lower, prediction.upper
+            )
         if batch.predictions:
             self._metrics.last_prediction.set_to_current_time()
         for station_id, (reading, record) in batch.arrivals.items():

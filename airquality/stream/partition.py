@@ -11,13 +11,14 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from airquality.events import AlarmEvent, OperationTaken, WindowJudged
+from airquality.events import AlarmEvent, OperationTaken, WindowJudged, WindowSettled
 from airquality.ground.errors import InvalidRecord
 from airquality.ground.typed import plain
 from airquality.incoming import LateTruth, Operation, TruthOutcome, parse_record
 from airquality.model.predictor import FeatureRows, Predictor
-from airquality.monitoring.component import Predicted, Row
+from airquality.monitoring.component import Found, Predicted, Row
 from airquality.monitoring.drift import Window
+from airquality.monitoring.window_truth import WindowTruth
 from airquality.records import Outcome, Prediction, Reading, RowAnswer, check_not_future, kafka_hour
 from airquality.reports.summary import PartitionFigures
 from airquality.stream import snapshots
@@ -78,6 +79,20 @@ class _Told:
 
 
 _Entered = _Accepted | _Told
+
+
+def _publish(found: Iterable[Found], station: Station, batch: Batch) -> None:
+    """Put what a station found where it is published and reported."""
+    for each in found:
+        match each:
+            case Window():
+                batch.windows.append(each)
+                batch.findings.append(WindowJudged.of(each))
+            case WindowTruth():
+                batch.settled.append(WindowSettled(station.station_id, each))
+                batch.findings.append(batch.settled[-1])
+            case _:
+                batch.findings.append(AlarmEvent(station.station_id, each))
 
 
 class PartitionState:
@@ -252,26 +267,32 @@ class PartitionState:
         station, what = entry.station, entry.what
         if isinstance(what, Operation):
             batch.findings.append(OperationTaken(what, entry.hour, entry.record.timestamp_ms))
-        events = station.operate(what) if isinstance(what, Operation) else station.take_truth(what)
-        batch.findings += [AlarmEvent(station.station_id, event) for event in events]
+        _publish(station.operate(what) if isinstance(what, Operation) else station.take_truth(what), station, batch)
 
     def _update(self, row: _Accepted, answer: RowAnswer | None, batch: Batch) -> None:
         """Let a row's station take it in; one the model has no value for stays in the history all the same."""
         if isinstance(answer, InvalidRecord):
             batch.refuse(row.record, answer)
             answer = None
-        predicted = None if answer is None else Predicted(*answer)
-        for found in row.station.update(Row(row.reading, predicted)):
-            if isinstance(found, Window):
-                batch.windows.append(found)
-                batch.findings.append(WindowJudged.of(found))
-            else:
-                batch.findings.append(AlarmEvent(row.station.station_id, found))
-        if answer is not None:
-            reading, source = row.reading, row.record.offset
-            batch.predictions.append(
-                Prediction(reading.station_id, reading.hour, answer[0], reading.actual, answer[1], self.partition, source)
+        if answer is None:
+            _publish(row.station.update(Row(row.reading)), row.station, batch)
+            return
+        reading, (value, version) = row.reading, answer
+        interval = row.station.assurance.around(reading, value)
+        _publish(row.station.update(Row(reading, Predicted(value, version, interval))), row.station, batch)
+        batch.predictions.append(
+            Prediction(
+                station_id=reading.station_id,
+                hour=reading.hour,
+                prediction=value,
+                actual=reading.actual,
+                model_version=version,
+                source_partition=self.partition,
+                source_offset=row.record.offset,
+                lower=interval.lower,
+                upper=interval.upper,
             )
+        )
 
     def checkpoint(self, max_offsets: int, max_seconds: float) -> Checkpoint:
         """Return what the next commit says; its snapshots are of stations whose oldest unsaved row is far back or old.

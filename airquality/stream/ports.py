@@ -11,9 +11,8 @@ from typing import Protocol
 from airquality.ground.typed import Document
 from airquality.incoming import Operation
 from airquality.model.predictor import Predictor
-from airquality.monitoring.drift import Window
 from airquality.records import Reading, Served
-from airquality.reports.process import ReportResult
+from airquality.reports.process import Job, ReportResult
 from airquality.reports.summary import PartitionFigures
 from airquality.stream.account import Topics
 from airquality.stream.kafka_io import Record
@@ -45,8 +44,8 @@ class Monitoring(Protocol):
     def judge(self, arrived: Sequence[tuple[Station, Sequence[Reading | Operation]]]) -> None:
         """Judge accepted rows of many stations, and operations between them, before each station takes its own in."""
 
-    def submit(self, windows: Iterable[Window], stations: Mapping[str, Station]) -> None:
-        """Queue closed windows for their reports, once the rows that closed them are committed."""
+    def submit(self, windows: Iterable[Job], stations: Mapping[str, Station]) -> None:
+        """Queue closed and settled windows for their reports, once what closed or settled them is committed."""
 
     def show_alarms(self, stations: Iterable[Station]) -> None:
         """Show which alarms are open, after the rows that opened or closed some are committed."""

@@ -10,8 +10,8 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from airquality.ground.errors import InvalidRecord
 from airquality.incoming import parse_record
 from airquality.model.predictor import FeatureRows
-from airquality.monitoring.drift import Window
 from airquality.records import Prediction, RowAnswer
+from airquality.reports.process import Job
 from airquality.stream import snapshots
 from airquality.stream.account import Counts, Note
 from airquality.stream.identity import Plan, Refused
@@ -56,7 +56,7 @@ def replay(
     published: Iterable[Record],
     refused: Mapping[int, InvalidRecord],
     ends: tuple[int, int],
-) -> list[Window]:
+) -> list[Job]:
     """Bring back the stations of ``state``, which holds none yet, from their snapshots and the rows after them.
 
     Args:
@@ -70,7 +70,7 @@ def replay(
         ends: The offsets the next prediction and the next dead letter get.
 
     Returns:
-        The windows the replayed rows closed, whose reports may not have been written.
+        The windows the replayed rows closed or settled, whose reports may not have been written.
 
     Raises:
         Refused: a snapshot is of another group or release, or a prediction is gone that ``plan`` needs.
@@ -81,13 +81,14 @@ def replay(
     answers: dict[int, RowAnswer] = {p.source_offset: (p.prediction, p.model_version) for p in made}
     answers |= {offset: error for offset, error in refused.items() if error.reason == "unpredictable"}
     predictor = Published(answers, plan.strict)
-    windows: list[Window] = []
+    windows: list[Job] = []
     counted, state.refused = state.counts, refused
     for chunk in _chunks(row for row in rows if not _is_known(state, row, saved)):
         new = [row for row in chunk if row.offset >= plan.note.position]
         for part, counts in ((chunk[: len(chunk) - len(new)], Counts()), (new, counted)):
             state.counts = counts
-            windows += state.apply(part, predictor).windows
+            batch = state.apply(part, predictor)
+            windows += [*batch.windows, *batch.settled]
     state.counts, state.refused = counted, {}
     state.next_offset, (state.pred_offset, state.dlq_offset) = plan.resume, ends
     return windows

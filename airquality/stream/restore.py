@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 
 from airquality.ground.settings import Settings
-from airquality.monitoring.drift import Window
+from airquality.reports.process import Job
 from airquality.stream.account import Note, Topics
 from airquality.stream.dead_letters import refused_row, refused_rows
 from airquality.stream.homes import Homes
@@ -39,7 +39,7 @@ class Restored:
     """
 
     state: PartitionState
-    windows: list[Window]
+    windows: list[Job]
     rows_lost: int
     refusal: Refused | None
 
@@ -213,7 +213,7 @@ class Restorer:
         found = refused_row(record, self._settings)
         return found[0] if found else None
 
-    def _replay(self, state: PartitionState, plan: Plan, saved: SavedStations, facts: Facts) -> list[Window]:
+    def _replay(self, state: PartitionState, plan: Plan, saved: SavedStations, facts: Facts) -> list[Job]:
         settings, partition, read = self._settings, state.partition, self._reader.read
         rows: Iterator[Record] = iter(())
         published: Iterator[Record] = iter(())

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from airquality.incoming import LateTruth, Operation
 from airquality.model import features
 from airquality.monitoring.alarms import Event, OpenAlarms
+from airquality.monitoring.assurance import Assurance, AssuranceState
 from airquality.monitoring.component import Buffer, Component, Found, Learns, Row, TakesOperations, TakesTruths
 from airquality.monitoring.drift import Window
 from airquality.monitoring.windows import Windows, WindowsState
@@ -49,6 +50,7 @@ class StationState:
     windows: WindowsState
     reports: LedgerState
     alarms: tuple[Event, ...]
+    assurance: AssuranceState
 
 
 class Station:
@@ -61,6 +63,7 @@ class Station:
         windows: Its windows, which see what the detectors found in the row.
         reports: The account of its reports.
         alarms: What is open.
+        assurance: Its intervals, and what truth made of its predictions.
     """
 
     def __init__(
@@ -71,6 +74,7 @@ class Station:
         windows: Windows,
         reports: ReportLedger,
         alarms: OpenAlarms,
+        assurance: Assurance,
     ) -> None:
         self.station_id = station_id
         self.buffer = buffer
@@ -78,6 +82,7 @@ class Station:
         self.windows = windows
         self.reports = reports
         self.alarms = alarms
+        self.assurance = assurance
         #: Kafka timestamp of its first row.
         self.since_ms = -1
         #: The raw offset up to which its last snapshot holds it, -1 without one.
@@ -90,32 +95,34 @@ class Station:
         events = self._detected(row)
         found: list[Found] = [*events]
         found += self.windows.update(Row(row.reading, row.predicted, tuple(events), self._learning(row.reading.hour)))
-        for each in found:
-            if isinstance(each, Window):
-                self.reports.outstanding += 1
-            else:
-                self.alarms.take(each)
-        return found
+        return self._said([*found, *self._heard(self.assurance.update(row))])
 
-    def take_truth(self, truth: LateTruth) -> list[Event]:
+    def take_truth(self, truth: LateTruth) -> list[Found]:
         """Take in a truth that came late and filled its hour; return what was found."""
-        return self._said(
-            event for part in self._parts() if isinstance(part, TakesTruths) for event in part.take_truth(truth)
-        )
+        parts = (part for part in self._parts() if isinstance(part, TakesTruths))
+        return self._said(self._heard(found for part in parts for found in part.take_truth(truth)))
 
-    def operate(self, operation: Operation) -> list[Event]:
+    def operate(self, operation: Operation) -> list[Found]:
         """Do what an operator decided and return what it opened, changed or closed."""
         parts = (part for part in self._parts() if isinstance(part, TakesOperations))
-        return self._said(event for part in parts for event in part.operate(operation))
+        return self._said(self._heard(event for part in parts for event in part.operate(operation)))
 
     def _parts(self) -> tuple[Component, ...]:
-        return (*self.detectors.values(), self.windows)
+        return (*self.detectors.values(), self.windows, self.assurance)
 
-    def _said(self, events: Iterable[Event]) -> list[Event]:
-        said = list(events)
-        self.windows.hear(said)
-        for event in said:
-            self.alarms.take(event)
+    def _heard(self, found: Iterable[Found]) -> list[Found]:
+        """Let the windows know the alarms of what was found after the latest row."""
+        heard = list(found)
+        self.windows.hear([each for each in heard if isinstance(each, Event)])
+        return heard
+
+    def _said(self, said: list[Found]) -> list[Found]:
+        """Keep account of what was found: alarms, and reports that are to be made or made anew."""
+        for each in said:
+            if isinstance(each, Event):
+                self.alarms.take(each)
+            elif isinstance(each, Window) or each.late:
+                self.reports.outstanding += 1
         return said
 
     def _detected(self, row: Row) -> list[Event]:
@@ -137,6 +144,7 @@ class Station:
             windows=self.windows.state(),
             reports=self.reports.state(),
             alarms=self.alarms.state(),
+            assurance=self.assurance.state(),
         )
 
     def figures(self) -> StationFigures:
@@ -150,7 +158,7 @@ class Station:
                 "drifted": dict(self.windows.drifted),
                 "empty": dict(self.windows.empty),
             },
-            errors=self.windows.errors,
+            errors=self.windows.errors.merged(self.assurance.late_errors),
             alarms=self.alarms.by_column(),
         )
 

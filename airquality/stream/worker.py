@@ -155,7 +155,7 @@ class Worker:
 
     def _observe(self, batch: Batch, state: PartitionState) -> None:
         """Show what was committed, and have the reports of its windows made."""
-        self._monitoring.submit(batch.windows, state.stations)
+        self._monitoring.submit([*batch.windows, *batch.settled], state.stations)
         self._show_alarms(batch.findings, state)
         self._gauges.show(batch)
         self._console.show(batch, state)
