@@ -632,6 +632,7 @@ def test_program_wrong_setting_is_one_sentence(monkeypatch: pytest.MonkeyPatch, 
     assert "LOG_LEVEL=often" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_program_serves_and_ends_on_a_signal(settings: Settings) -> None:
     environment = {**os.environ, "MLFLOW_TRACKING_URI": settings.mlflow_tracking_uri, "PYTHONUNBUFFERED": "1"}
     command = [sys.executable, "api_service.py", "--port", "0"]

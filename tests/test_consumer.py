@@ -149,6 +149,7 @@ def program(*arguments: str, **environment: str) -> subprocess.CompletedProcess[
     )
 
 
+@pytest.mark.slow
 def test_the_help_teaches() -> None:
     done = program("--help")
     assert done.returncode == 0
@@ -164,6 +165,7 @@ def test_the_help_teaches() -> None:
         assert taught in done.stdout
 
 
+@pytest.mark.slow
 def test_a_wrong_environment_is_wrong_usage() -> None:
     done = program(MAX_POLL_RECORDS="many")
     assert (done.returncode, done.stdout) == (2, "")
@@ -174,6 +176,7 @@ def test_a_wrong_environment_is_wrong_usage() -> None:
     ("name", "value"),
     [("API_URL", "127.0.0.1:8000"), ("KAFKA_BOOTSTRAP_SERVERS", '"a:9092"'), ("MLFLOW_TRACKING_URI", "sqlite:/m.db")],
 )
+@pytest.mark.slow
 def test_main_address_that_can_never_work_is_one_line(name: str, value: str) -> None:
     done = program(**{name: value})
     assert (done.returncode, done.stdout) == (2, "")
@@ -181,6 +184,7 @@ def test_main_address_that_can_never_work_is_one_line(name: str, value: str) -> 
     assert line.startswith(f"consumer.py: settings: {name}={value}: ")
 
 
+@pytest.mark.slow
 def test_main_version_is_that_of_the_project() -> None:
     stated = tomllib.loads((PROJECT / "pyproject.toml").read_text())["project"]["version"]
     assert program("--version").stdout == f"air-quality-monitoring {stated}\n"
@@ -212,12 +216,14 @@ sys.exit(consumer.main([]))
 """
 
 
+@pytest.mark.slow
 def test_main_uncaught_error_ends_the_process_whatever_cannot_be_closed() -> None:
     done = program("-c", _MONITORING_OFF + _STUCK)
     assert done.returncode == 1
     assert "not everything could be closed within 1 s" in done.stderr
 
 
+@pytest.mark.slow
 def test_main_uncaught_error_ends_the_process_whatever_thread_is_left() -> None:
     done = program("-c", _MONITORING_OFF + _DEFECT)
     assert done.returncode == 1
@@ -237,6 +243,7 @@ sys.exit(consumer.main([]))
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.slow
 def test_main_second_signal_ends_it_at_once(number: signal.Signals) -> None:
     process = subprocess.Popen(
         [sys.executable, "-c", _MONITORING_OFF + _WAITING],
@@ -258,6 +265,7 @@ def test_main_second_signal_ends_it_at_once(number: signal.Signals) -> None:
     assert process.returncode == -number
 
 
+@pytest.mark.slow
 def test_a_taken_metrics_port_is_wrong_usage_that_says_what_to_do() -> None:
     with socket.socket() as taken:
         taken.bind(("0.0.0.0", 0))
@@ -268,6 +276,7 @@ def test_a_taken_metrics_port_is_wrong_usage_that_says_what_to_do() -> None:
     assert "Traceback" not in done.stderr
 
 
+@pytest.mark.slow
 def test_without_a_reference_it_says_how_to_make_one(tmp_path: Path) -> None:
     done = program(DATASET_DIR=str(tmp_path))
     assert done.returncode == 2
@@ -275,6 +284,7 @@ def test_without_a_reference_it_says_how_to_make_one(tmp_path: Path) -> None:
     assert "Traceback" not in done.stderr
 
 
+@pytest.mark.slow
 def test_without_a_broker_it_fails_with_a_hint() -> None:
     servers = f"127.0.0.1:{free_port()}"
     done = program("-c", _MONITORING_OFF + "import sys; sys.exit(consumer.main([]))", KAFKA_BOOTSTRAP_SERVERS=servers)

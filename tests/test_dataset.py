@@ -436,6 +436,7 @@ def copy_of(home: Path, tmp_path: Path) -> Path:
     return tmp_path / "dataset"
 
 
+@pytest.mark.slow
 def test_a_file_of_somebody_else_is_kept_when_the_program_writes_its_own(home: Path, tmp_path: Path) -> None:
     folder = copy_of(home, tmp_path)
     (folder / dataset.STREAM_NAME).write_text("the only copy")
@@ -529,6 +530,7 @@ def test_real_data_replaces_simulated_data_and_its_label(home: Path, tmp_path: P
     assert dataset.read_stream_csv(copy / dataset.STREAM_NAME).source == "uci"
 
 
+@pytest.mark.slow
 def test_create_dataset_exit_codes(tmp_path: Path) -> None:
     home = tmp_path / "project" / "dataset"
     unavailable = create_dataset("--source", "uci", "--dataset-dir", str(home), cwd=tmp_path)

@@ -234,6 +234,7 @@ def test_secured_broker_on_a_port_that_is_taken_is_wrong_usage(tmp_path: Path) -
             broker.start()
 
 
+@pytest.mark.slow
 def test_the_command_runs_the_mock_until_ctrl_c() -> None:
     with subprocess.Popen(command_line("--broker", "mock"), stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
@@ -245,6 +246,7 @@ def test_the_command_runs_the_mock_until_ctrl_c() -> None:
     assert lines[2] == "export KAFKA_API_VERSION=2.3"
 
 
+@pytest.mark.slow
 def test_the_command_fails_with_its_reason(on_path: OnPath) -> None:
     on_path()
     for arguments in (["--install-only"], ["--broker", "real"]):
@@ -253,6 +255,7 @@ def test_the_command_fails_with_its_reason(on_path: OnPath) -> None:
         assert "no java on the PATH" in done.stderr
 
 
+@pytest.mark.slow
 def test_the_command_starts_nothing_beside_a_named_broker(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("KAFKA_BOOTSTRAP_SERVERS", "kafka.example:9092")
     done = subprocess.run(command_line(), capture_output=True, text=True, check=False)

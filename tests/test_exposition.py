@@ -106,6 +106,7 @@ with exposed("127.0.0.1", 0, {"/metrics": lambda: metrics_page(registry)}) as po
 """
 
 
+@pytest.mark.slow
 def test_exposed_under_many_half_open_connections_keeps_descriptors_for_others() -> None:
     command = [sys.executable, "-c", _FEW_DESCRIPTORS]
     with (

@@ -100,6 +100,7 @@ def connected(port: int) -> socket.socket:
     return made[0]
 
 
+@pytest.mark.slow
 def test_main_ends_when_told_though_a_connection_is_open() -> None:
     port = free_port()
     with socket.create_server(("127.0.0.1", 0)) as behind:

@@ -90,6 +90,7 @@ def test_settings_with_a_password_never_show_it(monkeypatch: pytest.MonkeyPatch)
         ["producer.py", "--help"],
     ],
 )
+@pytest.mark.slow
 def test_program_with_a_password_never_prints_it(program: list[str]) -> None:
     servers = {"KAFKA_BOOTSTRAP_SERVERS": "127.0.0.1:1", "LOG_LEVEL": "DEBUG", "KAFKA_SSL_PASSWORD": SECRET}
     environment = {**os.environ, **SASL, **servers}

@@ -102,6 +102,7 @@ def test_measure_broker_that_goes_away_leaves_no_figure_that_was_true_once(caplo
     assert (value("air_quality_group_lag_records", partition="0"), watch.faults()) == (9, [])
 
 
+@pytest.mark.slow
 def test_main_without_a_broker_says_so() -> None:
     environment = {**os.environ, "KAFKA_BOOTSTRAP_SERVERS": f"127.0.0.1:{free_port()}"}
     command = [sys.executable, "-m", "airquality", "lag", "--once"]

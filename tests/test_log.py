@@ -160,6 +160,7 @@ def test_configure_level_and_format_hold_for_libraries_with_handlers_of_their_ow
         (["-m", "airquality", "topics"], 1),
     ],
 )
+@pytest.mark.slow
 def test_programs_with_json_say_nothing_else_on_standard_error(tmp_path: Path, program: list[str], code: int) -> None:
     path = tmp_path / "rows.csv"
     path.write_text(data_files.published().replace(";48,9;", ";-999;", 1))

@@ -12,6 +12,7 @@ ROOT = Path(__file__).resolve().parent.parent
 
 
 @pytest.mark.parametrize("name", tools.TOOLS)
+@pytest.mark.slow
 def test_tool_help_names_the_command_that_was_typed(name: str) -> None:
     done = subprocess.run([sys.executable, "-m", "airquality", name, "--help"], cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == 0
@@ -30,6 +31,7 @@ def test_installed_without_the_lab_leaves_its_tools_out(monkeypatch: pytest.Monk
 
 
 @pytest.mark.parametrize(("version", "code"), [("3.10.9", 2), ("3.11.0", 0), ("3.14.2", 0), ("3.15.0", 2)])
+@pytest.mark.slow
 def test_other_pythons_are_refused_in_a_sentence(version: str, code: int) -> None:
     number = tuple(map(int, version.split(".")))
     program = f"import sys; sys.version_info, sys.version = {number}, '{version} (main)'; import airquality"
@@ -53,6 +55,7 @@ def test_other_pythons_are_refused_in_a_sentence(version: str, code: int) -> Non
     ],
     ids=lambda program: program[-1],
 )
+@pytest.mark.slow
 def test_every_program_refuses_python_without_assertions_in_a_sentence(program: list[str]) -> None:
     done = subprocess.run([sys.executable, "-O", *program], cwd=ROOT, capture_output=True, text=True, timeout=60)
     assert done.returncode == 2

@@ -524,6 +524,7 @@ def test_the_report_process_ignores_sigint(rig: Callable[..., Rig], tmp_path: Pa
     assert observer.reports.generated == {"daily": 1, "weekly": 1}
 
 
+@pytest.mark.slow
 def test_the_report_process_dies_with_its_parent(tmp_path: Path) -> None:
     program = (
         "import pathlib, signal, sys\n"
@@ -726,6 +727,7 @@ def test_a_missing_reference_stops_the_service_before_it_starts(tmp_path: Path) 
         MonitoringService.open(Settings(dataset_dir=tmp_path), ConsumerMetrics(CollectorRegistry()))
 
 
+@pytest.mark.slow
 def test_the_consumers_process_never_imports_the_plotting_stack() -> None:
     program = "import monitoring_service, sys; print(*({'evidently', 'plotly', 'pandas', 'xgboost'} & set(sys.modules)))"
     found = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=True)

@@ -374,6 +374,7 @@ def test_a_file_that_is_not_hourly_is_refused_before_anything_is_sent(
     assert "--any-step" in err
 
 
+@pytest.mark.slow
 def test_a_file_that_is_not_hourly_is_sent_with_a_warning_if_it_is_meant(tmp_path: Path) -> None:
     dataset.write_stream_csv(frame_of([FIRST + 24 * k for k in range(3)]), tmp_path / "rows.csv")
     with on_mock("--csv", str(tmp_path / "rows.csv"), "--any-step", "--station-id", "roof") as process:
@@ -406,6 +407,7 @@ def test_a_file_nobody_labelled_asks_whose_readings_it_holds(
     assert "is not labelled by create_dataset.py: say --station-id NAME" in err
 
 
+@pytest.mark.slow
 def test_the_program_starts_from_any_directory_and_explains_itself(tmp_path: Path) -> None:
     done = subprocess.run(
         [sys.executable, str(ROOT / "producer.py"), "--help"], cwd=tmp_path, capture_output=True, text=True, check=True
@@ -452,6 +454,7 @@ def on_mock(*arguments: str) -> Iterator[subprocess.Popen[str]]:
                 process.kill()
 
 
+@pytest.mark.slow
 def test_rows_reach_a_broker_and_are_shown(csv_path: Path) -> None:
     flags = ["--station-id", "roof", "--delay", "0.1", "--loop", "--max-records", "4", "--topic", "raw.test"]
     with on_mock("--csv", str(csv_path), *flags) as process:
@@ -467,6 +470,7 @@ def test_rows_reach_a_broker_and_are_shown(csv_path: Path) -> None:
     ]
 
 
+@pytest.mark.slow
 def test_simulated_rows_are_loud_and_a_station_of_their_own(tmp_path: Path) -> None:
     frame = dataset.simulate().rows(0, 150)
     dataset.write_stream_csv(frame, tmp_path / "rows.csv")
@@ -480,6 +484,7 @@ def test_simulated_rows_are_loud_and_a_station_of_their_own(tmp_path: Path) -> N
     assert last.startswith("150 rows acknowledged by air_quality.raw *** SIMULATED DATA")
 
 
+@pytest.mark.slow
 def test_sigterm_ends_a_slow_replay_at_once_and_in_order(csv_path: Path) -> None:
     with on_mock("--csv", str(csv_path), "--rate", "0.01", "--station-id", "roof") as process:
         assert process.stdout is not None

@@ -306,6 +306,7 @@ runpy.run_module("airquality", run_name="__main__")
 """
 
 
+@pytest.mark.slow
 def test_seed_command_by_a_uid_without_a_name_and_home_succeeds(models, tmp_path):
     environment = {
         "PATH": os.environ["PATH"],

@@ -88,6 +88,7 @@ def served(*arguments: str, **environment: str) -> subprocess.CompletedProcess[s
     )
 
 
+@pytest.mark.slow
 def test_service_with_two_workers_is_refused_with_what_to_do_instead(tmp_path: Path) -> None:
     done = served(
         "--workers", "2", "--timeout-worker-healthcheck", "20", MLFLOW_TRACKING_URI=f"sqlite:///{tmp_path}/mlflow.db"
@@ -98,6 +99,7 @@ def test_service_with_two_workers_is_refused_with_what_to_do_instead(tmp_path: P
     assert "Application startup complete" not in done.stderr
 
 
+@pytest.mark.slow
 def test_service_with_a_wrong_setting_ends_with_one_sentence() -> None:
     done = served(MODEL_POLL_SECONDS="often")
     assert done.returncode != 0
@@ -116,6 +118,7 @@ import api_service
 """
 
 
+@pytest.mark.slow
 def test_service_can_be_imported_by_a_uid_without_a_name_and_home() -> None:
     environment = {"PATH": os.environ["PATH"]}
     command = [sys.executable, "-c", _NAMELESS]
@@ -141,6 +144,7 @@ def test_service_never_shows_the_credentials_of_its_registry() -> None:
         ('"sqlite:///mlflow.db"', "quotation marks"),
     ],
 )
+@pytest.mark.slow
 def test_service_with_an_address_that_can_never_work_is_wrong_usage(uri: str, told: str) -> None:
     done = served(MLFLOW_TRACKING_URI=uri)
     assert done.returncode == 2
