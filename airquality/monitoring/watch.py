@@ -19,7 +19,7 @@ from airquality.ground.errors import ContractError
 from airquality.monitoring.alarms import CALM_HOURS, RISING, SILENCE, STATION, Alarm, Book, Event, Floats, Ints, Places
 from airquality.monitoring.bank import STEP_HOURS, Bank, Step
 from airquality.monitoring.learning import Learning, columns_of
-from airquality.monitoring.maintenance import MAX_SPANS, Maintenance, columns_at, hours_outside
+from airquality.monitoring.maintenance import MAX_SPANS, Maintenance, columns_at, cut_at_work, hours_outside
 from airquality.monitoring.network import GROUPS, NODE_COLUMNS, suspects
 from airquality.monitoring.registry import Suite
 from airquality.records import RAW_COLUMNS, isoformat
