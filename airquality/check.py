@@ -240,7 +240,7 @@ def sentence(event: Event) -> str:
     """Return an event in words."""
     size = "" if math.isnan(event.size) else f", size {event.size:.3g} {event.unit}"
     if event.kind == "closed":
-        return f"{isoformat(event.at)} {event.column}: right again ({event.detector} alarm closed)"
+        return f"{isoformat(event.at)} {event.column}: {event.detector} alarm closed"
     word = "alarm" if event.kind == "opened" else "now"
     return f"{isoformat(event.at)} {event.column}: {word} {event.detector}, since {isoformat(event.since)}{size}"
 

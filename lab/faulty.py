@@ -11,6 +11,7 @@ from airquality.data import dataset
 from airquality.events import AlarmEvent, alarm_sentence
 from airquality.ground.settings import Settings
 from airquality.monitoring import calibration
+from airquality.monitoring.drift import DAILY
 from airquality.records import TARGET_UNIT, Prediction, isoformat
 from airquality.stream import events_command, kafka_io
 from lab.faultlab.spec import SHORT, Spec
@@ -108,8 +109,9 @@ def _after(alarm: AlarmEvent, fault: Spec | None) -> str:
 
 
 def _alarms(settings: Settings, station_id: str) -> list[AlarmEvent]:
-    found = events_command.findings(settings, station_id)
-    return [finding for finding, _ in found if isinstance(finding, AlarmEvent)]
+    """Return what the hour-by-hour detectors said of a station; the days' verdicts stand in the reports."""
+    found = [finding for finding, _ in events_command.findings(settings, station_id)]
+    return [alarm for alarm in found if isinstance(alarm, AlarmEvent) and alarm.event.detector != DAILY.name]
 
 
 def errors(settings: Settings, station_id: str) -> dict[int, float]:

@@ -106,6 +106,20 @@ def test_observe_identity_break_names_the_group_in_its_second_hour() -> None:
     assert opened.at == watched.stream().hours[start + 1]
 
 
+def test_observe_group_whose_column_becomes_known_closes_and_the_column_opens_in_the_same_hour() -> None:
+    values = watched.stream().values.copy()
+    values[150:300, watched.column("C6H6(GT)")] = 30.0
+    events = events_of(values)
+    group, own = "PT08.S2(NMHC)/C6H6(GT)", "C6H6(GT)"
+    told = [(event.kind, event.column) for event in events if event.kind != "changed"]
+    assert told[:3] == [("opened", group), ("closed", group), ("opened", own)]
+    assert events[1].at == events[2].at
+    assert events[2].since == events[0].since
+    assert told[-1] == ("closed", own)
+    opened, closed = ([column for kind, column in told if kind == wanted] for wanted in ("opened", "closed"))
+    assert sorted(opened) == sorted(closed), "whatever opens closes under its own name"
+
+
 @pytest.mark.parametrize("seed", [0, 1, 2])
 def test_observe_any_cuts_neighbours_and_restarts_give_the_same_events(seed: int) -> None:
     rng, hours = np.random.default_rng(seed), watched.stream().hours

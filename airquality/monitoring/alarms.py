@@ -92,9 +92,6 @@ class OpenAlarms:
         if event.kind == "closed":
             self._open.pop(event.alarm, None)
             return
-        if event.kind == "changed" and event.alarm not in self._open:  # it names one column of a group that was open
-            for group in [key for key in self._open if event.column in GROUPS.get(key[1], ())]:
-                del self._open[group]
         self._open[event.alarm] = event
 
     def by_column(self) -> tuple[Event, ...]:
@@ -260,9 +257,9 @@ class Book:
         if group is not None:
             alarm = self.open.pop(group)
             since = min(since, alarm.since)
-            alarm = replace(alarm, column=kind.column, detector=kind.detector, cell=cell, since=since, size=sizes(cell))
-            self.open[kind.column] = alarm
-            return [alarm.event("changed", hour)]
+            named = replace(alarm, column=kind.column, detector=kind.detector, cell=cell, since=since, size=sizes(cell))
+            self.open[kind.column] = named
+            return [alarm.event("closed", hour), named.event("opened", hour)]
         alarm = Alarm(kind.column, kind.detector, cell, hour, since, sizes(cell))
         self.open[kind.column] = alarm
         return [alarm.event("opened", hour)]

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+import itertools
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Self
 
@@ -12,7 +13,7 @@ from numpy.typing import NDArray
 from airquality.incoming import Operation
 from airquality.records import RAW_COLUMNS
 
-Ints = NDArray[np.int64]
+Floats = NDArray[np.float64]
 
 #: Spans that are kept for a station at a time; of more, the oldest are dropped.
 MAX_SPANS = 16
@@ -53,7 +54,7 @@ def columns_at(spans: Iterable[Maintenance], hour: int) -> frozenset[str]:
     return frozenset(column for span in spans if span.first <= hour <= span.last for column in span.columns)
 
 
-def changes(spans: Iterable[Maintenance], first: int, last: int) -> list[int]:
+def _changes(spans: Iterable[Maintenance], first: int, last: int) -> list[int]:
     """Return the hours from ``first`` + 1 to ``last`` at which a span begins or has ended, ascending."""
     bounds = {bound for span in spans for bound in (span.first, span.last + 1)}
     return sorted(bound for bound in bounds if first < bound <= last)
@@ -65,3 +66,17 @@ def hours_outside(spans: Iterable[Maintenance], first: int, last: int) -> int:
     hours = np.arange(first, last + 1)
     covered = [(span.first <= hours) & (hours <= span.last) for span in whole]
     return int(len(hours) - np.any(covered, axis=0).sum()) if covered else len(hours)
+
+
+def cut_at_work(spans: Sequence[Maintenance], first: int, table: Floats, most: int) -> list[tuple[int, Floats]]:
+    """Return rows as steps of at most so many, cut where work begins or ends; what is worked on has no value."""
+    end_hour = first + len(table)
+    bounds = [first, *(_changes(spans, first, end_hour - 1) if spans else ()), end_hour]
+    cut = []
+    for begin, end in itertools.pairwise(bounds):
+        part = table[begin - first : end - first]
+        worked_on = columns_at(spans, begin)
+        if worked_on:
+            part = np.where(np.isin(RAW_COLUMNS, sorted(worked_on)), np.nan, part)
+        cut += [(begin + at, part[at : at + most]) for at in range(0, len(part), most)]
+    return cut

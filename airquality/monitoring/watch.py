@@ -9,7 +9,7 @@ from __future__ import annotations
 import functools
 import itertools
 from collections import defaultdict
-from collections.abc import Collection, Hashable, Iterable, Mapping, Sequence
+from collections.abc import Collection, Hashable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Generic, TypeVar
 
@@ -19,7 +19,7 @@ from airquality.ground.errors import ContractError
 from airquality.monitoring.alarms import CALM_HOURS, RISING, SILENCE, STATION, Alarm, Book, Event, Floats, Ints, Places
 from airquality.monitoring.bank import STEP_HOURS, Bank, Step
 from airquality.monitoring.learning import Learning, columns_of
-from airquality.monitoring.maintenance import MAX_SPANS, Maintenance, changes, columns_at, hours_outside
+from airquality.monitoring.maintenance import MAX_SPANS, Maintenance, columns_at, cut_at_work, hours_outside
 from airquality.monitoring.network import GROUPS, NODE_COLUMNS, suspects
 from airquality.monitoring.registry import Suite
 from airquality.records import RAW_COLUMNS, isoformat
@@ -215,7 +215,7 @@ class Watch(Generic[K]):
                 table = np.concatenate([np.full((gap, len(RAW_COLUMNS)), np.nan), table])
                 first -= gap
             last = int(hours[stop - 1])
-            runs += _steps(station.spans, first, table)
+            runs += cut_at_work(station.spans, first, table, STEP_HOURS)
         return runs
 
     def _silence(self, last: int, first: int, gap: int) -> list[Event]:
@@ -335,7 +335,7 @@ class Watch(Generic[K]):
             hour = step.rows.first_hour + row
             events += station.book.update(hour, excess[row], known[row], rising[row], size)
             if station.book.wrong != wrong or set(station.book.open) != before:
-                closed = {event.column for event in events if event.kind == "closed"}
+                closed = {event.column for event in events if event.kind == "closed"} - _narrowed(station.book)
                 return row + 1, events, closed
         return len(excess), events, set()
 
@@ -367,18 +367,9 @@ class Watch(Generic[K]):
                     self._bank.leave_out(station.slot, node, alarm.since)
 
 
-def _steps(spans: Sequence[Maintenance], first: int, table: Floats) -> list[tuple[int, Floats]]:
-    """Return consecutive rows as steps, cut where maintenance begins or ends; what is worked on has no value."""
-    end_hour = first + len(table)
-    bounds = [first, *(changes(spans, first, end_hour - 1) if spans else ()), end_hour]
-    steps = []
-    for begin, end in itertools.pairwise(bounds):
-        part = table[begin - first : end - first]
-        worked_on = columns_at(spans, begin)
-        if worked_on:
-            part = np.where(np.isin(RAW_COLUMNS, sorted(worked_on)), np.nan, part)
-        steps += [(begin + at, part[at : at + STEP_HOURS]) for at in range(0, len(part), STEP_HOURS)]
-    return steps
+def _narrowed(book: Book) -> set[str]:
+    """Return the groups of which one column is named now: their alarm went on under its name."""
+    return {group for group, columns in GROUPS.items() if any(column in book.open for column in columns)}
 
 
 def _nodes_of(columns: Iterable[str]) -> list[int]:
