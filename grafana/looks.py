@@ -81,6 +81,12 @@ def course(width: int, title: str, description: str, queries: Mapping[str, str],
     return panel  # type: ignore[no-any-return]
 
 
+def dotted(panel: timeseries.Panel, names: str) -> timeseries.Panel:
+    """Return the panel with the lines whose names match the regular expression dotted."""
+    style = models.DynamicConfigValue("custom.lineStyle", {"fill": "dot", "dash": [0, 10]})
+    return panel.override_by_regexp(names, [style])  # type: ignore[no-any-return]
+
+
 def tile(
     width: int,
     title: str,

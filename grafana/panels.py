@@ -10,7 +10,22 @@ from grafana_foundation_sdk.models.common import BigValueTextMode
 from airquality.metrics import STATION_PREDICTION
 from airquality.network.current import NETWORK
 from airquality.records import TARGET, TARGET_UNIT
-from grafana.looks import BLUE, GREEN, ORANGE, RED, YELLOW, bars, course, dial, history, link, listing, thresholds, tile
+from grafana.looks import (
+    BLUE,
+    GREEN,
+    ORANGE,
+    RED,
+    YELLOW,
+    bars,
+    course,
+    dial,
+    dotted,
+    history,
+    link,
+    listing,
+    thresholds,
+    tile,
+)
 from grafana.units import panel_unit
 
 RUNBOOK_URL = "/d/air-quality-runbook"
@@ -177,7 +192,47 @@ def asked_for() -> list[Any]:
 
 def quality() -> list[Any]:
     """Return what is known of data and model."""
-    return [*_windows(), *_findings()]
+    return [*_windows(), *_truth(), *_findings()]
+
+
+def _truth() -> list[Any]:
+    """Return what is said of the error before its truth, once it is final, and of the intervals."""
+    of_kind, by_group = f"{{{STATION}, {KIND}}}", "max by (station, kind, group)"
+    return [
+        dotted(
+            course(
+                9,
+                "Window error: expected, as known, final",
+                "RMSE of each station's latest window: expected before its truth (dotted), as known when it closed, final.",
+                {
+                    "{{station}} {{kind}} expected": f"max by (station, kind) (air_quality_window_estimated_rmse{of_kind})",
+                    "{{station}} {{kind}} as known": f"max by (station, kind) (air_quality_window_rmse{of_kind})",
+                    "{{station}} {{kind}} final": f"max by (station, kind) (air_quality_window_final_rmse{of_kind})",
+                },
+                unit=TARGET_PANEL_UNIT,
+            ),
+            "/ expected$/",
+        ),
+        course(
+            9,
+            "Truths inside the 90 % interval",
+            "Of each station's latest final window; by level of the prediction and state of the device.",
+            {
+                "{{station}} {{kind}} {{group}}": f"{by_group} (air_quality_interval_coverage_ratio{of_kind})",
+                "promised": "0 * max(air_quality_interval_coverage_ratio) + 0.9",
+            },
+            unit="percentunit",
+        ).max(1),
+        course(
+            6,
+            "Label delay and estimate",
+            "How late truth comes, in hours; how far expected errors were from final ones so far, in per cent.",
+            {
+                "{{station}} {{kind}} delay, h": f"max by (station, kind) (air_quality_label_delay_hours{of_kind})",
+                "{{station}} {{kind}} off, %": f"100 * max by (station, kind) (air_quality_estimate_error_ratio{of_kind})",
+            },
+        ),
+    ]
 
 
 def _windows() -> list[Any]:

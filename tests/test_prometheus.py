@@ -37,8 +37,11 @@ def pages() -> dict[str, str]:
     expose_process(consumer)
     metrics.lag.labels("0").set(0)
     metrics.stations.open("uci-360")
-    metrics.stations.show_prediction("uci-360", 1.5)
+    metrics.stations.show_prediction("uci-360", 1.5, 1.2, 1.8)
     metrics.stations.show_window("uci-360", "daily", 0.3, drifted=False)
+    metrics.stations.show_expected("uci-360", "daily", 0.3)
+    metrics.stations.show_final("uci-360", "daily", 0.3, 24.0, 0.1)
+    metrics.stations.show_coverage("uci-360", "daily", {"all": 0.9})
     metrics.stations.show_hourly("uci-360", learning=0, thresholds_age_hours=24)
     metrics.stations.show_row("uci-360", 1_790_000_000_000, 307_668)
     registries = {"api": api, "consumer": consumer, "lag": group}
