@@ -30,13 +30,13 @@ from airquality.ground.typed import Document, restored
 from airquality.incoming import Operation
 from airquality.metrics import ConsumerMetrics
 from airquality.monitoring import interval_calibration
-from airquality.monitoring.alarms import Event, OpenAlarms
+from airquality.monitoring.alarms import STATION, Event, OpenAlarms
 from airquality.monitoring.assurance import DEADLINE_HOURS, Assurance, AssuranceState
 from airquality.monitoring.component import Component
-from airquality.monitoring.coverage import DETECTORS
 from airquality.monitoring.detectors import Detectors, DetectorsState, StationDetectors
 from airquality.monitoring.drift import MIN_TRUTHS, Judge, Window, load_judge
 from airquality.monitoring.interval_calibration import IntervalCalibration
+from airquality.monitoring.registry import COMPONENTS, LABELS, label_of
 from airquality.monitoring.windows import Windows, WindowsState
 from airquality.records import Reading, Served, isoformat
 from airquality.reports.ledger import LedgerState, ReportLedger
@@ -101,7 +101,11 @@ class Stations:
 
     def _detectors(self, station_id: str, saved: Document) -> dict[str, Component]:
         hourly = restored(DetectorsState, saved[HOURLY]) if HOURLY in saved else None
-        return {HOURLY: self.detectors.open(station_id, hourly)}
+        parts: dict[str, Component] = {HOURLY: self.detectors.open(station_id, hourly)}
+        for kind in COMPONENTS:  # one that is new since the snapshot begins with the next row
+            known = kind.name in saved
+            parts[kind.name] = kind.from_state(restored(kind.State, saved[kind.name])) if known else kind()
+        return parts
 
     def close(self, station: Station) -> None:
         """Let go of what is held for a station beside itself."""
@@ -113,13 +117,9 @@ class Stations:
 
 
 def _alarm_and_column(event: Event) -> tuple[str, str]:
-    """Return under which alarm and column the metrics show an open alarm."""
-    if not event.alarm[0]:
-        return "sensor", event.column
-    if event.detector in DETECTORS.values():
-        return "coverage", event.column
-    family, _, column = event.column.partition(":")
-    return family, column
+    """Return under which label and column the metrics show an open alarm; the column is empty if it is of none."""
+    label, (family, _, column) = label_of(event), event.column.partition(":")
+    return label, column if label == family else "" if event.column == STATION else event.column
 
 
 def _intervals(settings: Settings) -> IntervalCalibration | None:
@@ -166,6 +166,7 @@ class MonitoringService:
         writer = open_writer or functools.partial(evidently_writer, settings)
         process = ReportProcess(writer, settings.report_queue_size, settings.report_timeout_seconds)
         self._reports = ReportQueue(process, metrics, lambda: list(self._ledgers), clock)
+        metrics.stations.alarm_labels = LABELS
         metrics.baseline_rmse.set(judge.calibration.baseline.rmse)
         metrics.detectors_off.set(bool(self._stations.detectors.why_off))
 

@@ -32,6 +32,7 @@ from airquality.monitoring.alarms import Event
 from airquality.monitoring.calibration import DEFAULT_BUDGET, STALE_HOURS, Calibration
 from airquality.monitoring.learning import judged_from
 from airquality.monitoring.network import NODE_COLUMNS
+from airquality.monitoring.silence import silences
 from airquality.monitoring.watch import Watch
 from airquality.records import DEVICE_COLUMNS, RAW_COLUMNS, TARGET, isoformat
 
@@ -155,7 +156,8 @@ def check(path: Path, fitted: Calibration, watch: Watch[str], now_hour: int, sai
     follows = int(frame.hours[0]) == fitted.last_hour + 1
     if follows:
         watch.restore_memory(station_id, fitted.seed, fitted.first_hour)
-    events = watch.observe({station_id: (frame.hours, frame.values)}).get(station_id, [])
+    found = watch.observe({station_id: (frame.hours, frame.values)}).get(station_id, [])
+    events = sorted([*silences(frame.hours.tolist()), *found], key=lambda event: event.at)
     learning = watch.learning(station_id)
     watch.forget(station_id)
     if not follows:

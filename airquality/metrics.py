@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 import re
 from collections import Counter as Counts
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, GCCollector, Histogram, PlatformCollector, ProcessCollector
 from prometheus_client.metrics import MetricWrapperBase
@@ -257,6 +257,8 @@ class StationMetrics:
             *(self.interval, self.estimated_rmse, self.final_rmse),
             *(self.estimate_error, self.coverage, self.label_delay),
         )
+        #: What an alarm can be about: a label for each, set by whoever knows the detectors.
+        self.alarm_labels: Sequence[str] = ALARMS
         self._named: set[str] = set()
         self._open: dict[str, Counts[tuple[str, str]]] = {}  # alarms and their columns, by station
 
@@ -268,7 +270,7 @@ class StationMetrics:
         if len(self._named) < MAX_STATIONS:
             self._named.add(station_id)
         station = self._label(station_id)
-        _touch(self.alarms, ((station, alarm, "") for alarm in ALARMS))
+        _touch(self.alarms, ((station, alarm, "") for alarm in self.alarm_labels))
         _touch(self.windows, ((station, kind) for kind in REPORT_KINDS))
         _touch(self.drifted, ((station, kind) for kind in REPORT_KINDS))
 
@@ -337,7 +339,7 @@ class StationMetrics:
         self.last_hour.labels(station).set(3600 * hour)
 
     def show_alarms(self, station_id: str, alarms: Iterable[tuple[str, str]]) -> None:
-        """Show the alarms a station has open now: each one of :data:`ALARMS` and its column, empty if it is of none."""
+        """Show the alarms a station has open now: each one of ``alarm_labels`` and its column, empty if it is of none."""
         before, now = self._open[station_id], Counts(alarms)
         self._open[station_id] = now
         for alarm in before.keys() | now.keys():

@@ -30,9 +30,9 @@ from airquality.metrics import ConsumerMetrics
 from airquality.model import features, registry
 from airquality.model.client import PredictionClient
 from airquality.model.transport import Transport
-from airquality.monitoring.drift import Window, load_judge
+from airquality.monitoring.drift import load_judge
 from airquality.records import HISTORY_HOURS, Reading
-from airquality.reports.process import Write
+from airquality.reports.process import Job, Write
 from airquality.stream import kafka_io
 from airquality.stream.console import Console
 from airquality.stream.limits import Limits
@@ -135,7 +135,7 @@ def _no_reports() -> Write:
     return _write_nothing
 
 
-def _write_nothing(window: Window, _: int) -> Path:
+def _write_nothing(window: Job, _: int) -> Path:
     return Path(window.station_id)
 
 

@@ -11,8 +11,8 @@ from numpy.testing import assert_array_equal
 from numpy.typing import NDArray
 
 from airquality.monitoring.bank import STEP_HOURS, Bank
-from airquality.monitoring.registry import STATISTICAL
 from airquality.monitoring.rules import RULES
+from airquality.monitoring.suite import STATISTICAL
 from airquality.monitoring.watch import statistics_of
 from tests import watched
 

@@ -221,22 +221,29 @@ def test_an_alarm_stays_open_from_the_day_that_raised_it_to_one_that_clears_it()
     opened = {}
     for day, values in enumerate([quiet, shifted, shifted, silent, quiet]):
         observe_values(observer, values, FIRST + 24 * day)
-        opened[day] = observer.windows.alarms.get("data_drift")
+        opened[day] = raised(observer).get(("daily", "data_drift"))
     assert opened == {0: None, 1: FIRST + 47, 2: FIRST + 47, 3: FIRST + 47, 4: None}
 
 
-def test_alarms_follow_the_days_and_not_the_weeks() -> None:
+def raised(observer: Station) -> dict[tuple[str, str], int]:
+    """Return the open alarms of verdicts, and the last hour of the window that raised each."""
+    return {key: alarm.opened for key, alarm in observer.windows.alarms.items()}
+
+
+def test_alarm_of_a_week_opens_like_that_of_a_day_and_closes_with_a_clean_week() -> None:
     observer, values = monitor(), stations.values_of(168, seed=6)
     values[:144] = stations.changed(values[:144], {"T": 80.0})
     observe_values(observer, values, FIRST)
     assert observer.windows.drifted == {"daily": 6, "weekly": 1}
-    assert observer.windows.alarms == {}
+    assert raised(observer) == {("weekly", "data_drift"): FIRST + 167}
+    observe_values(observer, stations.values_of(168, seed=6), FIRST + 168)
+    assert raised(observer) == {}
 
 
 def test_a_sensor_silent_for_a_day_opens_its_own_alarm() -> None:
     observer = monitor()
     observe_values(observer, stations.without(stations.values_of(24, seed=6), "AH"), FIRST)
-    assert observer.windows.alarms == {"missing:AH": FIRST + 23}
+    assert raised(observer) == {("absent", "missing:AH"): FIRST + 23}
 
 
 def test_drift_is_counted_per_kind_when_it_is_there_and_only_then() -> None:
@@ -615,7 +622,10 @@ def test_the_summary_is_complete_and_exact(rig: Callable[..., Rig], tmp_path: Pa
     assert summary["reports_generated"] == {"daily": 9, "weekly": 1}
     assert summary["reports_failed"] == 0
     assert summary["drift_detected"] == {"daily": 7, "weekly": 1}
-    assert summary["open_alarms"] == [{"station_id": "b", "alarm": "data_drift", "since": isoformat(FIRST + 23)}]
+    assert summary["open_alarms"] == [
+        {"station_id": "b", "detector": detector, "alarm": "data_drift", "since": isoformat(FIRST + last)}
+        for detector, last in (("daily", 23), ("weekly", 167))
+    ]
     assert summary["baseline"]["n"] == stations.judge().calibration.baseline.n
     values = [stations.values_of(n, seed=6) for n in (168, 64)]
     predictions = np.concatenate([stations.predictions_of(v) for v in values])

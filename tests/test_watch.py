@@ -154,15 +154,6 @@ def test_observe_gap_of_missing_rows_equals_rows_without_values() -> None:
     assert seeded("a").observe({"a": (hours[keep], values[keep])}) == seeded("a").observe({"a": (hours, values)})
 
 
-def test_observe_silence_of_six_hours_is_an_event_with_its_length() -> None:
-    hours, values = watched.stream().hours, watched.stream().values
-    keep = np.r_[0:100, 130:200]
-    events = seeded("a").observe({"a": (hours[keep], values[keep])})["a"]
-    assert said(events) == [("opened", "silence", "station"), ("closed", "silence", "station")]
-    assert events[0].at == hours[99] + 6
-    assert (events[1].at, events[1].size, events[1].unit) == (hours[130], 30.0, "h")
-
-
 def test_observe_silence_beyond_all_memory_starts_anew() -> None:
     hours, values = watched.stream().hours, watched.stream().values
     watch = seeded("a")
@@ -265,7 +256,7 @@ def test_maintain_column_silences_it_in_the_span_alone() -> None:
     assert opened.at >= hours[150]
 
 
-def test_maintain_whole_station_silences_all_columns_and_its_silence() -> None:
+def test_maintain_whole_station_silences_all_columns() -> None:
     hours, values = watched.stream().hours, watched.stream().values.copy()
     values[100:110] *= 1.9
     keep = np.r_[0:110, 130:900]

@@ -12,8 +12,8 @@ from airquality.data.dataset import Frame
 from airquality.monitoring import relations, tails
 from airquality.monitoring.bank import STEP_HOURS, Bank
 from airquality.monitoring.calibration import Calibration
-from airquality.monitoring.registry import Suite, build
 from airquality.monitoring.rules import Limits, limits_of
+from airquality.monitoring.suite import Suite, build
 from airquality.monitoring.tails import Purchase
 from airquality.monitoring.watch import statistics_of
 from airquality.records import RAW_COLUMNS

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from airquality.monitoring.detector import Cell
 from airquality.monitoring.network import GROUPS, NODE_COLUMNS, UNITS
-from airquality.monitoring.registry import HOUR_BY_HOUR
+from airquality.monitoring.suite import HOUR_BY_HOUR
 from airquality.records import RAW_COLUMNS, isoformat
 
 Floats = NDArray[np.float64]
@@ -27,11 +27,12 @@ _QUICK_HOURS = 24
 RISING = 0.5
 #: How often the size of an open alarm is looked at, and by what factor it must have changed to be said.
 SIZE_HOURS, _SIZE_FACTOR = 24, 1.5
-SILENCE, STATION = "silence", "station"
 #: Detectors whose size is a shift, with a direction.
 _SHIFTS = ("level", "ratio", "identity", "clock")
+#: What an alarm names that is about all of a station.
+STATION = "station"
 #: Units of sizes that are not the column's own.
-_SIZE_UNITS = {"missing": "h of 24", "coarse": "values in 48 h", "clock": "h", SILENCE: "h"}
+_SIZE_UNITS = {"missing": "h of 24", "coarse": "values in 48 h", "clock": "h"}
 
 
 @dataclass(frozen=True, slots=True)

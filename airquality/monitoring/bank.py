@@ -17,9 +17,9 @@ from numpy.typing import NDArray
 from airquality.monitoring import learning
 from airquality.monitoring.detector import Detector, Memory, Recent
 from airquality.monitoring.network import N_NODES, NODE_COLUMNS, Bools
-from airquality.monitoring.registry import Suite
 from airquality.monitoring.relations import BASELINE_DAYS, BASELINE_LAG_DAYS, BASELINE_VALUES
 from airquality.monitoring.rows import CARRIED_ROWS, MISSING, Floats, Ints, Rows
+from airquality.monitoring.suite import Suite
 from airquality.records import RAW_COLUMNS
 
 #: More new rows than that are judged in several steps: no day they complete may enter a baseline within the step.

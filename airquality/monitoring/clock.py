@@ -35,6 +35,7 @@ class Clock:
     """
 
     name = "clock"
+    says = "is late or early against the other sensors"
     hours = 12
     channels = 2 * N_NODES
     day_channels = 2 * _N_LAGS * N_NODES

@@ -47,6 +47,14 @@ class Row:
     learning: tuple[tuple[str, int], ...] = ()
 
 
+@dataclass(frozen=True, slots=True)
+class Refusal:
+    """A reading of the station that did not enter its history, and why."""
+
+    reading: Reading
+    reason: str
+
+
 #: What a component finds: an alarm that opened, changed or closed, a window that closed and was judged, or one whose truth
 #: is final.
 Found = Event | Window | WindowTruth
@@ -84,6 +92,29 @@ class TakesOperations(Protocol):
 
     def operate(self, operation: Operation) -> Sequence[Event]:
         """Do what an operator decided and return what it opened, changed or closed."""
+
+
+@runtime_checkable
+class TakesRefusals(Protocol):
+    """A component that also sees the readings that were refused, in their order among the rows."""
+
+    def take_refusal(self, refusal: Refusal) -> Sequence[Event]:
+        """Take in a reading that was refused and return what was found."""
+
+
+@runtime_checkable
+class TakesTime(Protocol):
+    """A component that also sees the event time that passes on its partition while the station sends nothing."""
+
+    @property
+    def newest_then(self) -> int:
+        """The newest hour of the partition when the station's last row came, -1 before its first."""
+
+    def note_newest(self, newest: int) -> None:
+        """Note the newest hour of the partition as of the station's latest row."""
+
+    def pass_time(self, newest: int) -> Sequence[Event]:
+        """Return what is found because the partition's newest hour is ``newest`` now."""
 
 
 class Buffer(Protocol):

@@ -202,6 +202,8 @@ class Detector(Protocol):
     """
 
     name: str
+    #: What is told of its alarm, after the name of the column.
+    says: str
     cells: tuple[Cell, ...]
     hours: int
     channels: int

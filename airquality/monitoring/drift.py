@@ -35,10 +35,6 @@ Hours = NDArray[np.int64]
 JUDGED_COLUMNS = (*DEVICE_COLUMNS, *(column.name for column in NETWORK.of_role("analyser")))
 #: Columns whose silence is an alarm while others report.
 EXPECTED_COLUMNS = (TARGET, *JUDGED_COLUMNS)
-#: The closed set of alarms.
-ALARMS = ("data_drift", "prediction_drift", "performance", *(f"missing:{name}" for name in EXPECTED_COLUMNS))
-#: What stands before the colon of each alarm.
-ALARM_FAMILIES = tuple(dict.fromkeys(alarm.partition(":")[0] for alarm in ALARMS))
 #: Below this many measured truths a window's error says nothing.
 MIN_TRUTHS = 12
 
@@ -231,7 +227,7 @@ class Verdict:
         return self.data_drift or self.prediction_drift
 
     def raised(self) -> dict[str, bool]:
-        """Return what this window can speak to and whether it raises it: :meth:`alarms`, but drift column by column."""
+        """Return what this window can speak to and whether it raises it: drift column by column."""
         said = {f"drift:{column.column}": column.drifted for column in (*self.columns, self.prediction) if column.judged}
         said["all_silent"] = self.all_silent
         if not self.too_few_truths:
@@ -250,23 +246,6 @@ class Verdict:
         said = self.raised()
         still = {name: since for name, since in before.items() if said.get(name, True)}
         return {**{name: start_hour for name, raised in said.items() if raised}, **still}
-
-    def alarms(self) -> dict[str, bool]:
-        """Return, for each of ``ALARMS`` this window can speak to, whether it raises it.
-
-        What the window cannot judge (too few values, too few truths, a station that was silent altogether) is left
-        out: such a window neither raises nor clears that alarm.
-        """
-        said: dict[str, bool] = {}
-        if any(column.judged for column in self.columns):
-            said["data_drift"] = self.data_drift
-        if self.prediction.judged:
-            said["prediction_drift"] = self.prediction_drift
-        if not self.too_few_truths:
-            said["performance"] = self.degraded
-        if not self.all_silent:
-            said.update({f"missing:{name}": name in self.missing for name in EXPECTED_COLUMNS})
-        return said
 
 
 class Judge:

@@ -9,8 +9,8 @@ from numpy.typing import NDArray
 
 from airquality.monitoring import relations
 from airquality.monitoring.network import NODE_COLUMNS
-from airquality.monitoring.registry import Suite, build
 from airquality.monitoring.rules import Limits
+from airquality.monitoring.suite import Suite, build
 from airquality.monitoring.watch import statistics_of
 
 Floats = NDArray[np.float64]

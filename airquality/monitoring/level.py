@@ -55,6 +55,7 @@ class Level:
     """Consensus of the views on the mean over 8 to 168 h minus the baseline."""
 
     name = "level"
+    says = "is off the level the other sensors tell"
     hours = max(LEVEL_WINDOWS)
     channels = day_channels = N_CHANNELS
     dtype: type = np.int64

@@ -29,6 +29,7 @@ class Ratio:
     """
 
     name = "ratio"
+    says = "no longer fits the sensors"
     hours = 0
     channels = day_channels = 2 * ANALYSER_VIEWS
     dtype: type = np.int32

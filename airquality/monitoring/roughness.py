@@ -27,6 +27,7 @@ class Noise:
     """Mean squared hourly change of the residual over 6 and 24 h, against its baseline, in the view that sees least."""
 
     name = "noise"
+    says = "is noisier than it was, by {size}"
     hours = max(_NOISE_WINDOWS)
     channels = day_channels = VIEWS * N_NODES
     dtype: type = np.int32
@@ -79,6 +80,7 @@ class Spike:
     """The second-largest jump in 72 h that was taken back in the next hour, in the view that sees least."""
 
     name = "spike"
+    says = "has spikes of {size}"
     hours = _SPIKE_HOURS
     channels = N_NODES
     dtype: type = np.int32

@@ -64,6 +64,7 @@ class _Rule:
     """What all rules share: no daily sums, no baseline."""
 
     name: str
+    says: str
     channels: int
     cells: tuple[Cell, ...]
     period = 1
@@ -93,6 +94,7 @@ class Identity(_Rule):
     """A computed column that does not follow from its sources."""
 
     name = "identity"
+    says = "contradict each other"
     hours = _BREAK_HOURS
     channels = len(TWINS)
     totals = True
@@ -117,6 +119,7 @@ class Stuck(_Rule):
     """The same value hour after hour, longer than ever in the history."""
 
     name = "stuck"
+    says = "is stuck at {size}"
     hours = 1
     channels = 2 * _N_WATCHED
     dtype: type = np.float64
@@ -148,6 +151,7 @@ class Missing(_Rule):
     """A column without a value while the device's others report, in more of 24 hours than ever."""
 
     name = "missing"
+    says = "is missing while the others report, {size}"
     hours = _LOST_HOURS
     channels = _N_DEVICE
     totals = True
@@ -175,6 +179,7 @@ class Clipped(_Rule):
     """
 
     name = "clipped"
+    says = "is cut off at {size}"
     hours = max(_CLIP_DAYS)
     period = 24
     channels = 4 * _N_DEVICE
@@ -236,6 +241,7 @@ class Coarse(_Rule):
     """Fewer different values in 48 h than ever: the column is rounded, or repeats itself."""
 
     name = "coarse"
+    says = "has lost resolution: {size}"
     hours = _COARSE_HOURS
     channels = 2 * _N_DEVICE
     dtype: type = np.float32

@@ -16,16 +16,14 @@ from typing import Any, Generic, TypeVar
 import numpy as np
 
 from airquality.ground.errors import ContractError
-from airquality.monitoring.alarms import CALM_HOURS, RISING, SILENCE, STATION, Alarm, Book, Event, Floats, Ints, Places
+from airquality.monitoring.alarms import CALM_HOURS, RISING, Alarm, Book, Event, Floats, Ints, Places
 from airquality.monitoring.bank import STEP_HOURS, Bank, Step
 from airquality.monitoring.learning import Learning, columns_of
-from airquality.monitoring.maintenance import MAX_SPANS, Maintenance, columns_at, cut_at_work, hours_outside
+from airquality.monitoring.maintenance import MAX_SPANS, Maintenance, columns_at, cut_at_work
 from airquality.monitoring.network import GROUPS, NODE_COLUMNS, suspects
-from airquality.monitoring.registry import Suite
+from airquality.monitoring.suite import Suite
 from airquality.records import RAW_COLUMNS, isoformat
 
-#: Hours without a row after which a station's silence is an event.
-SILENCE_HOURS = 6
 #: After so long a silence the station starts anew: no baseline reaches across it.
 FORGOTTEN_HOURS = 36 * 24
 
@@ -61,10 +59,9 @@ class _Station:
 class Watch(Generic[K]):
     """The detectors and alarms of many stations. For one thread."""
 
-    def __init__(self, suite: Suite, thresholds: Thresholds, silence_hours: int = SILENCE_HOURS) -> None:
+    def __init__(self, suite: Suite, thresholds: Thresholds) -> None:
         self._suite = suite
         self._thresholds = thresholds
-        self._silence_hours = silence_hours
         self._places = Places.of(suite.cells)
         self._bank = Bank(suite)
         # By slot and cell: the hour since which the statistic has been above half of its threshold, 0 if it is not.
@@ -186,7 +183,7 @@ class Watch(Generic[K]):
         events: dict[K, list[Event]] = defaultdict(list)
         waiting: dict[K, list[tuple[int, Floats]]] = {}
         for station_id, (hours, values) in arrived.items():
-            runs = self._runs(station_id, hours, values, events)
+            runs = self._runs(station_id, hours, values)
             if runs:
                 waiting[station_id] = runs
         while waiting:
@@ -194,8 +191,8 @@ class Watch(Generic[K]):
             waiting = {station_id: runs for station_id, runs in waiting.items() if runs}
         return dict(events)
 
-    def _runs(self, station_id: K, hours: Ints, values: Floats, events: dict[K, list[Event]]) -> list[tuple[int, Floats]]:
-        """Return the rows as runs of consecutive hours, short gaps filled with missing rows; say what silence there was."""
+    def _runs(self, station_id: K, hours: Ints, values: Floats) -> list[tuple[int, Floats]]:
+        """Return the rows as runs of consecutive hours, short gaps filled with missing rows."""
         station = self._station(station_id)
         last = self._bank.hour(station.slot)
         if len(hours) == 1 and hours[0] == last + 1 and not station.spans:  # the usual case, told apart soonest
@@ -209,18 +206,12 @@ class Watch(Generic[K]):
         for start, stop in itertools.pairwise(edges if len(hours) else ()):
             first, table = int(hours[start]), values[start:stop]
             gap = first - last - 1 if last >= 0 else 0
-            if gap >= self._silence_hours and hours_outside(station.spans, last + 1, first - 1) >= self._silence_hours:
-                events[station_id] += self._silence(last, first, gap)
             if 0 < gap < FORGOTTEN_HOURS:
                 table = np.concatenate([np.full((gap, len(RAW_COLUMNS)), np.nan), table])
                 first -= gap
             last = int(hours[stop - 1])
             runs += cut_at_work(station.spans, first, table, STEP_HOURS)
         return runs
-
-    def _silence(self, last: int, first: int, gap: int) -> list[Event]:
-        opened = Event("opened", SILENCE, STATION, last + self._silence_hours, last + 1, float(self._silence_hours), "h")
-        return [opened, Event("closed", SILENCE, STATION, first, last + 1, float(gap), "h")]
 
     def _round(self, waiting: dict[K, list[tuple[int, Floats]]], events: dict[K, list[Event]]) -> None:
         """Judge the next run of every station, stations with the same hours and wrong columns together."""

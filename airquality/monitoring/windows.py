@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections import deque
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Literal, Self
 
 import numpy as np
@@ -17,6 +17,7 @@ from airquality.monitoring.alarms import Event, OpenAlarms
 from airquality.monitoring.component import Found, Predicted, Row
 from airquality.monitoring.drift import DAILY, KINDS, WEEKLY, Floats, Hours, Judge, Window, WindowKind
 from airquality.monitoring.performance import ErrorSums
+from airquality.monitoring.verdicts import WINDOW_DETECTORS
 from airquality.records import RAW_COLUMNS, TARGET, Reading, isoformat
 
 #: Events of rows without a prediction wait for the window they fall into; of more than these, the oldest count at once.
@@ -34,6 +35,29 @@ def per_kind() -> dict[str, int]:
     return {kind.name: 0 for kind in KINDS}
 
 
+@dataclass(frozen=True, slots=True)
+class VerdictAlarm:
+    """An open alarm of a window detector.
+
+    Attributes:
+        detector: Its name.
+        alarm: What it is about.
+        opened: The last hour of the window that raised it.
+        since: That window's first hour.
+        kinds: The kinds of windows whose latest one raises it.
+    """
+
+    detector: str
+    alarm: str
+    opened: int
+    since: int
+    kinds: tuple[str, ...]
+
+    def event(self, kind: Literal["opened", "closed"], at: int) -> Event:
+        """Return what is said of it."""
+        return Event(kind, self.detector, self.alarm, at, self.since, math.nan, "")
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class WindowsState:
     """Everything :class:`Windows` remembers; at most 21 KB, for a week that is full but for its last hour."""
@@ -48,7 +72,7 @@ class WindowsState:
     errors: ErrorSums
     drifted: Mapping[str, int]
     empty: Mapping[str, int]
-    alarms: Mapping[str, int]
+    alarms: tuple[VerdictAlarm, ...]
     raised: Mapping[str, Mapping[str, int]]
     detected: tuple[Event, ...]
     waiting: tuple[Event, ...]
@@ -71,8 +95,8 @@ class Windows:
         self.drifted = per_kind()
         #: Windows that passed without a single prediction: no report is made of nothing.
         self.empty = per_kind()
-        #: Open alarms of verdicts and the last hour of the window that raised each.
-        self.alarms: dict[str, int] = {}
+        #: Open alarms of verdicts, by detector and alarm.
+        self.alarms: dict[tuple[str, str], VerdictAlarm] = {}
         self.model_version = ""
         self._judge = judge
         self._last_hour: int | None = None
@@ -202,18 +226,24 @@ class Windows:
     def _verdict_events(self, window: Window) -> list[Event]:
         """Return what the window's verdict opens and closes."""
         self.drifted[window.kind.name] += window.verdict.drifted
-        if window.kind is not DAILY:
+        judging = [detector for detector in WINDOW_DETECTORS if window.kind in detector.kinds]
+        said = [(found.name, alarm, raised) for found in judging for alarm, raised in found.raised(window.verdict).items()]
+        return [event for name, alarm, raised in said for event in self._raise(name, alarm, raised, window)]
+
+    def _raise(self, detector: str, alarm: str, raised: bool, window: Window) -> list[Event]:
+        """Open or close an alarm: it is open while the latest window of any kind raises it."""
+        key, kind = (detector, alarm), window.kind.name
+        before = self.alarms.pop(key, None)
+        if before is None and not raised:
             return []
-        events = []
-        for alarm, raised in window.verdict.alarms().items():
-            since = self.alarms.get(alarm)
-            if raised and since is None:
-                self.alarms[alarm] = window.end_hour
-                events.append(_verdict_event("opened", alarm, window.end_hour, window.start_hour))
-            elif not raised and since is not None:
-                del self.alarms[alarm]
-                events.append(_verdict_event("closed", alarm, window.end_hour, since))
-        return events
+        if before is None:
+            self.alarms[key] = VerdictAlarm(detector, alarm, window.end_hour, window.start_hour, (kind,))
+            return [self.alarms[key].event("opened", window.end_hour)]
+        kinds = tuple(sorted({*before.kinds, kind} if raised else {*before.kinds} - {kind}))
+        if not kinds:
+            return [before.event("closed", window.end_hour)]
+        self.alarms[key] = replace(before, kinds=kinds)
+        return []
 
     def state(self) -> WindowsState:
         """Return everything :meth:`from_state` needs."""
@@ -229,7 +259,7 @@ class Windows:
             errors=self.errors,
             drifted=dict(self.drifted),
             empty=dict(self.empty),
-            alarms=dict(self.alarms),
+            alarms=tuple(self.alarms.values()),
             raised={kind: dict(since) for kind, since in self._raised.items()},
             detected=self._detected.state(),
             waiting=tuple(self._waiting),
@@ -253,14 +283,10 @@ class Windows:
         windows._versions = list(state.versions)
         windows.errors = state.errors
         windows.drifted, windows.empty = dict(state.drifted), dict(state.empty)
-        windows.alarms = dict(state.alarms)
+        windows.alarms = {(alarm.detector, alarm.alarm): alarm for alarm in state.alarms}
         windows._raised = {kind: dict(since) for kind, since in state.raised.items()}
         windows._detected = OpenAlarms(state.detected)
         windows._waiting = deque(state.waiting)
         windows._learning = state.learning
         windows._operations.extend(state.operations)
         return windows
-
-
-def _verdict_event(kind: Literal["opened", "closed"], alarm: str, at: int, since: int) -> Event:
-    return Event(kind, DAILY.name, alarm, at, since, math.nan, "")

@@ -15,6 +15,7 @@ import numpy as np
 
 from airquality.monitoring.alarms import Event
 from airquality.monitoring.drift import Distance, Floats, Judge, Window
+from airquality.monitoring.registry import LISTED
 from airquality.network.current import NETWORK
 from airquality.records import RAW_COLUMNS, TARGET, UNITS, isoformat
 from airquality.reports.figures import day, measured, moment, signed
@@ -89,43 +90,21 @@ def _alarms(window: Window) -> list[Finding]:
 def _alarm(event: Event) -> Finding:
     size = event.size if event.is_shift and not math.isnan(event.size) else None
     direction: Direction = "" if size is None or size == 0 else "up" if size > 0 else "down"
-    what = _ALARMS.get(event.detector, "raises the alarm {detector}").format(
-        size=f"{event.size:.4g} {event.unit}".rstrip(), detector=event.detector
-    )
+    listed = LISTED[event.detector]
+    what = listed.says.format(size=f"{event.size:.4g} {event.unit}".rstrip())
     if event.by:
         what += f" (acknowledged by {event.by}, {moment(isoformat(event.by_at))})"
     return Finding(
-        key=f"alarm:{event.column}",
-        column=event.column,
+        key=f"alarm:{'' if event.alarm[0] == '' else event.detector + ':'}{event.column}",
+        column=f"the {event.column}" if event.column == "station" else event.column,
         what=what,
         size=size,
         unit=event.unit,
         direction=direction,
         since=isoformat(event.since),
-        advice=_ALARM_ADVICE.format(column=event.column),
-        weight=_ALARM_WEIGHT,
+        advice=listed.advice.format(column=event.column),
+        weight=listed.weight,
     )
-
-
-#: How each detector's alarm is told, with its size where that is no shift; one that is not listed is told by its name.
-_ALARMS = {
-    "level": "is off the level the other sensors tell",
-    "noise": "is noisier than it was, by {size}",
-    "spike": "has spikes of {size}",
-    "clock": "is late or early against the other sensors",
-    "ratio": "no longer fits the sensors",
-    "identity": "contradict each other",
-    "stuck": "is stuck at {size}",
-    "missing": "is missing while the others report, {size}",
-    "clipped": "is cut off at {size}",
-    "coarse": "has lost resolution: {size}",
-}
-_ALARM_ADVICE = (
-    "Compare {column} with a second instrument. Recalibrate or replace the channel, or check its cable and logger; the "
-    "alarm closes by itself a day after the sensor is right again."
-)
-#: A named sensor comes before what a day's distribution says.
-_ALARM_WEIGHT = 3.0
 
 
 def _silences(window: Window) -> list[Finding]:

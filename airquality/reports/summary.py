@@ -149,7 +149,7 @@ _SAID = ("since", "column", "size", "unit", "by", "by_at")
 def _shown(station_id: str, event: Event) -> dict[str, Any]:
     """Return what the summary says of an open alarm."""
     if event.alarm[0]:  # a verdict's: it has neither size nor sensor
-        return {"station_id": station_id, "alarm": event.column, "since": isoformat(event.at)}
+        return {"station_id": station_id, "detector": event.detector, "alarm": event.column, "since": isoformat(event.at)}
     said = {
         name: value for name, value in event.to_json().items() if name in ("since", "column", "size", "unit", "by", "by_at")
     }
@@ -183,10 +183,12 @@ def merge(parts: Sequence[Part]) -> dict[str, Any]:
         "performance": _without_nan(asdict(errors.performance())),
         "baseline": _without_nan(asdict(ordered[0].baseline)),
         "detectors_off": "; ".join(dict.fromkeys(part.detectors_off for part in ordered if part.detectors_off)) or None,
-        "open_alarms": sorted(
-            (dict(alarm) for part in ordered for alarm in part.alarms), key=lambda a: (a["station_id"], a["alarm"])
-        ),
+        "open_alarms": sorted((dict(alarm) for part in ordered for alarm in part.alarms), key=_by_station),
     }
+
+
+def _by_station(alarm: Mapping[str, Any]) -> tuple[str, str, str]:
+    return alarm["station_id"], alarm["alarm"], alarm.get("detector", "")
 
 
 def added(documents: Iterable[Mapping[str, Any]]) -> dict[str, Any]:

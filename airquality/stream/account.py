@@ -102,6 +102,7 @@ class Note:
         era: How often an operator accepted to begin the raw log anew; offsets compare within one era only.
         pred_floor: Predictions before it came of an earlier era.
         dlq_floor: The same of dead letters.
+        newest: The newest hour of the partition's stations before the row at ``replay_offset``, or ``position``.
     """
 
     position: int = 0
@@ -114,6 +115,7 @@ class Note:
     era: int = 0
     pred_floor: int = 0
     dlq_floor: int = 0
+    newest: int = 0
 
     @property
     def age(self) -> tuple[int, int]:

@@ -16,7 +16,7 @@ from airquality.ground.errors import InvalidRecord
 from airquality.ground.typed import plain
 from airquality.incoming import LateTruth, Operation, TruthOutcome, parse_record
 from airquality.model.predictor import FeatureRows, Predictor
-from airquality.monitoring.component import Found, Predicted, Row
+from airquality.monitoring.component import Found, Predicted, Refusal, Row
 from airquality.monitoring.drift import Window
 from airquality.monitoring.window_truth import WindowTruth
 from airquality.records import Outcome, Prediction, Reading, RowAnswer, check_not_future, kafka_hour
@@ -28,6 +28,7 @@ from airquality.stream.batches import MAX_BATCH_BYTES
 from airquality.stream.homes import Homes
 from airquality.stream.kafka_io import Record
 from airquality.stream.ports import Monitoring, OpenStation
+from airquality.stream.quiet import Quiet
 from airquality.stream.saved import NOTE_HEADER, SINCE_HEADER
 from airquality.stream.station import Station, Unsaved, take_features
 
@@ -73,12 +74,20 @@ class _Told:
     """What a station is told beside its rows, after the row of its ``hour``."""
 
     station: Station
-    what: LateTruth | Operation
+    what: LateTruth | Operation | Refusal
     hour: int
     record: Record
 
 
-_Entered = _Accepted | _Told
+@dataclass(frozen=True, slots=True)
+class _Passed:
+    """A replayed row that its station holds already: it only says how far the partition's time has gone on."""
+
+    hour: int
+    record: Record
+
+
+_Entered = _Accepted | _Told | _Passed
 
 
 def _publish(found: Iterable[Found], station: Station, batch: Batch) -> None:
@@ -133,6 +142,10 @@ class PartitionState:
         self.dirty = False
         #: Dead letters of the rows that are replayed: what was decided then holds.
         self.refused: Mapping[int, InvalidRecord] = {}
+        #: Whether a replayed record's station holds it already; None outside of a replay.
+        self.known: Callable[[Record], bool] | None = None
+        self.quiet = Quiet()
+        self.quiet.newest = self._newest_admitted = note.newest
         self._note = note
         self._open_station = open_station
         self._monitoring = monitoring
@@ -157,6 +170,8 @@ class PartitionState:
 
     def _admit(self, record: Record, batch: Batch) -> _Entered | None:
         """Return what the record means to its station, None where it means nothing; count what became of it."""
+        if self.known is not None and self.known(record):
+            return self._passed(record)
         batch.counts.rows_in += 1
         try:
             if record.unread:
@@ -173,15 +188,35 @@ class PartitionState:
             batch.refuse(record, error)
         return None
 
-    def _admit_reading(self, reading: Reading, record: Record, batch: Batch) -> _Accepted | None:
+    def _passed(self, record: Record) -> _Passed | None:
+        """Return the hour of a record that its station holds already, None where it was refused then."""
+        try:
+            found = parse_record(record.key, record.value, record.headers)
+        except InvalidRecord:
+            return None
+        if not isinstance(found, Reading) or self._is_refused(record):
+            return None
+        self._newest_admitted = max(self._newest_admitted, found.hour)
+        return _Passed(found.hour, record)
+
+    def _is_refused(self, record: Record) -> bool:
+        """Whether a replayed row did not enter its station's history."""
+        return record.offset in self.refused and self.refused[record.offset].reason != "unpredictable"
+
+    def _admit_reading(self, reading: Reading, record: Record, batch: Batch) -> _Entered | None:
         station = self._station(reading, record)
-        outcome = station.buffer.push(reading, kafka_hour(record.timestamp_ms))
+        try:
+            outcome = station.buffer.push(reading, kafka_hour(record.timestamp_ms))
+        except InvalidRecord as error:
+            batch.refuse(record, error)
+            return self._told(station, Refusal(reading, error.reason), record)
         if outcome is Outcome.DUPLICATE:
             batch.counts.duplicates += 1
             batch.duplicates.append(reading)
             return None
         self._mark(station, record.offset)
         batch.arrivals[reading.station_id] = reading, record
+        self._newest_admitted = max(self._newest_admitted, reading.hour)
         if outcome is Outcome.WARMUP:
             batch.counts.warmup += 1
             batch.warming = reading
@@ -202,7 +237,7 @@ class PartitionState:
         batch.counts.operations[operation.kind] = batch.counts.operations.get(operation.kind, 0) + 1
         return None if station is None else self._told(station, operation, record)
 
-    def _told(self, station: Station, what: LateTruth | Operation, record: Record) -> _Told | None:
+    def _told(self, station: Station, what: LateTruth | Operation | Refusal, record: Record) -> _Told | None:
         hour = station.buffer.newest_hour
         if hour is None:
             return None
@@ -212,7 +247,7 @@ class PartitionState:
     def _mark(self, station: Station, offset: int) -> None:
         """Note that no snapshot holds what the record at ``offset`` did to its station."""
         if station.unsaved is None:
-            station.unsaved = Unsaved(offset, self.pred_offset, self.dlq_offset, self._clock())
+            station.unsaved = Unsaved(offset, self.pred_offset, self.dlq_offset, self._clock(), self._newest_admitted)
 
     def _station(self, reading: Reading, record: Record) -> Station:
         """Return the row's station, opened if this is its first row; a refused row leaves nothing behind."""
@@ -253,21 +288,50 @@ class PartitionState:
         """Let the hour-by-hour detectors judge the rows, whether or not the model predicts them, all stations together."""
         by_station: dict[str, list[Reading | Operation]] = {}
         for entry in entered:
+            if isinstance(entry, _Passed):
+                continue
             item = entry.reading if isinstance(entry, _Accepted) else entry.what
-            if not isinstance(item, LateTruth):
+            if isinstance(item, Reading | Operation):
                 by_station.setdefault(entry.station.station_id, []).append(item)
         if by_station:
             self._monitoring.judge([(self.stations[station_id], items) for station_id, items in by_station.items()])
 
     def _take(self, entry: _Entered, answers: Mapping[int, RowAnswer], batch: Batch) -> None:
         """Let a station take in what entered it, in the order of the stream."""
-        if isinstance(entry, _Accepted):
-            self._update(entry, answers.get(entry.record.offset), batch)
-            return
-        station, what = entry.station, entry.what
-        if isinstance(what, Operation):
-            batch.findings.append(OperationTaken(what, entry.hour, entry.record.timestamp_ms))
-        _publish(station.operate(what) if isinstance(what, Operation) else station.take_truth(what), station, batch)
+        before = self.quiet.newest
+        match entry:
+            case _Accepted():
+                self._update(entry, answers.get(entry.record.offset), batch)
+                self._say_silences(self.quiet.move(entry.station, entry.reading.hour), entry.record, before, batch)
+            case _Passed():
+                self._say_silences(self.quiet.pass_by(entry.hour), entry.record, before, batch)
+            case _Told():
+                _publish(self._tell(entry, batch), entry.station, batch)
+
+    def _tell(self, told: _Told, batch: Batch) -> Sequence[Found]:
+        match told.what:
+            case Operation():
+                batch.findings.append(OperationTaken(told.what, told.hour, told.record.timestamp_ms))
+                return told.station.operate(told.what)
+            case LateTruth():
+                return told.station.take_truth(told.what)
+            case Refusal():
+                return told.station.take_refusal(told.what)
+
+    def _say_silences(
+        self, silent: Iterable[tuple[Station, list[Found]]], record: Record, newest: int, batch: Batch
+    ) -> None:
+        """Say which stations send nothing while others go on; their state changed though no row of theirs came.
+
+        A replay must begin with ``record``, where the partition's newest hour was ``newest``, even if the station has a
+        later row in this very batch.
+        """
+        for station, events in silent:
+            unsaved = station.unsaved
+            if unsaved is None or unsaved.offset > record.offset:
+                since = self._clock() if unsaved is None else unsaved.since
+                station.unsaved = Unsaved(record.offset, self.pred_offset, self.dlq_offset, since, newest)
+            _publish(events, station, batch)
 
     def _update(self, row: _Accepted, answer: RowAnswer | None, batch: Batch) -> None:
         """Let a row's station take it in; one the model has no value for stays in the history all the same."""
@@ -310,6 +374,7 @@ class PartitionState:
             replay_offset=min((u.offset for u in kept), default=None),
             pred_offset=min((u.pred_offset for u in kept), default=0),
             dlq_offset=min((u.dlq_offset for u in kept), default=0),
+            newest=min(kept, key=lambda u: u.offset).newest if kept else self._newest_admitted,
             n_saved=sum(station.saved or station_id in due for station_id, station in self.stations.items()),
         )
         header = (NOTE_HEADER, note.encode().encode())  # what a restart without an offset begins with

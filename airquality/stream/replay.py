@@ -83,13 +83,15 @@ def replay(
     predictor = Published(answers, plan.strict)
     windows: list[Job] = []
     counted, state.refused = state.counts, refused
-    for chunk in _chunks(row for row in rows if not _is_known(state, row, saved)):
+    state.quiet.begin(state.stations.values(), plan.note.newest)
+    state.known = lambda record: _is_known(state, record, saved)
+    for chunk in _chunks(rows):
         new = [row for row in chunk if row.offset >= plan.note.position]
         for part, counts in ((chunk[: len(chunk) - len(new)], Counts()), (new, counted)):
             state.counts = counts
             batch = state.apply(part, predictor)
             windows += [*batch.windows, *batch.settled]
-    state.counts, state.refused = counted, {}
+    state.counts, state.refused, state.known = counted, {}, None
     state.next_offset, (state.pred_offset, state.dlq_offset) = plan.resume, ends
     return windows
 

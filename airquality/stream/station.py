@@ -17,7 +17,18 @@ from airquality.incoming import LateTruth, Operation
 from airquality.model import features
 from airquality.monitoring.alarms import Event, OpenAlarms
 from airquality.monitoring.assurance import Assurance, AssuranceState
-from airquality.monitoring.component import Buffer, Component, Found, Learns, Row, TakesOperations, TakesTruths
+from airquality.monitoring.component import (
+    Buffer,
+    Component,
+    Found,
+    Learns,
+    Refusal,
+    Row,
+    TakesOperations,
+    TakesRefusals,
+    TakesTime,
+    TakesTruths,
+)
 from airquality.monitoring.drift import Window
 from airquality.monitoring.windows import Windows, WindowsState
 from airquality.records import HISTORY_HOURS
@@ -30,12 +41,13 @@ MAX_GRID_HOURS = 8_192
 
 @dataclass(frozen=True, slots=True)
 class Unsaved:
-    """The oldest accepted row of a station that no snapshot holds: where it is, and since when (monotonic seconds)."""
+    """The oldest record that changed a station and is in no snapshot: where it is, and since when (monotonic seconds)."""
 
     offset: int
     pred_offset: int
     dlq_offset: int
     since: float
+    newest: int = 0  # the partition's newest hour before it
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -89,6 +101,7 @@ class Station:
         self.saved_offset = -1
         self.saved = False
         self.unsaved: Unsaved | None = None
+        self._timed = [part for part in detectors.values() if isinstance(part, TakesTime)]
 
     def update(self, row: Row) -> list[Found]:
         """Take in an accepted row and return what was found: alarm events, and windows that closed."""
@@ -106,6 +119,25 @@ class Station:
         """Do what an operator decided and return what it opened, changed or closed."""
         parts = (part for part in self._parts() if isinstance(part, TakesOperations))
         return self._said(self._heard(event for part in parts for event in part.operate(operation)))
+
+    def take_refusal(self, refusal: Refusal) -> list[Found]:
+        """Take in a reading of the station that was refused; return what was found."""
+        parts = (part for part in self._parts() if isinstance(part, TakesRefusals))
+        return self._said(self._heard(event for part in parts for event in part.take_refusal(refusal)))
+
+    def pass_time(self, newest: int) -> list[Found]:
+        """Notice that the partition's newest hour is ``newest`` now; return what was found."""
+        return self._said(self._heard(event for part in self._timed for event in part.pass_time(newest)))
+
+    def note_newest(self, newest: int) -> None:
+        """Note the newest hour of the partition as of the station's latest row."""
+        for part in self._timed:
+            part.note_newest(newest)
+
+    @property
+    def newest_then(self) -> int:
+        """The newest hour of the partition when the station's latest row came, -1 before its first."""
+        return max((part.newest_then for part in self._timed), default=-1)
 
     def _parts(self) -> tuple[Component, ...]:
         return (*self.detectors.values(), self.windows, self.assurance)
