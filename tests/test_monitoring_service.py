@@ -421,7 +421,7 @@ def test_judge_detectors_that_fail_are_off_and_predictions_go_on(tmp_path: Path,
 def test_show_alarms_names_the_column_each_alarm_is_of(rig: Callable[..., Rig]) -> None:
     made = rig()
     station = made.service.open_station("roof")
-    for detector, column in (("stuck", "T"), ("daily", "missing:RH"), ("daily", "data_drift")):
+    for detector, column in (("stuck", "T"), ("absent", "missing:RH"), ("daily", "data_drift")):
         station.alarms.take(Event("opened", detector, column, FIRST, FIRST, 3.0, "h"))
     made.service.show_alarms([station])
     for alarm, column in (("sensor", "T"), ("missing", "RH"), ("data_drift", "")):
