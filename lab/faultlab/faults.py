@@ -33,7 +33,14 @@ NEXT = {
     "AH": "C6H6(GT)",
     TARGET: "C6H6(GT)",
 }
-_PLACES = {name: 0 if name.startswith("PT08") else 4 if name == "AH" else 1 for name in COLUMNS}
+
+
+def _decimals(name: str) -> int:
+    recorded = NETWORK[name].recorded
+    return 1 if recorded is None else recorded.decimals
+
+
+_PLACES = {name: _decimals(name) for name in COLUMNS}
 _INDEX = {name: index for index, name in enumerate(RAW_COLUMNS)}
 _MONTH_HOURS = 28 * 24
 
@@ -176,8 +183,9 @@ def inject(healthy: Healthy, fault: Fault, relations: Relations, change: Change 
 
 def _as_reported(column: Floats, name: str) -> Floats:
     low, high = HARD_LIMITS[name]
-    least = 1.0 if name.startswith("PT08") else 0.1 if name in (TARGET, "C6H6(GT)") else low
-    return np.asarray(np.round(np.clip(column, least, 100.0 if name == "RH" else high), _PLACES[name]), dtype=np.float64)
+    least = low if NETWORK[name].role == "weather" else 10.0 ** -_PLACES[name]  # a gas is never reported as 0
+    most = 100.0 if NETWORK[name].unit == "%" else high
+    return np.asarray(np.round(np.clip(column, least, most), _PLACES[name]), dtype=np.float64)
 
 
 def _recompute(values: Floats, fault: Fault, relations: Relations) -> None:

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from airquality.monitoring.alarms import Event
 from airquality.monitoring.network import GROUPS
+from airquality.network.current import NETWORK
 from lab.faultlab.faults import Fault
 
 Floats = NDArray[np.float64]
@@ -24,7 +25,7 @@ USUAL_HOURS = 72
 #: A name so close to one of the clean stream's is the same page.
 USUAL_HOURS = 72
 #: Confusions within these are not held against the name.
-KIN = ({"T", "RH", "AH"}, {"PT08.S2(NMHC)", "C6H6(GT)"})
+KIN = tuple({*twin.sources, twin.column} for twin in NETWORK.twins)
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,16 +11,13 @@ from typing import NamedTuple
 from airquality.data.dataset import Frame
 from airquality.ground.errors import UsageError
 from airquality.monitoring.relations import Relations
-from airquality.records import TARGET, hour_of, isoformat
+from airquality.network.current import NETWORK
+from airquality.records import hour_of, isoformat
 from lab.faultlab import faults
 from lab.faultlab.faults import COLUMNS, SOURCES, Change, Fault, Healthy
 
 #: What a column may be called for short.
-SHORT = {
-    **{f"S{number}": name for number in range(1, 6) for name in COLUMNS if name.startswith(f"PT08.S{number}")},
-    "C6H6": "C6H6(GT)",
-    "CO": TARGET,
-}
+SHORT = {NETWORK[name].short.upper(): name for name in COLUMNS}
 
 
 class Sized(NamedTuple):
@@ -43,7 +40,7 @@ KINDS = (*SIZED, *faults.KINDS)
 HELP = (
     "KIND:COLUMN[:SIZE]:DATE, e.g. gain:S1:1.3:2005-02-20 or stuck:RH:2005-03-01T06. "
     f"Kinds: {', '.join(kind.replace(' ', '-') for kind in KINDS)}, of which {', '.join(SIZED)} take a size; "
-    f"columns: {', '.join((*SHORT, 'T', 'RH', 'AH'))}"
+    f"columns: {', '.join(SHORT)}"
 )
 
 
