@@ -204,6 +204,26 @@ class StationMetrics:
             ["station", "kind"],
             registry=registry,
         )
+        self.windows = Counter("air_quality_windows", "Windows judged.", ["station", "kind"], registry=registry)
+        self.drifted = Counter(
+            "air_quality_drift_windows", "Windows whose drift verdict is true.", ["station", "kind"], registry=registry
+        )
+        self.thresholds_age = Gauge(
+            "air_quality_thresholds_age_seconds",
+            "Event time between the end of the calibrated history and the station's latest closed window, in seconds.",
+            ["station"],
+            registry=registry,
+        )
+        self.learning = Gauge(
+            "air_quality_learning_columns", "Columns whose level cannot be judged yet.", ["station"], registry=registry
+        )
+        self._define_assurance(registry)
+        #: What an alarm can be about: a label for each, set by whoever knows the detectors.
+        self.alarm_labels: Sequence[str] = ALARMS
+        self._named: set[str] = set()
+        self._open: dict[str, Counts[tuple[str, str]]] = {}  # alarms and their columns, by station
+
+    def _define_assurance(self, registry: CollectorRegistry) -> None:
         self.estimated_rmse = Gauge(
             "air_quality_window_estimated_rmse",
             f"RMSE expected of the latest closed window before its truth, in {TARGET_UNIT}.",
@@ -240,27 +260,10 @@ class StationMetrics:
             ["station", "bound"],
             registry=registry,
         )
-        self.windows = Counter("air_quality_windows", "Windows judged.", ["station", "kind"], registry=registry)
-        self.drifted = Counter(
-            "air_quality_drift_windows", "Windows whose drift verdict is true.", ["station", "kind"], registry=registry
-        )
-        self.thresholds_age = Gauge(
-            "air_quality_thresholds_age_seconds",
-            "Event time between the end of the calibrated history and the station's latest closed window, in seconds.",
-            ["station"],
-            registry=registry,
-        )
-        self.learning = Gauge(
-            "air_quality_learning_columns", "Columns whose level cannot be judged yet.", ["station"], registry=registry
-        )
         self._assured = (
             *(self.interval, self.estimated_rmse, self.final_rmse),
             *(self.estimate_error, self.coverage, self.label_delay),
         )
-        #: What an alarm can be about: a label for each, set by whoever knows the detectors.
-        self.alarm_labels: Sequence[str] = ALARMS
-        self._named: set[str] = set()
-        self._open: dict[str, Counts[tuple[str, str]]] = {}  # alarms and their columns, by station
 
     def open(self, station_id: str) -> None:
         """Begin to show a station, so that its zeros are there before anything happens."""
