@@ -22,7 +22,7 @@ def part(partition: int, life: Life) -> Part:
     return Part.of(OWNER, partition, life.state.figures())
 
 
-@pytest.mark.parametrize("size", [50, 170])
+@pytest.mark.parametrize("size", [90, 170])
 def test_summary_of_two_consumers_that_restart_is_that_of_one_that_does_not(tmp_path: Path, size: int) -> None:
     alone, shared = SummaryFile(tmp_path / "alone"), SummaryFile(tmp_path / "shared")
     unharmed = [Life(stream_of(described).kafka, 10**9, 100) for described in PARTITIONS]
@@ -30,8 +30,8 @@ def test_summary_of_two_consumers_that_restart_is_that_of_one_that_does_not(tmp_
         life.finish()
     alone.write([part(0, unharmed[0]), part(1, unharmed[1])])
     for partition, described in enumerate(PARTITIONS):
-        life = Life(stream_of(described).kafka, 60, 1)
-        for dies in ("", "after", "before"):
+        life = Life(stream_of(described).kafka, 1, 100)
+        for dies in ("", "", "after", "", "after", "before"):
             life.step(size, dies)
             shared.write([part(partition, life)])
         life.finish()
