@@ -100,7 +100,7 @@ def _caught_up(site: Site, consumer: Process, limits: dict[str, str]) -> int:
     return restarts
 
 
-@row("meanwhile")
+@row("meanwhile", on_demand=True)
 def topics_change_while_running(proof: Proof) -> Outcome:
     """Under a running consumer: partitions raised, state topic recreated, rows deleted. Right, or one sentence."""
     faults = [*_partitions_raised(proof), *_state_recreated(proof), *_rows_deleted(proof)]
@@ -143,6 +143,11 @@ def _state_recreated(proof: Proof) -> list[str]:
         return [f"state topic recreated while running: {fault}" for fault in proof.verdict(site)]
 
 
+def _refused_or_read(site: Site, ends: dict[int, int]) -> bool:
+    read = site.cluster.committed_offsets(site.group, site.topic("raw")) == ends
+    return read or "--accept-loss" in site.said()
+
+
 def _rows_deleted(proof: Proof) -> list[str]:
     with breakable(proof) as broken, proof.ground.site("deleted-meanwhile", TOPIC_PARTITIONS="1") as site:
         limits = {"API_URL": broken.url, "API_TIMEOUT_SECONDS": "2", "MAX_POLL_RECORDS": "20"}
@@ -155,8 +160,12 @@ def _rows_deleted(proof: Proof) -> list[str]:
         _said(site, consumer, "no row is lost, trying again")
         site.cluster.delete_records(site.topic("raw"), {0: 300})
         broken.fault = None
-        _said(site, consumer, "--accept-loss")
+        ends = site.cluster.end_offsets(site.topic("raw"))
+        wait_until(lambda: _refused_or_read(site, ends), f"{site.name}: refused, or all rows were fetched before", 120)
         die(consumer)
+        if "--accept-loss" not in site.said():
+            site.finish(idle_seconds=14, **limits)
+            return [f"rows deleted while running: {fault}" for fault in proof.verdict(site)]
         faults = Refusal(("never read", "--accept-loss")).faults(site.said(), "rows deleted while running")
         site.run("consumer.py", "--idle-exit-seconds", "14", "--accept-loss", environment=limits)
         lost = site.summary().get("rows_lost")
