@@ -84,7 +84,7 @@ def course(width: int, title: str, description: str, queries: Mapping[str, str],
 def dotted(panel: timeseries.Panel, names: str) -> timeseries.Panel:
     """Return the panel with the lines whose names match the regular expression dotted."""
     style = models.DynamicConfigValue("custom.lineStyle", {"fill": "dot", "dash": [0, 10]})
-    return panel.override_by_regexp(names, [style])  # type: ignore[no-any-return]
+    return panel.override_by_regexp(names, [style])
 
 
 def tile(
