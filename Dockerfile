@@ -19,7 +19,7 @@ WORKDIR /app
 
 FROM base AS api
 COPY requirements-api.lock ./
-RUN pip install --require-hashes -r requirements-api.lock
+RUN pip install --no-deps --require-hashes -r requirements-api.lock
 COPY airquality ./airquality
 COPY api_service.py feature_buffer.py ./
 USER app
@@ -28,7 +28,7 @@ CMD ["uvicorn", "api_service:app", "--host", "0.0.0.0", "--port", "8000", "--no-
 
 FROM base AS producer
 COPY requirements-producer.lock ./
-RUN pip install --require-hashes -r requirements-producer.lock
+RUN pip install --no-deps --require-hashes -r requirements-producer.lock
 COPY airquality ./airquality
 COPY producer.py deploy/forward.py ./
 USER app
@@ -36,7 +36,7 @@ CMD ["python", "producer.py", "--csv", "dataset/test_data_raw.csv"]
 
 FROM base AS consumer
 COPY requirements-consumer.lock ./
-RUN pip install --require-hashes -r requirements-consumer.lock
+RUN pip install --no-deps --require-hashes -r requirements-consumer.lock
 COPY airquality ./airquality
 COPY consumer.py feature_buffer.py monitoring_service.py deploy/run_as_owner.py ./
 USER app
@@ -48,7 +48,7 @@ CMD ["python", "consumer.py"]
 # The job that makes what the streaming containers mount, where nobody has: the programs a person would run.
 FROM base AS data
 COPY requirements-data.lock ./
-RUN pip install --require-hashes -r requirements-data.lock && install -d -o app -g app /data
+RUN pip install --no-deps --require-hashes -r requirements-data.lock && install -d -o app -g app /data
 COPY airquality ./airquality
 COPY training/*.py training/frozen.json ./training/
 COPY dataset/create_dataset.py ./dataset/

@@ -17,7 +17,8 @@ $(READY): requirements.lock
 	@$(BASE_PYTHON) -B -c 'import airquality'
 	@test -x $(PYTHON) || { echo "making $(VENV)"; $(BASE_PYTHON) -m venv $(VENV); }
 	@echo "installing requirements.txt and requirements-dev.txt as locked (about 1.2 GB unpacked, once)"
-	@$(PYTHON) -m pip install --disable-pip-version-check --progress-bar off -q --require-hashes -r requirements.lock
+	@# --no-deps: the lock is whole, and pip takes a dependency's extra (pandas[parquet]) for a requirement without a version
+	@$(PYTHON) -m pip install --disable-pip-version-check --progress-bar off -q --no-deps --require-hashes -r requirements.lock
 	@touch $@
 
 run: $(READY) ## run the whole system once, without containers, on the real test period (`FAULT=stuck:RH:2005-03-01`, `KEEP=1` keeps its records)

@@ -10,7 +10,7 @@ COMPILE = UV_DEFAULT_INDEX="$(INDEX)" $(TOOLS)/bin/uv pip compile -q --universal
 
 $(TOOLS_READY): requirements-tools.lock | $(READY)
 	@$(PYTHON) -m venv $(TOOLS)
-	@$(TOOLS)/bin/python -m pip install --disable-pip-version-check --progress-bar off -q --require-hashes -r requirements-tools.lock
+	@$(TOOLS)/bin/python -m pip install --disable-pip-version-check --progress-bar off -q --no-deps --require-hashes -r requirements-tools.lock
 	@touch $@
 
 lock: $(TOOLS_READY) ## write the locks from the requirements (UPGRADE=1: the newest versions that the bounds allow)
