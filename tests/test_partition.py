@@ -26,11 +26,12 @@ from airquality.records import HISTORY_HOURS, MAX_HOURS_AHEAD, Prediction, Readi
 from airquality.stream import snapshots
 from airquality.stream.account import Counts, Note
 from airquality.stream.batch import Batch
+from airquality.stream.checkpoint import Snapshot
 from airquality.stream.dead_letters import dead_letter, refused_rows
 from airquality.stream.homes import Homes
 from airquality.stream.identity import Plan
 from airquality.stream.kafka_io import Record
-from airquality.stream.partition import PartitionState, Snapshot
+from airquality.stream.partition import PartitionState
 from airquality.stream.replay import replay
 from airquality.stream.saved import SavedStations
 from airquality.stream.transactions import Message, Position

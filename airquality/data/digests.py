@@ -34,9 +34,10 @@ class HourDigests:
 
     def accept(self, hour: int, skipped: int, digest: int) -> None:
         """Remember a new newest hour's non-zero ``digest``, and that the ``skipped`` hours before it were not accepted."""
-        gap = np.arange(hour - min(skipped, REMEMBERED_HOURS), hour)
-        self._short[gap % REMEMBERED_HOURS] = 0
-        self._exact[gap[-EXACT_HOURS:] % EXACT_HOURS] = 0
+        if skipped:
+            gap = np.arange(hour - min(skipped, REMEMBERED_HOURS), hour)
+            self._short[gap % REMEMBERED_HOURS] = 0
+            self._exact[gap[-EXACT_HOURS:] % EXACT_HOURS] = 0
         self._short[hour % REMEMBERED_HOURS] = short(digest)
         self._exact[hour % EXACT_HOURS] = digest
 

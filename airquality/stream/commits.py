@@ -6,8 +6,9 @@ from collections.abc import Iterator, Mapping
 
 from airquality.ground.settings import Settings
 from airquality.stream.batch import Batch
+from airquality.stream.checkpoint import Checkpoint
 from airquality.stream.dead_letters import dead_letter
-from airquality.stream.partition import Checkpoint, PartitionState
+from airquality.stream.partition import PartitionState
 from airquality.stream.ports import Stream
 from airquality.stream.transactions import Message, Ownership, Position
 

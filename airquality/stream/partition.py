@@ -25,6 +25,7 @@ from airquality.stream import snapshots
 from airquality.stream.account import Note
 from airquality.stream.batch import Batch
 from airquality.stream.batches import MAX_BATCH_BYTES
+from airquality.stream.checkpoint import Checkpoint, Snapshot
 from airquality.stream.homes import Homes
 from airquality.stream.kafka_io import Record
 from airquality.stream.ports import Monitoring, OpenStation
@@ -34,29 +35,6 @@ from airquality.stream.station import Station, Unsaved, take_features
 
 #: A snapshot takes a millisecond or two and up to 50 KB: a commit with many must not keep the next rows waiting.
 SNAPSHOTS_PER_COMMIT = 500
-
-
-@dataclass(frozen=True, slots=True)
-class Snapshot:
-    """A record for the state topic: a station's state, and in the headers the note of the same commit."""
-
-    key: bytes
-    value: bytes
-    headers: tuple[tuple[str, bytes], ...]
-
-
-@dataclass(frozen=True, slots=True)
-class Checkpoint:
-    """What a commit of a partition says: its position, its note, and the snapshots of the stations that are due.
-
-    ``needed`` says whether it is to be committed even where no row came.
-    """
-
-    position: int
-    note: Note
-    snapshots: tuple[Snapshot, ...]
-    station_ids: tuple[str, ...]
-    needed: bool
 
 
 @dataclass(frozen=True, slots=True)

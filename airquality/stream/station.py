@@ -101,7 +101,9 @@ class Station:
         self.saved_offset = -1
         self.saved = False
         self.unsaved: Unsaved | None = None
+        # Asked for every row, so sorted out once: telling a protocol takes as long as a component takes to see a row.
         self._timed = [part for part in detectors.values() if isinstance(part, TakesTime)]
+        self._learning_parts = [part for part in detectors.values() if isinstance(part, Learns)]
 
     def update(self, row: Row) -> list[Found]:
         """Take in an accepted row and return what was found: alarm events, and windows that closed."""
@@ -162,8 +164,7 @@ class Station:
         return events if len(events) < 2 else sorted(events, key=lambda event: event.at)
 
     def _learning(self, hour: int) -> tuple[tuple[str, int], ...]:
-        parts = (part for part in self.detectors.values() if isinstance(part, Learns))
-        return tuple(item for part in parts for item in part.learning(hour).items())
+        return tuple(item for part in self._learning_parts for item in part.learning(hour).items())
 
     def state(self, group: str, offset: int) -> StationState:
         """Return everything held, as of raw ``offset``; only while no report is outstanding."""
