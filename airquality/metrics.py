@@ -249,8 +249,8 @@ class StationMetrics:
             registry=registry,
         )
         self.label_delay = Gauge(
-            "air_quality_label_delay_hours",
-            "How late the truths of the latest final window came on average; 0: in their rows.",
+            "air_quality_label_delay_seconds",
+            "How late the truths of the latest final window came on average, in event time; 0: in their rows.",
             ["station", "kind"],
             registry=registry,
         )
@@ -315,7 +315,7 @@ class StationMetrics:
     def show_final(self, station_id: str, kind: str, rmse: float, delay_hours: float, estimate_error: float) -> None:
         """Show what a window's truth says, now that it is final; NaN where there is nothing to show."""
         labels = self._label(station_id), kind
-        self.label_delay.labels(*labels).set(0.0 if math.isnan(delay_hours) else delay_hours)
+        self.label_delay.labels(*labels).set(0.0 if math.isnan(delay_hours) else 3600 * delay_hours)
         for metric, value in ((self.final_rmse, rmse), (self.estimate_error, estimate_error)):
             if not math.isnan(value):
                 metric.labels(*labels).set(value)

@@ -228,7 +228,7 @@ def _truth() -> list[Any]:
             "Label delay and estimate",
             "How late truth comes, in hours; how far expected errors were from final ones so far, in per cent.",
             {
-                "{{station}} {{kind}} delay, h": f"max by (station, kind) (air_quality_label_delay_hours{of_kind})",
+                "{{station}} {{kind}} delay, h": f"max by (station, kind) (air_quality_label_delay_seconds{of_kind}) / 3600",
                 "{{station}} {{kind}} off, %": f"100 * max by (station, kind) (air_quality_estimate_error_ratio{of_kind})",
             },
         ),

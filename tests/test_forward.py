@@ -13,7 +13,8 @@ from pathlib import Path
 import pytest
 
 from deploy import forward
-from tests.system import free_port, wait_until
+from lab.ports import free_port
+from lab.waiting import wait_until
 
 PROJECT = Path(__file__).resolve().parent.parent
 

@@ -20,8 +20,9 @@ from airquality.ground.settings import Settings
 from airquality.metrics import GroupMetrics
 from airquality.stream import lag
 from airquality.stream.lag import GroupReader, GroupState, Watch
+from lab.ports import free_port
+from lab.waiting import wait_until
 from tests.broker_topics import send
-from tests.system import free_port, wait_until
 
 PROJECT = Path(__file__).resolve().parent.parent
 
