@@ -28,12 +28,16 @@ async def forwarding(target_port: int) -> AsyncIterator[int]:
         try:
             _, writer = await asyncio.open_connection("127.0.0.1", port)
             writer.close()
+            await writer.wait_closed()
             break
         except OSError:
             assert not task.done()
             await asyncio.sleep(0.01)
     yield port
     task.cancel()
+    while len(asyncio.all_tasks()) > 1:  # what it still passes on ends by itself
+        await asyncio.sleep(0.01)
+    await asyncio.sleep(0.01)  # transports close in the turn after
 
 
 async def shouts(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
