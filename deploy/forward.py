@@ -46,7 +46,8 @@ async def connect(host: str, port: int) -> tuple[asyncio.StreamReader, asyncio.S
     failure: OSError = ConnectionError(f"{host} has no address")
     for address in random.sample(addresses, len(addresses)):
         try:
-            return await asyncio.wait_for(asyncio.open_connection(address, port), CONNECT_SECONDS)
+            async with asyncio.timeout(CONNECT_SECONDS):  # wait_for can lose a cancellation that comes with the answer
+                return await asyncio.open_connection(address, port)
         except OSError as error:  # TimeoutError among them
             failure = error
     raise failure
