@@ -21,7 +21,7 @@ from airquality.replay.comparison import compare
 from airquality.replay.explain import explain
 from airquality.replay.past import Past, Row, read_past
 from airquality.replay.rebuild import Rebuilt, inputs_of, rebuild
-from airquality.reports import pages
+from airquality.reports import explained
 from airquality.stream import kafka_io
 from tests.stations import FIRST_HOUR, readings_of, values_of
 
@@ -206,9 +206,9 @@ def test_command_rebuilds_what_a_real_broker_holds_and_says_what_is_gone(
 
 
 def delete_before(settings: Settings, partition: int, offset: int) -> None:
-    from kafka import KafkaAdminClient, TopicPartition
+    from kafka import TopicPartition
 
-    admin = KafkaAdminClient(**kafka_io.connection(settings))
+    admin = kafka_io.open_admin(settings)
     admin.delete_records({TopicPartition(settings.raw_topic, partition): offset})
     admin.close()
 
@@ -220,7 +220,7 @@ def test_prediction_page_escapes_a_station_id() -> None:
         "model_version": "1", "source_partition": 0, "source_offset": 0, "hours_with_row": 169, "data_source": "uci",
         "by_group": {"method": "m", "parts": []}, "by_column": {"method": "m", "parts": []}, "other_versions": {},
     }  # fmt: skip
-    assert "<b>" not in pages.prediction("replay/x/y.html", document).partition("<h1>")[2].partition("</h1>")[0]
+    assert "<b>" not in explained.prediction("replay/x/y.html", document).partition("<h1>")[2].partition("</h1>")[0]
 
 
 def test_read_past_names_the_hour_that_has_no_prediction(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -25,8 +25,9 @@ from airquality.reports import pages
 from airquality.reports.document import Describer, Drawn
 from airquality.reports.findings import findings_of
 from airquality.reports.folder import ReportsFolder
+from airquality.reports.nav import Nav
 from airquality.reports.overview import overview, strip
-from airquality.reports.pages import Card, Nav
+from airquality.reports.pages import Card
 from tests import stations, watched
 
 NOW = datetime(2026, 1, 1)

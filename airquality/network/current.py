@@ -6,11 +6,10 @@ follow from it, and a process, its model and its topics serve one network. A wro
 
 from __future__ import annotations
 
-import importlib
 import os
 import sys
 
-from airquality.ground import command
+from airquality.ground import command, places
 from airquality.ground.errors import UsageError
 from airquality.network.declaration import Network
 
@@ -24,11 +23,10 @@ def load(place: str) -> Network:
     Raises:
         UsageError: there is none, or it contradicts itself; the message says what to do.
     """
-    module, _, name = place.partition(":")
     try:
-        found = getattr(importlib.import_module(module), name)
-    except (ImportError, AttributeError, ValueError, TypeError) as error:
-        raise UsageError(f"{VARIABLE}={place}: no network there ({error}); name it as module:NAME") from error
+        found = places.load(place)
+    except UsageError as error:
+        raise UsageError(f"{VARIABLE}={place}: no network there ({error.__cause__}); name it as module:NAME") from error
     if not isinstance(found, Network):
         raise UsageError(f"{VARIABLE}={place} is {type(found).__name__}, not a Network: declare one as {DEFAULT} does")
     return found

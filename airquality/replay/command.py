@@ -25,7 +25,7 @@ from airquality.replay.comparison import Comparison, compare
 from airquality.replay.explain import COLUMN_METHOD, GROUP_METHOD, Contribution, Explanation, explain
 from airquality.replay.past import Past, read_past
 from airquality.replay.rebuild import Rebuilt, inputs_of, rebuild
-from airquality.reports import pages
+from airquality.reports import explained
 from airquality.reports.folder import folder_name
 from airquality.reports.paths import prediction_page
 
@@ -113,7 +113,7 @@ def _one(
     print(json.dumps(document) if args.json else "\n".join(_lines(newest, explanation, others)))
     if args.page:
         path = prediction_page(folder_name(args.station), document["DateTime"])
-        write_atomically(settings.reports_dir / path, pages.prediction(path, document).encode())
+        write_atomically(settings.reports_dir / path, explained.prediction(path, document).encode())
         print(f"\npage       {settings.reports_dir / path}", file=sys.stderr)
     return 0 if newest.equal else NOT_EQUAL
 

@@ -1,4 +1,4 @@
-"""The pages: report, index, a station's month, one window of all stations. Jinja2 templates, everything escaped.
+"""The pages: report, index, a station's month, one window of all stations.
 
 Text in, text out: a report is described by its sidecar, the JSON document beside it, and every page is made from sidecars,
 so what the index says is what the report says. Style and plots are in the page; nothing is fetched, nothing runs.
@@ -6,72 +6,24 @@ so what the index says is what the report says. Style and plots are in the page;
 
 from __future__ import annotations
 
-import functools
-import shlex
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from pathlib import Path
-from typing import Any
 
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
-from airquality.monitoring.calibration import STALE_HOURS, SmallestShift
+from airquality.monitoring.calibration import SmallestShift
 from airquality.monitoring.promise import Promise
-from airquality.network.current import NETWORK
-from airquality.records import hour_of, isoformat
-from airquality.reports import assured, figures
+from airquality.reports import figures, sections
 from airquality.reports.document import Sidecar
 from airquality.reports.findings import Finding
-from airquality.reports.folder import Entry, folder_name
+from airquality.reports.folder import Entry
+from airquality.reports.nav import Nav
 from airquality.reports.overview import Cell, Overview, Station
-from airquality.reports.paths import INDEX, evidence_page, link, month_page, prediction_page, window_page
-from airquality.reports.plots import Band, Line, clock_plot, described, profile_plot
-
-_TEMPLATES = Path(__file__).with_name("templates")
-_TARGET, _UNIT = NETWORK.target.spoken, NETWORK.target.unit
-
-
-@dataclass(frozen=True, slots=True)
-class Nav:
-    """Where a report's links lead; ``before`` and ``after`` are None where there is no such report."""
-
-    index: str
-    before: str | None
-    after: str | None
-    window: str
-    history: str
-    evidence: str
-
-    def to(self, target: str) -> str:
-        """Return the link to another page of the reports folder."""
-        return self.index.removesuffix(INDEX) + link(INDEX, target)
-
-    @classmethod
-    def of(cls, page: str, entry: Entry, before: Entry | None, after: Entry | None) -> Nav:
-        """Return the links of the report at ``page``, given its neighbours."""
-        return cls(
-            index=link(page, INDEX),
-            before=link(page, before.path) if before and before.path else None,
-            after=link(page, after.path) if after and after.path else None,
-            window=link(page, window_page(entry.kind, entry.end)),
-            history=link(page, month_page(entry.name, entry.end)),
-            evidence=link(page, evidence_page(page)),
-        )
-
-
-def worst_hour(document: Sidecar) -> str | None:
-    """Return the ISO hour of a window's largest error, None where no truth is known."""
-    series = document["series"]
-    errors = [
-        (abs(predicted - measured), -index)
-        for index, (measured, predicted) in enumerate(zip(series["measured"], series["predicted"], strict=True))
-        if measured is not None and predicted is not None
-    ]
-    if not errors:
-        return None
-    return (datetime.fromisoformat(document["start"]) - timedelta(hours=max(errors)[1])).isoformat()
+from airquality.reports.rendering import page
+from airquality.reports.sections import Shown
+from airquality.reports.sections.learning import learning_of
+from airquality.reports.target_plot import target_plot
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,7 +95,7 @@ class WeekPlot:
     @property
     def svg(self) -> Markup:
         """The plot."""
-        return _target_plot(self.start, self.measured, self.predicted)
+        return target_plot(self.start, self.measured, self.predicted)
 
 
 def report(document: Sidecar, nav: Nav | None, embedded: str | None = None) -> str:
@@ -154,38 +106,17 @@ def report(document: Sidecar, nav: Nav | None, embedded: str | None = None) -> s
         nav: Its links; None for a page that stands alone.
         embedded: Evidently's page, for a page that holds it inside.
     """
-    columns = [*document["columns"], document["prediction"]]
     findings = [Finding.from_json(fields) for fields in document["findings"]]
-    worst = worst_hour(document)
-    explained = prediction_page(folder_name(document["station_id"]), worst) if worst else None
-    return _page(
+    return page(
         "report.html",
         title=f"{document['kind'].capitalize()} report of {document['station_id']}, {figures.moment(document['end'])}",
         simulated="simulated" in (document["rows_source"], document["judge_source"]),
         report=document,
         nav=nav,
-        embedded=embedded,
-        findings=findings,
+        alarmed=bool(findings),
         sentence=_verdict(document, findings),
-        worst=worst,
-        explained=nav.to(explained) if nav and explained else None,
-        error_sentence=_error(document),
-        learning=learning_of(document),
-        drifted=[column for column in columns if column["drifted"]],
-        steady=[column for column in columns if not column["drifted"]],
-        plot=_target_plot(
-            document["start"], document["series"]["measured"], document["series"]["predicted"], _band(document["series"])
-        ),
-        assured=list(assured.sentences(document)),
-        error_lines=assured.error_lines(document),
-        coverage_lines=assured.coverage_lines(document),
+        sections=sections.rendered(Shown(document, nav, embedded)),
     )
-
-
-def _band(series: Mapping[str, Sequence[float | None]]) -> Band | None:
-    """Return the interval of each hour, None where there is none in the window."""
-    low, high = series.get("lower", ()), series.get("upper", ())
-    return Band("90 % interval", low, high) if any(value is not None for value in low) else None
 
 
 def _verdict(document: Sidecar, findings: Sequence[Finding]) -> str:
@@ -198,25 +129,6 @@ def _verdict(document: Sidecar, findings: Sequence[Finding]) -> str:
 
 def _more(count: int) -> str:
     return f"; and {count} more" if count > 0 else ""
-
-
-def _error(document: Sidecar) -> str:
-    performance, allowed = document["performance"], figures.measured(document["rmse_threshold"], _UNIT)
-    if not document["error_judged"]:
-        return f"The error is not judged: {performance['n']} measured {_TARGET} in this window are too few."
-    rmse, normal = figures.measured(performance["rmse"], _UNIT), figures.measured(document["baseline"]["rmse"], _UNIT)
-    verdict = "as expected" if performance["rmse"] <= document["rmse_threshold"] else "too large"
-    return f"RMSE {rmse} over {performance['n']} measured hours: {verdict} (normally {normal}, allowed {allowed})."
-
-
-def _target_plot(
-    start: str, measured: Sequence[float | None], predicted: Sequence[float | None], band: Band | None = None
-) -> Markup:
-    lines = [
-        Line(f"measured {_TARGET}", "measured", measured),
-        Line(f"predicted {_TARGET}", "predicted", predicted),
-    ]
-    return clock_plot(f"{_TARGET} by hour: {described(lines, _UNIT)}", _UNIT, start, lines, band)
 
 
 def index(
@@ -237,7 +149,7 @@ def index(
         promise: What the hour-by-hour detectors would see, at which rate of false alarms; None where it is not known.
     """
     others = seen.stations[len(cards) :]
-    return _page(
+    return page(
         "index.html",
         title=f"{seen.sentence} · air quality monitoring",
         simulated=seen.simulated,
@@ -253,14 +165,6 @@ def index(
         promise=promise,
         sights=[] if promise is None else sights(promise),
     )
-
-
-def learning_of(document: Sidecar) -> list[tuple[str, str]]:
-    """Return the columns that are still learned and the day from which they can be judged, the earliest first."""
-    by_day: dict[str, list[str]] = {}
-    for column, until in sorted(document["learning"].items(), key=lambda item: item[1]):
-        by_day.setdefault(figures.moment(until), []).append(column)
-    return [(", ".join(sorted(columns)), until) for until, columns in by_day.items()]
 
 
 def sights(promise: Promise) -> list[tuple[str, str, str]]:
@@ -291,7 +195,7 @@ def month(here: str, entries: Sequence[Entry], before: str | None, after: str | 
     days = [entry for entry in newest_first if entry.kind == "daily"]
     alarms = sum(entry.document["state"] == "alarm" for entry in days)
     document = newest_first[0].document
-    return _page(
+    return page(
         "month.html",
         title=f"{document['station_id']}, {document['end'][:7]}",
         simulated="simulated" in (document["rows_source"], document["judge_source"]),
@@ -323,7 +227,7 @@ def window(here: str, entries: Sequence[Entry], n_listed: int) -> str:
     worst_first = sorted(
         entries, key=lambda entry: (-max((f.weight for f in entry.findings), default=0.0), entry.station_id)
     )
-    return _page(
+    return page(
         "window.html",
         title=f"{entries[0].kind.capitalize()} windows up to {figures.moment(entries[0].end)}",
         simulated=any("simulated" in (e.document["rows_source"], e.document["judge_source"]) for e in entries),
@@ -333,80 +237,3 @@ def window(here: str, entries: Sequence[Entry], n_listed: int) -> str:
         rows=[Row(entry) for entry in worst_first[:n_listed]],
         here=here,
     )
-
-
-def prediction(here: str, document: Mapping[str, Any]) -> str:
-    """Return the page at ``here`` of one explained prediction: ``document`` is what ``replay --json`` prints of it."""
-    return _page(
-        "prediction.html",
-        title=f"{_TARGET} predicted for {document['station_id']}, {figures.moment(document['DateTime'])}",
-        simulated=document["data_source"] == "simulated",
-        index=link(here, INDEX),
-        made=document,
-    )
-
-
-def _weight(entry: Entry) -> float:
-    return max((finding.weight for finding in entry.findings), default=0.0)
-
-
-# ---- templates ----
-
-
-def _page(template: str, **values: Any) -> str:
-    return _environment().get_template(template).render(**values)
-
-
-@functools.lru_cache(maxsize=1)
-def _environment() -> Environment:
-    made = Environment(
-        loader=FileSystemLoader(_TEMPLATES),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        keep_trailing_newline=True,
-    )
-    made.filters.update(
-        figure=figures.figure,
-        measured=figures.measured,
-        signed=figures.signed,
-        p_value=figures.p_value,
-        share=figures.share,
-        moment=figures.moment,
-        day=figures.day,
-        shell=shlex.quote,
-        css=lambda state: state.replace(" ", "-"),
-        change=_change,
-        hour=lambda hour: figures.moment(isoformat(hour)),
-        age=_age,
-        profile_plot=_profile,
-    )
-    made.globals.update(target=_TARGET, unit=_UNIT, link=link, style=Markup((_TEMPLATES / "pages.css").read_text()))
-    return made
-
-
-def _age(end: str, promise: Promise) -> str:
-    """Say how old the thresholds are at the end of a window, in words."""
-    hour = hour_of(datetime.fromisoformat(end))
-    weeks = promise.age_hours(hour) / 168
-    stale = f": older than {STALE_HOURS // 168} weeks, make them anew" if promise.is_stale(hour) else ""
-    return f"thresholds {weeks:.1f} weeks old{stale}" if weeks < 100 else f"thresholds {weeks:,.0f} weeks old{stale}"
-
-
-def _change(column: Mapping[str, Any]) -> str:
-    """Say how far the median is from normal, with the direction."""
-    now, normal, unit = column["median"], column["normal"], column["unit"]
-    if now is None or normal is None:
-        return "–"
-    arrow = "▲" if now > normal else "▼" if now < normal else ""
-    if unit in ("°C", "%") or normal <= 0:
-        return f"{arrow} {figures.signed(now - normal, 'points' if unit == '%' else unit)}".strip()
-    return f"{arrow} {figures.signed(100 * (now / normal - 1), '%')}".strip()
-
-
-def _profile(column: Mapping[str, Any]) -> Markup:
-    profile, unit = column["profile"], column["unit"]
-    lines = [Line("this window", "now", profile["now"]), Line("normal", "usual", profile["normal"])]
-    band = Band("8 of 10 normal hours", profile["low"], profile["high"])
-    return profile_plot(f"By hour of the day: {described(lines, unit)}", unit, lines, band)

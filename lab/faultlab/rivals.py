@@ -6,7 +6,6 @@ it flags the column. One of your own plugs in the same way: ``python -m lab.faul
 
 from __future__ import annotations
 
-import importlib
 import math
 import warnings
 from collections import defaultdict
@@ -15,6 +14,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
+from airquality.ground import places
 from airquality.ground.errors import UsageError
 from airquality.records import RAW_COLUMNS
 from lab.faultlab.faults import COLUMNS, NEXT, SOURCES, Fault, Healthy
@@ -97,11 +97,10 @@ RIVALS: dict[str, Rival] = {
 
 def own(place: str) -> tuple[str, Rival]:
     """Return the rival at ``module:function``; raises ``UsageError`` if there is none."""
-    module, _, name = place.partition(":")
     try:
-        found: Rival = getattr(importlib.import_module(module), name)
-    except (ImportError, AttributeError) as error:
-        raise UsageError(f"--rival {place}: {error}; expected module:function") from error
+        found: Rival = places.load(place)
+    except UsageError as error:
+        raise UsageError(f"--rival {error}") from error
     return place, found
 
 
