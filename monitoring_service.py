@@ -35,6 +35,7 @@ from airquality.monitoring.assurance import DEADLINE_HOURS, Assurance, Assurance
 from airquality.monitoring.component import Component
 from airquality.monitoring.detectors import Detectors, DetectorsState, StationDetectors
 from airquality.monitoring.drift import MIN_TRUTHS, Judge, Window, load_judge
+from airquality.monitoring.failures import Failures
 from airquality.monitoring.interval_calibration import IntervalCalibration
 from airquality.monitoring.registry import COMPONENTS, LABELS, label_of
 from airquality.monitoring.windows import Windows, WindowsState
@@ -62,6 +63,7 @@ class Stations:
         detectors: Judge their hours.
         intervals: What the intervals of their predictions are made of; None: they have none.
         deadline_hours: How many hours after its end a window waits for its truth.
+        failures: Is told of the parts that fail.
     """
 
     def __init__(
@@ -70,31 +72,38 @@ class Stations:
         detectors: Detectors,
         intervals: IntervalCalibration | None = None,
         deadline_hours: int = DEADLINE_HOURS,
+        failures: Failures | None = None,
     ) -> None:
         self.judge = judge
         self.detectors = detectors
         self.intervals = intervals
         self.deadline_hours = deadline_hours
+        self.failures = failures or Failures()
 
     def open(self, station_id: str, saved: Document | None = None) -> Station:
         """Return a station; raises ``KeyError``, ``TypeError`` or ``ValueError`` if its document is of another release."""
         if saved is None:
-            parts = self._detectors(station_id, {})
-            windows = Windows(station_id, self.judge)
-            assurance = Assurance(self.intervals, self.deadline_hours)
-            return Station(station_id, FeatureBuffer(), parts, windows, ReportLedger(), OpenAlarms(), assurance)
+            parts, windows, assurance = self._detectors(station_id, {}), self._windows(station_id, {}), self._assurance({})
+            reports, alarms = ReportLedger(), OpenAlarms()
+            return Station(station_id, FeatureBuffer(), parts, windows, reports, alarms, assurance, self.failures)
         return Station(
             station_id,
             FeatureBuffer.from_state(restored(BufferState, saved["buffer"])),
             self._detectors(station_id, saved["detectors"]),
-            Windows.from_state(station_id, restored(WindowsState, saved["windows"]), self.judge),
+            self._windows(station_id, saved),
             ReportLedger.from_state(station_id, restored(LedgerState, saved["reports"]), self.judge),
             OpenAlarms(restored(Event, event) for event in saved["alarms"]),
             self._assurance(saved),
+            self.failures,
         )
 
+    def _windows(self, station_id: str, saved: Document) -> Windows:
+        if saved.get("windows") is None:  # they failed, and what they remembered could not be saved
+            return Windows(station_id, self.judge)
+        return Windows.from_state(station_id, restored(WindowsState, saved["windows"]), self.judge)
+
     def _assurance(self, saved: Document) -> Assurance:
-        if "assurance" not in saved:  # a snapshot from before there was one
+        if saved.get("assurance") is None:  # a snapshot from before there was one, or what it remembered could not be saved
             return Assurance(self.intervals, self.deadline_hours)
         state = restored(AssuranceState, saved["assurance"])
         return Assurance.from_state(state, self.intervals, self.deadline_hours)
@@ -155,7 +164,8 @@ class MonitoringService:
         intervals: IntervalCalibration | None = None,
     ) -> None:
         hourly = detectors or Detectors(None, why_off="none were given")
-        self._stations = Stations(judge, hourly, intervals, settings.truth_deadline_hours)
+        self._failures = Failures(self._show_failure)
+        self._stations = Stations(judge, hourly, intervals, settings.truth_deadline_hours, self._failures)
         self._metrics = metrics
         self._owner = Owner(
             settings.consumer_group, settings.raw_topic, judge.calibration.data_source, judge.calibration.baseline
@@ -214,6 +224,7 @@ class MonitoringService:
     def forget(self, station: Station) -> None:
         """Let go of a station that this consumer no longer owns, with its waiting windows: its new owner replays them."""
         self._stations.close(station)
+        self._failures.forget(station.station_id)
         self._reports.forget(station.reports)
         self._ledgers.pop(station.reports, None)
         self._metrics.stations.forget(station.station_id)
@@ -227,8 +238,18 @@ class MonitoringService:
             self._stations.judge_hours(arrived)
         except Exception as error:  # a fault of theirs would otherwise end the consumer at every start
             logger.exception("the detectors failed and are off until the next start; predictions go on")
-            self._stations.detectors.switch_off(f"{type(error).__name__}: {error}")
-            self._metrics.detectors_off.set(1)
+            self._switch_hours_off(f"{type(error).__name__}: {error}")
+
+    def _switch_hours_off(self, why: str) -> None:
+        self._stations.detectors.switch_off(why)
+        self._metrics.detectors_off.set(1)
+
+    def _show_failure(self, part: str, n_stations: int, why: str) -> None:
+        """Show for how many stations a part is off. The hourly detectors share one memory: they are off for all."""
+        if part != HOURLY:
+            self._metrics.parts_off.labels(part).set(n_stations)
+        elif n_stations:
+            self._switch_hours_off(why)
 
     def submit(self, windows: Iterable[Job], stations: Mapping[str, Station]) -> None:
         """Queue closed and settled windows for their reports, after what made them so is committed. Never blocks."""
@@ -311,5 +332,7 @@ class MonitoringService:
         return merge(self._parts(owned))
 
     def _parts(self, owned: Mapping[int, PartitionFigures]) -> list[Part]:
-        owner = replace(self._owner, detectors_off=self._stations.detectors.why_off)
+        hours_off = self._stations.detectors.why_off
+        off = [*([hours_off] if hours_off else []), *self._failures.sentences]
+        owner = replace(self._owner, detectors_off="; ".join(off))
         return [Part.of(owner, partition, figures) for partition, figures in sorted(owned.items())]

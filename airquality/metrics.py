@@ -23,6 +23,8 @@ STATION_PREDICTION = f"air_quality_station_prediction_{re.sub(r'[^0-9a-zA-Z]+', 
 #: Seconds. A cached one-row call takes 1-3 ms, a batch of 500 about 20 ms; the rest is what must be noticed.
 LATENCY_BUCKETS = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0)
 INFERENCE_ERRORS = ("invalid_request", "model_not_loaded", "upload", "internal")
+#: The parts of a station's monitoring that can be off by themselves.
+MONITORING_PARTS = ("silence", "late", "windows", "intervals")
 REPORT_KINDS = ("daily", "weekly")
 REPORT_RESULTS = ("generated", "failed")
 ALARMS = ("data_drift", "prediction_drift", "performance", "missing", "sensor", "coverage")
@@ -141,9 +143,16 @@ class ConsumerMetrics:
             "1 while nothing is judged hour by hour: the detectors are not calibrated, or failed. The log says which.",
             registry=registry,
         )
+        self.parts_off = Gauge(
+            "air_quality_monitoring_parts_off",
+            "Stations for which a part of the monitoring failed and is off until the next start. Predictions go on.",
+            ["part"],
+            registry=registry,
+        )
         self.summary_failures = Counter(
             "air_quality_unwritten_summaries", "Times the monitoring summary could not be written.", registry=registry
         )
+        _touch(self.parts_off, ((part,) for part in MONITORING_PARTS))
         _touch(self.reports_total, ((kind, result) for kind in REPORT_KINDS for result in REPORT_RESULTS))
 
 

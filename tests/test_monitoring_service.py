@@ -25,6 +25,7 @@ from airquality.ground.settings import Settings
 from airquality.ground.typed import plain
 from airquality.metrics import ConsumerMetrics
 from airquality.monitoring.alarms import Event
+from airquality.monitoring.component import Predicted, Row
 from airquality.monitoring.detectors import Detectors, StationDetectors
 from airquality.monitoring.drift import KINDS, Window
 from airquality.monitoring.performance import Performance
@@ -177,8 +178,9 @@ def test_windows_without_a_prediction_are_counted_and_make_no_report() -> None:
 def test_rows_out_of_order_are_refused(later: int) -> None:
     observer = monitor()
     observe_all(observer, range(FIRST, FIRST + 168))
+    row = Row(_row(FIRST + 167 + later), Predicted(2.0, "1"))
     with pytest.raises(ContractError, match="not later than the last row"):
-        observe_all(observer, [FIRST + 167 + later])
+        observer.windows.update(row)
 
 
 def test_a_window_names_every_version_that_predicted_in_it() -> None:

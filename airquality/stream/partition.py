@@ -8,12 +8,12 @@ the counts.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from airquality.events import AlarmEvent, OperationTaken, WindowJudged, WindowSettled
 from airquality.ground.errors import InvalidRecord
-from airquality.ground.typed import plain
 from airquality.incoming import LateTruth, Operation, TruthOutcome, parse_record
 from airquality.model.predictor import FeatureRows, Predictor
 from airquality.monitoring.component import Found, Predicted, Refusal, Row
@@ -21,7 +21,6 @@ from airquality.monitoring.drift import Window
 from airquality.monitoring.window_truth import WindowTruth
 from airquality.records import Outcome, Prediction, Reading, RowAnswer, check_not_future, kafka_hour
 from airquality.reports.summary import PartitionFigures
-from airquality.stream import snapshots
 from airquality.stream.account import Note
 from airquality.stream.batch import Batch
 from airquality.stream.batches import MAX_BATCH_BYTES
@@ -320,7 +319,7 @@ class PartitionState:
             _publish(row.station.update(Row(row.reading)), row.station, batch)
             return
         reading, (value, version) = row.reading, answer
-        interval = row.station.assurance.around(reading, value)
+        interval = row.station.around(reading, value)
         _publish(row.station.update(Row(reading, Predicted(value, version, interval))), row.station, batch)
         batch.predictions.append(
             Prediction(
@@ -331,8 +330,8 @@ class PartitionState:
                 model_version=version,
                 source_partition=self.partition,
                 source_offset=row.record.offset,
-                lower=interval.lower,
-                upper=interval.upper,
+                lower=math.nan if interval is None else interval.lower,
+                upper=math.nan if interval is None else interval.upper,
             )
         )
 
@@ -372,11 +371,7 @@ class PartitionState:
         return due
 
     def _snapshot(self, station: Station, note_header: tuple[str, bytes]) -> Snapshot:
-        state = plain(station.state(self.group, self.next_offset - 1))
-        try:
-            encoded = snapshots.encode(state)
-        except snapshots.TooLarge:  # of all it holds, the windows whose reports failed are what can be done without
-            encoded = snapshots.encode({**state, "reports": {**state["reports"], "unmade": []}})
+        encoded = station.snapshot(self.group, self.next_offset - 1)
         return Snapshot(station.station_id.encode(), encoded, (note_header, (SINCE_HEADER, b"%d" % station.since_ms)))
 
     def take_commit(self, checkpoint: Checkpoint) -> None:

@@ -2,17 +2,19 @@
 
 A :class:`Station` is the only thing that is kept by station id. Its detectors are components (see
 ``airquality.monitoring.component``) in the order in which they are named; the windows come last, so that a window knows what
-the detectors had open at its end.
+the detectors had open at its end. A component that fails is off until the next start, and the others go on.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
+from airquality.ground.typed import plain
 from airquality.incoming import LateTruth, Operation
 from airquality.model import features
 from airquality.monitoring.alarms import Event, OpenAlarms
@@ -30,13 +32,21 @@ from airquality.monitoring.component import (
     TakesTruths,
 )
 from airquality.monitoring.drift import Window
+from airquality.monitoring.failures import Failures
+from airquality.monitoring.intervals import Interval
 from airquality.monitoring.windows import Windows, WindowsState
-from airquality.records import HISTORY_HOURS
+from airquality.records import HISTORY_HOURS, Reading
 from airquality.reports.ledger import LedgerState, ReportLedger
 from airquality.reports.summary import StationFigures
+from airquality.stream import snapshots
 
 #: Features are computed over this many hours of grids at a time: 30 MB. Where truths come between rows, each row has a grid.
 MAX_GRID_HOURS = 8_192
+#: What the windows and the account of truths are called where they are off, beside the detectors' own names.
+WINDOWS, INTERVALS = "windows", "intervals"
+
+A = TypeVar("A")
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,17 +62,20 @@ class Unsaved:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class StationState:
-    """Everything held for one station, as of a raw offset."""
+    """Everything held for one station, as of a raw offset.
+
+    What failed is here as it was when it failed; it is absent, and begins anew, where even that could not be saved.
+    """
 
     station_id: str
     group: str
     offset: int
     buffer: object
     detectors: Mapping[str, object]
-    windows: WindowsState
+    windows: WindowsState | None
     reports: LedgerState
     alarms: tuple[Event, ...]
-    assurance: AssuranceState
+    assurance: AssuranceState | None
 
 
 class Station:
@@ -76,6 +89,7 @@ class Station:
         reports: The account of its reports.
         alarms: What is open.
         assurance: Its intervals, and what truth made of its predictions.
+        failures: Is told of the parts that fail.
     """
 
     def __init__(
@@ -87,6 +101,7 @@ class Station:
         reports: ReportLedger,
         alarms: OpenAlarms,
         assurance: Assurance,
+        failures: Failures,
     ) -> None:
         self.station_id = station_id
         self.buffer = buffer
@@ -101,53 +116,89 @@ class Station:
         self.saved_offset = -1
         self.saved = False
         self.unsaved: Unsaved | None = None
-        # Asked for every row, so sorted out once: telling a protocol takes as long as a component takes to see a row.
-        self._timed = [part for part in detectors.values() if isinstance(part, TakesTime)]
-        self._learning_parts = [part for part in detectors.values() if isinstance(part, Learns)]
+        self._failures = failures
+        self._live: dict[str, Component] = {**detectors, WINDOWS: windows, INTERVALS: assurance}
+        self._kept: dict[str, object] = {}  # the states of those that failed
+        self._sort_out()
+
+    def _sort_out(self) -> None:
+        """Sort out who is asked what: telling a protocol takes as long as a component takes to see a row."""
+        live = self._live.items()
+        self._timed = {name: part for name, part in live if isinstance(part, TakesTime)}
+        self._learning_parts = {name: part for name, part in live if isinstance(part, Learns)}
+        self._judging = {name: part for name, part in live if name not in (WINDOWS, INTERVALS)}
 
     def update(self, row: Row) -> list[Found]:
         """Take in an accepted row and return what was found: alarm events, and windows that closed."""
         events = self._detected(row)
         found: list[Found] = [*events]
-        found += self.windows.update(Row(row.reading, row.predicted, tuple(events), self._learning(row.reading.hour)))
-        return self._said([*found, *self._heard(self.assurance.update(row))])
+        if WINDOWS in self._live:
+            seen = Row(row.reading, row.predicted, tuple(events), self._learning(row.reading.hour))
+            found += self._found(WINDOWS, self.windows.update, seen)
+        if INTERVALS in self._live:
+            found += self._heard(self._found(INTERVALS, self.assurance.update, row))
+        return self._said(found)
+
+    def around(self, reading: Reading, prediction: float) -> Interval | None:
+        """Return the interval to publish with the prediction of a row that is taken in next; None once that failed."""
+        if INTERVALS not in self._live:
+            return None
+        return self._asked(INTERVALS, lambda value: self.assurance.around(reading, value), prediction, None)
 
     def take_truth(self, truth: LateTruth) -> list[Found]:
         """Take in a truth that came late and filled its hour; return what was found."""
-        parts = (part for part in self._parts() if isinstance(part, TakesTruths))
-        return self._said(self._heard(found for part in parts for found in part.take_truth(truth)))
+        parts = [(name, part.take_truth) for name, part in self._live.items() if isinstance(part, TakesTruths)]
+        return self._said(self._heard(found for name, take in parts for found in self._found(name, take, truth)))
 
     def operate(self, operation: Operation) -> list[Found]:
         """Do what an operator decided and return what it opened, changed or closed."""
-        parts = (part for part in self._parts() if isinstance(part, TakesOperations))
-        return self._said(self._heard(event for part in parts for event in part.operate(operation)))
+        parts = [(name, part.operate) for name, part in self._live.items() if isinstance(part, TakesOperations)]
+        return self._said(self._heard(event for name, do in parts for event in self._found(name, do, operation)))
 
     def take_refusal(self, refusal: Refusal) -> list[Found]:
         """Take in a reading of the station that was refused; return what was found."""
-        parts = (part for part in self._parts() if isinstance(part, TakesRefusals))
-        return self._said(self._heard(event for part in parts for event in part.take_refusal(refusal)))
+        parts = [(name, part.take_refusal) for name, part in self._live.items() if isinstance(part, TakesRefusals)]
+        return self._said(self._heard(event for name, take in parts for event in self._found(name, take, refusal)))
 
     def pass_time(self, newest: int) -> list[Found]:
         """Notice that the partition's newest hour is ``newest`` now; return what was found."""
-        return self._said(self._heard(event for part in self._timed for event in part.pass_time(newest)))
+        parts = [(name, part.pass_time) for name, part in self._timed.items()]
+        return self._said(self._heard(event for name, go_on in parts for event in self._found(name, go_on, newest)))
 
     def note_newest(self, newest: int) -> None:
         """Note the newest hour of the partition as of the station's latest row."""
-        for part in self._timed:
-            part.note_newest(newest)
+        for name, part in list(self._timed.items()):
+            self._asked(name, part.note_newest, newest, None)
 
     @property
     def newest_then(self) -> int:
         """The newest hour of the partition when the station's latest row came, -1 before its first."""
-        return max((part.newest_then for part in self._timed), default=-1)
+        return max((part.newest_then for part in self._timed.values()), default=-1)
 
-    def _parts(self) -> tuple[Component, ...]:
-        return (*self.detectors.values(), self.windows, self.assurance)
+    def _found(self, name: str, ask: Callable[[A], Sequence[Found]], what: A) -> Sequence[Found]:
+        return self._asked(name, ask, what, ())
+
+    def _asked(self, name: str, ask: Callable[[A], T], what: A, otherwise: T) -> T:
+        """Return what a part says, ``otherwise`` where it fails: it is off then, and nothing asks it any more."""
+        try:
+            return ask(what)
+        except Exception as error:  # noqa: BLE001 - monitoring never stops predictions, whatever is wrong with it
+            self._switch_off(name, error)
+            return otherwise
+
+    def _switch_off(self, name: str, error: Exception) -> None:
+        state = _saveable(self._live.pop(name))
+        self._sort_out()
+        if state is not None:
+            self._kept[name] = state
+        becomes = "begins anew, as its memory cannot be saved" if state is None else "goes on from what it remembered"
+        self._failures.note(self.station_id, name, error, f"After the next start it {becomes}")
 
     def _heard(self, found: Iterable[Found]) -> list[Found]:
         """Let the windows know the alarms of what was found after the latest row."""
         heard = list(found)
-        self.windows.hear([each for each in heard if isinstance(each, Event)])
+        if WINDOWS in self._live:
+            self._asked(WINDOWS, self.windows.hear, [each for each in heard if isinstance(each, Event)], None)
         return heard
 
     def _said(self, said: list[Found]) -> list[Found]:
@@ -160,25 +211,54 @@ class Station:
         return said
 
     def _detected(self, row: Row) -> list[Event]:
-        events = [found for part in self.detectors.values() for found in part.update(row) if isinstance(found, Event)]
+        said = [found for name, part in list(self._judging.items()) for found in self._found(name, part.update, row)]
+        events = [found for found in said if isinstance(found, Event)]
         return events if len(events) < 2 else sorted(events, key=lambda event: event.at)
 
     def _learning(self, hour: int) -> tuple[tuple[str, int], ...]:
-        return tuple(item for part in self._learning_parts for item in part.learning(hour).items())
+        none: Mapping[str, int] = {}
+        said = [self._asked(name, part.learning, hour, none) for name, part in list(self._learning_parts.items())]
+        return tuple(item for learning in said for item in learning.items())
+
+    def snapshot(self, group: str, offset: int) -> bytes:
+        """Return :meth:`state` as the state topic holds it; a part whose memory cannot stand there is off from now on."""
+        try:
+            return self._encoded(group, offset)
+        except ValueError:
+            for name, part in list(self._live.items()):
+                self._asked(name, _encoded, part, b"")
+            return self._encoded(group, offset)
+
+    def _encoded(self, group: str, offset: int) -> bytes:
+        state = plain(self.state(group, offset))
+        try:
+            return snapshots.encode(state)
+        except snapshots.TooLarge:  # of all it holds, the windows whose reports failed are what can be done without
+            return snapshots.encode({**state, "reports": {**state["reports"], "unmade": []}})
 
     def state(self, group: str, offset: int) -> StationState:
         """Return everything held, as of raw ``offset``; only while no report is outstanding."""
+        states = self._states()
+        windows, assurance = states.pop(WINDOWS, None), states.pop(INTERVALS, None)
+        assert isinstance(windows, WindowsState | None)
+        assert isinstance(assurance, AssuranceState | None)
         return StationState(
             station_id=self.station_id,
             group=group,
             offset=offset,
             buffer=self.buffer.state(),
-            detectors={name: part.state() for name, part in self.detectors.items()},
-            windows=self.windows.state(),
+            detectors=states,
+            windows=windows,
             reports=self.reports.state(),
             alarms=self.alarms.state(),
-            assurance=self.assurance.state(),
+            assurance=assurance,
         )
+
+    def _states(self) -> dict[str, object]:
+        """Return what each part remembers, by its name; one that cannot say is off and absent."""
+        said = {name: self._asked(name, _state_of, part, None) for name, part in list(self._live.items())}
+        known = {name: state for name, state in said.items() if state is not None} | self._kept
+        return {name: known[name] for name in (*self.detectors, WINDOWS, INTERVALS) if name in known}
 
     def figures(self) -> StationFigures:
         """Return what the summary says of the station."""
@@ -194,6 +274,23 @@ class Station:
             errors=self.windows.errors.merged(self.assurance.late_errors),
             alarms=self.alarms.by_column(),
         )
+
+
+def _state_of(part: Component) -> object:
+    return part.state()
+
+
+def _encoded(part: Component) -> bytes:
+    return snapshots.encode({"part": plain(part.state())})
+
+
+def _saveable(part: Component) -> object | None:
+    """Return the state of a part that failed, None where it has none that a snapshot can hold."""
+    try:
+        _encoded(part)
+        return part.state()
+    except Exception:  # noqa: BLE001 - whatever is wrong with it is what it failed of, which is logged
+        return None
 
 
 def take_features(buffers: Sequence[Buffer]) -> NDArray[np.float64]:

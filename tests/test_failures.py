@@ -1,0 +1,161 @@
+"""Where monitoring fails, predictions go on: a part that raises is off, said once, and the other parts and Kafka go on."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+from typing import Any
+
+import pytest
+from prometheus_client import CollectorRegistry
+
+from airquality.ground.settings import Settings
+from airquality.incoming import LateTruth, Operation
+from airquality.metrics import MONITORING_PARTS, ConsumerMetrics
+from airquality.monitoring.assurance import Assurance
+from airquality.monitoring.detectors import StationDetectors
+from airquality.monitoring.failures import Failures
+from airquality.monitoring.registry import COMPONENTS
+from airquality.monitoring.silence import Lateness, Silence
+from airquality.monitoring.windows import Windows
+from airquality.reports.summary import PartitionFigures
+from airquality.stream import snapshots
+from airquality.stream.station import INTERVALS, WINDOWS
+from monitoring_service import HOURLY, MonitoringService
+from tests import report_writers, stations
+from tests.forecasts import calibration
+from tests.simulated_kafka import reading
+from tests.worker_rig import PRED, RAW, START, STATE, Rig
+
+N_HOURS = 240
+FAULTS = [
+    (Windows, WINDOWS, "update"),
+    (Windows, WINDOWS, "hear"),
+    (Windows, WINDOWS, "operate"),
+    (Windows, WINDOWS, "take_truth"),
+    (Windows, WINDOWS, "state"),
+    (Assurance, INTERVALS, "around"),
+    (Assurance, INTERVALS, "update"),
+    (Assurance, INTERVALS, "take_truth"),
+    (Assurance, INTERVALS, "state"),
+    (Silence, "silence", "update"),
+    (Silence, "silence", "note_newest"),
+    (Silence, "silence", "pass_time"),
+    (Silence, "silence", "operate"),
+    (Silence, "silence", "state"),
+    (Lateness, "late", "update"),
+    (Lateness, "late", "take_refusal"),
+    (StationDetectors, HOURLY, "update"),
+    (StationDetectors, HOURLY, "learning"),
+    (StationDetectors, HOURLY, "state"),
+]
+
+
+def fail(*_: object, **__: object) -> None:
+    raise FloatingPointError("a sum went wrong")
+
+
+def send_everything(rig: Rig) -> None:
+    """Send two stations' rows, one of them silent at the end, and what else a station can be told of."""
+    for first in range(0, N_HOURS, 10):
+        rig.send(first, 10)
+        rig.send(first, 10, station=1) if first < N_HOURS - 20 else None
+    rig.kafka.append(RAW, 0, b"station_0", reading(0, START - 5).to_bytes())  # late
+    unknown = max(hour for hour in range(START, START + N_HOURS) if math.isnan(reading(0, hour).actual))
+    for told in (Operation("station_0", "reset", "T", who="Ada"), LateTruth("station_0", unknown, 2.5)):
+        rig.kafka.append(RAW, 0, b"station_0", told.to_bytes(), headers=(*told.headers,))
+
+
+def run(rig: Rig) -> Failures:
+    rig.restart()
+    rig.monitors.opener.intervals = calibration()
+    rig.worker.run()
+    return rig.monitors.opener.failures
+
+
+@pytest.mark.parametrize(("kind", "part", "method"), FAULTS)
+def test_run_part_of_the_monitoring_that_raises_is_off_and_predictions_go_on(
+    rig: Rig,
+    kind: type[Any],
+    part: str,
+    method: str,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    send_everything(rig)
+    with monkeypatch.context() as broken:
+        broken.setattr(kind, method, fail)
+        failures = run(rig)
+    assert len(rig.predictions()) == 2 * N_HOURS - 20 - 2 * 168
+    assert len({p.source_offset for p in rig.predictions()}) == len(rig.predictions())
+    assert [said.partition(" of ")[0] for said in failures.sentences] == [part]
+    assert "FloatingPointError: a sum went wrong" in failures.sentences[0]
+    assert len([record for record in caplog.records if record.exc_info]) == 1  # the traceback once, not by station
+    if method in ("around", "update"):
+        assert all(math.isnan(p.lower) for p in rig.predictions()[1:]) == (part == INTERVALS)
+    closed = {station_id for station_id, _, _ in rig.monitors.made}
+    assert (closed == {"station_0", "station_1"}) == (part != WINDOWS or method not in ("update", "hear"))
+
+    rig.send(N_HOURS, 5)  # the next start has all parts again
+    failures = run(rig)
+    assert failures.sentences == []
+    assert len(rig.kafka.log(PRED)) == len({p.source_offset for p in rig.predictions()}) == 2 * N_HOURS - 20 - 2 * 168 + 5
+    assert not any(math.isnan(p.lower) for p in rig.predictions()[-4:])
+
+
+def test_snapshot_part_that_failed_is_saved_as_it_was(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
+    rig.send(0, 200)
+    run(rig)
+    before = snapshots.decode(rig.kafka.log(STATE)[-1].value or b"")
+    rig.send(200, 10)
+    monkeypatch.setattr(Windows, "update", fail)
+    run(rig)
+    after = snapshots.decode(rig.kafka.log(STATE)[-1].value or b"")
+    assert after["offset"] == 209
+    assert snapshots.encode(after["windows"]) == snapshots.encode(before["windows"])
+    assert after["assurance"]["newest_hour"] == START + 209
+
+
+def test_snapshot_part_whose_memory_cannot_be_saved_begins_anew(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
+    rig.send(0, 200)
+    update = Silence.update
+
+    def break_later(silence: Silence, row: Any) -> Any:
+        found = update(silence, row)
+        silence._newest_then = math.inf  # type: ignore[assignment]
+        return found
+
+    with monkeypatch.context() as broken:
+        broken.setattr(Silence, "update", break_later)
+        broken.setattr(Silence, "note_newest", lambda silence, newest: None)
+        failures = run(rig)
+    assert [said.partition(":")[0] for said in failures.sentences] == ["silence of station_0"]
+    saved = snapshots.decode(rig.kafka.log(STATE)[-1].value or b"")
+    assert sorted(saved["detectors"]) == [HOURLY, "late"]
+    rig.send(200, 5)
+    assert run(rig).sentences == []
+    assert len(rig.predictions()) == 37
+
+
+def test_service_part_that_fails_is_in_the_metric_and_the_summary(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    registry = CollectorRegistry()
+    settings = Settings(reports_dir=tmp_path, dataset_dir=tmp_path)
+    with MonitoringService(settings, stations.judge(), ConsumerMetrics(registry), report_writers.plain(tmp_path)) as service:
+        opened = [service.open_station(f"station_{n}") for n in range(3)]
+        monkeypatch.setattr(Windows, "update", fail)
+        for station in opened[:2]:
+            stations.observe(station, reading(0, START), 2.0)
+        figures = PartitionFigures({}, tuple(station.figures() for station in opened))
+        assert service.summary({0: figures})["detectors_off"] == (
+            "none were given; windows of station_0 and 1 more stations: FloatingPointError: a sum went wrong"
+        )
+        by_part = {
+            part: registry.get_sample_value("air_quality_monitoring_parts_off", {"part": part}) for part in MONITORING_PARTS
+        }
+        assert by_part == {WINDOWS: 2, INTERVALS: 0, "silence": 0, "late": 0}
+        service.forget(opened[0])
+        assert registry.get_sample_value("air_quality_monitoring_parts_off", {"part": WINDOWS}) == 1
+
+
+def test_metrics_name_every_part_that_can_be_off() -> None:
+    assert set(MONITORING_PARTS) == {*(kind.name for kind in COMPONENTS), WINDOWS, INTERVALS}
