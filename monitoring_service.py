@@ -37,7 +37,8 @@ from airquality.monitoring.detectors import Detectors, DetectorsState, StationDe
 from airquality.monitoring.drift import MIN_TRUTHS, Judge, Window, load_judge
 from airquality.monitoring.failures import Failures
 from airquality.monitoring.interval_calibration import IntervalCalibration
-from airquality.monitoring.registry import COMPONENTS, LABELS, label_of
+from airquality.monitoring.listed import LABELS, label_of
+from airquality.monitoring.registry import components
 from airquality.monitoring.windows import Windows, WindowsState
 from airquality.records import Reading, Served, isoformat
 from airquality.reports.ledger import LedgerState, ReportLedger
@@ -111,7 +112,7 @@ class Stations:
     def _detectors(self, station_id: str, saved: Document) -> dict[str, Component]:
         hourly = restored(DetectorsState, saved[HOURLY]) if HOURLY in saved else None
         parts: dict[str, Component] = {HOURLY: self.detectors.open(station_id, hourly)}
-        for kind in COMPONENTS:  # one that is new since the snapshot begins with the next row
+        for kind in components():  # one that is new since the snapshot begins with the next row
             known = kind.name in saved
             parts[kind.name] = kind.from_state(restored(kind.State, saved[kind.name])) if known else kind()
         return parts

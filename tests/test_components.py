@@ -10,8 +10,9 @@ import pytest
 
 from airquality.ground.typed import plain, restored
 from airquality.monitoring.alarms import Event
-from airquality.monitoring.component import Component, Found, Refusal, Row, TakesRefusals
-from airquality.monitoring.registry import COMPONENTS, LABELS, LISTED, StationDetector, label_of
+from airquality.monitoring.component import Component, Found, Refusal, Row, StationDetector, TakesRefusals
+from airquality.monitoring.listed import LABELS, LISTED, label_of
+from airquality.monitoring.registry import components
 from airquality.records import RAW_COLUMNS, Reading
 from airquality.stream import snapshots
 from tests import stations, watched
@@ -37,7 +38,7 @@ def found(part: Component, items: Sequence[Reading | Refusal]) -> list[Event]:
     return [event for item in items for event in take(part, item) if isinstance(event, Event)]
 
 
-every_component = pytest.mark.parametrize("kind", COMPONENTS, ids=lambda kind: kind.name)
+every_component = pytest.mark.parametrize("kind", components(), ids=lambda kind: kind.name)
 
 
 @every_component

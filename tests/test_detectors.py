@@ -10,15 +10,16 @@ import pytest
 from numpy.testing import assert_array_equal
 from numpy.typing import NDArray
 
+from airquality.monitoring import registry
 from airquality.monitoring.bank import STEP_HOURS, Bank
-from airquality.monitoring.rules import RULES
-from airquality.monitoring.suite import STATISTICAL
+from airquality.monitoring.detector import Detector
 from airquality.monitoring.watch import statistics_of
 from tests import watched
 
 Floats = NDArray[np.float64]
 
-NAMES = [kind.name for kind in (*RULES, *STATISTICAL)]
+KINDS: dict[str, type[Detector]] = {kind.name: kind for kind in (*registry.rules(), *registry.statistical())}
+NAMES = list(KINDS)
 N_ROWS = 400
 
 
@@ -115,71 +116,10 @@ def test_clipped_counts_the_extremes_of_three_and_seven_calendar_days() -> None:
             assert found[row, at] == np.sum(window == extreme)
 
 
-def gain(values: Floats) -> None:
-    values[:, watched.column("PT08.S1(CO)")] *= 2.0
-
-
-def noise(values: Floats) -> None:
-    values[:, watched.column("T")] += np.random.default_rng(3).normal(0, 15, len(values))
-
-
-def spikes(values: Floats) -> None:
-    values[5::20, watched.column("PT08.S4(NO2)")] *= 1.8
-
-
-def late(values: Floats) -> None:
-    values[6:, watched.column("PT08.S2(NMHC)")] = values[:-6, watched.column("PT08.S2(NMHC)")].copy()
-
-
-def analyser(values: Floats) -> None:
-    values[:, watched.column("CO(GT)")] *= 3.0
-
-
-def identity(values: Floats) -> None:
-    values[:, watched.column("AH")] *= 1.5
-
-
-def stuck(values: Floats) -> None:
-    values[:, watched.column("PT08.S4(NO2)")] = 1500.0
-
-
-def missing(values: Floats) -> None:
-    values[::5, watched.column("C6H6(GT)")] = np.nan
-
-
-def clipped(values: Floats) -> None:
-    index = watched.column("PT08.S5(O3)")
-    values[:, index] = np.minimum(values[:, index], np.nanquantile(values[:, index], 0.7))
-
-
-def coarse(values: Floats) -> None:
-    index = watched.column("PT08.S3(NOx)")
-    values[:, index] = np.round(values[:, index], -2)
-
-
-FAULTS = {
-    "level": (gain, "PT08.S1(CO)"),
-    "noise": (noise, "T"),
-    "spike": (spikes, "PT08.S4(NO2)"),
-    "clock": (late, "PT08.S2(NMHC)"),
-    "ratio": (analyser, "CO(GT)"),
-    "identity": (identity, "T/RH/AH"),
-    "stuck": (stuck, "PT08.S4(NO2)"),
-    "missing": (missing, "C6H6(GT)"),
-    "clipped": (clipped, "PT08.S5(O3)"),
-    "coarse": (coarse, "PT08.S3(NOx)"),
-}
-
-
-def test_every_registered_detector_has_a_fault_here() -> None:
-    assert sorted(FAULTS) == sorted(NAMES)
-
-
 @pytest.mark.parametrize("name", NAMES)
 def test_detector_its_own_fault_exceeds_the_threshold_of_that_column_most(name: str) -> None:
-    fault, culprit = FAULTS[name]
     values = watched.stream().values[:N_ROWS].copy()
-    fault(values)
+    culprit = KINDS[name].own_fault(values)
     calibration = watched.calibration()
     found = judge(values, list(range(STEP_HOURS, N_ROWS, STEP_HOURS)))[:, cells_of(name)]
     excess = np.nanmax(found / calibration.thresholds().alone[cells_of(name)], axis=0, initial=0.0)
@@ -190,9 +130,8 @@ def test_detector_its_own_fault_exceeds_the_threshold_of_that_column_most(name: 
 
 @pytest.mark.parametrize("name", NAMES)
 def test_detector_size_is_finite_where_it_fires(name: str) -> None:
-    fault, _ = FAULTS[name]
     values = watched.stream().values[:STEP_HOURS].copy()
-    fault(values)
+    KINDS[name].own_fault(values)
     calibration = watched.calibration()
     bank = Bank(calibration.suite)
     bank.restore(0, calibration.seed)

@@ -21,8 +21,8 @@ from airquality.monitoring import drift, thresholds
 from airquality.monitoring.distance import Distribution
 from airquality.monitoring.drift import DAILY, EXPECTED_COLUMNS, KINDS, WEEKLY, Judge, Verdict, load_judge
 from airquality.monitoring.performance import ErrorSums, Performance
+from airquality.monitoring.registry import window_detectors
 from airquality.monitoring.thresholds import Calibration, calibrate
-from airquality.monitoring.verdicts import WINDOW_DETECTORS
 from airquality.records import RAW_COLUMNS
 from tests import stations
 
@@ -37,7 +37,7 @@ samples = st.lists(st.floats(-1e6, 1e6) | st.sampled_from([0.0, 1.0, 2.0]), min_
 
 def raised_by(verdict: Verdict) -> dict[str, bool]:
     """Return what the verdict of a day says of each alarm that it can speak to."""
-    judging = [detector for detector in WINDOW_DETECTORS if DAILY in detector.kinds]
+    judging = [detector for detector in window_detectors() if DAILY in detector.kinds]
     return {alarm: raised for detector in judging for alarm, raised in detector.raised(verdict).items()}
 
 
@@ -236,7 +236,7 @@ def test_the_long_silent_nmhc_analyser_takes_no_part() -> None:
 
 def test_alarms_come_from_the_closed_set() -> None:
     verdict = verdicts(stations.values_of(24))["daily"][0]
-    raised = {alarm for detector in WINDOW_DETECTORS for alarm in detector.raised(verdict)}
+    raised = {alarm for detector in window_detectors() for alarm in detector.raised(verdict)}
     assert {alarm.partition(":")[0] for alarm in raised} == {"data_drift", "prediction_drift", "performance", "missing"}
     assert {alarm for alarm in raised if ":" in alarm} == {f"missing:{name}" for name in EXPECTED_COLUMNS}
 

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from airquality.monitoring.detector import Cell
 from airquality.monitoring.network import GROUPS, NODE_COLUMNS, UNITS
-from airquality.monitoring.suite import HOUR_BY_HOUR
+from airquality.monitoring.registry import hour_by_hour
 from airquality.records import RAW_COLUMNS, isoformat
 
 Floats = NDArray[np.float64]
@@ -56,7 +56,7 @@ class Event:
     @property
     def alarm(self) -> tuple[str, str]:
         """Which alarm of its station it is: a column has one of the hour-by-hour detectors, and one of each other."""
-        return "" if self.detector in HOUR_BY_HOUR else self.detector, self.column
+        return "" if self.detector in hour_by_hour() else self.detector, self.column
 
     @property
     def is_shift(self) -> bool:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Protocol, runtime_checkable
+from typing import Any, ClassVar, Protocol, Self, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -115,6 +115,27 @@ class TakesTime(Protocol):
 
     def pass_time(self, newest: int) -> Sequence[Event]:
         """Return what is found because the partition's newest hour is ``newest`` now."""
+
+
+class StationDetector(Component, Protocol):
+    """A component that is registered: opened for every station, and shown by its name."""
+
+    name: ClassVar[str]
+    says: ClassVar[str]
+    advice: ClassVar[str]
+    weight: ClassVar[float]
+    State: ClassVar[type]
+
+    def __init__(self) -> None:
+        """Begin a station."""
+
+    @classmethod
+    def from_state(cls, state: Any) -> Self:
+        """Return the component whose ``state()`` this is."""
+
+    @staticmethod
+    def own_fault(readings: Sequence[Reading]) -> list[Reading | Refusal]:
+        """Return clean hourly ``readings`` of one station with the least fault that the detector notices."""
 
 
 class Buffer(Protocol):

@@ -231,3 +231,7 @@ class Detector(Protocol):
 
     def size(self, rows: Rows, memory: Memory, cell: int) -> Floats:
         """Return how large the fault is in each new row by ``cell``, in the column's unit, ``(stations, n)``."""
+
+    @staticmethod
+    def own_fault(values: Floats) -> str:
+        """Put into clean rows, ``(n, columns)``, a fault that this detector notices, and return what its alarm names."""

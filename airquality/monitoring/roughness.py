@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from airquality.monitoring.detector import SUMMED_DAYS, Cell, Memory, Recent, windows_over
-from airquality.monitoring.network import N_NODES, NODES, VIEWS, Bools, avoiding
+from airquality.monitoring.network import N_GASES, N_NODES, NODES, VIEWS, Bools, avoiding
 from airquality.monitoring.relations import Relations
 from airquality.monitoring.rows import Floats, Ints, Rows, to_fixed
 
@@ -58,6 +58,13 @@ class Noise:
         """Return half the log ratio of mean squares, that is the log ratio of amplitudes."""
         least = _least(self._ratios(rows, memory), avoiding(memory.wrong))
         return np.asarray(0.5 * np.log(least.reshape(*least.shape[:2], len(self.cells))))
+
+    @staticmethod
+    def own_fault(values: Floats) -> str:
+        """Add noise to a weather column."""
+        node = NODES[N_GASES]
+        values[:, node.index] += np.random.default_rng(3).normal(0, 15, len(values))
+        return node.column
 
     def size(self, rows: Rows, memory: Memory, cell: int) -> Floats:
         """Return the sd of the noise that was added, in the column's unit."""
@@ -116,6 +123,12 @@ class Spike:
     def statistics(self, rows: Rows, memory: Memory) -> Floats:
         """Return the second-largest spike in sd, ``(stations, n, nodes)``; 0 where there is none."""
         return self._second_largest(rows, memory) / _SPIKE_SCALE
+
+    @staticmethod
+    def own_fault(values: Floats) -> str:
+        """Put a spike into every twentieth hour of a sensor."""
+        values[5::20, NODES[3].index] *= 1.8
+        return NODES[3].column
 
     def size(self, rows: Rows, memory: Memory, cell: int) -> Floats:
         """Return the height of the second-largest spike in the column's unit."""

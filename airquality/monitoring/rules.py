@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from airquality.monitoring.detector import Cell, Memory, Recent, windows_over
-from airquality.monitoring.network import GROUPS, RULE_COLUMNS, Bools
+from airquality.monitoring.network import GROUPS, NODES, RULE_COLUMNS, Bools
 from airquality.monitoring.relations import Relations
 from airquality.monitoring.rows import MISSING, Floats, Ints, Rows
 from airquality.monitoring.twins import TWINS, expected
@@ -110,6 +110,12 @@ class Identity(_Rule):
         """Return breaks in 48 h, over two."""
         return np.asarray(memory.recent.window_sums((_BREAK_HOURS,))[0][:, :, 0] / _BREAKS)
 
+    @staticmethod
+    def own_fault(values: Floats) -> str:
+        """Let a computed column read too much."""
+        values[:, _TWINS[-1]] *= 1.5
+        return TWINS[-1].group
+
     def size(self, rows: Rows, memory: Memory, cell: int) -> Floats:
         """Return the computed column minus what it should be, in its unit; 0 in an hour without a break."""
         return np.nan_to_num(_departures(rows.new, rows.relations)[0][..., cell])
@@ -142,6 +148,12 @@ class Stuck(_Rule):
         """Return the length of the run that ends with each row, over its limit."""
         return np.asarray(memory.recent.new[..., _N_WATCHED:] / self._limits.stuck)
 
+    @staticmethod
+    def own_fault(values: Floats) -> str:
+        """Hold a sensor at one value."""
+        values[:, NODES[3].index] = 1500.0
+        return NODES[3].column
+
     def size(self, rows: Rows, memory: Memory, cell: int) -> Floats:
         """Return the value the column is stuck at."""
         return np.asarray(memory.recent.new[..., cell])
@@ -166,6 +178,12 @@ class Missing(_Rule):
     def statistics(self, rows: Rows, memory: Memory) -> Floats:
         """Return hours lost of the last 24, over their limit."""
         return np.asarray(memory.recent.window_sums((_LOST_HOURS,))[0][:, :, 0] / self._limits.missing)
+
+    @staticmethod
+    def own_fault(values: Floats) -> str:
+        """Lose every fifth hour of a column."""
+        values[::5, _TWINS[0]] = np.nan
+        return TWINS[0].column
 
     def size(self, rows: Rows, memory: Memory, cell: int) -> Floats:
         """Return hours lost of the last 24."""
@@ -213,6 +231,13 @@ class Clipped(_Rule):
         extreme, times = self._extremes(rows, memory)
         share = np.where(np.isnan(extreme), np.nan, times) / self._limits.clipped.reshape(len(_CLIP_DAYS), 2 * _N_DEVICE)
         return share.reshape(*share.shape[:2], len(self.cells))
+
+    @staticmethod
+    def own_fault(values: Floats) -> str:
+        """Cut a sensor's upper values off."""
+        index = NODES[4].index
+        values[:, index] = np.minimum(values[:, index], np.nanquantile(values[:, index], 0.7))
+        return NODES[4].column
 
     def size(self, rows: Rows, memory: Memory, cell: int) -> Floats:
         """Return the value the column is cut off at."""
@@ -265,6 +290,13 @@ class Coarse(_Rule):
         share = distinct / np.maximum(known, 1)
         return np.where(known >= _COARSE_VALUES, self._limits.distinct / np.maximum(share, 1e-6), np.nan)
 
+    @staticmethod
+    def own_fault(values: Floats) -> str:
+        """Round a sensor to hundreds."""
+        index = NODES[2].index
+        values[:, index] = np.round(values[:, index], -2)
+        return NODES[2].column
+
     def size(self, rows: Rows, memory: Memory, cell: int) -> Floats:
         """Return the number of different values in 48 h."""
         return np.asarray(self._counts(rows, memory)[0][..., cell])
@@ -313,9 +345,6 @@ def _largest_before(todays: range, days: NDArray[Any], window: int) -> NDArray[A
 def _twice(channels: Sequence[int], n_columns: int) -> list[int]:
     """Return the channels of each column, and those of the second number remembered of it."""
     return [*channels, *(n_columns + index for index in channels)]
-
-
-RULES = (Identity, Stuck, Missing, Clipped, Coarse)
 
 
 def limits_of(statistics: Floats, cells: Sequence[Cell], values: Floats, relations: Relations) -> Limits:

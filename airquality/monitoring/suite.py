@@ -3,18 +3,26 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Protocol
 
-from airquality.monitoring.clock import Clock
+from airquality.monitoring import registry
 from airquality.monitoring.detector import Cell, Detector
-from airquality.monitoring.level import Level
-from airquality.monitoring.ratio import Ratio
 from airquality.monitoring.relations import Relations
-from airquality.monitoring.roughness import Noise, Spike
-from airquality.monitoring.rules import RULES, Limits
+from airquality.monitoring.rules import Limits
 
-STATISTICAL = (Level, Noise, Spike, Clock, Ratio)
-#: The names of the detectors that judge every hour and share one alarm a column.
-HOUR_BY_HOUR = frozenset(kind.name for kind in (*RULES, *STATISTICAL))
+
+class Rule(Detector, Protocol):
+    """An exact rule: its cells are ``exact``."""
+
+    def __init__(self, relations: Relations, limits: Limits) -> None:
+        """Fit it."""
+
+
+class Statistical(Detector, Protocol):
+    """A detector whose thresholds are bought."""
+
+    def __init__(self, relations: Relations) -> None:
+        """Fit it."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -33,5 +41,5 @@ class Suite:
 
 def build(relations: Relations, limits: Limits) -> Suite:
     """Return every registered detector, fitted."""
-    statistical: list[Detector] = [kind(relations) for kind in STATISTICAL]
-    return Suite(relations, limits, (*(kind(relations, limits) for kind in RULES), *statistical))
+    statistical: list[Detector] = [kind(relations) for kind in registry.statistical()]
+    return Suite(relations, limits, (*(kind(relations, limits) for kind in registry.rules()), *statistical))

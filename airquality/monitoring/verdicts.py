@@ -40,9 +40,7 @@ def _absent(verdict: Verdict) -> Mapping[str, bool]:
 
 
 _DISTANCES = ("data_drift", "prediction_drift")
-WINDOW_DETECTORS = (
-    WindowDetector("daily", (DAILY,), _DISTANCES, _distance),
-    WindowDetector("weekly", (WEEKLY,), _DISTANCES, _distance),
-    WindowDetector("error", KINDS, ("performance",), _error),
-    WindowDetector("absent", KINDS, ("missing",), _absent),
-)
+DAILY_DISTANCE = WindowDetector("daily", (DAILY,), _DISTANCES, _distance)
+WEEKLY_DISTANCE = WindowDetector("weekly", (WEEKLY,), _DISTANCES, _distance)
+ERROR = WindowDetector("error", KINDS, ("performance",), _error)
+ABSENT = WindowDetector("absent", KINDS, ("missing",), _absent)

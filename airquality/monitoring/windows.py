@@ -17,7 +17,7 @@ from airquality.monitoring.alarms import Event, OpenAlarms
 from airquality.monitoring.component import Found, Predicted, Row
 from airquality.monitoring.drift import DAILY, KINDS, WEEKLY, Floats, Hours, Judge, Window, WindowKind
 from airquality.monitoring.performance import ErrorSums
-from airquality.monitoring.verdicts import WINDOW_DETECTORS
+from airquality.monitoring.registry import window_detectors
 from airquality.records import RAW_COLUMNS, TARGET, Reading, isoformat
 
 #: Events of rows without a prediction wait for the window they fall into; of more than these, the oldest count at once.
@@ -226,7 +226,7 @@ class Windows:
     def _verdict_events(self, window: Window) -> list[Event]:
         """Return what the window's verdict opens and closes."""
         self.drifted[window.kind.name] += window.verdict.drifted
-        judging = [detector for detector in WINDOW_DETECTORS if window.kind in detector.kinds]
+        judging = [detector for detector in window_detectors() if window.kind in detector.kinds]
         said = [(found.name, alarm, raised) for found in judging for alarm, raised in found.raised(window.verdict).items()]
         return [event for name, alarm, raised in said for event in self._raise(name, alarm, raised, window)]
 

@@ -15,7 +15,7 @@ import numpy as np
 
 from airquality.monitoring.alarms import Event
 from airquality.monitoring.drift import Distance, Floats, Judge, Window
-from airquality.monitoring.registry import LISTED
+from airquality.monitoring.listed import LISTED
 from airquality.network.current import NETWORK
 from airquality.records import RAW_COLUMNS, TARGET, UNITS, isoformat
 from airquality.reports.figures import day, measured, moment, signed
