@@ -6,6 +6,8 @@ import dataclasses
 import re
 from functools import partial
 
+import pytest
+
 from airquality.records import isoformat
 from airquality.reports.process import ReportResult
 from airquality.stream.console import LIVE_RECORDS, SIGN_OF_LIFE_SECONDS, Console
@@ -114,10 +116,10 @@ def test_show_verdict_window_that_is_not_as_usual_says_what(rig: Rig) -> None:
     assert "drift in" in line
 
 
-def test_show_end_unfinished_reports_are_said(rig: Rig) -> None:
+def test_show_end_unfinished_reports_are_said(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
     rig.send(0, 168 + 24)
     rig.restart()
-    rig.monitors.poll = lambda: []  # type: ignore[method-assign]
+    monkeypatch.setattr(rig.monitors, "poll", list)
     rig.clock.at = [(rig.clock() + 3.0, lambda: setattr(rig.limits, "stopped", True))]
     rig.worker.run()
     assert rig.lines[-1] == "1 reports will be made at the next start"
