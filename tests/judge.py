@@ -7,11 +7,12 @@ import json
 import os
 import pathlib
 import sys
+from typing import Any
 
 from kafka import KafkaConsumer, TopicPartition
 
 
-def committed(servers, topic):
+def committed(servers: str, topic: str) -> list[dict[str, Any]]:
     """Return every committed record of the topic as a dict, in partition and offset order."""
     client = KafkaConsumer(
         bootstrap_servers=servers,
@@ -32,7 +33,7 @@ def committed(servers, topic):
     return [as_json(record) for record in sorted(records, key=lambda r: (r.partition, r.offset))]
 
 
-def security():
+def security() -> dict[str, str]:
     """Return how to prove to the broker who asks: a password from a file, where the environment names one."""
     file = os.environ.get("KAFKA_SASL_PASSWORD_FILE")
     if not file:
@@ -47,7 +48,7 @@ def security():
         }
 
 
-def as_json(record):
+def as_json(record: Any) -> dict[str, Any]:
     """Return the record as text and numbers; bytes that are no text are shown as latin-1, one character a byte."""
     return {
         "partition": record.partition,
@@ -58,7 +59,7 @@ def as_json(record):
     }
 
 
-def text(value):
+def text(value: bytes | None) -> str | None:
     """Return bytes as text, losslessly."""
     return None if value is None else value.decode("latin-1")
 

@@ -14,7 +14,8 @@ from airquality.stream.account import Counts, Note, Topics
 def test_note_round_trips_and_fits_what_kafka_keeps() -> None:
     large, name = 10**15, "f" * 32
     refused = dict.fromkeys(DEAD_LETTER_REASONS, large)
-    truths, operations = dict.fromkeys(TRUTH_OUTCOMES, large), dict.fromkeys(OPERATION_KINDS, large)
+    truths: dict[str, int] = dict.fromkeys(TRUTH_OUTCOMES, large)
+    operations: dict[str, int] = dict.fromkeys(OPERATION_KINDS, large)
     counts = Counts(large, large, large, large, refused, large, truths, operations)
     topics = Topics(name, name, name, name, large)
     for note in (Note(large, counts, large, large, large, large, topics, large, large, large), Note()):

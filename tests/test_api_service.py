@@ -375,7 +375,7 @@ def test_predict_batch_more_rows_than_the_limit_is_413_and_so_halved_by_the_clie
 def test_predict_batch_of_too_many_values_is_413_before_it_is_parsed(
     service: Service, monkeypatch: pytest.MonkeyPatch, value: bytes
 ) -> None:
-    monkeypatch.setattr(bodies.orjson, "loads", lambda _: pytest.fail("parsed"))
+    monkeypatch.setattr(orjson, "loads", lambda _: pytest.fail("parsed"))
     body = b'{"features": [], "rows": [' + b",".join([value] * (2_500 if value != b"0" else 600_000)) + b"]}"
     with pytest.raises(RequestError) as caught:
         service.predict_batch(body)
@@ -528,7 +528,12 @@ def test_a_request_names_the_version_that_made_it_even_if_another_comes_meanwhil
 
 def test_the_alias_is_asked_for_every_poll_interval(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
     asked: list[float] = []
-    monkeypatch.setattr(registry, "champion_version", lambda _: asked.append(time.monotonic()) or "1")
+
+    def champion_version(_: Settings) -> str:
+        asked.append(time.monotonic())
+        return "1"
+
+    monkeypatch.setattr(registry, "champion_version", champion_version)
     with running(settings, ready=False):
         wait_until(lambda: len(asked) >= 4, "four polls")
     assert asked[3] - asked[1] >= 1.9 * settings.model_poll_seconds

@@ -8,6 +8,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -80,8 +81,8 @@ def test_child_signal_while_it_starts_is_delivered_once_it_is_watched(tmp_path: 
     def interrupt(number: int, frame: object) -> None:
         raise KeyboardInterrupt
 
-    def popen(*arguments: object, **options: object) -> subprocess.Popen[bytes]:
-        started.append(real(*arguments, **options))  # type: ignore[call-overload]
+    def popen(*arguments: Any, **options: Any) -> subprocess.Popen[bytes]:
+        started.append(real(*arguments, **options))
         os.kill(os.getpid(), signal.SIGTERM)
         return started[-1]
 

@@ -293,7 +293,8 @@ def test_check_a_malformed_answer_is_a_wait_like_an_outage(peer: Peer, client: P
 def test_predict_whole_numbers_are_numbers(peer: Peer, client: PredictionClient) -> None:
     peer.says({"predictions": [1, 2.5], "model_version": "7"})
     assert client.predict(rows_of(ROWS)) == [(1.0, "7"), (2.5, "7")]
-    assert {type(value) for value, _ in client.predict(rows_of(ROWS))} == {float}  # type: ignore[misc]
+    answers = client.predict(rows_of(ROWS))
+    assert [type(answer[0]) for answer in answers if not isinstance(answer, InvalidRecord)] == [float, float]
 
 
 @pytest.mark.parametrize("value", [-5.0, -1e-300, PREDICTION_LIMITS[1] + 0.1, 1e200, 10**18])

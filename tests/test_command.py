@@ -53,7 +53,8 @@ def test_run_foreseen_failure_is_one_line_and_a_code(
 
 
 def test_run_returns_what_the_work_returns() -> None:
-    assert [command.run("it", lambda code=code: code) for code in (None, 0, 3)] == [0, 0, 3]
+    works: list[Callable[[], int | None]] = [lambda: None, lambda: 0, lambda: 3]
+    assert [command.run("it", work) for work in works] == [0, 0, 3]
 
 
 def test_run_unforeseen_error_keeps_its_traceback() -> None:

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import dataclasses
 import re
+from functools import partial
+
+import pytest
 
 from airquality.records import isoformat
 from airquality.reports.process import ReportResult
@@ -26,7 +29,7 @@ def queued(lines: list[str]) -> list[str]:
 
 def test_live_rows_have_a_line_each(rig: Rig) -> None:
     for hour in range(193):
-        rig.clock.at.append((rig.clock() + 1.0 + hour, lambda hour=hour: rig.send(hour, 1)))
+        rig.clock.at.append((rig.clock() + 1.0 + hour, partial(rig.send, hour, 1)))
     lines = run_lines(rig)
     warmup = [f"Waiting for warmup... ({row}/168 rows) [station_0]" for row in range(1, 169)]
     assert lines[:168] == warmup
@@ -76,7 +79,7 @@ def test_show_file_sent_again_is_a_line_now_and_then(rig: Rig) -> None:
     rig.send(0, 200)
     run_lines(rig)
     for hour in range(200):  # an hour each quarter of a second, as a slow producer sends them
-        rig.clock.at.append((rig.clock() + 1.0 + hour / 4, lambda hour=hour: rig.send(hour, 1)))
+        rig.clock.at.append((rig.clock() + 1.0 + hour / 4, partial(rig.send, hour, 1)))
     lines = [line for line in run_lines(rig) if "already predicted" in line]
     assert 2 <= len(lines) <= 2 + 50 / SIGN_OF_LIFE_SECONDS
     assert lines[-1].startswith(f"station_0: already predicted up to {isoformat(START + 199)}; ")
@@ -113,10 +116,10 @@ def test_show_verdict_window_that_is_not_as_usual_says_what(rig: Rig) -> None:
     assert "drift in" in line
 
 
-def test_show_end_unfinished_reports_are_said(rig: Rig) -> None:
+def test_show_end_unfinished_reports_are_said(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
     rig.send(0, 168 + 24)
     rig.restart()
-    rig.monitors.poll = lambda: []  # type: ignore[method-assign]
+    monkeypatch.setattr(rig.monitors, "poll", list)
     rig.clock.at = [(rig.clock() + 3.0, lambda: setattr(rig.limits, "stopped", True))]
     rig.worker.run()
     assert rig.lines[-1] == "1 reports will be made at the next start"

@@ -12,6 +12,7 @@ import time
 import tomllib
 import types
 from pathlib import Path
+from typing import Any
 
 import pytest
 import requests
@@ -26,11 +27,12 @@ from airquality.stream.identity import Refused
 from airquality.stream.limits import Limits, Stopped
 from airquality.stream.patience import BACKOFF_SECONDS, Patience
 from lab.ports import free_port
+from monitoring_service import MonitoringService
 from tests.system import PROJECT
 from tests.worker_rig import SETTINGS, Clock
 
 
-def supervised(monkeypatch: pytest.MonkeyPatch, away: int, **limits: float) -> tuple[Counts, float]:
+def supervised(monkeypatch: pytest.MonkeyPatch, away: int, **limits: Any) -> tuple[Counts, float]:
     """Run with a broker that is away for so many workers; return the counts and how long it took."""
     clock, left = Clock(), [Unavailable("the broker went away")] * away
 
@@ -42,10 +44,10 @@ def supervised(monkeypatch: pytest.MonkeyPatch, away: int, **limits: float) -> t
     monkeypatch.setattr(consumer, "time", types.SimpleNamespace(sleep=clock.sleep, monotonic=clock))
     monkeypatch.setattr(consumer, "_work", work)
     monkeypatch.setattr(kafka_io, "ensure_topics", lambda _: None)
-    monkeypatch.setattr(consumer.MonitoringService, "open", lambda *_: contextlib.nullcontext())
+    monkeypatch.setattr(MonitoringService, "open", lambda *_: contextlib.nullcontext())
     began = clock()
     settings = SETTINGS.model_copy(update={"consumer_metrics_port": 0})
-    return consumer.run(settings, Limits(started=began, **limits)), clock() - began  # type: ignore[arg-type]
+    return consumer.run(settings, Limits(started=began, **limits)), clock() - began
 
 
 def test_run_broker_away_a_new_worker_is_tried_ever_more_slowly(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -77,7 +79,10 @@ def test_run_without_kafka_at_the_start_waits_only_where_a_supervisor_asked_for_
     monkeypatch.setattr(consumer, "time", types.SimpleNamespace(sleep=clock.sleep, monotonic=clock))
     monkeypatch.setattr(kafka_io, "ensure_topics", ensure_topics)
     settings = SETTINGS.model_copy(update={"consumer_waits_for_kafka": waits})
-    ensure = lambda: consumer._ensure_topics(settings, Patience(clock=clock), Limits())  # noqa: E731
+
+    def ensure() -> None:
+        consumer._ensure_topics(settings, Patience(clock=clock), Limits())
+
     if waits:
         ensure()
     else:
@@ -93,7 +98,7 @@ def refused(monkeypatch: pytest.MonkeyPatch, limits: Limits, clock: Clock) -> No
     monkeypatch.setattr(consumer, "time", types.SimpleNamespace(sleep=clock.sleep, monotonic=clock))
     monkeypatch.setattr(consumer, "_work", work)
     monkeypatch.setattr(kafka_io, "ensure_topics", lambda _: None)
-    monkeypatch.setattr(consumer.MonitoringService, "open", lambda *_: contextlib.nullcontext())
+    monkeypatch.setattr(MonitoringService, "open", lambda *_: contextlib.nullcontext())
     consumer.run(SETTINGS.model_copy(update={"consumer_metrics_port": 0}), limits)
 
 
@@ -120,11 +125,11 @@ def test_run_refused_under_a_supervisor_stays_up_and_says_why_once_a_minute(
 
 
 @pytest.mark.parametrize("limits", [{"max_records": 5}, {"timeout_seconds": 60.0}, {"idle_exit_seconds": 5.0}], ids=str)
-def test_run_refused_with_a_limit_ends_at_once(monkeypatch: pytest.MonkeyPatch, limits: dict[str, float]) -> None:
+def test_run_refused_with_a_limit_ends_at_once(monkeypatch: pytest.MonkeyPatch, limits: dict[str, Any]) -> None:
     clock = Clock()
     began = clock()
     with pytest.raises(Refused, match="600 rows"):
-        refused(monkeypatch, Limits(**limits), clock)  # type: ignore[arg-type]
+        refused(monkeypatch, Limits(**limits), clock)
     assert clock() == began
 
 

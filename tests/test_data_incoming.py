@@ -9,6 +9,7 @@ import math
 import os
 import threading
 import zipfile
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -22,7 +23,7 @@ from airquality.data.incoming import Incoming
 from airquality.ground.errors import UsageError
 from airquality.records import RAW_COLUMNS, datetime_of
 from tests import data_files as files
-from tests.data_files import NAMES, PLAIN, cell, month, published, rows, split, stamp, text
+from tests.data_files import NAMES, PLAIN, Cell, cell, month, published, rows, split, stamp, text
 
 HEADER = ("DateTime", *NAMES)
 DATED = ("Date", "Time", *NAMES)
@@ -53,22 +54,22 @@ class Variant:
         return self.content.encode() if isinstance(self.content, str) else self.content
 
 
-def plain(**layout: object) -> str:
-    return text(HEADER, rows(), **layout)  # type: ignore[arg-type]
+def plain(**layout: str) -> str:
+    return text(HEADER, rows(), **layout)
 
 
-def changed(name: str, convert: object, header: str | None = None) -> str:
+def changed(name: str, convert: Callable[[float], float], header: str | None = None) -> str:
     """Return a file with one column converted, and perhaps renamed."""
 
     def converted(column: str, value: float) -> str:
-        known = value if column != name or math.isnan(value) else convert(value)  # type: ignore[operator]
+        known = value if column != name or math.isnan(value) else convert(value)
         return cell()(column, known)
 
     names = [header if header and column == name else column for column in NAMES]
     return text(("DateTime", *names), rows(values=converted))
 
 
-def thousands(point: str, comma: str) -> object:
+def thousands(point: str, comma: str) -> Cell:
     return lambda _, value: (
         "" if math.isnan(value) else f"{value:,.4f}".replace(",", "x").replace(".", point).replace("x", comma)
     )
@@ -307,7 +308,7 @@ def swapped(left: str, right: str) -> str:
     return text(names, rows())
 
 
-REFUSED = {
+REFUSED: dict[str, tuple[str | bytes, str]] = {
     "empty": ("", "is empty"),
     "blanks": (" \n\n", "is empty"),
     "header only": (",".join(HEADER) + "\n", "a header but no rows"),

@@ -10,6 +10,7 @@ import sys
 import threading
 import zipfile
 from collections.abc import Callable, Iterator
+from datetime import datetime
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 
@@ -70,7 +71,7 @@ def offline() -> bytes:
     raise Unavailable("no network")
 
 
-@given(tables, st.integers(hour_of(dataset.datetime.min), 10**6))
+@given(tables, st.integers(hour_of(datetime.min), 10**6))
 def test_stream_csv_returns_every_bit(tmp_path_factory: pytest.TempPathFactory, rows: list[list[float]], hour: int) -> None:
     path = tmp_path_factory.mktemp("stream") / "rows.csv"
     frame = frame_of(rows, hour)
@@ -85,7 +86,7 @@ def test_stream_csv_columns_may_stand_in_any_order(tmp_path: Path) -> None:
     lines = [",".join(reversed(line.split(","))) for line in (HEADER, ROW)]
     path.write_text("\ufeff" + "\r\n".join(lines) + "\r\n\r\n")
     frame = dataset.read_stream_csv(path)
-    assert frame.hours.tolist() == [hour_of(dataset.datetime(2005, 2, 5, 3))]
+    assert frame.hours.tolist() == [hour_of(datetime(2005, 2, 5, 3))]
     assert frame.values[0, [0, 1, 12]].tolist() == [1.6, 1105, 0.4633]
     assert frame.source == "unlabelled"
 
@@ -206,7 +207,7 @@ def test_split_sizes(request: pytest.FixtureRequest, frame_name: str) -> None:
     parts = dataset.split(frame)
     assert [len(part) for part in parts] == [6549, 1404, 1404]
     assert np.concatenate([part.hours for part in parts]).tolist() == frame.hours.tolist()
-    assert parts.test.hours[0] == hour_of(dataset.datetime(2005, 2, 5, 3))
+    assert parts.test.hours[0] == hour_of(datetime(2005, 2, 5, 3))
 
 
 @needs_real_data
@@ -347,7 +348,7 @@ def test_simulator_is_deterministic(simulated: Frame) -> None:
 def test_simulated_rows_are_the_same_hours_and_valid(simulated: Frame) -> None:
     assert len(simulated) == 9357
     assert (np.diff(simulated.hours) == 1).all()
-    assert simulated.hours[-1] == hour_of(dataset.datetime(2005, 4, 4, 14))
+    assert simulated.hours[-1] == hour_of(datetime(2005, 4, 4, 14))
     low, high = np.array([HARD_LIMITS[name] for name in RAW_COLUMNS]).T
     measured = ~np.isnan(simulated.values)
     assert ((simulated.values >= low) & (simulated.values <= high))[measured].all()

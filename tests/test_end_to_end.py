@@ -10,6 +10,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -101,18 +102,20 @@ def watch(settings: Settings, topic: str) -> int:
 
 
 def settings_of(made: System) -> Settings:
-    return Settings(
-        **{name.lower(): value for name, value in made.environment.items() if name.lower() in Settings.model_fields}
-    )
+    given: dict[str, Any] = {
+        name.lower(): value for name, value in made.environment.items() if name.lower() in Settings.model_fields
+    }
+    return Settings(**given)
 
 
 def test_every_row_is_accounted_for_once_through_crashes(running: System, prepared: dict[str, str], broker: Broker) -> None:
     frame, settings = stream(prepared), settings_of(running)
     kafka_io.ensure_topics(settings)
     send_with_faults(settings, frame, "roof")
-    grown = lambda offsets: wait_until(  # noqa: E731
-        lambda: watch(settings, settings.pred_topic) > offsets, f"more than {offsets} offsets in the prediction topic", 240
-    )
+
+    def grown(offsets: int) -> None:
+        what = f"more than {offsets} offsets in the prediction topic"
+        wait_until(lambda: watch(settings, settings.pred_topic) > offsets, what, 240)
 
     consumer = running.start("consumer", "consumer.py", **SMALL_BATCHES)
     grown(150)
@@ -232,8 +235,12 @@ def test_two_consumers_share_the_stations_and_one_takes_over_from_the_other(
     limits = {"MAX_POLL_RECORDS": "20", "SNAPSHOT_SECONDS": "1"}
     first = running.start("first", "consumer.py", **limits, REPORTS_DIR=str(running.directory / "first"))
     running.start("second", "consumer.py", **limits, REPORTS_DIR=str(running.directory / "second"))
+
+    def is_restored(name: str) -> bool:
+        return "restored" in running.log(name)
+
     for name in ("first", "second"):
-        wait_until(lambda name=name: "restored" in running.log(name), f"{name} owns partitions")  # type: ignore[misc]
+        wait_until(partial(is_restored, name), f"{name} owns partitions")
     for producer in producers:
         producer.start()
     wait_until(lambda: watch(settings, settings.pred_topic) > 50, "predictions come")

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import math
+from typing import Literal
 
 import orjson
 import pytest
@@ -11,9 +12,11 @@ from airquality.incoming import Operation
 from airquality.monitoring.alarms import Event
 from airquality.stream.events_command import open_alarms
 
+Kind = Literal["opened", "changed", "closed"]
 
-def alarm(kind: str, column: str = "T", detector: str = "level", station: str = "roof", size: float = 2.5) -> AlarmEvent:
-    return AlarmEvent(station, Event(kind, detector, column, 30, 27, size, "degC"))  # type: ignore[arg-type]
+
+def alarm(kind: Kind, column: str = "T", detector: str = "level", station: str = "roof", size: float = 2.5) -> AlarmEvent:
+    return AlarmEvent(station, Event(kind, detector, column, 30, 27, size, "degC"))
 
 
 @pytest.mark.parametrize("size", [2.5, -1.0, math.nan])

@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from airquality.ground.errors import InvalidRecord
 from airquality.model import features
 from airquality.model.features import FAMILIES, NAMES, Family
+from airquality.model.history import History
 from airquality.records import HISTORY_HOURS, RAW_COLUMNS, TARGET, Outcome, Reading, datetime_of
 from airquality.stream.station import take_features
 from feature_buffer import FeatureBuffer
@@ -317,7 +318,7 @@ def test_the_truth_of_an_hour_never_enters_its_own_features(seed: int, hidden: f
 
 
 def test_asking_for_the_truth_of_an_hour_is_an_error() -> None:
-    history = features.History(dense_values(T + 1), np.array([START + T]), np.array([T]))
+    history = History(dense_values(T + 1), np.array([START + T]), np.array([T]))
     for channel in ("log_co", "log_co_squared", "ratio_s1"):
         with pytest.raises(ValueError, match="what is to be predicted"):
             history.now(channel)

@@ -71,12 +71,12 @@ def test_row_of_a_station_whose_snapshot_another_consumer_wrote_is_a_dead_letter
     assert rig.monitors.stations == {}
 
 
-def test_row_that_was_a_dead_letter_stays_one_when_it_is_replayed(rig: Rig) -> None:
+def test_row_that_was_a_dead_letter_stays_one_when_it_is_replayed(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
     """Whatever is known of the other partition by then: its owner may have no snapshot yet."""
     rig.send(0, 20)
     rig.send(0, 20, station=1, partition=1)
     rig.stream.polls = [Poll(gained={0, 1})]
-    rig.worker._finish = lambda: None  # type: ignore[method-assign]
+    monkeypatch.setattr(rig.worker, "_finish", lambda: None)
     rig.clock.at = [(rig.clock() + 2.0, lambda: stray(rig, 25))]
     rig.worker.run()
     assert reasons(rig, 1) == ["moved"]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import pytest
 
@@ -47,7 +48,8 @@ def test_judge_of_what_the_last_commit_left_belongs_together(note: Note, replay_
 
 @pytest.mark.parametrize("unknown", ["raw", "pred", "state", "dlq"])
 def test_judge_without_topic_ids_belongs_together(unknown: str) -> None:
-    facts = replace(SOUND, topics=replace(NOW, **{unknown: None}))
+    absent: dict[str, Any] = {unknown: None}
+    facts = replace(SOUND, topics=replace(NOW, **absent))
     assert isinstance(judge(facts), BelongsTogether)
 
 

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 
 import pytest
 
 from airquality.ground.errors import InvalidRecord
-from airquality.incoming import OPERATION_KINDS, LateTruth, Operation, parse_record
+from airquality.incoming import OPERATION_KINDS, Headers, LateTruth, Operation, OperationKind, parse_record
 from airquality.records import TARGET, Reading
 from tests.simulated_kafka import reading
 
@@ -15,7 +16,7 @@ TRUTH_HEADERS = [("type", b"truth")]
 BODY = {"station_id": "roof", "DateTime": "2005-02-05T03:00:00", TARGET: 1.6}
 
 
-def refusal(body: dict[str, object], headers: list[tuple[str, bytes | None]], key: bytes | None = b"roof") -> InvalidRecord:
+def refusal(body: Mapping[str, object], headers: Headers, key: bytes | None = b"roof") -> InvalidRecord:
     with pytest.raises(InvalidRecord) as caught:
         parse_record(key, json.dumps(body).encode(), headers)
     return caught.value
@@ -35,11 +36,11 @@ def test_parse_record_late_truth_round_trips() -> None:
 
 
 @pytest.mark.parametrize("kind", OPERATION_KINDS)
-def test_parse_record_operation_round_trips(kind: str) -> None:
-    operation = Operation("roof", kind, "T", 307_668, 307_700, "Ada", "sensor changed")  # type: ignore[arg-type]
+def test_parse_record_operation_round_trips(kind: OperationKind) -> None:
+    operation = Operation("roof", kind, "T", 307_668, 307_700, "Ada", "sensor changed")
     assert parse_record(b"roof", operation.to_bytes(), operation.headers) == operation
-    span = (307_668, 307_700) if kind == "maintenance" else (None, None)
-    whole = Operation("roof", kind, None, *span)  # type: ignore[arg-type]
+    span: tuple[int, int] | tuple[None, None] = (307_668, 307_700) if kind == "maintenance" else (None, None)
+    whole = Operation("roof", kind, None, *span)
     assert parse_record(None, whole.to_bytes(), whole.headers) == whole
 
 
@@ -70,11 +71,11 @@ def test_parse_record_type_twice_is_malformed() -> None:
     ],
 )
 def test_parse_record_late_truth_refusals(changed: dict[str, object], reason: str) -> None:
-    assert refusal({**BODY, **changed}, TRUTH_HEADERS).reason == reason  # type: ignore[arg-type]
+    assert refusal({**BODY, **changed}, TRUTH_HEADERS).reason == reason
 
 
 def test_parse_record_late_truth_without_its_target_is_malformed() -> None:
-    assert refusal({"station_id": "roof", "DateTime": BODY["DateTime"]}, TRUTH_HEADERS).reason == "malformed"  # type: ignore[arg-type]
+    assert refusal({"station_id": "roof", "DateTime": BODY["DateTime"]}, TRUTH_HEADERS).reason == "malformed"
 
 
 @pytest.mark.parametrize(
@@ -97,4 +98,4 @@ def test_parse_record_operation_refusals(changed: dict[str, object]) -> None:
 @pytest.mark.parametrize("absent", ["from", "to"])
 def test_parse_record_maintenance_without_its_hours_is_malformed(absent: str) -> None:
     body = {"station_id": "roof", "from": "2005-02-05T03:00:00", "to": "2005-02-05T04:00:00", absent: None}
-    assert refusal(body, [("type", b"maintenance")]).reason == "malformed"  # type: ignore[arg-type]
+    assert refusal(body, [("type", b"maintenance")]).reason == "malformed"

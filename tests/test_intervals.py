@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 import math
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -138,9 +140,9 @@ def test_load_without_a_file_says_what_that_means(tmp_path: Path) -> None:
         lambda body: [],
     ],
 )
-def test_load_of_a_damaged_file_is_refused(tmp_path: Path, damage: object) -> None:
+def test_load_of_a_damaged_file_is_refused(tmp_path: Path, damage: Callable[[Any], object]) -> None:
     body = json.loads(calibration().to_bytes())
-    (tmp_path / INTERVALS_NAME).write_text(json.dumps(damage(body)))  # type: ignore[operator]
+    (tmp_path / INTERVALS_NAME).write_text(json.dumps(damage(body)))
     with pytest.raises(ContractError, match="generate_reference_dataset"):
         load(tmp_path)
 

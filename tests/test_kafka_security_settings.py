@@ -8,6 +8,7 @@ import subprocess
 import sys
 import traceback
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -137,7 +138,8 @@ def test_tls_context_of_an_unusable_file_names_its_variable(
     file = tmp_path / "x.pem"
     if content is not None:
         file.write_text(content)
-    security = KafkaSecurity(**{"kafka_security_protocol": "SSL", field: file})
+    given: dict[str, Any] = {"kafka_security_protocol": "SSL", field: file}
+    security = KafkaSecurity(**given)
     with pytest.raises(UsageError, match=told):
         tls.context(security)
 

@@ -23,6 +23,7 @@ from prometheus_client import CollectorRegistry
 from airquality.ground.errors import ContractError, UsageError
 from airquality.ground.settings import Settings
 from airquality.ground.typed import plain
+from airquality.incoming import Operation
 from airquality.metrics import ConsumerMetrics
 from airquality.monitoring.alarms import Event
 from airquality.monitoring.component import Predicted, Row
@@ -398,7 +399,7 @@ class Broken(Detectors):
     def __init__(self) -> None:
         super().__init__(None)
 
-    def judge(self, arrived: Mapping[StationDetectors, Sequence[Reading]]) -> None:
+    def judge(self, arrived: Mapping[StationDetectors, Sequence[Reading | Operation]]) -> None:
         if not self.why_off:
             raise FloatingPointError("a sum went wrong")
 
@@ -415,7 +416,7 @@ def test_judge_detectors_that_fail_are_off_and_predictions_go_on(tmp_path: Path,
         assert stations.observe(station, _row(hour), 2.0) == []
     service.close(drain=False)
     assert registry.get_sample_value("air_quality_detectors_off") == 1
-    summary = service.summary({0: PartitionFigures({}, [station.figures()])})
+    summary = service.summary({0: PartitionFigures({}, (station.figures(),))})
     assert summary["detectors_off"] == "FloatingPointError: a sum went wrong"
     assert len([record for record in caplog.records if "predictions go on" in record.getMessage()]) == 1
 

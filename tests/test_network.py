@@ -7,6 +7,7 @@ import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -34,15 +35,12 @@ def test_a_twin_names_its_sources_and_itself() -> None:
     assert [twin.group for twin in UCI_360.twins] == ["PT08.S2(NMHC)/C6H6(GT)", "T/RH/AH"]
 
 
-def changed(**fields: object) -> Network:
-    return replace(UCI_360, **fields)  # type: ignore[arg-type]
+def changed(**fields: Any) -> Network:
+    return replace(UCI_360, **fields)
 
 
-def with_column(name: str, /, **fields: object) -> Network:
-    columns = tuple(
-        replace(column, **fields) if column.name == name else column  # type: ignore[arg-type]
-        for column in UCI_360.columns
-    )
+def with_column(name: str, /, **fields: Any) -> Network:
+    columns = tuple(replace(column, **fields) if column.name == name else column for column in UCI_360.columns)
     return changed(columns=columns)
 
 

@@ -319,12 +319,12 @@ def test_check_not_future_bound_is_two_days_past_station_and_kafka(
     row: str, newest: str | None, kafka: str | None, future: bool
 ) -> None:
     reading = Reading("roof", at(row), (0.0,) * len(RAW_COLUMNS))
-    arguments = (reading, newest and at(newest), kafka and at(kafka))
+    hours = [None if time is None else at(time) for time in (newest, kafka)]
     if not future:
-        check_not_future(*arguments)  # type: ignore[arg-type]
+        check_not_future(reading, *hours)
         return
     with pytest.raises(InvalidRecord, match=f"more than {MAX_HOURS_AHEAD} h ahead") as caught:
-        check_not_future(*arguments)  # type: ignore[arg-type]
+        check_not_future(reading, *hours)
     assert caught.value.reason == "future"
 
 

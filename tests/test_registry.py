@@ -1,19 +1,26 @@
 """The life of a version: registered, served, promoted after checks, taken back, and never forgotten."""
 
+from __future__ import annotations
+
 import json
 import os
 import shutil
 import subprocess
 import sys
 import warnings
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 from urllib.parse import quote
 
+import mlflow
 import pytest
+from mlflow import MlflowClient
 from mlflow.exceptions import MlflowException
 
 from airquality.data import dataset
+from airquality.ground import log
 from airquality.ground.errors import ContractError, Unavailable, UsageError
 from airquality.ground.settings import Settings
 from airquality.model import registry, registry_command
@@ -23,9 +30,11 @@ from training.protocol import Study
 
 ARTIFACTS = Path(__file__).resolve().parent.parent / "artifacts"
 
+Command = Callable[..., tuple[int, str]]
+
 
 @pytest.fixture(scope="module")
-def models(tmp_path_factory):
+def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Folders of models by what their cards say of validation."""
     study = Study.of(dataset.simulate().rows(0, 1200))
     root = tmp_path_factory.mktemp("models")
@@ -39,7 +48,7 @@ def models(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def template(models, tmp_path_factory):
+def template(models: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A registry in which ``first`` serves as version 1; made once, for MLflow takes seconds to make a database."""
     root = tmp_path_factory.mktemp("template")
     settings = Settings(mlflow_tracking_uri=f"sqlite:///{root}/mlflow.db", artifacts_dir=models / "first")
@@ -49,13 +58,13 @@ def template(models, tmp_path_factory):
 
 
 @pytest.fixture
-def settings(template, models, tmp_path):
+def settings(template: Path, models: Path, tmp_path: Path) -> Settings:
     shutil.copy(template / "mlflow.db", tmp_path)
     return Settings(mlflow_tracking_uri=f"sqlite:///{tmp_path}/mlflow.db", artifacts_dir=models / "first")
 
 
 @pytest.fixture
-def own_registry(models, tmp_path):
+def own_registry(models: Path, tmp_path: Path) -> Settings:
     """A registry of the test's own, files and all, to be damaged and moved."""
     folder = tmp_path / "registry"
     folder.mkdir()
@@ -64,27 +73,27 @@ def own_registry(models, tmp_path):
     return made
 
 
-def served(settings):
+def served(settings: Settings) -> str:
     return registry.load(settings).version
 
 
-def moves(settings):
+def moves(settings: Settings) -> list[tuple[str | None, str]]:
     return [(m.previous, m.version) for m in registry.promotions(settings)]
 
 
-def test_an_empty_registry_is_seeded_once(settings):
+def test_an_empty_registry_is_seeded_once(settings: Settings) -> None:
     assert registry.seed(settings) == "1"
     assert moves(settings) == [(None, "1")]
 
 
-def test_what_is_served_is_the_file_that_was_registered(settings, models):
+def test_what_is_served_is_the_file_that_was_registered(settings: Settings, models: Path) -> None:
     found = registry.load(settings)
     assert (found.name, found.version) == (settings.model_name, "1")
     assert found.model.hash == Model.load(models / "first").hash
     assert found.model.card == Model.load(models / "first").card
 
 
-def test_a_challenger_does_not_serve_until_it_is_promoted(settings, models):
+def test_a_challenger_does_not_serve_until_it_is_promoted(settings: Settings, models: Path) -> None:
     version = registry.register(models / "better", settings, "challenger")
     assert served(settings) == "1"
     registry.promote(settings, version, "better on validation")
@@ -95,7 +104,7 @@ def test_a_challenger_does_not_serve_until_it_is_promoted(settings, models):
     assert newest.by
 
 
-def test_a_version_worse_than_noise_is_refused_and_one_within_it_is_not(settings, models):
+def test_a_version_worse_than_noise_is_refused_and_one_within_it_is_not(settings: Settings, models: Path) -> None:
     worse = registry.register(models / "worse", settings, "challenger")
     with pytest.raises(ContractError, match="worse than the champion"):
         registry.promote(settings, worse, "")
@@ -109,14 +118,16 @@ def test_a_version_worse_than_noise_is_refused_and_one_within_it_is_not(settings
 @pytest.mark.parametrize(
     ("name", "why"), [("unscored", "no validation score"), ("other data", "say nothing about each other")]
 )
-def test_a_version_that_cannot_be_compared_is_refused(settings, models, name, why):
+def test_a_version_that_cannot_be_compared_is_refused(settings: Settings, models: Path, name: str, why: str) -> None:
     version = registry.register(models / name, settings, "challenger")
     with pytest.raises(ContractError, match=why):
         registry.promote(settings, version, "")
     assert served(settings) == "1"
 
 
-def test_a_version_with_another_signature_is_refused(settings, models, monkeypatch):
+def test_a_version_with_another_signature_is_refused(
+    settings: Settings, models: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     signature = registry._signature
     monkeypatch.setattr(
         registry,
@@ -129,7 +140,7 @@ def test_a_version_with_another_signature_is_refused(settings, models, monkeypat
     assert served(settings) == "1"
 
 
-def test_rolling_back_goes_further_back_and_never_forward(settings, models):
+def test_rolling_back_goes_further_back_and_never_forward(settings: Settings, models: Path) -> None:
     for _ in range(2):
         registry.promote(settings, registry.register(models / "better", settings, "challenger"), "")
     assert served(settings) == "3"
@@ -142,26 +153,28 @@ def test_rolling_back_goes_further_back_and_never_forward(settings, models):
     assert [m.undone for m in registry.promotions(settings)] == ["2", "3", None, None, None]
 
 
-def test_a_move_the_registry_refuses_is_not_in_the_log(settings, models, monkeypatch):
+def test_a_move_the_registry_refuses_is_not_in_the_log(
+    settings: Settings, models: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     version = registry.register(models / "better", settings, "challenger")
 
-    def refuse(*args):
+    def refuse(*args: object) -> None:
         raise MlflowException("no")
 
     with monkeypatch.context() as patch:
-        patch.setattr(registry.MlflowClient, "set_registered_model_alias", refuse)
+        patch.setattr(MlflowClient, "set_registered_model_alias", refuse)
         with pytest.raises(Unavailable):
             registry.promote(settings, version, "")
     assert moves(settings) == [(None, "1")]
 
 
-def test_two_names_in_one_registry_have_two_logs(settings, models):
+def test_two_names_in_one_registry_have_two_logs(settings: Settings, models: Path) -> None:
     other = settings.model_copy(update={"model_name": "other"})
     assert registry.seed(other) == "1"
     assert len(moves(settings)) == len(moves(other)) == 1
 
 
-def test_a_registry_that_cannot_be_reached_is_unavailable(tmp_path, monkeypatch):
+def test_a_registry_that_cannot_be_reached_is_unavailable(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
     nowhere = Settings(mlflow_tracking_uri="http://127.0.0.1:9", artifacts_dir=tmp_path)
     with pytest.raises(Unavailable):
@@ -169,12 +182,12 @@ def test_a_registry_that_cannot_be_reached_is_unavailable(tmp_path, monkeypatch)
 
 
 @pytest.fixture
-def command(settings, monkeypatch, capsys):
+def command(settings: Settings, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Command:
     monkeypatch.setenv("MLFLOW_TRACKING_URI", settings.mlflow_tracking_uri)
     monkeypatch.setenv("ARTIFACTS_DIR", str(settings.artifacts_dir))
-    monkeypatch.setattr(registry_command.log, "configure", lambda *a: None)
+    monkeypatch.setattr(log, "configure", lambda *a: None)
 
-    def run(*arguments):
+    def run(*arguments: str) -> tuple[int, str]:
         code = registry_command.main(list(arguments))
         said = capsys.readouterr()
         return code, said.out or said.err
@@ -182,7 +195,7 @@ def command(settings, monkeypatch, capsys):
     return run
 
 
-def test_the_command_line_lists_promotes_and_rolls_back(command, settings, models):
+def test_the_command_line_lists_promotes_and_rolls_back(command: Command, settings: Settings, models: Path) -> None:
     registry.register(models / "better", settings, "challenger")
     code, listing = command("list")
     assert code == 0
@@ -198,16 +211,16 @@ def test_the_command_line_lists_promotes_and_rolls_back(command, settings, model
     assert ": tried" in listing
 
 
-def test_promoting_a_challenger_that_is_not_there_is_a_usage_error(command):
+def test_promoting_a_challenger_that_is_not_there_is_a_usage_error(command: Command) -> None:
     assert command("promote", "challenger")[0] == 2
 
 
-def test_refusals_exit_with_one(command, settings, models):
+def test_refusals_exit_with_one(command: Command, settings: Settings, models: Path) -> None:
     registry.register(models / "worse", settings, "challenger")
     assert command("promote", "challenger")[0] == 1
 
 
-def test_command_line_never_allows_pickles(command, monkeypatch):
+def test_command_line_never_allows_pickles(command: Command, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MLFLOW_ALLOW_PICKLE_DESERIALIZATION", "true")
     command("list")
     assert os.environ["MLFLOW_ALLOW_PICKLE_DESERIALIZATION"] == "false"
@@ -216,13 +229,13 @@ def test_command_line_never_allows_pickles(command, monkeypatch):
 # --- what the registry gives back is checked before it is parsed, whoever damaged it ---
 
 
-def files_of(settings, name):
+def files_of(settings: Settings, name: str) -> set[Path]:
     database = Path(settings.mlflow_tracking_uri.removeprefix("sqlite:///"))
     return set(database.parent.rglob(name))
 
 
 @pytest.mark.parametrize("name", [MODEL_FILE, CARD_FILE])
-def test_load_registered_file_with_a_flipped_bit_is_refused_with_the_remedy(own_registry, name):
+def test_load_registered_file_with_a_flipped_bit_is_refused_with_the_remedy(own_registry: Settings, name: str) -> None:
     [file] = files_of(own_registry, name)
     content = bytearray(file.read_bytes())
     content[len(content) // 2] ^= 1
@@ -233,7 +246,7 @@ def test_load_registered_file_with_a_flipped_bit_is_refused_with_the_remedy(own_
     assert served(own_registry) == "2"
 
 
-def test_load_version_registered_without_checksums_is_refused_with_the_remedy(own_registry):
+def test_load_version_registered_without_checksums_is_refused_with_the_remedy(own_registry: Settings) -> None:
     [file] = files_of(own_registry, CARD_FILE)
     card = json.loads(file.read_bytes())
     del card["model_sha256"], card["card_sha256"]
@@ -242,10 +255,12 @@ def test_load_version_registered_without_checksums_is_refused_with_the_remedy(ow
         registry.load(own_registry)
 
 
-def test_register_damaged_on_the_way_points_no_alias_at_it(settings, models, monkeypatch):
-    log_model = registry.mlflow.xgboost.log_model
+def test_register_damaged_on_the_way_points_no_alias_at_it(
+    settings: Settings, models: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    log_model = mlflow.xgboost.log_model
 
-    def damaging(*args, **kwargs):
+    def damaging(*args: Any, **kwargs: Any) -> Any:
         before = files_of(settings, MODEL_FILE)
         info = log_model(*args, **kwargs)
         for file in files_of(settings, MODEL_FILE) - before:
@@ -253,17 +268,17 @@ def test_register_damaged_on_the_way_points_no_alias_at_it(settings, models, mon
         return info
 
     # the template's files lie in its own folder: look there
-    location = registry.MlflowClient(settings.mlflow_tracking_uri).get_model_version_download_uri(settings.model_name, "1")
+    location = MlflowClient(settings.mlflow_tracking_uri).get_model_version_download_uri(settings.model_name, "1")
     root = Path(location.removeprefix("file://")).parents[3]
     monkeypatch.setattr(sys.modules[__name__], "files_of", lambda _, name: set(root.rglob(name)))
-    monkeypatch.setattr(registry.mlflow.xgboost, "log_model", damaging)
+    monkeypatch.setattr(mlflow.xgboost, "log_model", damaging)
     with pytest.raises(ContractError, match="SHA-256"):
         registry.register(models / "better", settings, settings.model_alias)
     assert served(settings) == "1"
     assert moves(settings) == [(None, "1")]
 
 
-def test_load_registry_moved_elsewhere_says_so_and_what_to_do(own_registry, tmp_path):
+def test_load_registry_moved_elsewhere_says_so_and_what_to_do(own_registry: Settings, tmp_path: Path) -> None:
     old = Path(own_registry.mlflow_tracking_uri.removeprefix("sqlite:///")).parent
     old.rename(tmp_path / "new place")
     moved = own_registry.model_copy(update={"mlflow_tracking_uri": f"sqlite:///{tmp_path}/new place/mlflow.db"})
@@ -279,7 +294,7 @@ def test_load_registry_moved_elsewhere_says_so_and_what_to_do(own_registry, tmp_
 
 
 @pytest.mark.parametrize("name", ["50% off #2", "a%20b?"])
-def test_seed_odd_characters_in_the_path_are_read_as_they_are(models, tmp_path, name):
+def test_seed_odd_characters_in_the_path_are_read_as_they_are(models: Path, tmp_path: Path, name: str) -> None:
     folder = tmp_path / name
     folder.mkdir()
     settings = Settings(mlflow_tracking_uri=f"sqlite:///{quote(str(folder))}/mlflow.db", artifacts_dir=models / "first")
@@ -288,7 +303,7 @@ def test_seed_odd_characters_in_the_path_are_read_as_they_are(models, tmp_path, 
     assert sorted(path.name for path in folder.iterdir()) == ["mlartifacts", "mlflow.db"]
 
 
-def test_registry_folder_that_is_not_there_is_a_usage_error_at_once(tmp_path):
+def test_registry_folder_that_is_not_there_is_a_usage_error_at_once(tmp_path: Path) -> None:
     nowhere = Settings(mlflow_tracking_uri=f"sqlite:///{tmp_path}/a#b%20c/mlflow.db", artifacts_dir=tmp_path)
     with pytest.raises(UsageError, match=r"there is no folder .*%25"):
         registry.champion_version(nowhere)
@@ -307,7 +322,7 @@ runpy.run_module("airquality", run_name="__main__")
 
 
 @pytest.mark.slow
-def test_seed_command_by_a_uid_without_a_name_and_home_succeeds(models, tmp_path):
+def test_seed_command_by_a_uid_without_a_name_and_home_succeeds(models: Path, tmp_path: Path) -> None:
     environment = {
         "PATH": os.environ["PATH"],
         "MLFLOW_TRACKING_URI": f"sqlite:///{tmp_path}/mlflow.db",
@@ -322,7 +337,7 @@ def test_seed_command_by_a_uid_without_a_name_and_home_succeeds(models, tmp_path
 # --- one process, many threads ---
 
 
-def test_polling_changes_nothing_of_the_process(settings):
+def test_polling_changes_nothing_of_the_process(settings: Settings) -> None:
     before = dict(os.environ), list(warnings.filters)
     registry.load(settings)
     registry.champion_version(settings)
@@ -330,7 +345,7 @@ def test_polling_changes_nothing_of_the_process(settings):
 
 
 @pytest.mark.parametrize("password", ["secret", "p@ss"])
-def test_registry_error_shows_no_credentials(tmp_path, monkeypatch, password):
+def test_registry_error_shows_no_credentials(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, password: str) -> None:
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
     address = {"mlflow_tracking_uri": f"http://me:{password}@127.0.0.1:9"}  # settings would refuse the second
     nowhere = Settings(artifacts_dir=tmp_path).model_copy(update=address)
@@ -344,6 +359,6 @@ def test_registry_error_shows_no_credentials(tmp_path, monkeypatch, password):
 def test_registry_installed_under_a_percent_sign_is_refused_in_one_sentence(
     settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(registry.mlflow, "__file__", "/home/me/50%20/mlflow/__init__.py")
+    monkeypatch.setattr(mlflow, "__file__", "/home/me/50%20/mlflow/__init__.py")
     with pytest.raises(UsageError, match=r"MLflow cannot .* path contains %: /home/me/50%20"):
         registry.champion_version(settings)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Iterable
 from contextlib import closing
+from typing import Any
 
 import pytest
 from kafka import KafkaAdminClient, KafkaProducer, OffsetAndMetadata, TopicPartition
@@ -35,19 +36,25 @@ pytestmark = [pytest.mark.broker, pytest.mark.timeout(600)]
 STATIONS = (0, 1)
 
 
+class Killed(Worker):
+    """A worker that leaves as a kill -9 does: no snapshot, no report awaited."""
+
+    def _finish(self) -> None:
+        pass
+
+
 class Run:
-    """One run of a worker on the real broker; ``killed`` runs leave as a kill -9 does: no snapshot, no report awaited."""
+    """One run of a worker on the real broker; ``killed`` by its end, or run to it."""
 
     def __init__(self, settings: Settings, *, killed: bool = False, **limits: float) -> None:
         self.monitors, self.registry, self.lines = Monitors(), CollectorRegistry(), list[str]()
-        told = Limits(**{"idle_exit_seconds": 1.5, "timeout_seconds": 240.0, **limits})  # type: ignore[arg-type]
+        given: dict[str, Any] = {"idle_exit_seconds": 1.5, "timeout_seconds": 240.0, **limits}
         with closing(TransactionalStream(settings)) as stream:
             metrics = ConsumerMetrics(self.registry)
             console, opener = Console(self.lines.append), self.monitors.open_station
             reader = KafkaReader(settings)
-            worker = Worker(settings, stream, reader, Service(), self.monitors, opener, metrics, console, told)
-            if killed:
-                worker._finish = lambda: None  # type: ignore[method-assign]
+            kind, told = Killed if killed else Worker, Limits(**given)
+            worker = kind(settings, stream, reader, Service(), self.monitors, opener, metrics, console, told)
             worker.run()
             self.counts = worker.counts
 

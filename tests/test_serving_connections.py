@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import resource
 import socket
 import threading
 from collections.abc import Iterator
@@ -38,7 +39,7 @@ def serving(http: str) -> Iterator[tuple[int, uvicorn.Server]]:
     """Run the service without a model, on one of uvicorn's protocol implementations."""
     port = free_port()
     app = create_app(Settings())
-    server = uvicorn.Server(uvicorn.Config(app, port=port, log_config=None, access_log=False, http=http))  # type: ignore[arg-type]
+    server = uvicorn.Server(uvicorn.Config(app, port=port, log_config=None, access_log=False, http=http))
     thread = threading.Thread(target=server.run)
     thread.start()
     try:
@@ -130,5 +131,5 @@ def test_upload_that_is_aborted_is_one_log_line_and_one_count(caplog: pytest.Log
 
 @pytest.mark.parametrize(("soft", "expected"), [(128, 64), (65536, 256), (-1, 256), (10, 8)])
 def test_capacity_leaves_half_of_the_descriptors(monkeypatch: pytest.MonkeyPatch, soft: int, expected: int) -> None:
-    monkeypatch.setattr(connections.resource, "getrlimit", lambda _: (soft, soft))
+    monkeypatch.setattr(resource, "getrlimit", lambda _: (soft, soft))
     assert connections.capacity() == expected

@@ -1,6 +1,11 @@
 """What makes the figures believable: nothing seen twice, nothing filled, nothing from the future."""
 
+from __future__ import annotations
+
+from collections.abc import Mapping
 from dataclasses import replace
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -18,8 +23,9 @@ from airquality.records import DEVICE_COLUMNS, RAW_COLUMNS, TARGET
 from training import artifacts, champion, ensembles, methods, protocol
 from training import backtest as forward
 from training.bench import Bench
+from training.champion import Examples
 from training.frozen import Run
-from training.protocol import Fit, Study, forward_folds
+from training.protocol import Fit, Floats, Rows, Study, forward_folds
 from training.runs import predict
 
 pytestmark = pytest.mark.slow
@@ -29,35 +35,36 @@ CO = RAW_COLUMNS.index(TARGET)
 
 
 @pytest.fixture(scope="module")
-def frame():
+def frame() -> Frame:
     return dataset.simulate().rows(0, 1500)
 
 
 @pytest.fixture(scope="module")
-def study(frame):
+def study(frame: Frame) -> Study:
     return Study.of(frame)
 
 
 # ---- what a feature row may know ----
 
 
-def test_a_row_of_hidden_hours_is_what_the_features_make_of_a_file_without_them(frame):
+def test_a_row_of_hidden_hours_is_what_the_features_make_of_a_file_without_them(frame: Frame) -> None:
     # CO of hour t is no input, so hiding it, through the block-wise path of the variants, must change not a bit
     assert np.array_equal(
         inputs.matrix(frame, Inputs("co now", {TARGET: 1})), features.batch(frame.hours, frame.values), equal_nan=True
     )
 
 
-def row_with(part, row, column, newest, known):
+def row_with(part: Frame, row: int, column: int, newest: int, known: Inputs) -> Floats:
     """Return feature row ``row`` after the hours from ``newest`` before it on, itself included, were changed in a column."""
     values = part.values.copy()
     values[row + 1 - newest : row + 1, column] = 777.0
-    return inputs.matrix(Frame(part.hours, values, "simulated"), known)[row]
+    changed: Floats = inputs.matrix(Frame(part.hours, values, "simulated"), known)[row]
+    return changed
 
 
 @pytest.mark.parametrize("known", VARIANTS.values(), ids=list(VARIANTS))
 @pytest.mark.parametrize("name", RAW_COLUMNS)
-def test_what_is_not_known_yet_changes_nothing(frame, known, name):
+def test_what_is_not_known_yet_changes_nothing(frame: Frame, known: Inputs, name: str) -> None:
     part, row, column = frame.rows(600, 800), 190, RAW_COLUMNS.index(name)
     before = inputs.matrix(part, known)[row]
     hidden = {TARGET: 1, **known.hidden_hours}.get(name, 0)
@@ -68,7 +75,7 @@ def test_what_is_not_known_yet_changes_nothing(frame, known, name):
 
 
 @pytest.mark.parametrize("known", VARIANTS.values(), ids=list(VARIANTS))
-def test_the_future_changes_no_row_before_it(frame, known):
+def test_the_future_changes_no_row_before_it(frame: Frame, known: Inputs) -> None:
     part = frame.rows(600, 800)
     values = part.values.copy()
     values[150:] = 555.0
@@ -81,7 +88,7 @@ def test_the_future_changes_no_row_before_it(frame, known):
 
 
 @pytest.mark.parametrize("known", VARIANTS.values(), ids=list(VARIANTS))
-def test_a_silent_row_is_what_the_features_make_of_an_hour_without_its_device(frame, known):
+def test_a_silent_row_is_what_the_features_make_of_an_hour_without_its_device(frame: Frame, known: Inputs) -> None:
     part, row = frame.rows(600, 800), 190
     values = part.values.copy()
     values[row, [RAW_COLUMNS.index(name) for name in DEVICE_COLUMNS]] = np.nan
@@ -89,7 +96,7 @@ def test_a_silent_row_is_what_the_features_make_of_an_hour_without_its_device(fr
     assert np.array_equal(Study.of(part, known).silent[row], emptied, equal_nan=True)
 
 
-def test_a_fit_is_shown_its_rows_and_every_third_once_more_with_a_silent_device(study):
+def test_a_fit_is_shown_its_rows_and_every_third_once_more_with_a_silent_device(study: Study) -> None:
     rows = study.measured("train")
     transform = champion.transform_of(study, rows)
     shown = champion.examples(study, rows, transform)
@@ -104,18 +111,21 @@ def test_a_fit_is_shown_its_rows_and_every_third_once_more_with_a_silent_device(
 
 
 @pytest.mark.parametrize("family", ["xgboost", *methods.FAMILIES])
-def test_every_family_learns_from_the_silent_rows_by_their_weight(study, family, monkeypatch):
-    small = {
+def test_every_family_learns_from_the_silent_rows_by_their_weight(
+    study: Study, family: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    of_families: dict[str, dict[str, Any]] = {
         "ridge": {"alpha": 10.0},
         "svr": {"C": 1.0, "gamma": 1e-3, "epsilon": 0.01},
         "catboost": {"rounds": 15, "learning_rate": 0.3, "depth": 3},
         "random_forest": {"n_estimators": 5, "min_samples_leaf": 5},
         "extra_trees": {"n_estimators": 5, "min_samples_leaf": 5},
-    }.get(family, {"rounds": 15})
+    }
+    small = of_families.get(family, {"rounds": 15})
     train, row = study.measured("train"), study.measured("validation")
     without_device = replace(study, matrix=study.silent)
 
-    def error():
+    def error() -> float:
         predicted = methods.fit(family, study, train, small).predict(without_device, row)
         return float(np.mean((np.sqrt(predicted) - np.sqrt(study.target[row])) ** 2))
 
@@ -128,7 +138,7 @@ def test_every_family_learns_from_the_silent_rows_by_their_weight(study, family,
 # ---- what may be scored ----
 
 
-def test_a_fit_is_not_scored_on_a_row_it_may_have_seen(study):
+def test_a_fit_is_not_scored_on_a_row_it_may_have_seen(study: Study) -> None:
     train, validation = study.measured("train"), study.measured("validation")
     honest = methods.fit("climatology", study, train, {})
     honest.predict(study, validation)
@@ -140,11 +150,17 @@ def test_a_fit_is_not_scored_on_a_row_it_may_have_seen(study):
 
 
 @pytest.mark.parametrize("refit_hours", [None, 50])
-def test_every_fit_of_a_run_knows_only_rows_before_those_it_predicts(study, tmp_path, monkeypatch, refit_hours):
-    calls = []
+def test_every_fit_of_a_run_knows_only_rows_before_those_it_predicts(
+    study: Study, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, refit_hours: int | None
+) -> None:
+    calls: list[tuple[Rows, Rows]] = []
 
-    def spy(method, study, rows, parameters):
-        return Fit(int(rows.max()), lambda study, scored: calls.append((rows, scored)) or np.ones(len(scored)))
+    def spy(method: str, study: Study, rows: Rows, parameters: Mapping[str, Any]) -> Fit:
+        def ones(study: Study, scored: Rows) -> Floats:
+            calls.append((rows, scored))
+            return np.ones(len(scored))
+
+        return Fit(int(rows.max()), ones)
 
     monkeypatch.setattr(methods, "fit", spy)
     run = Run("spied", "variant", "xgboost", SMALL, refit_hours=refit_hours)
@@ -157,9 +173,14 @@ def test_every_fit_of_a_run_knows_only_rows_before_those_it_predicts(study, tmp_
         assert scored.max() - fitted.max() <= (refit_hours or 225) + 50
 
 
-def test_early_stopping_looks_at_training_rows_only(study, monkeypatch):
-    seen = []
-    monkeypatch.setitem(methods._EARLY_STOPPED, "xgboost", lambda p, early, late: seen.extend([early, late]) or 7)
+def test_early_stopping_looks_at_training_rows_only(study: Study, monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[Examples] = []
+
+    def seven(parameters: Mapping[str, Any], early: Examples, late: Examples) -> int:
+        seen.extend([early, late])
+        return 7
+
+    monkeypatch.setitem(methods._EARLY_STOPPED, "xgboost", seven)
     assert methods.best_rounds("xgboost", study, SMALL) == 7
     train = study.measured("train")
     early, late = seen
@@ -172,12 +193,16 @@ def test_early_stopping_looks_at_training_rows_only(study, monkeypatch):
 
 
 @pytest.mark.parametrize("family", ["xgboost", "lightgbm", "catboost", "hist_gradient_boosting"])
-def test_early_stopping_finds_where_the_late_rows_are_predicted_best(study, family, monkeypatch):
+def test_early_stopping_finds_where_the_late_rows_are_predicted_best(
+    study: Study, family: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(methods, "MAX_ROUNDS", 25)
-    assert 1 <= methods.best_rounds(family, study, {}) <= 25
+    rounds = methods.best_rounds(family, study, {})
+    assert rounds is not None
+    assert 1 <= rounds <= 25
 
 
-def test_only_measured_hours_are_scored(study):
+def test_only_measured_hours_are_scored(study: Study) -> None:
     rows = study.measured("validation")
     assert not np.isnan(study.frame.values[rows, CO]).any()
     gaps = np.setdiff1d(np.arange(len(study.frame))[study.blocks["validation"]], rows)
@@ -188,7 +213,7 @@ def test_only_measured_hours_are_scored(study):
         study.score(rows, np.full(len(rows), np.nan))
 
 
-def test_what_is_scored_is_what_the_file_says_was_measured(frame, study, tmp_path):
+def test_what_is_scored_is_what_the_file_says_was_measured(frame: Frame, study: Study, tmp_path: Path) -> None:
     path = tmp_path / "simulated" / uci_file.UCI_NAME
     dataset.write_uci_csv(frame, path)
     cells = [line.split(";") for line in path.read_text().splitlines()[1:] if line.strip(";")]
@@ -203,7 +228,7 @@ def test_what_is_scored_is_what_the_file_says_was_measured(frame, study, tmp_pat
         assert loaded.score(part, loaded.target[part])["n"] == len(part)
 
 
-def test_rows_whose_sensors_are_missing_are_scored_too(frame):
+def test_rows_whose_sensors_are_missing_are_scored_too(frame: Frame) -> None:
     values = frame.values.copy()
     values[1100:1150, 1:] = np.nan
     study = Study.of(Frame(frame.hours, values, "simulated"))
@@ -217,7 +242,7 @@ def test_rows_whose_sensors_are_missing_are_scored_too(frame):
 
 
 @given(st.integers(20, 200))
-def test_each_fold_is_scored_on_later_rows_than_it_is_fitted_on(n_rows):
+def test_each_fold_is_scored_on_later_rows_than_it_is_fitted_on(n_rows: int) -> None:
     rows = np.arange(0, 3 * n_rows, 3)
     folds = forward_folds(rows)
     assert all(fitted.max() < scored.min() for fitted, scored in folds)
@@ -225,7 +250,7 @@ def test_each_fold_is_scored_on_later_rows_than_it_is_fitted_on(n_rows):
     assert len(np.unique(scored)) == len(scored)
 
 
-def test_a_stack_on_plain_folds_is_refused(study, tmp_path, monkeypatch):
+def test_a_stack_on_plain_folds_is_refused(study: Study, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     bench = Bench({"all": study.before_test()}, tmp_path, workers=1)
     members = [Run("climatology", "baseline", "climatology"), Run("base", "baseline", "base")]
     known = study.before_test()
@@ -235,9 +260,16 @@ def test_a_stack_on_plain_folds_is_refused(study, tmp_path, monkeypatch):
         ensembles.blend("stack", members, known, bench, "stacked")
 
 
-def test_the_weights_scored_on_validation_come_from_training_rows_alone(study, tmp_path, monkeypatch):
-    learned = []
-    monkeypatch.setattr(ensembles, "weighted", lambda members, target: learned.append(target) or {})
+def test_the_weights_scored_on_validation_come_from_training_rows_alone(
+    study: Study, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    learned: list[Floats] = []
+
+    def no_weights(members: Floats, target: Floats) -> dict[str, Any]:
+        learned.append(target)
+        return {}
+
+    monkeypatch.setattr(ensembles, "weighted", no_weights)
     known = study.before_test()
     members = [Run("climatology", "baseline", "climatology")]
     ensembles.blend("blend", members, known, Bench({"all": known}, tmp_path, workers=1), "weighted")
@@ -250,7 +282,7 @@ def test_the_weights_scored_on_validation_come_from_training_rows_alone(study, t
     assert set(for_validation.tolist()) <= train
 
 
-def test_a_stack_of_equals_is_their_mean():
+def test_a_stack_of_equals_is_their_mean() -> None:
     rng = np.random.default_rng(0)
     target = rng.gamma(2, 1, 400)
     noise = rng.normal(0, 0.3, (400, 3))
@@ -262,7 +294,7 @@ def test_a_stack_of_equals_is_their_mean():
 # ---- figures ----
 
 
-def test_metrics_are_those_of_the_textbook():
+def test_metrics_are_those_of_the_textbook() -> None:
     from sklearn import metrics
 
     rng = np.random.default_rng(1)
@@ -277,7 +309,7 @@ def test_metrics_are_those_of_the_textbook():
     assert found["mase"] == pytest.approx(found["mae"] / 0.5)
 
 
-def test_intervals_are_wider_when_errors_of_a_day_go_together():
+def test_intervals_are_wider_when_errors_of_a_day_go_together() -> None:
     rng = np.random.default_rng(2)
     days = np.repeat(np.arange(60), 24)
     actual = rng.gamma(2, 1, len(days)) + 0.1
@@ -288,7 +320,7 @@ def test_intervals_are_wider_when_errors_of_a_day_go_together():
     assert wide[1] - wide[0] > 2 * (narrow[1] - narrow[0])
 
 
-def test_persistence_is_the_last_measured_value(study):
+def test_persistence_is_the_last_measured_value(study: Study) -> None:
     rows = study.measured("validation")
     predicted = methods.fit("persistence", study, study.measured("train"), {}).predict(study, rows)
     measured = np.flatnonzero(~np.isnan(study.target))
@@ -299,14 +331,14 @@ def test_persistence_is_the_last_measured_value(study):
 # ---- the champion as it is scored, written and served ----
 
 
-def test_the_studys_xgboost_predicts_what_the_served_model_predicts_bit_for_bit(study, tmp_path):
+def test_the_studys_xgboost_predicts_what_the_served_model_predicts_bit_for_bit(study: Study, tmp_path: Path) -> None:
     rows = study.measured("validation")
     in_study = methods.fit("xgboost", study, study.measured("train"), SMALL).predict(study, rows)
     champion.fit(study, "train", SMALL).save(tmp_path)
     assert np.array_equal(Model.load(tmp_path).predict(study.matrix[rows]), in_study)
 
 
-def test_the_twin_is_scored_on_what_the_champion_was_fitted_on(study):
+def test_the_twin_is_scored_on_what_the_champion_was_fitted_on(study: Study) -> None:
     model, twin = artifacts.fit(study, SMALL, with_test=False)
     assert twin.card.fitted_on == "train"
     assert model.card.fitted_on == "train+validation"
@@ -318,11 +350,13 @@ def test_the_twin_is_scored_on_what_the_champion_was_fitted_on(study):
 # ---- calibration ----
 
 
-def test_backtest_predicts_every_hour_before_the_test_by_fits_that_do_not_know_it(study, monkeypatch):
+def test_backtest_predicts_every_hour_before_the_test_by_fits_that_do_not_know_it(
+    study: Study, monkeypatch: pytest.MonkeyPatch
+) -> None:
     known = []
     fit_rows = champion.fit_rows
 
-    def spy(study, rows, parameters, fitted_on, frame):
+    def spy(study: Study, rows: Rows, parameters: Mapping[str, Any], fitted_on: str, frame: Frame) -> Model:
         known.append(int(rows.max()))
         return fit_rows(study, rows, parameters, fitted_on, frame)
 
@@ -336,14 +370,14 @@ def test_backtest_predicts_every_hour_before_the_test_by_fits_that_do_not_know_i
     assert [last < start for last, start in zip(known, starts, strict=True)] == [True] * 4
 
 
-def test_backtest_last_stretch_is_what_the_reference_holds(study):
+def test_backtest_last_stretch_is_what_the_reference_holds(study: Study) -> None:
     predicted = forward.forward_chain(study, SMALL, refit_hours=500, first_fit_hours=400)
     block = study.blocks["validation"]
     twin = champion.fit(study, "train", SMALL)
     assert np.array_equal(predicted[block], twin.predict(study.matrix[block]))
 
 
-def test_backtest_is_written_with_empty_cells_for_missing_truths(study, tmp_path):
+def test_backtest_is_written_with_empty_cells_for_missing_truths(study: Study, tmp_path: Path) -> None:
     predicted = np.full(study.bounds[1], np.nan)
     predicted[-300:] = 1.25
     frame = study.before_test().frame

@@ -1,9 +1,14 @@
 """The whole study, small: explored on made-up data, frozen, refused, committed, opened."""
 
+from __future__ import annotations
+
 import csv
 import json
 import subprocess
+from collections.abc import Iterator
 from dataclasses import replace
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -17,14 +22,18 @@ from airquality.model import registry
 from airquality.model.model import TRAIN_ONLY_DIR, Model
 from airquality.records import DEVICE_COLUMNS, RAW_COLUMNS
 from training import bench, champion, explore, final, frozen, methods, search, study
-from training.protocol import METRICS
+from training.frozen import Frozen
+from training.protocol import METRICS, Study
 
 pytestmark = pytest.mark.slow
 
 N_ROWS = 1500
 
+World = tuple[Path, Frame, study.Plan, Settings, str, set[str]]
+Opened = tuple[Path, study.Plan, Settings, str]
 
-def history(seed=360):
+
+def history(seed: int = 360) -> Frame:
     """Nine weeks of made-up readings; now and then the device is silent while the analysers are not."""
     frame = dataset.simulate(seed).rows(0, N_ROWS)
     values = frame.values.copy()
@@ -33,13 +42,13 @@ def history(seed=360):
     return Frame(frame.hours, values, "simulated")
 
 
-def git(directory, *arguments):
+def git(directory: Path, *arguments: str) -> None:
     identity = ("-c", "user.name=t", "-c", "user.email=t@example.org")
     subprocess.run(["git", "-C", str(directory), *identity, *arguments], check=True, capture_output=True)
 
 
 @pytest.fixture(scope="module")
-def world(tmp_path_factory):
+def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
     """A repository with a study that has been explored once, before anything was committed."""
     with pytest.MonkeyPatch.context() as patch:
         small = {**champion.HAND_SET, "rounds": 20}
@@ -65,7 +74,7 @@ def world(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def opened(world):
+def opened(world: World) -> Opened:
     """The same study after its choices were committed and the test rows opened."""
     root, frame, plan, settings, *_ = world
     git(root, "add", ".")
@@ -74,14 +83,14 @@ def opened(world):
     return root, plan, settings, said
 
 
-def test_nothing_of_the_test_rows_is_written_before_the_choices_are_committed(world):
+def test_nothing_of_the_test_rows_is_written_before_the_choices_are_committed(world: World) -> None:
     _, _, plan, _, said, written = world
     assert "is not committed" in said
     assert "champion" in plan.frozen_path.read_text()
     assert written == {".gitignore", "training/frozen.json"}
 
 
-def test_the_final_step_writes_every_table_and_picture(opened):
+def test_the_final_step_writes_every_table_and_picture(opened: Opened) -> None:
     _, plan, _, said = opened
     for prefix in ("valid", "test"):
         for metric in METRICS:
@@ -95,7 +104,7 @@ def test_the_final_step_writes_every_table_and_picture(opened):
     assert "persistence" in said
 
 
-def test_the_runs_are_in_mlflow_with_times_parameters_and_metrics_of_both_blocks(opened):
+def test_the_runs_are_in_mlflow_with_times_parameters_and_metrics_of_both_blocks(opened: Opened) -> None:
     _, plan, _, _ = opened
     with (plan.out / "run_data" / "MLFlowRuns.csv").open() as file:
         rows = {row["name"]: row for row in csv.DictReader(file)}
@@ -112,13 +121,13 @@ def test_the_runs_are_in_mlflow_with_times_parameters_and_metrics_of_both_blocks
     assert rows["XGBoost"]["params.rounds"]
 
 
-def test_the_commit_that_froze_the_choices_stands_beside_the_results(opened):
+def test_the_commit_that_froze_the_choices_stands_beside_the_results(opened: Opened) -> None:
     root, plan, _, _ = opened
     head = subprocess.run(["git", "-C", str(root), "rev-parse", "HEAD"], capture_output=True, text=True).stdout.strip()
     assert json.loads((plan.out / "run_data" / "opened.json").read_text())["frozen_commit"] == head
 
 
-def test_the_challenger_is_the_champion_of_the_study_and_its_card_says_what_the_tables_say(opened):
+def test_the_challenger_is_the_champion_of_the_study_and_its_card_says_what_the_tables_say(opened: Opened) -> None:
     _, plan, settings, _ = opened
     with registry.registry(settings) as client:
         version = client.get_model_version_by_alias(settings.model_name, "challenger").version
@@ -129,7 +138,7 @@ def test_the_challenger_is_the_champion_of_the_study_and_its_card_says_what_the_
     assert twin.card.scores["validation"]["rmse"] == pytest.approx(choices.valid_rmse[choices.champion], abs=6e-5)
 
 
-def test_a_changed_frozen_file_opens_nothing(opened, world):
+def test_a_changed_frozen_file_opens_nothing(opened: Opened, world: World) -> None:
     _, plan, settings, _ = opened
     _, frame, *_ = world
     before = plan.frozen_path.read_bytes()
@@ -141,7 +150,7 @@ def test_a_changed_frozen_file_opens_nothing(opened, world):
         plan.frozen_path.write_bytes(before)
 
 
-def test_choices_made_on_other_data_open_nothing(opened, world):
+def test_choices_made_on_other_data_open_nothing(opened: Opened, world: World) -> None:
     _, plan, settings, _ = opened
     _, frame, *_ = world
     other = history(seed=1)
@@ -150,7 +159,9 @@ def test_choices_made_on_other_data_open_nothing(opened, world):
         study.run(other, plan, settings, explore=False)
 
 
-def test_the_same_study_makes_the_same_choices_from_what_it_kept(opened, world, monkeypatch):
+def test_the_same_study_makes_the_same_choices_from_what_it_kept(
+    opened: Opened, world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
     _, frame, plan, settings, *_ = world
     before = plan.frozen_path.read_bytes()
     monkeypatch.setattr(bench, "_fit_and_predict", lambda *a: pytest.fail("fitted again"))
@@ -160,12 +171,12 @@ def test_the_same_study_makes_the_same_choices_from_what_it_kept(opened, world, 
     assert plan.frozen_path.read_bytes() == before
 
 
-def test_the_search_never_holds_the_test_rows(world, monkeypatch):
+def test_the_search_never_holds_the_test_rows(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     _, frame, plan, settings, *_ = world
-    seen = []
+    seen: list[Study] = []
 
     class Spy(explore.Explorer):
-        def explore(self):
+        def explore(self) -> Frozen:
             seen.extend(self.bench.studies.values())
             raise KeyboardInterrupt
 
@@ -179,9 +190,10 @@ def test_the_search_never_holds_the_test_rows(world, monkeypatch):
             known.score(known.measured("test"), np.empty(0))
 
 
-def test_open_test_scores_nothing_for_a_file_outside_any_commit(tmp_path, world):
+def test_open_test_scores_nothing_for_a_file_outside_any_commit(tmp_path: Path, world: World) -> None:
     _, _, plan, *_ = world
     copy = tmp_path / "frozen.json"
     copy.write_bytes(plan.frozen_path.read_bytes())
+    nothing: Any = None  # refused before bench or tracker is used
     with pytest.raises(ContractError, match="not committed"):
-        final.open_test(copy, None, None)
+        final.open_test(copy, nothing, nothing)

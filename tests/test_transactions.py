@@ -71,7 +71,7 @@ def grouped() -> TransactionalStream:
 
 def test_keep_membership_partition_gained_waits_paused_until_it_is_started(grouped: TransactionalStream) -> None:
     news = grouped.keep_membership(0.1)
-    assert (news.gained, news.records, news.ownership.partitions) == ({1}, {}, {0, 1})
+    assert (news.gained, news.records, news.ownership.partitions) == ({1}, {}, frozenset({0, 1}))
     assert grouped._consumer.owned == {HELD: 5, NEW: 0}
     assert grouped._consumer.paused == {NEW}
     grouped.start(1, 9)
@@ -111,7 +111,7 @@ def test_ownership_while_rejoining_keeps_the_membership_of_before_for_what_is_le
     del grouped._consumer.owned[HELD]
     grouped._consumer.membership = ConsumerGroupMetadata("group", 2, "member", None, MemberState.REBALANCING)
     after = Ownership.read(grouped._consumer, before)
-    assert (after.partitions, after.membership.generation_id) == ({1}, 1)
+    assert (after.partitions, after.membership.generation_id) == (frozenset({1}), 1)
 
 
 def test_ownership_of_a_member_that_was_put_out_stays_the_one_the_group_refuses(grouped: TransactionalStream) -> None:

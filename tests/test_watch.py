@@ -125,7 +125,8 @@ def test_observe_any_cuts_neighbours_and_restarts_give_the_same_events(seed: int
     rng, hours = np.random.default_rng(seed), watched.stream().hours
     tables = {"two": TWO, "clean": watched.stream().values, "stuck": faulty((S4, 300, 900, 0.0))}
     expected = {name: events_of(values) for name, values in tables.items()}
-    watch, at, found = seeded(*tables), dict.fromkeys(tables, 0), defaultdict(list)
+    watch, at = seeded(*tables), dict.fromkeys(tables, 0)
+    found: defaultdict[str, list[Event]] = defaultdict(list)
     while min(at.values()) < len(hours):
         arrived = {}
         for name, values in tables.items():

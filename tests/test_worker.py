@@ -185,9 +185,10 @@ def kafka_away() -> dict[int, int]:
     raise Unavailable("no Kafka broker answers")
 
 
-def test_measure_lag_kafka_away_for_a_moment_ends_no_worker(rig: Rig) -> None:
+def test_measure_lag_kafka_away_for_a_moment_ends_no_worker(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
     rig.send(0, 10)
-    lag, rig.stream.lag = rig.stream.lag, kafka_away  # type: ignore[method-assign]
+    lag = rig.stream.lag
+    monkeypatch.setattr(rig.stream, "lag", kafka_away)
     rig.clock.at = [(rig.clock() + 2.0, lambda: setattr(rig.stream, "lag", lag))]
     rig.worker.run()
     assert rig.worker.counts.rows_in == 10
@@ -253,12 +254,12 @@ def test_hold_other_partition_lost_publishes_nothing_of_it(rig: Rig) -> None:
     assert rig.predictions(1) == []
 
 
-def test_finish_partition_lost_while_reports_wait_writes_nothing_of_it(rig: Rig) -> None:
+def test_finish_partition_lost_while_reports_wait_writes_nothing_of_it(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
     rig.send(0, 200)
     rig.send(0, 20, station=1, partition=1)
     rig.stream.polls = [Poll(gained={0, 1})]
     finish = rig.monitors.poll
-    rig.monitors.poll = lambda: []  # type: ignore[method-assign]
+    monkeypatch.setattr(rig.monitors, "poll", list)
     rig.clock.at = [
         (rig.clock() + 10.0, lambda: rig.stream.news.append(Poll(lost={1}))),
         (rig.clock() + 12.0, lambda: setattr(rig.monitors, "poll", finish)),
@@ -336,7 +337,7 @@ def test_a_run_takes_no_more_records_than_it_was_told_to(rig: Rig) -> None:
     assert rig.worker.counts.rows_in == rig.kafka.positions[0].offset == 230
 
 
-def test_limits_hold_for_a_run_however_many_workers_it_takes(rig: Rig) -> None:
+def test_limits_hold_for_a_run_however_many_workers_it_takes(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
     rig.send(0, 300)
     rig.restart(max_records=150)
     limits = rig.limits
@@ -349,7 +350,7 @@ def test_limits_hold_for_a_run_however_many_workers_it_takes(rig: Rig) -> None:
             raise Unavailable("the broker went away")
         return commit(messages, positions, ownership)
 
-    rig.stream.commit = second_fails  # type: ignore[method-assign]
+    monkeypatch.setattr(rig.stream, "commit", second_fails)
     with pytest.raises(Unavailable):
         rig.worker.run()
     rig.restart()
@@ -390,10 +391,10 @@ def test_a_worker_without_partitions_leaves_the_summary_alone(rig: Rig) -> None:
     assert rig.monitors.summaries == []
 
 
-def test_a_stop_does_not_wait_for_reports_but_saves_what_is_saved_safely(rig: Rig) -> None:
+def test_a_stop_does_not_wait_for_reports_but_saves_what_is_saved_safely(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
     rig.send(0, 200)
     rig.send(0, 20, station=1)
-    rig.monitors.poll = lambda: []  # type: ignore[method-assign]
+    monkeypatch.setattr(rig.monitors, "poll", list)
     rig.clock.at = [(rig.clock() + 1.0, lambda: setattr(rig.limits, "stopped", True))]
     rig.worker.run()
     assert len(rig.monitors.waiting) == 1
@@ -411,7 +412,7 @@ def test_stop_with_many_stations_saves_what_fits_and_replays_the_rest(rig: Rig, 
         rig.clock.sleep(0.75 * STOP_SECONDS if rig.limits.stopped else 0.0)
         return commit(messages, positions, ownership)
 
-    rig.stream.commit = slow  # type: ignore[method-assign]
+    monkeypatch.setattr(rig.stream, "commit", slow)
     rig.clock.at = [(rig.clock() + 2.0, lambda: setattr(rig.limits, "stopped", True))]
     rig.worker.run()
     assert len(rig.kafka.log(STATE)) == 4
@@ -421,9 +422,9 @@ def test_stop_with_many_stations_saves_what_fits_and_replays_the_rest(rig: Rig, 
     assert len({record.key for record in rig.kafka.log(STATE)}) == 9
 
 
-def test_restore_prediction_gone_is_refused_and_goes_on_where_accepted(rig: Rig) -> None:
+def test_restore_prediction_gone_is_refused_and_goes_on_where_accepted(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
     rig.send(0, 200)
-    rig.worker._finish = lambda: None  # type: ignore[method-assign]
+    monkeypatch.setattr(rig.worker, "_finish", lambda: None)
     rig.worker.run()
     rig.kafka.log(PRED).pop(0)
     rig.restart()

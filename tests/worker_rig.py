@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 from kafka.structs import ConsumerGroupMetadata
 from prometheus_client import CollectorRegistry
@@ -143,7 +144,8 @@ class Rig:
         self.stream = Stream(self.kafka, self.clock)
         self.monitors = Monitors()
         self.registry = CollectorRegistry()
-        self.limits = Limits(**{"idle_exit_seconds": 5.0, "started": self.clock(), **limits})  # type: ignore[arg-type]
+        given: dict[str, Any] = {"idle_exit_seconds": 5.0, "started": self.clock(), **limits}
+        self.limits = Limits(**given)
         self.worker = Worker(
             SETTINGS,
             self.stream,
