@@ -9,7 +9,9 @@ import shutil
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict
+from datetime import datetime
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -20,9 +22,12 @@ import pytest
 from airquality.data import dataset
 from airquality.data.dataset import Frame
 from airquality.ground.settings import Settings
-from airquality.model import features
+from airquality.incoming import LateTruth, with_late_truths
+from airquality.model import features, inputs
+from airquality.model.inputs import LATE_HOURS
 from airquality.model.model import Model
-from airquality.records import HISTORY_HOURS, Reading, isoformat
+from airquality.monitoring.performance import Performance
+from airquality.records import HISTORY_HOURS, RAW_COLUMNS, TARGET, Reading, hour_of, isoformat
 from airquality.stream import kafka_io
 from lab.broker import Broker
 from lab.kafka_node import RealBroker
@@ -194,6 +199,71 @@ def check_reports(running: System, frame: Frame, n_predictions: int) -> None:
     measured = int(np.count_nonzero(~np.isnan(frame.values[HISTORY_HOURS:, 0])))
     assert summary["performance"]["n"] == measured
     assert summary["performance"]["rmse"] < 0.26 or frame.source == "simulated"
+
+
+def test_truth_a_day_late_gives_the_offline_figures_through_kills(running: System, prepared: dict[str, str]) -> None:
+    frame, settings = stream(prepared).rows(0, 220), settings_of(running)
+    running.environment["TRUTH_DEADLINE_HOURS"] = "26"  # an hour of the day may have no truth at all
+    rows = [Reading("roof", int(h), tuple(v)) for h, v in zip(frame.hours, frame.values.tolist(), strict=True)]
+    records = list(with_late_truths(rows, LATE_HOURS))
+    kafka_io.ensure_topics(settings)
+    after_a_truth = next(  # and before the row that is predicted with it
+        index + 1
+        for index, record in enumerate(records)
+        if isinstance(record, LateTruth) and record.hour >= rows[185 - LATE_HOURS].hour
+    )
+    send(settings, records[:after_a_truth])
+    consumer = running.start("consumer", "consumer.py", **SMALL_BATCHES)
+    wait_until(lambda: taken_in(settings) == after_a_truth, "all rows up to a truth are taken in", 240)
+    kill(consumer)
+    send(settings, records[after_a_truth:])
+    before, consumer = watch(settings, settings.pred_topic), running.start("consumer", "consumer.py", **SMALL_BATCHES)
+    wait_until(lambda: watch(settings, settings.pred_topic) > before, "predictions with that truth are made", 240)
+    kill(consumer)
+    running.run("consumer.py", "--idle-exit-seconds", "5", **SMALL_BATCHES)
+
+    found = running.judge("raw", "pred", "dlq", "events")
+    assert (len(found["raw"]), found["dlq"]) == (len(records), [])
+    offline = inputs.late_predictions(Model.load(Path(prepared["ARTIFACTS_DIR"])), frame, HISTORY_HOURS)
+    made = published(found["pred"], "roof")
+    hours = zip(frame.hours.tolist(), offline.tolist(), strict=True)
+    assert made == {isoformat(hour): value for hour, value in hours if not math.isnan(value)}
+    check_late_truths(running, frame, offline, [json.loads(record["value"]) for record in found["events"]])
+
+
+def send(settings: Settings, records: Sequence[Reading | LateTruth]) -> None:
+    with kafka_io.idempotent_producer(settings) as producer:
+        for record in records:
+            headers = record.headers if isinstance(record, LateTruth) else []
+            producer.send(settings.raw_topic, key=record.station_id.encode(), value=record.to_bytes(), headers=headers)
+        producer.flush()
+
+
+def taken_in(settings: Settings) -> int:
+    """Return how many raw records the group has committed."""
+    n_partitions = len(kafka_io.partitions(settings, settings.raw_topic))
+    return sum(offset for offset, _ in kafka_io.group_positions(settings, n_partitions).values())
+
+
+def check_late_truths(running: System, frame: Frame, offline: np.ndarray, events: list[dict[str, Any]]) -> None:
+    """Compare each truth's count, and the errors that are final, with the offline ones to the digit."""
+    truths, summary = frame.values[:, RAW_COLUMNS.index(TARGET)], running.summary()
+    assert summary["truths"] == {**summary["truths"], "filled": int(np.count_nonzero(~np.isnan(truths)))}
+    assert sum(summary["truths"].values()) == summary["truths"]["filled"]
+    assert summary["performance"] == asdict(Performance.of(offline[HISTORY_HOURS:], truths[HISTORY_HOURS:]))
+    documents = {document["end"]: document for document in daily_documents(running)}
+    settled = [event for event in events if event["type"] == "truth"]
+    assert len({event["end"] for event in settled}) == len(settled) > 0
+    for event in settled:
+        end = frame.hours.tolist().index(hour_of(datetime.fromisoformat(event["end"]))) + 1
+        final = asdict(Performance.of(offline[end - 24 : end], truths[end - 24 : end]))
+        assert (event["kind"], event["final"], event["known_then"]["n"]) == ("daily", final, 0)
+        assert documents[event["end"]]["settled"]["final"] == final
+
+
+def daily_documents(running: System) -> Iterator[dict[str, Any]]:
+    for path in (running.directory / "reports" / "daily").glob("*.json"):
+        yield json.loads(path.read_text())
 
 
 def test_the_real_test_period_gives_the_figures_of_the_design(prepared: dict[str, str]) -> None:

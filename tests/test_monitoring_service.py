@@ -20,18 +20,20 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from prometheus_client import CollectorRegistry
 
+from airquality.events import WindowSettled
 from airquality.ground.errors import ContractError, UsageError
 from airquality.ground.settings import Settings
-from airquality.ground.typed import plain
-from airquality.incoming import Operation
+from airquality.ground.typed import plain, restored
+from airquality.incoming import LateTruth, Operation
 from airquality.metrics import ConsumerMetrics
 from airquality.monitoring.alarms import Event
 from airquality.monitoring.component import Predicted, Row
 from airquality.monitoring.detectors import Detectors, StationDetectors
 from airquality.monitoring.drift import KINDS, Window
 from airquality.monitoring.performance import Performance
+from airquality.monitoring.window_truth import Held, WindowTruth
 from airquality.records import Reading, isoformat
-from airquality.reports.ledger import SAVED_UNMADE_HOURS
+from airquality.reports.ledger import MAX_UNMADE, SAVED_UNMADE_HOURS, LedgerState, ReportLedger
 from airquality.reports.process import OpenWriter, ReportResult
 from airquality.reports.queue import RETRY_SECONDS
 from airquality.reports.summary import SUMMARY_NAME, PartitionFigures
@@ -469,6 +471,65 @@ def test_service_failed_reports_are_made_after_a_restart(tmp_path: Path) -> None
     poll_until(made, lambda: observer.reports.generated["daily"] == 7, "seven reports")
     assert observer.reports.failed == {"daily": 0, "weekly": 0}
     made.service.close(drain=False)
+
+
+def day_then_its_truth(made: Rig) -> tuple[Station, Callable[[], None]]:
+    """Submit a day without truths, and return the station and what submits the truths that make it final."""
+    observer, rows = made.service.open_station("station_1"), stations.readings_of(stations.values_of(24, seed=6))
+    for row in rows:
+        unknown, interval = row.without_truth(), observer.assurance.around(row, 2.0)
+        found = observer.update(Row(unknown, Predicted(2.0, "1", interval)))
+        made.submit(observer, [each for each in found if isinstance(each, Window)])
+
+    def settle() -> None:
+        found = [each for row in rows for each in observer.take_truth(LateTruth("station_1", row.hour, row.actual))]
+        settled = [WindowSettled("station_1", each) for each in found if isinstance(each, WindowTruth)]
+        assert len(settled) == 1
+        made.service.submit(settled, {"station_1": observer})
+
+    return observer, settle
+
+
+@pytest.mark.parametrize("failed", ["report", "page"])
+@pytest.mark.parametrize("restarted", [False, True])
+def test_service_page_that_could_not_be_made_final_is_made_so_later(tmp_path: Path, failed: str, restarted: bool) -> None:
+    now = [0.0]
+    made = failing_rig(tmp_path, now)
+    if failed == "page":
+        (tmp_path / "broken").unlink()
+    observer, settle = day_then_its_truth(made)
+    poll_until(made, lambda: not observer.reports.outstanding, "the report's end")
+    if failed == "page":
+        (tmp_path / "broken").touch()
+    else:  # the report has failed: there is no page that could become final
+        (tmp_path / "broken").unlink()
+    settle()
+    poll_until(made, lambda: not observer.reports.outstanding, "the end of what is final")
+    assert observer.reports.generated["daily"] == (1 if failed == "page" else 0)
+    (tmp_path / "broken").unlink(missing_ok=True)
+    if restarted:
+        snapshot = saved(observer)
+        made.service.close(drain=False)
+        made = Rig(tmp_path, report_writers.plain(tmp_path))
+        observer = made.service.open_station("station_1", snapshots.decode(snapshot))
+    now[0] += RETRY_SECONDS[0]
+    poll_until(made, lambda: not (observer.reports.unmade or observer.reports.unsettled), "the page says what is final")
+    assert next(tmp_path.glob("daily_*.html")).read_text() == "station_1, final"
+    assert (observer.reports.generated["daily"], observer.reports.failed["daily"], made.service.backlog) == (1, 0, 0)
+    made.service.close(drain=False)
+
+
+def test_ledger_pages_that_wait_to_be_final_are_bounded_in_memory_and_in_the_snapshot() -> None:
+    ledger, figures = ReportLedger(), Performance(0.3, 0.2, 0.9, 24)
+    late = tuple((FIRST + hour, 1.5) for hour in range(24))
+    for end in range(FIRST, FIRST + 24 * (MAX_UNMADE + 2), 24):
+        truth = WindowTruth("daily", end, end + 24, True, 24, figures, figures, late, 24.0, 0.3, {"all": Held(24, 22)})
+        ledger.keep_settled(WindowSettled("station_1", truth))
+    assert [settled.end_hour for settled in ledger.unsettled] == list(range(FIRST + 48, FIRST + 24 * 102, 24))
+    kept = ledger.state()
+    assert len(kept.unsettled) == SAVED_UNMADE_HOURS // 24
+    again = ReportLedger.from_state("station_1", restored(LedgerState, plain(kept)), stations.judge())
+    assert list(again.unsettled) == list(ledger.unsettled)[-len(kept.unsettled) :]
 
 
 def test_monitor_snapshot_holds_no_more_failed_windows_than_it_may() -> None:

@@ -25,15 +25,17 @@ from airquality.model.backtest import Origin
 from airquality.model.inputs import LATE_HOURS
 from airquality.model.model import TRAIN_ONLY_DIR, Model
 from airquality.monitoring import interval_calibration
+from airquality.monitoring.coverage import CoverageWatch, band_of
 from airquality.monitoring.interval_calibration import Floats, Forecasts, forecasts_of
 from airquality.monitoring.interval_scores import Coverage, IntervalScores, constant, score
-from airquality.monitoring.intervals import Case, Intervals
+from airquality.monitoring.intervals import Case, Interval, Intervals
 from airquality.records import HISTORY_HOURS, datetime_of
 from training import results
 
 PAGE = Path(__file__).resolve().parent.parent / "docs" / "intervals.md"
 #: What counts as a high hour in the tables, in the target's unit.
 HIGH_FROM = 4.0
+_MONTH_HOURS = 730.5
 _EXAMPLES = """\
 examples:
   python -m training.intervals             print the tables
@@ -55,13 +57,26 @@ class Stretch:
 
     def scores(self) -> IntervalScores:
         """Return the figures of the intervals that would have been published."""
+        return score(self._published(), self.judged, HIGH_FROM)
+
+    def coverage_alarms(self) -> int:
+        """Return how often coverage would have left its band: none of these hours has a known fault, so each is false."""
+        known = interval_calibration.play(self._calibrated(), self.calibrated_on)
+        watch = CoverageWatch(self.case, band_of(interval_calibration.inside(known, self.calibrated_on)))
+        truths = interval_calibration.inside(self._published(), self.judged)
+        return sum(event.kind == "opened" for at, inside in enumerate(truths) for event in watch.learn(at, inside))
+
+    def _published(self) -> list[Interval | None]:
+        live = self._calibrated()
+        if self.calibrated_on.hours[-1] < self.judged.hours[0]:
+            interval_calibration.play(live, _end_of(self.calibrated_on))
+        return interval_calibration.play(live, self.judged)
+
+    def _calibrated(self) -> Intervals:
         table = interval_calibration.table_of(self.case, self.calibrated_on)
         if table is None:
             raise UsageError(f"{self.name}: too few truths to calibrate on")
-        live = Intervals({self.case: table}, "")
-        if self.calibrated_on.hours[-1] < self.judged.hours[0]:
-            interval_calibration.play(live, _end_of(self.calibrated_on))
-        return score(interval_calibration.play(live, self.judged), self.judged, HIGH_FROM)
+        return Intervals({self.case: table}, "")
 
 
 def _end_of(known: Forecasts) -> Forecasts:
@@ -132,8 +147,9 @@ def table(stretches: list[Stretch]) -> str:
 
 _HEADER = (
     "| hours | truth | from | truths | covered | low / middle / high level | CO >= 4 | device silent | worst week"
-    " | mean width | constant, known before: covered, width | constant, known after: width | weekly RMSE, estimated |",
-    "|---|---|---|---|---|---|---|---|---|---|---|---|---|",
+    " | mean width | constant, known before: covered, width | constant, known after: width | weekly RMSE, estimated"
+    " | coverage alarms |",
+    "|---|---|---|---|---|---|---|---|---|---|---|---|---|---|",
 )
 
 
@@ -155,6 +171,7 @@ def _lines(stretches: list[Stretch]) -> Iterator[str]:
             f"{covered:.3f}, {width:.3f}",
             f"{found.constant_width:.3f}",
             f"{found.weekly_error.share:.0%} off, {found.weekly_error.n} weeks",
+            f"{stretch.coverage_alarms()} in {len(stretch.judged.hours) / _MONTH_HOURS:.1f} months",
         ]
         yield f"| {' | '.join(cells)} |"
 

@@ -10,7 +10,7 @@ import hashlib
 import json
 import math
 from collections import deque
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -167,13 +167,13 @@ def calibrate(history: Mapping[Case, Forecasts], data_source: str, data_hash: st
     """Return the calibration on the forecasts of each case; a case with too few truths is left out."""
     tables = {case: table for case, forecasts in history.items() if (table := table_of(case, forecasts)) is not None}
     record = {case: track_record(tables, history[case]) for case in tables}
-    bands = {case: band_of(_inside(tables, history[case])) for case in tables}
+    bands = {case: band_of(inside(play(Intervals(tables, ""), history[case]), history[case])) for case in tables}
     return IntervalCalibration(tables, record, bands, data_source, data_hash, model_hash)
 
 
-def _inside(tables: Mapping[Case, ScoreTable], forecasts: Forecasts) -> Iterator[bool]:
-    """Yield of each truth whether its interval would have held it."""
-    for interval, truth in zip(play(Intervals(tables, ""), forecasts), forecasts.truths.tolist(), strict=True):
+def inside(played: Iterable[Interval | None], forecasts: Forecasts) -> Iterator[bool]:
+    """Yield of each truth that has an interval whether it lies inside."""
+    for interval, truth in zip(played, forecasts.truths.tolist(), strict=True):
         if interval is not None and not math.isnan(interval.lower) and not math.isnan(truth):
             yield interval.holds(truth)
 

@@ -6,12 +6,16 @@ import itertools
 from collections import deque
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import Self
+from typing import Self, TypeVar
 
+from airquality.events import WindowSettled
 from airquality.ground.errors import ContractError
 from airquality.monitoring.drift import DAILY, WEEKLY, Judge, Window, WindowState
+from airquality.monitoring.window_truth import WindowTruth
 from airquality.monitoring.windows import per_kind
-from airquality.reports.process import ReportResult
+from airquality.reports.process import Job, ReportResult
+
+AnyJob = TypeVar("AnyJob", bound=Job)
 
 #: Failed windows that are kept for each station while it is owned.
 MAX_UNMADE = 100
@@ -26,6 +30,7 @@ class LedgerState:
     generated: Mapping[str, int]
     failed: Mapping[str, int]
     unmade: tuple[WindowState, ...]
+    unsettled: tuple[WindowTruth, ...] = ()
 
 
 class ReportLedger:
@@ -38,6 +43,15 @@ class ReportLedger:
         self.failed = per_kind()
         #: Failed windows, oldest first, whose reports are to be made once the cause is gone.
         self.unmade: deque[Window] = deque()
+        #: What is final of windows whose page does not say so yet, oldest first: it failed, or the report had.
+        self.unsettled: deque[WindowSettled] = deque()
+
+    @property
+    def next_again(self) -> Job | None:
+        """What is made again next: a report that failed, and once there is none a page that does not say what is final."""
+        if self.unmade:
+            return self.unmade[0]
+        return self.unsettled[0] if self.unsettled else None
 
     def take_result(self, result: ReportResult) -> None:
         """Count the end of one of the station's windows; a page that was made anew counts no more than once."""
@@ -50,6 +64,16 @@ class ReportLedger:
         """Keep a failed window for later; return the oldest one where that is given up for it."""
         self.unmade.append(window)
         return self.unmade.popleft() if len(self.unmade) > MAX_UNMADE else None
+
+    def keep_settled(self, settled: WindowSettled) -> None:
+        """Keep what is final of a window until its page says so; the oldest is given up where they are too many."""
+        self.unsettled.append(settled)
+        if len(self.unsettled) > MAX_UNMADE:
+            self.unsettled.popleft()
+
+    def lacks_report(self, settled: WindowSettled) -> bool:
+        """Whether the window's report has failed, and is still to be made."""
+        return any((window.kind, window.end_hour) == (settled.kind, settled.end_hour) for window in self.unmade)
 
     def take_remade(self, window: Window) -> None:
         """Count the report of a window that had failed and was made after all."""
@@ -66,7 +90,8 @@ class ReportLedger:
         if self.outstanding:
             raise ContractError(f"{self.outstanding} windows are outstanding; no snapshot may be taken")
         saved = tuple(window.state() for window in _newest(self.unmade, SAVED_UNMADE_HOURS))
-        return LedgerState(dict(self.generated), dict(self.failed), saved)
+        final = tuple(settled.truth for settled in _newest(self.unsettled, SAVED_UNMADE_HOURS))
+        return LedgerState(dict(self.generated), dict(self.failed), saved, final)
 
     @classmethod
     def from_state(cls, station_id: str, state: LedgerState, judge: Judge) -> Self:
@@ -74,10 +99,11 @@ class ReportLedger:
         ledger = cls()
         ledger.generated, ledger.failed = dict(state.generated), dict(state.failed)
         ledger.unmade = deque(Window.from_state(station_id, saved, judge) for saved in state.unmade)
+        ledger.unsettled = deque(WindowSettled(station_id, truth) for truth in state.unsettled)
         return ledger
 
 
-def _newest(windows: Iterable[Window], hours: int) -> list[Window]:
+def _newest(windows: Iterable[AnyJob], hours: int) -> list[AnyJob]:
     """Return the newest windows that span at most ``hours`` together, oldest first."""
     oldest_first = list(windows)
     spans = itertools.accumulate(window.kind.hours for window in reversed(oldest_first))

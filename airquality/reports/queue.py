@@ -99,10 +99,10 @@ class ReportQueue:
         return results
 
     def _retry(self) -> None:
-        failed = next((ledger for ledger in self._ledgers() if ledger.unmade), None)
+        again = ((ledger, job) for ledger in self._ledgers() if (job := ledger.next_again) is not None)
         self._retry_at = self._clock() + self._retry_pause
-        if failed is not None:
-            self._put(_Ticket(failed, failed.unmade[0], again=True))
+        for ledger, job in itertools.islice(again, 1):
+            self._put(_Ticket(ledger, job, again=True))
             self.feed()
 
     def close(self, *, drain: bool = True, deadline_seconds: float | None = None) -> list[ReportResult]:
@@ -130,12 +130,29 @@ class ReportQueue:
             if ticket is None:  # its station was let go
                 continue
             if isinstance(ticket.window, WindowSettled):
-                ticket.ledger.take_result(result)  # where it failed, which was said, the page stays as it was known
+                self._take_settled(ticket, ticket.window, result)
                 continue
             self._take_window(ticket, ticket.window, result)
             taken.append(result)
         self.feed()
         return taken
+
+    def _take_settled(self, ticket: _Ticket, settled: WindowSettled, result: ReportResult) -> None:
+        if ticket.again:
+            self._take_settled_again(ticket.ledger, settled, result)
+            return
+        ticket.ledger.take_result(result)
+        if result.result == "failed" or ticket.ledger.lacks_report(settled):
+            self._retry_at = min(max(self._retry_at, self._clock()), self._clock() + self._retry_pause)
+            ticket.ledger.keep_settled(settled)
+
+    def _take_settled_again(self, ledger: ReportLedger, settled: WindowSettled, result: ReportResult) -> None:
+        if result.result == "failed":
+            ledger.unsettled.rotate(-1)  # another one may work
+            self._retry_pause = min(2 * self._retry_pause, RETRY_SECONDS[1])
+            return
+        ledger.unsettled.remove(settled)
+        self._retry_at, self._retry_pause = self._clock(), RETRY_SECONDS[0]
 
     def _take_window(self, ticket: _Ticket, window: Window, result: ReportResult) -> None:
         if ticket.again:
