@@ -15,7 +15,7 @@ from airquality.metrics import MONITORING_PARTS, ConsumerMetrics
 from airquality.monitoring.assurance import Assurance
 from airquality.monitoring.detectors import StationDetectors
 from airquality.monitoring.failures import Failures
-from airquality.monitoring.registry import COMPONENTS
+from airquality.monitoring.registry import components
 from airquality.monitoring.silence import Lateness, Silence
 from airquality.monitoring.windows import Windows
 from airquality.reports.summary import PartitionFigures
@@ -158,4 +158,4 @@ def test_service_part_that_fails_is_in_the_metric_and_the_summary(tmp_path: Path
 
 
 def test_metrics_name_every_part_that_can_be_off() -> None:
-    assert set(MONITORING_PARTS) == {*(kind.name for kind in COMPONENTS), WINDOWS, INTERVALS}
+    assert set(MONITORING_PARTS) == {*(kind.name for kind in components()), WINDOWS, INTERVALS}
