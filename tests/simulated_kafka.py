@@ -55,7 +55,7 @@ class SimulatedKafka:
         key: bytes | None,
         value: bytes | None,
         timestamp_ms: int = -1,
-        headers: tuple[tuple[str, bytes], ...] = (),
+        headers: tuple[tuple[str, bytes | None], ...] = (),
     ) -> int:
         """Write one record and return its offset."""
         offset = self.end(topic, partition)

@@ -12,7 +12,7 @@ from airquality.ground.settings import Settings
 from airquality.stream import dlq, kafka_io
 from airquality.stream.batch import DeadLetter
 from airquality.stream.dead_letters import dead_letter
-from airquality.stream.dlq import Filter, Letter
+from airquality.stream.dlq import REPLAYED_FROM, Filter, Letter
 from airquality.stream.kafka_io import Record
 
 MOMENT = datetime(2026, 11, 26, 8, 0, tzinfo=UTC)
@@ -43,6 +43,13 @@ def test_letter_of_a_dead_letter_gives_its_reason_and_source() -> None:
 def test_letter_of_a_null_value_is_null_again() -> None:
     assert letter(value=None).value is None
     assert letter(key=None, value=None).value is None
+
+
+def test_replayed_from_null_header_of_a_raw_record_is_no_letters_place() -> None:
+    assert dlq._replayed_from(Record(0, 0, b"roof", b"{", 0, ((REPLAYED_FROM, None), (REPLAYED_FROM, b"0:7")))) == [
+        "",
+        "0:7",
+    ]
 
 
 def test_letter_of_a_foreign_record_is_none() -> None:

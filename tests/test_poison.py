@@ -70,7 +70,7 @@ def produce(settings: Settings, codec: str | None, *records: tuple[bytes | None,
 
 def dead_letters(settings: Settings) -> Iterator[Mapping[str, Any]]:
     for record in kafka_io.read(settings, settings.dlq_topic, 0):
-        yield {name: text.decode() for name, text in record.headers} | {"key": record.key, "value": record.value}
+        yield {name: (text or b"").decode() for name, text in record.headers} | {"key": record.key, "value": record.value}
 
 
 @pytest.mark.parametrize("codec", [None, "gzip", "snappy", "lz4", "zstd"])

@@ -157,7 +157,7 @@ def _records(settings: Settings, topic: str) -> Iterator[Record]:
 
 
 def _replayed_from(record: Record) -> list[str]:
-    return [value.decode(errors="replace") for name, value in record.headers if name == REPLAYED_FROM]
+    return [(value or b"").decode(errors="replace") for name, value in record.headers if name == REPLAYED_FROM]
 
 
 def _left_alone(letter: Letter, before: set[str]) -> str:

@@ -47,7 +47,7 @@ class Record(NamedTuple):
 
     ``timestamp_ms`` is Kafka's: milliseconds since 1970 (UTC), of the broker where the topic says ``LogAppendTime``, of the
     producer where it says ``CreateTime``; negative where the record has none. ``unread`` says that its batch is too large to
-    be read, so that nothing but its place is known.
+    be read, so that nothing but its place is known. A header's value may be null.
     """
 
     partition: int
@@ -55,7 +55,7 @@ class Record(NamedTuple):
     key: bytes | None
     value: bytes | None
     timestamp_ms: int = -1
-    headers: tuple[tuple[str, bytes], ...] = ()
+    headers: tuple[tuple[str, bytes | None], ...] = ()
     unread: bool = False
 
 

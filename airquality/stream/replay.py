@@ -117,7 +117,7 @@ def _load(state: PartitionState, open_station: OpenStation, station_id: str, sav
             f"with all consumers stopped, delete the state topic: the stations are rebuilt from the rows that are left. "
             f"A tombstone with that key forgets this station alone: it warms up again"
         ) from error
-    note = Note.decode(dict(record.headers)[NOTE_HEADER])
+    note = Note.decode(dict(record.headers)[NOTE_HEADER] or b"")
     station.since_ms, station.saved_offset, station.saved = since_ms, offset, True
     if note is None or note.era != plan.note.era:  # its offset is that of a raw log that is gone
         station.saved_offset = -1

@@ -39,12 +39,12 @@ class SavedStations:
 
     def since_ms(self, station_id: str) -> int:
         """Return since when the partition holds the station: the Kafka timestamp of its first row."""
-        return int(dict(self.snapshots[station_id].headers)[SINCE_HEADER])
+        return int(dict(self.snapshots[station_id].headers)[SINCE_HEADER] or b"")
 
     def _add(self, record: Record) -> None:
         self.end = record.offset + 1
         key = (record.key or b"").decode(errors="backslashreplace")
-        headers = dict(record.headers)
+        headers = {name: text or b"" for name, text in record.headers}
         note = Note.decode(headers.get(NOTE_HEADER, b""))
         if record.value is None:
             self.snapshots.pop(key, None)
