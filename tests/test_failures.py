@@ -12,7 +12,9 @@ from prometheus_client import CollectorRegistry
 from airquality.ground.settings import Settings
 from airquality.incoming import LateTruth, Operation
 from airquality.metrics import MONITORING_PARTS, ConsumerMetrics
+from airquality.monitoring.alarms import Event
 from airquality.monitoring.assurance import Assurance
+from airquality.monitoring.component import Row
 from airquality.monitoring.detectors import StationDetectors
 from airquality.monitoring.failures import Failures
 from airquality.monitoring.registry import components
@@ -120,9 +122,10 @@ def test_snapshot_part_whose_memory_cannot_be_saved_begins_anew(rig: Rig, monkey
     rig.send(0, 200)
     update = Silence.update
 
-    def break_later(silence: Silence, row: Any) -> Any:
+    def break_later(silence: Silence, row: Row) -> list[Event]:
         found = update(silence, row)
-        silence._newest_then = math.inf  # type: ignore[assignment]
+        infinite: Any = math.inf  # no hour, so it cannot be saved
+        silence._newest_then = infinite
         return found
 
     with monkeypatch.context() as broken:

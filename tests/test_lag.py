@@ -9,7 +9,6 @@ import sys
 from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
-from typing import cast
 
 import pytest
 from kafka import KafkaConsumer, OffsetAndMetadata, TopicPartition
@@ -81,7 +80,7 @@ class Fake:
 
 def watching(fake: Fake, now: list[float]) -> tuple[Watch, Callable[..., float | None]]:
     registry = CollectorRegistry()
-    watch = Watch(GroupMetrics(registry), lambda: cast(GroupReader, fake), lambda: now[0])
+    watch = Watch(GroupMetrics(registry), lambda: fake, lambda: now[0])
     return watch, lambda name, **labels: registry.get_sample_value(name, labels)
 
 

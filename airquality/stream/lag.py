@@ -15,7 +15,7 @@ import time
 from collections.abc import Callable
 from contextlib import closing
 from dataclasses import dataclass, field
-from typing import Self
+from typing import Protocol, Self
 
 from kafka import TopicPartition
 from kafka.admin import OffsetSpec
@@ -109,15 +109,25 @@ class GroupReader:
         return len(self._admin.describe_groups([group])[group]["members"])
 
 
+class GroupStates(Protocol):
+    """What a :class:`Watch` asks."""
+
+    def read(self) -> GroupState:
+        """Return the state now; raises ``Unavailable``."""
+
+    def close(self) -> None:
+        """Drop the connection."""
+
+
 @dataclass
 class Watch:
     """Measures again and again, and knows when the broker answered last; what is not known is not shown as a figure."""
 
     metrics: GroupMetrics
-    open_reader: Callable[[], GroupReader]
+    open_reader: Callable[[], GroupStates]
     clock: Callable[[], float] = time.time
     answered: float = 0.0
-    _reader: GroupReader | None = field(default=None, init=False)
+    _reader: GroupStates | None = field(default=None, init=False)
 
     def measure(self) -> None:
         """Ask once; where no broker answers, say so and forget the connection and the figures."""
