@@ -29,6 +29,7 @@ from airquality.stream.identity import Refused
 from airquality.stream.limits import Limits, stopped_without_kafka
 from airquality.stream.patience import Patience
 from airquality.stream.reader import KafkaReader
+from airquality.stream.shadows import with_shadows
 from airquality.stream.transactions import TransactionalStream
 from airquality.stream.worker import Worker
 from monitoring_service import MonitoringService
@@ -110,7 +111,7 @@ def _work(
             settings,
             stream,
             KafkaReader(settings),
-            PredictionClient(transport),
+            with_shadows(PredictionClient(transport)),
             monitoring,
             monitoring.open_station,
             metrics,
