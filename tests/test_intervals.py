@@ -9,6 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from airquality.ground.errors import ContractError, UsageError
@@ -17,6 +18,7 @@ from airquality.monitoring.interval_calibration import INTERVALS_NAME, Forecasts
 from airquality.monitoring.interval_scores import score
 from airquality.monitoring.intervals import CASES, LATE_AFTER_HOURS, SHARE_BOUNDS, Intervals, IntervalsState
 from tests.forecasts import START, calibration, forecasts
+from training.intervals import Stretch
 
 
 def live(state: IntervalsState | None = None) -> Intervals:
@@ -163,3 +165,11 @@ def test_track_record_of_a_steady_error_is_small() -> None:
     record = interval_calibration.track_record(calibration().tables, forecasts(3_000, seed=8))
     assert record.weeks == 17
     assert record.mean_error < 0.15
+
+
+@pytest.mark.parametrize(("growth", "alarms"), [(0.0, 0), (0.1, 1)])
+def test_coverage_alarms_of_the_tables_are_those_of_the_judged_hours(growth: float, alarms: int) -> None:
+    judged = forecasts(700, seed=1)
+    away = np.exp(growth * np.arange(700)) - 1.0  # an error that grows faster than intervals can widen
+    judged = replace(judged, hours=judged.hours + 2_000, truths=judged.truths + away)
+    assert Stretch("made up", "prompt", forecasts(2_000), judged).coverage_alarms() == alarms

@@ -117,6 +117,14 @@ def test_inputs_of_a_late_truth_give_the_actual_of_its_own_hour(past: Past) -> N
     assert [each.actual for each in inputs_of(blind)] == [made.actual]
 
 
+def test_inputs_of_a_truth_that_filled_nothing_leave_the_actual_as_it_was(past: Past) -> None:
+    made = past.predictions[0]
+    blind = replace(late(past, HISTORY_HOURS, made.source_offset + 1), predictions=[replace(made, actual=math.nan)])
+    contradicting = Row((0, made.source_offset + 3), LateTruth("roof", made.hour, made.actual + 1.0))
+    told_twice = replace(blind, rows=sorted([*blind.rows, contradicting], key=lambda row: row.place))
+    assert [each.actual for each in inputs_of(told_twice)] == [made.actual]
+
+
 def test_explain_both_sums_are_the_prediction(rebuilt: list[Rebuilt], model: Model) -> None:
     explanation = explain(rebuilt[0], model)
     for parts in (explanation.by_group, explanation.by_column):

@@ -13,7 +13,7 @@ from airquality.incoming import LateTruth
 from airquality.model import features
 from airquality.model.model import Model
 from airquality.records import HISTORY_HOURS, RAW_COLUMNS, TARGET, Prediction, Reading
-from airquality.replay.past import Past, Place
+from airquality.replay.past import Past, Place, Row
 
 Floats = NDArray[np.float64]
 
@@ -59,12 +59,19 @@ class _History:
 
     def take(self, content: Reading | LateTruth) -> None:
         """Take in what comes next: what repeats an hour is ignored, a truth fills its hour's gap if it comes in time."""
-        if isinstance(content, Reading):
-            self._hours.setdefault(content.hour, np.array(content.values))
-            self._newest = max(self._newest, content.hour)
-        elif content.hour in self._hours and self._newest - content.hour < HISTORY_HOURS:
-            values = self._hours[content.hour]
-            values[_TARGET] = content.value if np.isnan(values[_TARGET]) else values[_TARGET]
+        if isinstance(content, LateTruth):
+            self.fill(content)
+            return
+        self._hours.setdefault(content.hour, np.array(content.values))
+        self._newest = max(self._newest, content.hour)
+
+    def fill(self, truth: LateTruth) -> bool:
+        """Let a truth fill its hour and return whether it did: the hour is there, recent enough, and has no truth."""
+        values = self._hours.get(truth.hour)
+        if values is None or self._newest - truth.hour >= HISTORY_HOURS or not np.isnan(values[_TARGET]):
+            return False
+        values[_TARGET] = truth.value
+        return True
 
     def grid(self, hour: int) -> tuple[Floats, int]:
         """Return the 169 hours up to this one, and how many of them have a row."""
@@ -82,7 +89,7 @@ def inputs_of(past: Past) -> Iterator[Inputs]:
     whose own row is gone are left out.
     """
     wanted: dict[Place, Prediction] = {(p.source_partition, p.source_offset): p for p in past.predictions}
-    late = {row.content.hour: row.content.value for row in past.rows if isinstance(row.content, LateTruth)}
+    late = {truth.hour: truth.value for truth in _filled(past.rows)}
     history = _History()
     for row in past.rows:
         history.take(row.content)
@@ -91,6 +98,16 @@ def inputs_of(past: Past) -> Iterator[Inputs]:
             grid, known = history.grid(prediction.hour)
             actual = late.get(prediction.hour, math.nan) if math.isnan(prediction.actual) else prediction.actual
             yield Inputs(prediction, grid, known, actual)
+
+
+def _filled(rows: Sequence[Row]) -> Iterator[LateTruth]:
+    """Yield the truths that filled their hours: others are counted, and change nothing."""
+    history = _History()
+    for row in rows:
+        if not isinstance(row.content, LateTruth):
+            history.take(row.content)
+        elif history.fill(row.content):
+            yield row.content
 
 
 def rebuild(inputs: Sequence[Inputs], model_of: Callable[[str], Model]) -> Iterator[Rebuilt]:
