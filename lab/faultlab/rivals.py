@@ -100,7 +100,7 @@ def own(place: str) -> tuple[str, Rival]:
     try:
         found: Rival = places.load(place)
     except UsageError as error:
-        raise UsageError(f"--rival {error}") from error
+        raise UsageError(f"--rival {place}: {error.__cause__}; expected module:function") from error
     return place, found
 
 
