@@ -24,7 +24,7 @@ from types import TracebackType
 from typing import Any, Self
 
 from airquality.events import WindowSettled
-from airquality.ground.errors import UsageError
+from airquality.ground.errors import ContractError, UsageError
 from airquality.ground.settings import Settings
 from airquality.ground.typed import Document, restored
 from airquality.incoming import Operation
@@ -197,6 +197,19 @@ class MonitoringService:
     def require_calibrated_for(self, served: Served) -> None:
         """Raise ``ContractError`` unless the reference was predicted by the twin of the model that is served."""
         self._stations.judge.calibration.require_made_for(served)
+
+    def note_served(self, served: Served) -> None:
+        """Note that another model predicts; its windows say so where the reference is not of it. Predictions go on."""
+        judge = self._stations.judge
+        try:
+            judge.calibration.require_made_for(served)
+        except ContractError as error:
+            judge.uncalibrated.add(served.version)
+            self._metrics.model_uncalibrated.set(1)
+            logger.error("%s; predictions go on, and until then verdicts and intervals compare with another model", error)
+        else:
+            judge.uncalibrated.discard(served.version)
+            self._metrics.model_uncalibrated.set(0)
 
     def __enter__(self) -> Self:
         return self

@@ -117,6 +117,7 @@ class Monitors:
         self.made: list[tuple[str, str, int]] = []
         self.summaries: list[dict[str, Any]] = []
         self.saturated = False
+        self.served: list[Served] = []
 
     def open_station(self, station_id: str, saved: Document | None = None) -> Station:
         """Open a station with a real buffer and real components."""
@@ -160,6 +161,9 @@ class Monitors:
 
     def require_calibrated_for(self, served: Served) -> None:
         pass
+
+    def note_served(self, served: Served) -> None:
+        self.served.append(served)
 
     def write_summary(self, owned: Mapping[int, PartitionFigures]) -> None:
         self.summaries.append(added(figures.counts for figures in owned.values()))

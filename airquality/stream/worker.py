@@ -71,7 +71,9 @@ class Worker:
         self._gauges = Gauges(metrics, stream, clock)
         self._restorer = Restorer(settings, reader, stream, open_station, monitoring, clock, limits.accept_loss)
         patience = Patience(limits.taken > 0, clock)
-        self._service = PatientService(service, patience, metrics, limits, clock, self._pass_a_moment)
+        self._service = PatientService(
+            service, patience, metrics, limits, clock, self._pass_a_moment, monitoring.note_served
+        )
         self._partitions: dict[int, PartitionState] = {}
         self._gained: set[int] = set()  # assigned, not restored yet
         self._ownership = Ownership()
