@@ -310,8 +310,7 @@ class MonitoringService:
             thresholds_age_hours=self._stations.detectors.age_hours(window.end_hour),
         )
         columns = [column.column for column in (*verdict.columns, verdict.prediction) if column.drifted]
-        logger.log(
-            logging.INFO if columns or verdict.degraded or verdict.missing else logging.DEBUG,
+        logger.debug(  # what is not as usual is the console's to say
             "%s window of %s up to %s: drift in %s; missing %s; RMSE %.3f of %d truths",
             kind,
             window.station_id,

@@ -9,7 +9,7 @@ from __future__ import annotations
 import zlib
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -62,6 +62,13 @@ class SimulatedKafka:
         self.log(topic, partition).append(Record(partition, offset, key, value, timestamp_ms, headers))
         self._ends[topic, partition] = offset + 1
         return offset
+
+    def recreate(self, topic: str, role: str) -> None:
+        """Delete a topic and make another one of the same name."""
+        self.topics = replace(self.topics, **{role: f"{getattr(self.topics, role)}, made anew"})
+        for part in [part for part in self.logs if part[0] == topic]:
+            del self.logs[part]
+            self._ends.pop(part, None)
 
     def skip(self, topic: str, partition: int) -> None:
         """Use up an offset without a record, as a transaction's marker does."""
