@@ -172,6 +172,7 @@ class MonitoringService:
             settings.consumer_group, settings.raw_topic, judge.calibration.data_source, judge.calibration.baseline
         )
         self._summary = SummaryFile(settings.reports_dir)
+        self._started = False
         self._summary_error = ""  # why the summary could not be written, as it was last said
         self._ledgers: dict[ReportLedger, None] = {}  # in the order in which their stations were opened
         writer = open_writer or functools.partial(evidently_writer, settings)
@@ -195,8 +196,15 @@ class MonitoringService:
         return cls(settings, judge, metrics, detectors=detectors, intervals=_intervals(settings))
 
     def require_calibrated_for(self, served: Served) -> None:
-        """Raise ``ContractError`` unless the reference was predicted by the twin of the model that is served."""
-        self._stations.judge.calibration.require_made_for(served)
+        """Raise ``ContractError`` unless the reference was predicted by the twin of the model that is served.
+
+        Only the start of a process is refused: a worker that starts over, after Kafka was away, goes on predicting.
+        """
+        if self._started:
+            self.note_served(served)
+        else:
+            self._stations.judge.calibration.require_made_for(served)
+            self._started = True
 
     def note_served(self, served: Served) -> None:
         """Note that another model predicts; its windows say so where the reference is not of it. Predictions go on."""

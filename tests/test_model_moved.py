@@ -11,7 +11,7 @@ import pytest
 from prometheus_client import CollectorRegistry
 
 from airquality.events import WindowJudged, finding_of
-from airquality.ground.errors import Unavailable
+from airquality.ground.errors import ContractError, Unavailable
 from airquality.ground.settings import Settings
 from airquality.metrics import ConsumerMetrics
 from airquality.model.predictor import FeatureRows
@@ -57,6 +57,18 @@ def test_run_champion_moved_is_asked_who_it_is_and_predictions_go_on(rig: Rig, u
     assert rig.monitors.served == [OTHER]
     assert service.checks == 2 + unknown  # at the start, and until it is known who predicts
     assert [p.model_version for p in rig.predictions()] == ["1"] * 32 + ["2"] * 400
+
+
+def test_require_calibrated_for_worker_that_starts_over_with_another_champion_goes_on(tmp_path: Path) -> None:
+    registry = CollectorRegistry()
+    judge = Judge(stations.judge().reference, stations.judge().calibration)
+    settings = Settings(reports_dir=tmp_path, dataset_dir=tmp_path)
+    with MonitoringService(settings, judge, ConsumerMetrics(registry), report_writers.plain(tmp_path)) as service:
+        with pytest.raises(ContractError, match="not calibrated for the served model"):
+            service.require_calibrated_for(OTHER)
+        for served, uncalibrated in ((MODEL, 0), (OTHER, 1)):
+            service.require_calibrated_for(served)
+            assert registry.get_sample_value("air_quality_model_uncalibrated") == uncalibrated
 
 
 def observe(station: Station, hours: Sequence[int], version: str) -> list[Window]:
