@@ -65,7 +65,8 @@ class SimulatedKafka:
 
     def recreate(self, topic: str, role: str) -> None:
         """Delete a topic and make another one of the same name."""
-        self.topics = replace(self.topics, **{role: f"{getattr(self.topics, role)}, made anew"})
+        ids: dict[str, Any] = {role: f"{getattr(self.topics, role)}, made anew"}
+        self.topics = replace(self.topics, **ids)
         for part in [part for part in self.logs if part[0] == topic]:
             del self.logs[part]
             self._ends.pop(part, None)

@@ -10,8 +10,8 @@ from typing import TypeGuard
 
 from airquality.events import AlarmEvent, Finding, OperationTaken, alarm_sentence
 from airquality.ground.shown import printable
+from airquality.monitoring import registry
 from airquality.monitoring.drift import Verdict, Window
-from airquality.monitoring.verdicts import WINDOW_DETECTORS
 from airquality.records import HISTORY_HOURS, TARGET, Prediction, isoformat
 from airquality.reports.process import ReportResult
 from airquality.stream.account import Counts
@@ -24,7 +24,6 @@ LINE_EVERY_ROWS = 100
 WARMUP_LINE_EVERY_ROWS = 50
 #: After this long without a line there is a sign of life; lines that would come with every row come no more often.
 SIGN_OF_LIFE_SECONDS = 10.0
-_VERDICTS = frozenset(detector.name for detector in WINDOW_DETECTORS)
 
 
 class Console:
@@ -154,7 +153,9 @@ def _of(station_id: str) -> str:
 
 
 def _opens_verdict(finding: Finding) -> TypeGuard[AlarmEvent]:
-    return isinstance(finding, AlarmEvent) and finding.event.kind == "opened" and finding.event.detector in _VERDICTS
+    if not isinstance(finding, AlarmEvent) or finding.event.kind != "opened":
+        return False
+    return any(finding.event.detector == detector.name for detector in registry.window_detectors())
 
 
 def _closed_by(closed: list[Window], prediction: Prediction) -> list[Window]:
