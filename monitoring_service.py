@@ -24,7 +24,7 @@ from types import TracebackType
 from typing import Any, Self
 
 from airquality.events import WindowSettled
-from airquality.ground.errors import UsageError
+from airquality.ground.errors import ContractError, UsageError
 from airquality.ground.settings import Settings
 from airquality.ground.typed import Document, restored
 from airquality.incoming import Operation
@@ -172,6 +172,7 @@ class MonitoringService:
             settings.consumer_group, settings.raw_topic, judge.calibration.data_source, judge.calibration.baseline
         )
         self._summary = SummaryFile(settings.reports_dir)
+        self._started = False
         self._summary_error = ""  # why the summary could not be written, as it was last said
         self._ledgers: dict[ReportLedger, None] = {}  # in the order in which their stations were opened
         writer = open_writer or functools.partial(evidently_writer, settings)
@@ -195,8 +196,28 @@ class MonitoringService:
         return cls(settings, judge, metrics, detectors=detectors, intervals=_intervals(settings))
 
     def require_calibrated_for(self, served: Served) -> None:
-        """Raise ``ContractError`` unless the reference was predicted by the twin of the model that is served."""
-        self._stations.judge.calibration.require_made_for(served)
+        """Raise ``ContractError`` unless the reference was predicted by the twin of the model that is served.
+
+        Only the start of a process is refused: a worker that starts over, after Kafka was away, goes on predicting.
+        """
+        if self._started:
+            self.note_served(served)
+        else:
+            self._stations.judge.calibration.require_made_for(served)
+            self._started = True
+
+    def note_served(self, served: Served) -> None:
+        """Note that another model predicts; its windows say so where the reference is not of it. Predictions go on."""
+        judge = self._stations.judge
+        try:
+            judge.calibration.require_made_for(served)
+        except ContractError as error:
+            judge.uncalibrated.add(served.version)
+            self._metrics.model_uncalibrated.set(1)
+            logger.error("%s; predictions go on, and until then verdicts and intervals compare with another model", error)
+        else:
+            judge.uncalibrated.discard(served.version)
+            self._metrics.model_uncalibrated.set(0)
 
     def __enter__(self) -> Self:
         return self
@@ -297,8 +318,7 @@ class MonitoringService:
             thresholds_age_hours=self._stations.detectors.age_hours(window.end_hour),
         )
         columns = [column.column for column in (*verdict.columns, verdict.prediction) if column.drifted]
-        logger.log(
-            logging.INFO if columns or verdict.degraded or verdict.missing else logging.DEBUG,
+        logger.debug(  # what is not as usual is the console's to say
             "%s window of %s up to %s: drift in %s; missing %s; RMSE %.3f of %d truths",
             kind,
             window.station_id,

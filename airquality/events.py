@@ -46,7 +46,10 @@ class AlarmEvent:
 
 @dataclass(frozen=True, slots=True)
 class WindowJudged:
-    """A window closed and was judged. ``raised`` is what its verdict raises; ``rmse`` is NaN with too few truths."""
+    """A window closed and was judged. ``raised`` is what its verdict raises; ``rmse`` is NaN with too few truths.
+
+    ``uncalibrated`` names the versions whose predictions were judged against a reference of another model.
+    """
 
     station_id: str
     kind: str
@@ -57,6 +60,7 @@ class WindowJudged:
     n_truths: int
     model_version: str
     learning: tuple[tuple[str, int], ...] = ()
+    uncalibrated: tuple[str, ...] = ()
 
     @property
     def at(self) -> int:
@@ -77,6 +81,7 @@ class WindowJudged:
             n_truths=performance.n,
             model_version=window.model_version,
             learning=window.learning,
+            uncalibrated=window.uncalibrated,
         )
 
     def to_bytes(self) -> bytes:
@@ -94,6 +99,7 @@ class WindowJudged:
                 "truths": self.n_truths,
                 "model_version": self.model_version,
                 "learning": {column: isoformat(hour) for column, hour in self.learning},
+                "uncalibrated": list(self.uncalibrated),
             }
         )
 
@@ -228,6 +234,7 @@ def _window(record: dict[str, Any]) -> WindowJudged:
         n_truths=record["truths"],
         model_version=record["model_version"],
         learning=tuple((column, _hour(text)) for column, text in record.get("learning", {}).items()),
+        uncalibrated=tuple(record.get("uncalibrated", ())),
     )
 
 

@@ -149,6 +149,11 @@ class ConsumerMetrics:
             ["part"],
             registry=registry,
         )
+        self.model_uncalibrated = Gauge(
+            "air_quality_model_uncalibrated",
+            "1 while windows are judged against a reference of another model than the one that predicts.",
+            registry=registry,
+        )
         self.summary_failures = Counter(
             "air_quality_unwritten_summaries", "Times the monitoring summary could not be written.", registry=registry
         )

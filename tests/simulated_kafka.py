@@ -9,7 +9,7 @@ from __future__ import annotations
 import zlib
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -62,6 +62,14 @@ class SimulatedKafka:
         self.log(topic, partition).append(Record(partition, offset, key, value, timestamp_ms, headers))
         self._ends[topic, partition] = offset + 1
         return offset
+
+    def recreate(self, topic: str, role: str) -> None:
+        """Delete a topic and make another one of the same name."""
+        ids: dict[str, Any] = {role: f"{getattr(self.topics, role)}, made anew"}
+        self.topics = replace(self.topics, **ids)
+        for part in [part for part in self.logs if part[0] == topic]:
+            del self.logs[part]
+            self._ends.pop(part, None)
 
     def skip(self, topic: str, partition: int) -> None:
         """Use up an offset without a record, as a transaction's marker does."""
@@ -117,6 +125,7 @@ class Monitors:
         self.made: list[tuple[str, str, int]] = []
         self.summaries: list[dict[str, Any]] = []
         self.saturated = False
+        self.served: list[Served] = []
 
     def open_station(self, station_id: str, saved: Document | None = None) -> Station:
         """Open a station with a real buffer and real components."""
@@ -160,6 +169,9 @@ class Monitors:
 
     def require_calibrated_for(self, served: Served) -> None:
         pass
+
+    def note_served(self, served: Served) -> None:
+        self.served.append(served)
 
     def write_summary(self, owned: Mapping[int, PartitionFigures]) -> None:
         self.summaries.append(added(figures.counts for figures in owned.values()))

@@ -8,11 +8,13 @@ from functools import partial
 
 import pytest
 
+from airquality.events import AlarmEvent, WindowJudged, finding_of
+from airquality.monitoring.alarms import Event
 from airquality.records import isoformat
 from airquality.reports.process import ReportResult
 from airquality.stream.console import LIVE_RECORDS, SIGN_OF_LIFE_SECONDS, Console
 from tests.simulated_kafka import reading
-from tests.worker_rig import RAW, START, Rig
+from tests.worker_rig import RAW, SETTINGS, START, Rig
 
 
 def run_lines(rig: Rig, **limits: float) -> list[str]:
@@ -114,6 +116,23 @@ def test_show_verdict_window_that_is_not_as_usual_says_what(rig: Rig) -> None:
     assert line.startswith(f"Daily window up to {isoformat(window[2])} is not as usual: ")
     assert line.endswith(" [station_0]")
     assert "drift in" in line
+
+
+def test_show_verdicts_that_go_on_are_said_when_they_open_and_when_they_close(rig: Rig) -> None:
+    rig.send(0, 168 + 24 * 6)
+    lines = run_lines(rig)
+    findings = [finding_of(record.value) for record in rig.kafka.log(SETTINGS.events_topic)]
+    alarms = [each.event for each in findings if isinstance(each, AlarmEvent)]
+    windows = [each for each in findings if isinstance(each, WindowJudged) and each.raised]
+    opened = {event.at for event in alarms if event.kind == "opened"}
+    assert len(windows) > len(opened) > 0  # the made-up predictions are wrong every day
+    assert len([line for line in lines if "is not as usual" in line]) == len(opened)
+    assert not [line for line in lines if line.startswith("Alarm opened: data_drift")]
+    assert len([line for line in lines if line.startswith("Alarm closed")]) == len(alarms) - len(opened_events(alarms))
+
+
+def opened_events(alarms: list[Event]) -> list[Event]:
+    return [event for event in alarms if event.kind == "opened"]
 
 
 def test_show_end_unfinished_reports_are_said(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:

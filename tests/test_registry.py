@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import shutil
+import sqlite3
 import subprocess
 import sys
 import warnings
@@ -361,4 +363,12 @@ def test_registry_installed_under_a_percent_sign_is_refused_in_one_sentence(
 ) -> None:
     monkeypatch.setattr(mlflow, "__file__", "/home/me/50%20/mlflow/__init__.py")
     with pytest.raises(UsageError, match=r"MLflow cannot .* path contains %: /home/me/50%20"):
+        registry.champion_version(settings)
+
+
+def test_registry_whose_first_migration_was_cut_off_says_what_to_do(tmp_path: Path) -> None:
+    with contextlib.closing(sqlite3.connect(tmp_path / "mlflow.db")) as database:
+        database.execute("create table _alembic_tmp_experiments (name text)")
+    settings = Settings(mlflow_tracking_uri=f"sqlite:///{tmp_path}/mlflow.db")
+    with pytest.raises(ContractError, match=r"mlflow\.db is half made: .* delete .* python -m airquality registry seed"):
         registry.champion_version(settings)

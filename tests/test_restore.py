@@ -196,6 +196,21 @@ def test_restore_state_topic_recreated_is_rebuilt(settings: Settings, admin: Kaf
     assert published(settings) == undisturbed(210)
 
 
+def test_restore_dead_letter_topic_recreated_is_said_and_rows_go_on(
+    settings: Settings, admin: KafkaAdminClient, caplog: pytest.LogCaptureFixture
+) -> None:
+    send(settings, 0, 200)
+    Run(settings, killed=True)  # the rows since the last snapshots are replayed beside the dead letters of another topic
+    recreate(settings, admin, settings.dlq_topic)
+    send(settings, 195, 210)
+    run = Run(settings)
+    assert run.counts == Counts(rows_in=430, warmup=336, predictions=84, duplicates=10)
+    assert published(settings) == undisturbed(210)
+    said = [record.getMessage() for record in caplog.records if "created anew" in record.getMessage()]
+    assert len(said) == 2  # a partition each
+    assert all(text.startswith(f"{settings.dlq_topic} was deleted and created anew") for text in said)
+
+
 def test_restore_prediction_topic_recreated_is_refused_and_goes_on_where_accepted(
     settings: Settings, admin: KafkaAdminClient
 ) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from contextlib import nullcontext
 from dataclasses import replace
 from functools import partial
 
@@ -17,7 +18,7 @@ from airquality.stream.identity import Refused
 from airquality.stream.limits import Stopped
 from airquality.stream.patience import BACKOFF_SECONDS, RELEASE_SECONDS
 from airquality.stream.transactions import Message, Ownership, Poll, Position
-from airquality.stream.worker import POLL_SECONDS, STOP_SECONDS
+from airquality.stream.worker import END_SECONDS, POLL_SECONDS, STOP_SECONDS
 from tests.simulated_kafka import reading
 from tests.worker_rig import DLQ, PRED, RAW, START, STATE, Rig
 
@@ -252,6 +253,46 @@ def test_hold_other_partition_lost_publishes_nothing_of_it(rig: Rig) -> None:
     rig.worker.run()
     assert rig.worker.counts == Counts(rows_in=200, warmup=168, predictions=32)
     assert rig.predictions(1) == []
+
+
+@pytest.mark.parametrize(("away_seconds", "saved"), [(20.0, True), (END_SECONDS + 10.0, False)])
+def test_finish_slow_kafka_is_asked_again_for_a_while(
+    rig: Rig, away_seconds: float, saved: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rig.send(0, 200)
+    lag, away = rig.stream.lag, list[float]()
+
+    def slow() -> dict[int, int]:
+        if len(rig.monitors.summaries) and rig.clock() - rig.worker._active > 5.0:
+            away.append(rig.clock())
+            if rig.clock() - away[0] < away_seconds:
+                rig.clock.sleep(4.0)
+                raise Unavailable("the broker does not answer")
+        return lag()
+
+    monkeypatch.setattr(rig.stream, "lag", slow)
+    with nullcontext() if saved else pytest.raises(Stopped, match="the broker does not answer"):
+        rig.worker.run()
+    assert len(rig.kafka.log(STATE)) == saved
+
+
+def test_restore_dead_letter_topic_created_anew_is_said_once(rig: Rig, caplog: pytest.LogCaptureFixture) -> None:
+    rig.send(0, 20)
+    rig.kafka.append(RAW, 0, b"station_0", b"{")
+    rig.worker.run()
+    rig.kafka.recreate(DLQ, "dlq")
+    for first in (20, 30):
+        rig.send(first, 5)
+        rig.kafka.append(RAW, 0, b"station_0", b"{")
+        rig.restart()
+        rig.worker.run()
+    said = [record.getMessage() for record in caplog.records if "created anew" in record.getMessage()]
+    assert said == [
+        f"{DLQ} was deleted and created anew: the 1 dead letters that partition 0 published are gone; rows go on"
+    ]
+    assert rig.note().dlq_floor == 0
+    assert rig.worker.counts.dead_letters == {"malformed": 3}
+    assert len(rig.kafka.log(DLQ)) == 2
 
 
 def test_finish_partition_lost_while_reports_wait_writes_nothing_of_it(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -52,6 +52,9 @@ _MLFLOW_DEFAULTS = {
     "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
 }
 
+#: What MLflow's migrations call a table that they have not finished.
+_HALF_MADE = "_alembic_tmp_"
+
 logger = logging.getLogger(__name__)
 
 
@@ -362,6 +365,7 @@ def registry(settings: Settings) -> Iterator[MlflowClient]:
 
     Raises:
         UsageError: its address can never work.
+        ContractError: its first migration was cut off.
     """
     require_address(settings)
     uri = settings.mlflow_tracking_uri
@@ -370,4 +374,12 @@ def registry(settings: Settings) -> Iterator[MlflowClient]:
     except MlflowException as error:
         raise Unavailable(
             shown(f"the model registry at {uri} does not answer as it should{proxy_hint(uri)}: {error}")
+        ) from error
+    except Exception as error:
+        if _HALF_MADE not in str(error):
+            raise
+        raise ContractError(
+            f"the registry {shown(uri)} is half made: the process that made or upgraded it was killed, and MLflow cannot go "
+            "on from there. Stop what uses it and delete its database file (it holds no model yet, unless it was there "
+            "before: then put its copy back), then run python -m airquality registry seed"
         ) from error

@@ -73,6 +73,7 @@ class Window:
     operators decided in it, each with the hour after which it took effect.
     ``intervals`` is ``(n, 3)``: the lower and upper end around each prediction and the squared error that was expected, NaN
     where unknown; empty where there are none.
+    ``uncalibrated`` names the versions among them whose predictions the reference does not hold.
     """
 
     station_id: str
@@ -88,6 +89,7 @@ class Window:
     learning: tuple[tuple[str, int], ...] = ()
     operations: tuple[tuple[int, str], ...] = ()
     intervals: Floats = field(default_factory=lambda: np.empty((0, 3)))
+    uncalibrated: tuple[str, ...] = ()
 
     @property
     def estimated_rmse(self) -> float:
@@ -104,7 +106,7 @@ class Window:
         """Return the SHA-256 of everything the window was made of; the verdict follows from it and the calibration."""
         alarms = [plain(alarm) for alarm in self.alarms]
         parts = [self.station_id, self.kind.name, self.end_hour, self.model_version, sorted(self.since.items()), alarms]
-        parts += [self.learning, self.operations]
+        parts += [self.learning, self.operations, *([self.uncalibrated] if self.uncalibrated else [])]
         head = json.dumps(parts)
         arrays = digest_of(self.hours, self.values, self.predictions)
         intervals = "" if math.isnan(self.estimated_rmse) else hashlib.sha256(self.intervals.tobytes()).hexdigest()
@@ -124,6 +126,7 @@ class Window:
             learning=self.learning,
             operations=self.operations,
             intervals=self.intervals,
+            uncalibrated=self.uncalibrated,
         )
 
     @classmethod
@@ -144,6 +147,7 @@ class Window:
             learning=state.learning,
             operations=state.operations,
             intervals=state.intervals,
+            uncalibrated=state.uncalibrated,
         )
 
 
@@ -162,6 +166,7 @@ class WindowState:
     learning: tuple[tuple[str, int], ...]
     operations: tuple[tuple[int, str], ...]
     intervals: Floats = field(default_factory=lambda: np.empty((0, 3)))
+    uncalibrated: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -254,6 +259,8 @@ class Judge:
     def __init__(self, reference: Reference, calibration: Calibration) -> None:
         self.reference = reference
         self.calibration = calibration
+        #: The versions that predicted in this process and are not of the reference's model.
+        self.uncalibrated: set[str] = set()
         self._columns = {name: Distribution(reference.values[:, _INDEX[name]]) for name in JUDGED_COLUMNS}
         self._predictions = Distribution(reference.predictions)
 

@@ -221,6 +221,7 @@ class Windows:
             learning=self._learning,
             operations=tuple((at, what) for at, what in self._operations if end - kind.hours <= at < end),
             intervals=self._intervals[rows].copy(),
+            uncalibrated=tuple(v for v in dict.fromkeys(self._versions[rows]) if v in self._judge.uncalibrated),
         )
 
     def _verdict_events(self, window: Window) -> list[Event]:

@@ -73,6 +73,7 @@ class Describer:
             "hours": window.kind.hours,
             "predictions": len(window.predictions),
             "model_version": window.model_version,
+            "uncalibrated": list(window.uncalibrated),
             "rows_source": rows_source,
             "judge_source": calibration.data_source,
             "judged_by": JUDGES.get(calibration.data_source, calibration.data_source),

@@ -6,9 +6,11 @@ import math
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
+from typing import TypeGuard
 
-from airquality.events import AlarmEvent, OperationTaken, alarm_sentence
+from airquality.events import AlarmEvent, Finding, OperationTaken, alarm_sentence
 from airquality.ground.shown import printable
+from airquality.monitoring import registry
 from airquality.monitoring.drift import Verdict, Window
 from airquality.records import HISTORY_HOURS, TARGET, Prediction, isoformat
 from airquality.reports.process import ReportResult
@@ -53,6 +55,7 @@ class Console:
         live = batch.counts.rows_in <= LIVE_RECORDS
         self._show_warmup(batch, state, live)
         closed = list(batch.windows)
+        opened = {(found.station_id, found.event.at) for found in batch.findings if _opens_verdict(found)}
         for prediction in batch.predictions:
             self._predictions += 1
             windows = _closed_by(closed, prediction)
@@ -61,8 +64,11 @@ class Console:
                 queued = [f"{window.kind.name.capitalize()} report queued" for window in windows]
                 self._write(" | ".join([line, *queued]) + _of(prediction.station_id))
             for window in windows:
-                self._show_verdict(window)
+                if (window.station_id, window.end_hour) in opened:
+                    self._show_verdict(window)
         for finding in batch.findings:
+            if _opens_verdict(finding):  # its window said it, with the columns
+                continue
             if isinstance(finding, AlarmEvent):
                 self._write(f"{alarm_sentence(finding.event)}{_of(finding.station_id)}")
             elif isinstance(finding, OperationTaken):
@@ -113,7 +119,7 @@ class Console:
         self._waiting -= started
 
     def _show_verdict(self, window: Window) -> None:
-        """Say what is wrong with a window, if anything is."""
+        """Say what is wrong with a window that opens an alarm; the next ones are as wrong until the alarm is closed."""
         faults = _faults(window.verdict)
         if faults:
             name = f"{window.kind.name.capitalize()} window up to {isoformat(window.end_hour)}"
@@ -144,6 +150,12 @@ class Console:
 
 def _of(station_id: str) -> str:
     return f" [{station_id}]"
+
+
+def _opens_verdict(finding: Finding) -> TypeGuard[AlarmEvent]:
+    if not isinstance(finding, AlarmEvent) or finding.event.kind != "opened":
+        return False
+    return any(finding.event.detector == detector.name for detector in registry.window_detectors())
 
 
 def _closed_by(closed: list[Window], prediction: Prediction) -> list[Window]:

@@ -33,6 +33,7 @@ class PatientService:
         limits: End the wait.
         clock: Monotonic seconds.
         wait: Passes a moment in the group without taking records; returns the partitions owned now.
+        note_served: Is told what another model says of itself, before any of its predictions is judged.
     """
 
     def __init__(
@@ -43,6 +44,7 @@ class PatientService:
         limits: Limits,
         clock: Callable[[], float],
         wait: Callable[[], frozenset[int]],
+        note_served: Callable[[Served], None],
     ) -> None:
         self._service = service
         self._patience = patience
@@ -50,10 +52,14 @@ class PatientService:
         self._limits = limits
         self._clock = clock
         self._wait = wait
+        self._note_served = note_served
+        self._version = ""  # of the model that was last asked what it is
 
     def check(self) -> Served:
         """Return what the served model says of itself; raises as :meth:`predict`, but ``PartitionLost``."""
-        return self._asked(self._service.check, None)
+        served = self._asked(self._service.check, None)
+        self._version = served.version
+        return served
 
     def predict(self, asked: FeatureRows) -> Sequence[RowAnswer]:
         """Return what the model says of each row.
@@ -63,7 +69,22 @@ class PatientService:
             AirQualityError: no waiting mends it.
             PartitionLost: the group took the rows' partition away meanwhile.
         """
-        return self._asked(lambda: self._service.predict(asked), asked.partition)
+        answers = self._asked(lambda: self._service.predict(asked), asked.partition)
+        if any(isinstance(answer, tuple) and answer[1] != self._version for answer in answers):
+            self._ask_who_serves()
+        return answers
+
+    def _ask_who_serves(self) -> None:
+        """Ask what the model is that predicts now: its alias was moved. Without an answer it is asked with the next rows."""
+        try:
+            served = self._service.check()
+        except AirQualityError as error:
+            logger.warning("another model predicts, and which one is not known yet: %s", error)
+            return
+        if served.version != self._version:
+            logger.info("model version %s predicts now, in place of %s", served.version, self._version)
+            self._version = served.version
+            self._note_served(served)
 
     def _asked(self, ask: Callable[[], T], partition: int | None) -> T:
         while True:

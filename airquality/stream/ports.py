@@ -59,6 +59,9 @@ class Monitoring(Protocol):
     def require_calibrated_for(self, served: Served) -> None:
         """Raise ``ContractError`` unless the monitoring was calibrated for the served model."""
 
+    def note_served(self, served: Served) -> None:
+        """Note that another model predicts from now on, whether or not the monitoring was calibrated for it."""
+
     def write_summary(self, owned: Mapping[int, PartitionFigures]) -> None:
         """Write the summary, with what the consumer counted."""
 

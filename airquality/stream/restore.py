@@ -94,7 +94,7 @@ class Restorer:
         self._name_foreign(saved, partition)
         for station_id in saved.snapshots:
             self._homes.learn(station_id, partition, saved.since_ms(station_id))
-        facts = self._facts(partition, topics, saved)
+        facts = self._after_another_dlq(self._facts(partition, topics, saved))
         facts, refusal = self._settle(facts)
         plan, rows_lost = self._decide(facts)
         plan = replace(plan, note=replace(plan.note, topics=facts.topics), strict=plan.strict and not self._accept_loss)
@@ -123,6 +123,18 @@ class Restorer:
                 "%s partition %d: records that are not ours under %s are passed over",
                 *(self._settings.state_topic, partition, ", ".join(sorted(saved.foreign)[:5])),
             )
+
+    def _after_another_dlq(self, facts: Facts) -> Facts:
+        """Say that the dead-letter topic is another one than before, and forget where the group stood in the old one."""
+        notes = [note for note in (facts.note, facts.saved) if note and note.topics.is_other("dlq", facts.topics)]
+        if not notes:
+            return facts
+        lost = sum(max(notes, key=lambda note: note.age).counts.dead_letters.values())
+        logger.warning(
+            "%s was deleted and created anew: the %d dead letters that partition %d published are gone; rows go on",
+            *(self._settings.dlq_topic, lost, facts.partition),
+        )
+        return replace(facts, note=_of_another_dlq(facts.note), saved=_of_another_dlq(facts.saved))
 
     def _settle(self, facts: Facts) -> tuple[Facts, Refused | None]:
         """Return the facts to go on with, and why only to save what is there.
@@ -159,6 +171,7 @@ class Restorer:
         raw, pred, dlq = settings.raw_topic, settings.pred_topic, settings.dlq_topic
         ranges = self._reader.log_ranges((raw, pred, dlq), partition)
         others = self._group_topics(topics.partitions)
+        dlq_floor = 0 if latest.topics.is_other("dlq", topics) else latest.dlq_floor
         return Facts(
             raw_topic=raw,
             partition=partition,
@@ -170,7 +183,7 @@ class Restorer:
             n_saved=len(saved.snapshots) + len(saved.forgotten),
             foreign_keys=tuple(sorted(saved.foreign)),
             newest_prediction=self._newest(pred, partition, latest.pred_floor, ranges, self._source_of_prediction),
-            newest_dead_letter=self._newest(dlq, partition, latest.dlq_floor, ranges, self._source_of_dead_letter),
+            newest_dead_letter=self._newest(dlq, partition, dlq_floor, ranges, self._source_of_dead_letter),
             topics=topics,
             group=frozenset(others or self._carried.values()),
             pred_end=ranges[pred][1],
@@ -244,6 +257,10 @@ class Restorer:
                 self._homes.learn(station_id, partition, found.since_ms(station_id))
             for station_id in found.forgotten:
                 self._homes.forget(station_id, partition)
+
+
+def _of_another_dlq(note: Note | None) -> Note | None:
+    return None if note is None else replace(note, dlq_offset=0, dlq_floor=0)
 
 
 def _without_state(records: Iterator[Record]) -> Iterator[Record]:

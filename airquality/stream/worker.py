@@ -37,6 +37,8 @@ POLL_SECONDS = 0.25
 SUMMARY_SECONDS = 5.0
 #: How long a stop writes snapshots: Docker kills 10 s after it asked.
 STOP_SECONDS = 4.0
+#: How long a run that ends by itself asks a Kafka that does not answer.
+END_SECONDS, END_PAUSE_SECONDS = 30.0, 1.0
 
 logger = logging.getLogger("consumer")
 
@@ -71,7 +73,9 @@ class Worker:
         self._gauges = Gauges(metrics, stream, clock)
         self._restorer = Restorer(settings, reader, stream, open_station, monitoring, clock, limits.accept_loss)
         patience = Patience(limits.taken > 0, clock)
-        self._service = PatientService(service, patience, metrics, limits, clock, self._pass_a_moment)
+        self._service = PatientService(
+            service, patience, metrics, limits, clock, self._pass_a_moment, monitoring.note_served
+        )
         self._partitions: dict[int, PartitionState] = {}
         self._gained: set[int] = set()  # assigned, not restored yet
         self._ownership = Ownership()
@@ -199,10 +203,7 @@ class Worker:
         Raises:
             Stopped: Kafka does not answer, so that nothing can be saved and nobody knows what rows wait.
         """
-        try:
-            self._stream.lag()
-        except Unavailable as error:
-            raise stopped_without_kafka(error) from error
+        self._require_kafka()
         if self._limits.stopped:
             logger.info("stopping: the last snapshots are written; a second signal ends the process at once")
         with tqdm(total=self._monitoring.backlog, desc="writing reports", unit="report", disable=None) as bar:
@@ -217,6 +218,19 @@ class Worker:
         self._console.show_end(self._monitoring.backlog)
         self.counts.check()
         self._summarise()
+
+    def _require_kafka(self) -> None:
+        """Ask Kafka until it answers: for a while where the run ends by itself, no longer than a stop may take else."""
+        began = self._clock()
+        while True:
+            try:
+                self._stream.lag()
+                return
+            except Unavailable as error:
+                if self._clock() - began >= (STOP_SECONDS if self._limits.stopped else END_SECONDS):
+                    raise stopped_without_kafka(error) from error
+                logger.warning("%s; asking again before the end", error)
+                time.sleep(END_PAUSE_SECONDS)
 
     def _save_all(self) -> bool:
         """Snapshot stations, as many as one transaction takes; return whether any was left to save."""
