@@ -19,10 +19,6 @@ class Nav:
     history: str
     evidence: str
 
-    def to(self, target: str) -> str:
-        """Return the link to another page of the reports folder."""
-        return self.index.removesuffix(INDEX) + link(INDEX, target)
-
     @classmethod
     def of(cls, page: str, entry: Entry, before: Entry | None, after: Entry | None) -> Nav:
         """Return the links of the report at ``page``, given its neighbours."""

@@ -19,9 +19,8 @@ _TARGET, _UNIT = NETWORK.target.spoken, NETWORK.target.unit
 
 
 def _values(shown: Shown) -> Mapping[str, Any]:
-    document, nav = shown.document, shown.nav
+    document = shown.document
     series, worst = document["series"], worst_hour(document)
-    explained = prediction_page(folder_name(document["station_id"]), worst) if worst else None
     return {
         "plot": target_plot(document["start"], series["measured"], series["predicted"], _band(series)),
         "error_sentence": _error(document),
@@ -29,7 +28,7 @@ def _values(shown: Shown) -> Mapping[str, Any]:
         "error_lines": assured.error_lines(document),
         "coverage_lines": assured.coverage_lines(document),
         "worst": worst,
-        "explained": nav.to(explained) if nav and explained else None,
+        "explained": prediction_page(folder_name(document["station_id"]), worst) if worst else None,
     }
 
 
