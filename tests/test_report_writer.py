@@ -176,8 +176,8 @@ def test_a_window_of_one_row_still_gets_its_report(writer: ReportWriter) -> None
     window = daily()
     values, predictions = window.values[:1], window.predictions[:1]
     verdict = stations.judge().judge(window.kind, values, predictions)
-    kept = {"hours": window.hours[:1], "values": values, "predictions": predictions, "intervals": window.intervals[:1]}
-    one = replace(window, **kept, verdict=verdict)
+    one = replace(window, hours=window.hours[:1], values=values, predictions=predictions, verdict=verdict)
+    one = replace(one, intervals=window.intervals[:1])
     assert "1 of 24 hours" in writer.write(one).read_text()
 
 
