@@ -42,7 +42,7 @@ def rows_out_of_order(proof: Proof) -> Outcome:
         return Outcome({"rows": sent, "replays": 2}, proof.verdict(site) + repeated)
 
 
-@row("silence")
+@row("silence", quick=False)
 def station_silent_for_long(proof: Proof) -> Outcome:
     """A station that is silent while other stations fill its partition: its history and its state are still there."""
     others = tuple(f"warming-{number}" for number in range(40 * proof.scale**2))

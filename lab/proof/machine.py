@@ -15,7 +15,7 @@ _NAMESPACE = ("unshare", "--user", "--map-root-user", "--mount")
 _FULL, _READ_ONLY = "size=16k", "ro"
 
 
-@row("disk")
+@row("disk", quick=False)
 def disk_full_or_read_only(proof: Proof) -> Outcome:
     """The reports folder on a full disk, then read-only: predictions go on, and monitoring says what is missing."""
     if not _can_mount():
@@ -54,7 +54,7 @@ def _consume_with(site: Site, options: str) -> str:
     return site.execute(*_NAMESPACE, "sh", "-c", mounted, "sh", options, str(reports), *consumer, code=None)
 
 
-@row("clock")
+@row("clock", quick=False)
 def clock_stepped(proof: Proof) -> Outcome:
     """The clock of the host stepped by a day, back and forth, while the consumer runs."""
     with proof.ground.site("clock") as site:

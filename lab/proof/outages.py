@@ -56,7 +56,7 @@ def breakable(proof: Proof) -> Iterator[service.Service]:
         yield broken
 
 
-@row("outage")
+@row("outage", quick=False)
 def service_comes_and_goes(proof: Proof) -> Outcome:
     """The service away, then 20 % of its answers 503, then 5 s late; what waits is done within twice the outage."""
     outage = 12.0 * proof.scale
@@ -85,7 +85,7 @@ def service_comes_and_goes(proof: Proof) -> Outcome:
         return Outcome(figures, late + proof.verdict(site))
 
 
-@row("alias", alone=True)
+@row("alias", alone=True, quick=False)
 def alias_moves(proof: Proof) -> Outcome:
     """The champion alias moved while requests come: no request fails, every value is that of the version it names."""
     settings = read_settings(

@@ -14,7 +14,7 @@ from lab.proof.site import Process, Site
 _RATE = "100"
 
 
-@row("producer")
+@row("producer", quick=False)
 def producer_killed_and_doubled(proof: Proof) -> Outcome:
     """The producer killed and started again, and two producers of one file at a time: one prediction a station and hour."""
     with proof.ground.site("producer") as site:
@@ -34,7 +34,7 @@ def producer_killed_and_doubled(proof: Proof) -> Outcome:
         return Outcome(figures, proof.verdict(site))
 
 
-@row("dying", alone=True)
+@row("dying", alone=True, quick=False)
 def broker_dies_under_the_producer(proof: Proof) -> Outcome:
     """The broker killed while the producer sends: every row is there once, or the producer says how many are not."""
     with proof.ground.site("dying") as site:

@@ -50,11 +50,13 @@ Run = Callable[[Proof], Outcome]
 class Row:
     """A row of the proof.
 
-    ``alone`` where its faults would reach others that run beside it, ``on_demand`` where it only runs when it is named.
+    ``alone`` where its faults would reach others that run beside it, ``quick`` where it is part of the small scale,
+    ``on_demand`` where it only runs when it is named.
     """
 
     run: Run
     alone: bool
+    quick: bool
     on_demand: bool
 
     @property
@@ -66,11 +68,11 @@ class Row:
 ROWS: dict[str, Row] = {}
 
 
-def row(name: str, *, alone: bool = False, on_demand: bool = False) -> Callable[[Run], Run]:
+def row(name: str, *, alone: bool = False, quick: bool = True, on_demand: bool = False) -> Callable[[Run], Run]:
     """Register a row of the proof under the name that ``ROW=`` takes."""
 
     def register(function: Run) -> Run:
-        ROWS[name] = Row(function, alone, on_demand)
+        ROWS[name] = Row(function, alone, quick, on_demand)
         return function
 
     return register
