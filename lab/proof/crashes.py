@@ -126,7 +126,8 @@ def broker_dies(proof: Proof) -> Outcome:
     with proof.ground.site("broker") as site:
         rows = interleaved(proof.source, STATIONS, HOURS)
         sent = site.cluster.send(site.topic("raw"), islice(rows, 2750))
-        consumer = site.consumer(**SMALL)
+        # The client may wait for a lost broker for ever; the watchdog ends it, as a supervisor expects.
+        consumer = site.consumer(**SMALL, WATCHDOG_SECONDS="20")
         site.grown("pred", 20)
         broker.kill()
         broker.start()
