@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import signal
 import time
+from itertools import islice
 
 from lab.proof.rows import FREEZE_SECONDS, SMALL, Outcome, Proof, die, injected, row, stop
 from lab.proof.traffic import HOURS, STATIONS, interleaved
@@ -22,11 +23,13 @@ def the_proof_can_fail(proof: Proof) -> Outcome:
 
 def _killed_after_committing(proof: Proof, sabotage: dict[str, str]) -> list[str]:
     with proof.ground.site("commit-first") as site:
-        site.cluster.send(site.topic("raw"), interleaved(proof.source, STATIONS, HOURS))
-        for _ in range(6):
-            consumer = site.consumer(**SMALL, **sabotage, CONSUMER_INSTANCE_ID="one")
-            time.sleep(float(proof.rng.uniform(3.0, 6.0)))
-            die(consumer)
+        rows = interleaved(proof.source, STATIONS, HOURS)
+        site.cluster.send(site.topic("raw"), islice(rows, 16 * 172))
+        site.finish()
+        site.cluster.send(site.topic("raw"), rows)
+        killed = {**SMALL, **sabotage, "PROOF_KILL_AT": "after_commit:1", "CONSUMER_INSTANCE_ID": "one"}
+        for _ in range(2):
+            site.consumer(**killed).wait(120)
         said = site.run("consumer.py", "--idle-exit-seconds", "6", code=None, environment={"CONSUMER_INSTANCE_ID": "one"})
         return ["refused"] if "--accept-loss" in said else proof.verdict(site)
 
