@@ -28,8 +28,7 @@ def _killed_after_committing(proof: Proof, sabotage: dict[str, str]) -> list[str
         site.finish()
         site.cluster.send(site.topic("raw"), rows)
         killed = {**SMALL, **sabotage, "PROOF_KILL_AT": "after_commit:1", "CONSUMER_INSTANCE_ID": "one"}
-        for _ in range(2):
-            site.consumer(**killed).wait(120)
+        site.consumer(**killed).wait(120)
         said = site.run("consumer.py", "--idle-exit-seconds", "6", code=None, environment={"CONSUMER_INSTANCE_ID": "one"})
         return ["refused"] if "--accept-loss" in said else proof.verdict(site)
 
