@@ -514,7 +514,7 @@ def test_a_record_refused_at_once_is_a_row_not_acknowledged() -> None:
 def test_a_real_broker_holds_every_row_in_order(tmp_path: Path, broker: Broker) -> None:
     frame = dataset.split(dataset.simulate()).test
     dataset.write_stream_csv(frame, tmp_path / "rows.csv")
-    servers = ["--bootstrap-servers", broker.bootstrap_servers]
+    servers = ["--station-id", "roof", "--bootstrap-servers", broker.bootstrap_servers]
     command = [sys.executable, str(ROOT / "producer.py"), "--csv", str(tmp_path / "rows.csv"), "--topic", "raw.replay"]
     done = subprocess.run(
         [*command, *servers], env=clean_environment(), capture_output=True, text=True, timeout=60, check=False
