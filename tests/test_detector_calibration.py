@@ -99,6 +99,7 @@ def test_smallest_visible_is_the_least_over_all_windows_and_none_where_no_level_
     assert fitted.smallest_visible("C6H6(GT)") is None
 
 
+@pytest.mark.slow
 def test_calibrate_real_length_buys_the_budget_and_states_the_nested_rate(tmp_path: Path) -> None:
     from airquality.data import dataset
 

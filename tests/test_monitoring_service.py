@@ -349,6 +349,7 @@ def test_more_windows_than_the_queue_holds_wait_and_none_is_dropped(rig: Callabl
 
 
 @pytest.mark.parametrize("fault", ["fail", "fail beyond exceptions", "die"])
+@pytest.mark.slow
 def test_a_failed_report_is_counted_and_the_next_one_works(rig: Callable[..., Rig], fault: str) -> None:
     made = rig(fault, "daily")
     observer = made.run(168)
@@ -361,6 +362,7 @@ def test_a_failed_report_is_counted_and_the_next_one_works(rig: Callable[..., Ri
     ].error
 
 
+@pytest.mark.slow
 def test_a_hung_report_process_is_replaced(rig: Callable[..., Rig]) -> None:
     made = rig("hang", "daily", report_timeout_seconds=0.5)
     observer = made.run(24)

@@ -141,6 +141,7 @@ def test_promtool_accepts_the_rules() -> None:
     assert done.returncode == 0, done.stdout + done.stderr
 
 
+@pytest.mark.slow
 def test_promtool_runs_the_rules_own_tests() -> None:
     done = promtool("test", "rules", "prometheus/rules_test.yml")
     assert done.returncode == 0, done.stdout + done.stderr
