@@ -11,7 +11,6 @@ from lab import embedded_kafka
 from tests.broker_topics import owned
 
 
-@pytest.mark.slow
 def test_what_two_transactions_wrote_is_read_back_whole() -> None:
     with embedded_kafka.start(prefer="mock", say=lambda _: None) as broker:
         settings = Settings(kafka_bootstrap_servers=broker.bootstrap_servers, kafka_api_version=broker.api_version)
