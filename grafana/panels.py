@@ -324,10 +324,7 @@ def stream() -> list[Any]:
             6,
             "Transaction time",
             "From polling a batch of records to the commit of all it caused.",
-            {
-                "P50": f"histogram_quantile(0.50, {transaction})",
-                "P95": f"histogram_quantile(0.95, {transaction})",
-            },
+            {f"P{share}": f"histogram_quantile(0.{share}, {transaction})" for share in (50, 95)},
             unit="s",
         ),
         course(
