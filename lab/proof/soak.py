@@ -16,14 +16,16 @@ from lab.proof.topics import Found, Sent
 from lab.proof.traffic import stations
 
 SECONDS = {1: 180, 5: 3_600}
-_RATE = 200
+_RATE, _PROMISED_RATE = 205, 200
 #: Rows a second that are predicted; a report is a second of work for every 24 of a station, so the others are repeats.
-_PREDICTED, _DEAD = 10, 2
+_PREDICTED, _DEAD = 5, 2
 _STATIONS = stations(40)
 _SAMPLE_SECONDS = 5.0
 #: The beginning is left out: caches fill, the report process is started.
 _SETTLING = 1 / 3
 MAX_SLOPE_MB_PER_HOUR = 1.0
+#: Latency grows where the quiet minutes of the last third are slower than those of the first by this share.
+MAX_LATENCY_GROWTH = 0.25
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,6 +36,7 @@ class Sample:
     megabytes: float
     descriptors: int
     threads: int
+    report_megabytes: float  # of the processes it started
 
 
 @row("soak", alone=True, on_demand=True)
@@ -52,10 +55,13 @@ def steady_traffic(proof: Proof) -> Outcome:
         stop(consumer)
         site.finish(idle_seconds=14)
         faults, figures = _flat(samples[int(len(samples) * _SETTLING) :])
+        slower, waits = _latency(site, int(seconds * _SETTLING))
         if proof.scale == 1:
-            faults = []  # caches still fill: minutes say nothing of an hour
+            faults, slower = [], []  # caches still fill: minutes say nothing of an hour
+        if rate < _PROMISED_RATE:
+            faults.append(f"only {rate:.0f} rows a second were sent")
         return Outcome(
-            {"s": seconds, "rows a second": round(rate), **figures, **_latency(site)}, faults + proof.verdict(site)
+            {"s": seconds, "rows a second": round(rate), **figures, **waits}, faults + slower + proof.verdict(site)
         )
 
 
@@ -67,6 +73,8 @@ def _paced(proof: Proof, seconds: int, consumer: Process, samples: list[Sample])
         yield from batch
         if second % _SAMPLE_SECONDS == 0:
             samples.append(_sample(consumer, second))
+            if second % 300 == 0:
+                print(f"soak: {samples[-1]}", flush=True)
 
 
 def _warm_up(proof: Proof) -> Iterator[Sent]:
@@ -97,40 +105,81 @@ def _seconds(proof: Proof, seconds: int) -> Iterator[list[Sent]]:
 
 def _sample(process: Process, at: float) -> Sample:
     folder = Path(f"/proc/{process.pid}")
-    fields = dict(line.split(":", 1) for line in (folder / "status").read_text().splitlines() if ":" in line)
-    megabytes = int(fields["VmRSS"].split()[0]) / 1024
-    return Sample(at, megabytes, sum(1 for _ in (folder / "fd").iterdir()), int(fields["Threads"]))
+    fields = _status(process.pid)
+    children = (folder / "task" / str(process.pid) / "children").read_text().split()
+    reports = sum(_megabytes(_status(int(child))) for child in children)
+    descriptors = sum(1 for _ in (folder / "fd").iterdir())
+    return Sample(at, _megabytes(fields), descriptors, int(fields["Threads"]), reports)
+
+
+def _status(pid: int) -> dict[str, str]:
+    """Return what the kernel says of a process, nothing if it has ended meanwhile."""
+    try:
+        lines = Path(f"/proc/{pid}/status").read_text().splitlines()
+    except (FileNotFoundError, ProcessLookupError):
+        return {}
+    return dict(line.split(":", 1) for line in lines if ":" in line)
+
+
+def _megabytes(fields: Mapping[str, str]) -> float:
+    return int(fields.get("VmRSS", "0 kB").split()[0]) / 1024
 
 
 def _flat(samples: Sequence[Sample]) -> tuple[list[str], dict[str, object]]:
     """Return what is not flat, and the figures."""
-    at = np.array([sample.at for sample in samples])
-    slope = float(np.polyfit(at, [sample.megabytes for sample in samples], 1)[0]) * 3_600
+    slope = _slope(samples, "megabytes")
     faults = [f"memory grows by {slope:.1f} MB an hour"] if slope > MAX_SLOPE_MB_PER_HOUR else []
     for name in ("descriptors", "threads"):
         counts = [getattr(sample, name) for sample in samples]
         half = len(counts) // 2
         if max(counts[half:]) > max(counts[:half]) + 2:
             faults.append(f"{name} grow: up to {max(counts[:half])}, then {max(counts[half:])}")
+    last = samples[-1]
     figures: dict[str, object] = {
-        "MB at the end": round(samples[-1].megabytes),
+        "MB at the end": round(last.megabytes),
         "MB an hour": round(slope, 2),
-        "descriptors": samples[-1].descriptors,
-        "threads": samples[-1].threads,
+        "descriptors": last.descriptors,
+        "threads": last.threads,
+        "MB in the report process": round(last.report_megabytes),
+        "MB an hour there": round(_slope(samples, "report_megabytes"), 2),
     }
     return faults, figures
 
 
-def _latency(site: Site) -> Mapping[str, object]:
-    """Return milliseconds from a raw row's append to its prediction's, in the first and the last quarter of the hour."""
+def _slope(samples: Sequence[Sample], name: str) -> float:
+    """Return by how much a figure grows in an hour."""
+    at = [sample.at for sample in samples]
+    return float(np.polyfit(at, [getattr(sample, name) for sample in samples], 1)[0]) * 3_600
+
+
+def _latency(site: Site, settling_seconds: int) -> tuple[list[str], Mapping[str, object]]:
+    """Return whether latency grows, and its figures: milliseconds from a raw row's append to its prediction's.
+
+    The lower quartile of the medians of a third's minutes is compared: what else the machine does makes some minutes
+    slow, while a consumer that grows slower makes all of them so.
+    """
     raw = {(found.partition, found.offset): found.timestamp_ms for found in site.cluster.committed(site.topic("raw"))}
-    made = [(found.timestamp_ms, found) for found in site.cluster.committed(site.topic("pred"))]
-    waits = [at - raw[_source(found)] for at, found in sorted(made, key=lambda pair: pair[0]) if at > min(raw.values())]
-    quarter = max(1, len(waits) // 4)
-    return {
-        f"ms {name} quarter (p50, p99)": "/".join(f"{np.quantile(part, level):.0f}" for level in (0.5, 0.99))
-        for name, part in (("first", waits[:quarter]), ("last", waits[-quarter:]))
+    began = min(raw.values())
+    made = sorted((found.timestamp_ms, raw[_source(found)]) for found in site.cluster.committed(site.topic("pred")))
+    began = max(began, made[0][0]) + settling_seconds * 1_000
+    minutes: dict[int, list[int]] = {}
+    for at, sent_at in made:
+        if at >= began:
+            minutes.setdefault((at - began) // 60_000, []).append(at - sent_at)
+    medians = [float(np.median(minutes[minute])) for minute in sorted(minutes)]
+    third = max(1, len(medians) // 3)
+    first, last = (float(np.quantile(part, 0.25)) for part in (medians[:third], medians[-third:]))
+    thirds = {"first": sorted(minutes)[:third], "last": sorted(minutes)[-third:]}
+    figures = {
+        f"ms in the {name} third (p50, p99)": _quantiles([wait for minute in part for wait in minutes[minute]])
+        for name, part in thirds.items()
     }
+    slower = last > first * (1 + MAX_LATENCY_GROWTH) and last > first + 10
+    return [f"latency grows in quiet minutes: {first:.0f} ms, then {last:.0f} ms"] if slower else [], figures
+
+
+def _quantiles(waits: Sequence[int]) -> str:
+    return "/".join(f"{np.quantile(waits, level):.0f}" for level in (0.5, 0.99))
 
 
 def _source(found: Found) -> tuple[int, int]:
