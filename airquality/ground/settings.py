@@ -101,6 +101,9 @@ class Settings(KafkaSecurity):
 
     # consumer
     max_poll_records: int = Field(500, ge=1)
+    max_poll_interval_seconds: Seconds = Field(
+        300.0, description="a consumer that does not poll for so long is put out of its group"
+    )
     snapshot_offsets: int = Field(
         5_000, ge=1, description="a station is snapshotted once its oldest unsaved row is this far back"
     )

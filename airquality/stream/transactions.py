@@ -173,6 +173,7 @@ class TransactionalStream:
             partition_assignment_strategy=(CooperativeStickyAssignor,),
             session_timeout_ms=SESSION_TIMEOUT_MS,
             max_poll_records=self._settings.max_poll_records,
+            max_poll_interval_ms=int(self._settings.max_poll_interval_seconds * 1000),
             fetch_max_wait_ms=50,
             max_partition_fetch_bytes=4 * 1024 * 1024,
             metadata_max_age_ms=METADATA_AGE_MS,

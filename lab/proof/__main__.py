@@ -15,6 +15,7 @@ import time
 import zlib
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+from itertools import chain
 from pathlib import Path
 
 import numpy as np
@@ -68,6 +69,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--quick", action="store_true", help="the small scale, without the rows that take longest")
     parser.add_argument("--row", action="append", choices=list(ROWS), help="only this row; may be repeated")
     parser.add_argument("--seed", type=int, default=1, help="of the instants and the faults (default: %(default)s)")
+    parser.add_argument("--seeds", type=int, help="how many seeds from there on (default: as many as the row has)")
     parser.add_argument("--jobs", type=int, default=3, help="rows at a time; most of them wait (default: %(default)s)")
     parser.add_argument("--write", action="store_true", help="keep the results and write docs/delivery.md")
     return parser
@@ -78,13 +80,18 @@ def _run_all(names: Sequence[str], ground: Ground, arguments: argparse.Namespace
     source = Source(dataset.current(Path(ground.environment["DATASET_DIR"])))
     scale = QUICK_SCALE if arguments.quick else WHOLE_SCALE
 
-    def run(name: str) -> Result:
-        rng = np.random.default_rng([arguments.seed, zlib.crc32(name.encode())])
-        return _run(name, Proof(ground, source, rng, scale), arguments.seed)
+    def run(name: str) -> list[Result]:
+        n_seeds = arguments.seeds or (1 if arguments.quick else ROWS[name].seeds)
+        seeds = range(arguments.seed, arguments.seed + n_seeds)
+        return [_run(name, Proof(ground, source, _rng(seed, name), scale), seed) for seed in seeds]
 
     with ThreadPoolExecutor(arguments.jobs) as pool:
         beside = list(pool.map(run, [name for name in names if not ROWS[name].alone]))
-    return [*beside, *(run(name) for name in names if ROWS[name].alone)]
+    return list(chain(*beside, *(run(name) for name in names if ROWS[name].alone)))
+
+
+def _rng(seed: int, name: str) -> np.random.Generator:
+    return np.random.default_rng([seed, zlib.crc32(name.encode())])
 
 
 def _run(name: str, proof: Proof, seed: int) -> Result:

@@ -17,7 +17,7 @@ from pathlib import Path
 from lab.proof import service
 from lab.proof.identity import Refusal
 from lab.proof.outages import breakable
-from lab.proof.rows import SMALL, Outcome, Proof, die, row, stop
+from lab.proof.rows import SMALL, Outcome, Proof, Supervised, die, row, stop
 from lab.proof.site import PROJECT, ROLES, Process, Site
 from lab.proof.traffic import HOURS, STATIONS, interleaved
 from lab.waiting import Failed, wait_until
@@ -65,7 +65,6 @@ def one_broker_of_three_lost(proof: Proof) -> Outcome:
     # The client may wait for the lost broker for ever; WATCHDOG_SECONDS is short here.
     faults: list[str] = []
     kills, sent, restarts = (3 if proof.scale > 1 else 1), 0, 0
-    limits = {**SMALL, "WATCHDOG_SECONDS": "20"}
     for kill in range(kills):
         directory = proof.ground.directory / f"brokers3-{kill}"
         with (
@@ -75,29 +74,16 @@ def one_broker_of_three_lost(proof: Proof) -> Outcome:
             site.run("-m", "airquality", "topics", "--check")  # three replicas, two in sync: as needed, or it exits 3
             rows = interleaved(proof.source, STATIONS, HOURS)
             sent += site.cluster.send(site.topic("raw"), islice(rows, 16 * 172))
-            consumer = site.consumer(**limits)
+            consumer = Supervised(site, {**SMALL, "WATCHDOG_SECONDS": "20"})
             site.grown("pred", 30)
             three.kill_one(kill)
             sent += site.cluster.send(site.topic("raw"), rows)
-            restarts += _caught_up(site, consumer, limits)
+            consumer.catch_up()
+            stop(consumer.process)
+            restarts += consumer.restarts
             site.finish(idle_seconds=14)
             faults += proof.verdict(site)
     return Outcome({"brokers": 3, "killed": kills, "restarts": restarts, "rows": sent}, faults)
-
-
-def _caught_up(site: Site, consumer: Process, limits: dict[str, str]) -> int:
-    """Wait until every row is consumed, as a supervisor that starts a consumer again; return how often it had to."""
-    ends, restarts = site.cluster.end_offsets(site.topic("raw")), 0
-
-    def done() -> bool:
-        nonlocal consumer, restarts
-        if consumer.poll() is not None:
-            consumer, restarts = site.consumer(**limits), restarts + 1
-        return site.cluster.committed_offsets(site.group, site.topic("raw")) == ends
-
-    wait_until(done, f"{site.name}: caught up", 240)
-    stop(consumer)
-    return restarts
 
 
 @row("meanwhile", on_demand=True)

@@ -5,48 +5,50 @@ from __future__ import annotations
 import os
 import signal
 import time
+from dataclasses import dataclass
 from itertools import islice
 
 import numpy as np
 
-from lab.proof.rows import FREEZE_SECONDS, SMALL, Outcome, Proof, die, injected, row, stop
-from lab.proof.site import Site
+from lab.proof.rows import FREEZE_SECONDS, SMALL, Outcome, Proof, Supervised, die, injected, row, stop
+from lab.proof.site import Broker, Site
 from lab.proof.traffic import HOURS, STATIONS, interleaved, stations
 from lab.waiting import wait_until
 
+#: How soon a consumer with an instance id must work again.
+_AGAIN_SECONDS = 10.0
 
-@row("kills")
+
+@row("kills", seeds=3)
 def kill_at_random(proof: Proof) -> Outcome:
-    """Kill -9 at random instants, also during a restore."""
-    many, kills = stations(107 if proof.scale > 1 else 24), 10 * proof.scale if proof.scale > 1 else 6
+    """Kill -9 at random instants, also during a restore; work again within 10 s (p95, instance ids)."""
+    many, kills = (stations(107), 50) if proof.whole else (stations(24), 6)
     rows, n_rows = interleaved(proof.source, many, HOURS), len(many) * HOURS
     again: list[float] = []
     with proof.ground.site("kills") as site:
         sent = 0
-        for _ in range(kills):
+        for number in range(kills):
             sent += site.cluster.send(site.topic("raw"), islice(rows, n_rows // kills))
             consumer = site.consumer(**SMALL, CONSUMER_INSTANCE_ID="one")
-            again += _seconds_to_work(site, float(proof.rng.uniform(0.5, 9.0)))
+            if number % 2:  # whatever it does: it starts, restores, works or idles
+                time.sleep(float(proof.rng.uniform(0.5, 6.0)))
+            else:  # soon after its first commit
+                again.append(_seconds_to_work(site))
+                time.sleep(float(proof.rng.uniform(0.0, 2.0)))
             die(consumer)
         sent += site.cluster.send(site.topic("raw"), rows)
         site.finish(CONSUMER_INSTANCE_ID="one")
-        figures = {"kills": kills, "rows": sent, "s from start to the first commit (p95)": _p95(again)}
-        return Outcome(figures, proof.verdict(site))
+        slowest = round(float(np.quantile(again, 0.95)), 1)
+        late = [f"{slowest} s from start to the first commit (p95)"] if proof.whole and slowest > _AGAIN_SECONDS else []
+        figures = {"kills": kills, "rows": sent, "s from start to the first commit (p95)": slowest}
+        return Outcome(figures, late + proof.verdict(site))
 
 
-def _seconds_to_work(site: Site, until: float) -> list[float]:
-    """Wait ``until`` so many seconds from now; return when the raw topic's first commit came, nothing if it did not."""
+def _seconds_to_work(site: Site) -> float:
+    """Wait until the group commits; return after how many seconds."""
     began, before = time.monotonic(), site.cluster.committed_offsets(site.group, site.topic("raw"))
-    seen: list[float] = []
-    while (past := time.monotonic() - began) < until:
-        if not seen and site.cluster.committed_offsets(site.group, site.topic("raw")) != before:
-            seen = [past]
-        time.sleep(0.1)
-    return seen
-
-
-def _p95(seconds: list[float]) -> object:
-    return round(float(np.quantile(seconds, 0.95)), 1) if seconds else "none seen"
+    wait_until(lambda: site.cluster.committed_offsets(site.group, site.topic("raw")) != before, f"{site.name}: a commit", 60)
+    return time.monotonic() - began
 
 
 POINTS = (
@@ -63,17 +65,24 @@ POINTS = (
 @row("points")
 def kill_at_named_points(proof: Proof) -> Outcome:
     """Kill -9 at named points of the loop and of a report."""
+    sent, missed = 0, []
     with proof.ground.site("points") as site:
-        sent = site.cluster.send(site.topic("raw"), interleaved(proof.source, STATIONS[:4], 200 + 20 * proof.scale))
-        reached = []
-        for point in POINTS * proof.scale:
-            consumer = site.consumer(**SMALL, **injected(PROOF_KILL_AT=point), CONSUMER_INSTANCE_ID="one")
-            wait_until(lambda c=consumer: c.poll() is not None or _idle(site), f"{point} is reached", 60)  # type: ignore[misc]
-            reached.append(consumer.poll() == -signal.SIGKILL)
-            die(consumer)
+        for names in np.array_split(stations(4 * proof.scale), proof.scale):  # new stations each time: there is always work
+            rows = interleaved(proof.source, tuple(map(str, names)), 220)
+            sent += site.cluster.send(site.topic("raw"), rows)
+            missed += [f"{point} was never reached" for point in POINTS if not _killed_at(site, point)]
         site.finish(CONSUMER_INSTANCE_ID="one")
-        missed = [f"{point} was never reached" for point, hit in zip(POINTS, reached, strict=False) if not hit]
-        return Outcome({"kills": sum(reached), "rows": sent}, missed + proof.verdict(site))
+        kills = len(POINTS) * proof.scale - len(missed)
+        return Outcome({"kills": kills, "rows": sent}, missed + proof.verdict(site))
+
+
+def _killed_at(site: Site, point: str) -> bool:
+    """Run a consumer that is killed at a point; return whether it came there."""
+    consumer = site.consumer(**SMALL, **injected(PROOF_KILL_AT=point), CONSUMER_INSTANCE_ID="one")
+    wait_until(lambda: consumer.poll() is not None or _idle(site), f"{point} is reached", 90)
+    reached = consumer.poll() == -signal.SIGKILL
+    die(consumer)
+    return reached
 
 
 def _idle(site: Site) -> bool:
@@ -84,61 +93,127 @@ def _idle(site: Site) -> bool:
 
 @row("freeze")
 def freeze_beyond_the_session(proof: Proof) -> Outcome:
-    """Freeze one of two consumers for longer than the session, then let it go on beside the new owner."""
-    with proof.ground.site("freeze") as site:
+    """Freeze one of two, then of three, consumers for longer than session and max.poll, then let it go on."""
+    outcomes = [_frozen(proof, many) for many in ((2, 3) if proof.whole else (2,))]
+    figures = {"freezes": proof.scale * len(outcomes), "rows": sum(sent for sent, _ in outcomes)}
+    return Outcome(figures, [fault for _, faults in outcomes for fault in faults])
+
+
+def _frozen(proof: Proof, many: int) -> tuple[int, list[str]]:
+    """Freeze one of ``many`` consumers now and then; return how many rows there were, and the differences."""
+    with proof.ground.site(f"freeze-{many}") as site:
         rows = interleaved(proof.source, stations(16 * proof.scale), HOURS)
         sent = 0
-        first = site.consumer(**SMALL)
-        second = site.consumer(**SMALL)
+        running = [site.consumer(**SMALL, MAX_POLL_INTERVAL_SECONDS="8") for _ in range(many)]
         for _ in range(proof.scale):
             sent += site.cluster.send(site.topic("raw"), islice(rows, 2400))
             time.sleep(float(proof.rng.uniform(0.5, 3.0)))
-            victim = first if proof.rng.random() < 0.5 else second
+            victim = running[int(proof.rng.integers(many))]
             victim.send_signal(signal.SIGSTOP)
             time.sleep(FREEZE_SECONDS)
             victim.send_signal(signal.SIGCONT)
         sent += site.cluster.send(site.topic("raw"), rows)
-        stop(first, second)
+        stop(*running)
         site.finish(idle_seconds=14)
-        return Outcome({"freezes": proof.scale, "rows": sent}, proof.verdict(site))
+        return sent, [f"{many} consumers: {fault}" for fault in proof.verdict(site)]
+
+
+#: Where a thread that hangs is worst: with rows in its hands, in a transaction, with nothing but the commit to do.
+STALLS = ("after_poll", "after_begin", "between_sends", "after_send_offsets", "before_commit")
+
+
+@row("stall", quick=False)
+def hang_while_heartbeats_go_on(proof: Proof) -> Outcome:
+    """One of two, then of three, consumers hangs at named points for longer than max.poll while its heartbeats go on."""
+    outcomes = [_stalled(proof, many, point) for many in ((2, 3) if proof.whole else (2,)) for point in STALLS]
+    figures = {"hangs": len(outcomes), "rows": sum(sent for sent, _ in outcomes)}
+    return Outcome(figures, [fault for _, faults in outcomes for fault in faults])
+
+
+def _stalled(proof: Proof, many: int, point: str) -> tuple[int, list[str]]:
+    with proof.ground.site(f"stall-{point.replace('_', '-')}-{many}") as site:
+        rows = interleaved(proof.source, STATIONS, HOURS)
+        sent = site.cluster.send(site.topic("raw"), islice(rows, 16 * 172))
+        short = {**SMALL, "MAX_POLL_INTERVAL_SECONDS": "6"}
+        others = [site.consumer(**short) for _ in range(many - 1)]
+        site.grown("pred", 20)
+        victim = site.consumer(**short, **injected(PROOF_STALL_AT=f"{point}:2:12"))
+        sent += site.cluster.send(site.topic("raw"), islice(rows, 16 * 6))
+        wait_until(lambda: "the proof lets it go on" in site.said() or victim.poll() is not None, f"{point} is left", 120)
+        never = [] if victim.poll() is None else [f"{point}: the consumer ended with {victim.poll()}"]
+        sent += site.cluster.send(site.topic("raw"), rows)
+        site.caught_up()
+        stop(victim, *others)
+        site.finish(idle_seconds=14)
+        return sent, never + [f"{point}, {many} consumers: {fault}" for fault in proof.verdict(site)]
 
 
 @row("finishing")
 def finish_while_others_join(proof: Proof) -> Outcome:
-    """Consumers that finish by themselves while others join, the newcomer killed right after."""
+    """Consumers that finish by themselves while one or two others join, the newcomers killed right after."""
+    rounds = (5 if proof.whole else 3) * (2 if proof.whole else 1)
     with proof.ground.site("finishing") as site:
         sent = site.cluster.send(site.topic("raw"), interleaved(proof.source, stations(16 * proof.scale), HOURS))
-        for _ in range(3 * proof.scale):
+        for number in range(rounds):
             finishing = site.consumer("--max-records", "300", "--timeout-seconds", "20", **SMALL)
             time.sleep(float(proof.rng.uniform(2.0, 5.0)))
-            joining = site.consumer(**SMALL)
+            joining = [site.consumer(**SMALL) for _ in range(1 + (number % 2 if proof.whole else 0))]
             finishing.wait(90)
             time.sleep(float(proof.rng.uniform(0.0, 2.0)))
-            die(joining)
+            for process in joining:
+                die(process)
         site.finish(idle_seconds=14)
-        return Outcome({"rounds": 3 * proof.scale, "rows": sent}, proof.verdict(site))
+        return Outcome({"rounds": rounds, "rows": sent}, proof.verdict(site))
+
+
+@dataclass(frozen=True)
+class _Outages:
+    """How often the broker is restarted and killed, and each of its freezes in seconds."""
+
+    restarts: int
+    kills: int
+    freezes: tuple[float, ...]
 
 
 @row("broker", alone=True)
 def broker_dies(proof: Proof) -> Outcome:
-    """The broker killed, restarted and frozen under the consumer."""
+    """The broker restarted, killed and frozen under the consumer; a supervisor restarts what the watchdog ends."""
+    outages = _Outages(5, 3, (90.0, 90.0)) if proof.whole else _Outages(0, 1, (12.0,))
     broker = proof.ground.broker
     with proof.ground.site("broker") as site:
-        rows = interleaved(proof.source, STATIONS, HOURS)
-        sent = site.cluster.send(site.topic("raw"), islice(rows, 2750))
+        rows = interleaved(proof.source, stations(16 * proof.scale), HOURS)
+        sent = site.cluster.send(site.topic("raw"), islice(rows, 2750 * proof.scale))
         # The client may wait for a lost broker for ever; the watchdog ends it, as a supervisor expects.
-        consumer = site.consumer(**SMALL, WATCHDOG_SECONDS="20")
+        consumer = Supervised(site, {**SMALL, "WATCHDOG_SECONDS": "20"})
         site.grown("pred", 20)
-        broker.kill()
-        broker.start()
-        sent += site.cluster.send(site.topic("raw"), islice(rows, 100))
-        jvm = broker.jvm()
-        os.kill(jvm, signal.SIGSTOP)
-        time.sleep(12.0)
-        os.kill(jvm, signal.SIGCONT)
+        for end in [broker.stop] * outages.restarts + [broker.kill] * outages.kills:
+            end()
+            broker.start()
+            sent += site.cluster.send(site.topic("raw"), islice(rows, 100))
+            if proof.whole:
+                consumer.catch_up()
+        for seconds in outages.freezes:
+            sent += site.cluster.send(site.topic("raw"), islice(rows, 100))
+            _freeze(broker, seconds)
+            if proof.whole:
+                consumer.catch_up()
         sent += site.cluster.send(site.topic("raw"), rows)
-        time.sleep(5.0)
-        if consumer.poll() is None:
-            stop(consumer)
+        consumer.catch_up()
+        stop(consumer.process)
         site.finish(idle_seconds=14)
-        return Outcome({"rows": sent}, proof.verdict(site))
+        figures = {
+            "restarts": outages.restarts,
+            "kills": outages.kills,
+            "freezes": len(outages.freezes),
+            "s frozen": sum(outages.freezes),
+            "restarts of the consumer": consumer.restarts,
+            "rows": sent,
+        }
+        return Outcome(figures, proof.verdict(site))
+
+
+def _freeze(broker: Broker, seconds: float) -> None:
+    jvm = broker.jvm()
+    os.kill(jvm, signal.SIGSTOP)
+    time.sleep(seconds)
+    os.kill(jvm, signal.SIGCONT)

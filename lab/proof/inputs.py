@@ -2,26 +2,99 @@
 
 from __future__ import annotations
 
+import os
 import time
-from itertools import islice
+from collections.abc import Iterable
+from itertools import cycle, islice
+from pathlib import Path
 
 from lab.proof import poison
 from lab.proof.rows import SMALL, Outcome, Proof, die, row
-from lab.proof.traffic import HOURS, STATIONS, disordered, interleaved
+from lab.proof.site import Process, Site
+from lab.proof.topics import Sent
+from lab.proof.traffic import HOURS, STATIONS, disordered, interleaved, stations
+from lab.waiting import wait_until
+
+CODECS = ("none", "gzip", "snappy", "lz4", "zstd")
 
 
 @row("poison")
 def poisoned_records(proof: Proof) -> Outcome:
-    """Every kind of poison, in every codec, in the middle of sound rows."""
+    """Every kind of poison, in every codec, in the middle of sound rows; 1 % of many rows costs at most 10 %."""
     with proof.ground.site("poison") as site:
         topic, station = site.topic("raw"), "proof-0"
         sent = site.cluster.send(topic, interleaved(proof.source, (station,), 180))
         kinds = poison.kinds(proof.source, station, 179)
-        for codec in ("none", "gzip", "snappy", "lz4", "zstd"):
-            sent += site.cluster.send(topic, kinds.values(), **{"compression.type": codec, "message.max.bytes": 10_000_000})
+        for codec in CODECS:
+            large = {} if codec == "none" else poison.compressible()
+            sent += _send_in(codec, site, [*kinds.values(), *large.values()])
         sent += site.cluster.send(topic, interleaved(proof.source, (station,), 10, start=180))
         site.finish()
-        return Outcome({"kinds": len(kinds), "codecs": 5, "rows": sent}, proof.verdict(site))
+        figures: dict[str, object] = {"kinds": len(kinds) + len(poison.compressible()), "codecs": len(CODECS), "rows": sent}
+        faults = proof.verdict(site)
+    if proof.whole:
+        diluted, more = _diluted(proof)
+        figures, faults = {**figures, **diluted}, faults + more
+    return Outcome(figures, faults)
+
+
+def _send_in(codec: str, site: Site, records: Iterable[Sent]) -> int:
+    return site.cluster.send(site.topic("raw"), records, **{"compression.type": codec, "message.max.bytes": 10_000_000})
+
+
+#: One row in so many is poisoned, of so many rows; and the share of the speed that it may cost.
+_ONE_IN, _MANY, _MAX_LOSS = 100, 50_000, 0.10
+
+
+def _diluted(proof: Proof) -> tuple[dict[str, object], list[str]]:
+    """Return what a poisoned row in a hundred costs, in the consumer's own seconds; sound and poisoned are read in turns."""
+    names = stations(_MANY // HOURS + 1)
+    seconds: dict[str, list[float]] = {"sound": [], "poisoned": []}
+    with proof.ground.site("sound") as sound, proof.ground.site("poisoned") as poisoned:
+        n_rows = sound.cluster.send(sound.topic("raw"), interleaved(proof.source, names, HOURS))
+        poison_sent = _send_poisoned(proof, poisoned, names)
+        faults: list[str] = []
+        for _ in range(2):
+            for name, origin in (("sound", sound), ("poisoned", poisoned)):
+                with proof.ground.site(f"{name}-read", RAW_TOPIC=origin.topic("raw")) as reading:
+                    seconds[name].append(_cpu_seconds(reading))
+                    faults += [f"{name}: {fault}" for fault in proof.verdict(reading)]
+    loss = 1 - min(seconds["sound"]) / n_rows / (min(seconds["poisoned"]) / (n_rows + poison_sent))
+    if loss > _MAX_LOSS:
+        faults.append(f"1 % of poison costs {loss:.0%} of the speed")
+    return {"sound rows": n_rows, "poisoned among them": poison_sent, "% slower": round(100 * loss, 1)}, faults
+
+
+def _send_poisoned(proof: Proof, site: Site, names: tuple[str, ...]) -> int:
+    """Send the sound rows with poison in between, a codec for each stretch; return how many were poisoned."""
+    made = poison.kinds(proof.source, names[0], HOURS - 1).values()
+    kinds = cycle([record for record in made if record.expect != "duplicate"])  # it would be the first of its hour here
+    rows, count = interleaved(proof.source, names, HOURS), 0
+    for codec in cycle(CODECS):
+        stretch = list(islice(rows, 5_000))
+        if not stretch:
+            return count
+        mixed = [record for start in range(0, len(stretch), _ONE_IN) for record in (next(kinds), *stretch[start:][:_ONE_IN])]
+        count += _send_in(codec, site, mixed) - len(stretch)
+    raise AssertionError("cycle ends")
+
+
+def _cpu_seconds(site: Site) -> float:
+    """Return the processor's seconds a consumer needs from its first commit to its last."""
+    process = site.consumer("--idle-exit-seconds", "6")
+    wait_until(
+        lambda: any(site.cluster.committed_offsets(site.group, site.topic("raw")).values()), f"{site.name}: a commit", 120
+    )
+    before = _used(process)
+    site.caught_up(seconds=400)
+    used = _used(process) - before
+    process.wait(60)
+    return used
+
+
+def _used(process: Process) -> float:
+    fields = Path(f"/proc/{process.pid}/stat").read_text().rsplit(")", 1)[1].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
 @row("order")

@@ -12,40 +12,60 @@ from airquality.ground.settings import read_settings
 from airquality.model import registry
 from lab.proof import service
 from lab.proof.rows import SMALL, Outcome, Proof, row, stop
-from lab.proof.traffic import HOURS, STATIONS, interleaved
+from lab.proof.site import Process
+from lab.proof.traffic import HOURS, STATIONS, interleaved, stations
 from lab.waiting import wait_until
 
 
 @row("service")
 def misbehaving_service(proof: Proof) -> Outcome:
     """A prediction service that is away, slow, hanging, trickling, or answers what is no answer."""
-    with breakable(proof) as broken, proof.ground.site("service") as site:
-        limits = {"API_URL": broken.url, "API_TIMEOUT_SECONDS": "2"}
-        rows = interleaved(proof.source, STATIONS, HOURS)
-        sent = site.cluster.send(site.topic("raw"), islice(rows, 16 * 172))
-        consumer = site.consumer(**SMALL, **limits)
+    outcomes = [_misbehaving(proof, many) for many in ((2, 3) if proof.whole else (1,))]
+    lies, sent = len(_lies(proof)) * len(outcomes), sum(sent for sent, _ in outcomes)
+    figures = {"times each": proof.scale * len(outcomes), "lies": lies, "rows": sent}
+    return Outcome(figures, [fault for _, faults in outcomes for fault in faults])
+
+
+def _lies(proof: Proof) -> list[service.Answer]:
+    return service.LIES[:: 1 if proof.whole else 4]
+
+
+#: Each with how long it lasts.
+_MISBEHAVIOUR: tuple[tuple[service.Fault, float], ...] = (
+    (service.away, 4.0),
+    (service.slow(1.0), 4.0),
+    (service.slow(60.0), 5.0),
+    (service.trickling(60.0), 8.0),
+)
+
+
+def _misbehaving(proof: Proof, many: int) -> tuple[int, list[str]]:
+    """Let the service misbehave under so many consumers; return how many rows there were, and the differences."""
+    with breakable(proof) as broken, proof.ground.site(f"service-{many}") as site:
+        names = stations(16 * (3 if proof.whole else 1))
+        limits = {"API_URL": broken.url, "API_TIMEOUT_SECONDS": "2", "MAX_POLL_INTERVAL_SECONDS": "6"}
+        rows = interleaved(proof.source, names, HOURS)
+        sent = site.cluster.send(site.topic("raw"), islice(rows, len(names) * 172))
+        running = [site.consumer(**SMALL, **limits) for _ in range(many)]
         site.grown("pred", 30)
-        faults: list[tuple[service.Fault, float]] = [
-            (service.away, 4.0),
-            (service.slow(1.0), 4.0),
-            (service.slow(60.0), 5.0),
-            (service.trickling(60.0), 8.0),
-        ]
-        for fault, seconds in faults:
+        for fault, seconds in _MISBEHAVIOUR * proof.scale:
             broken.fault = fault
-            sent += site.cluster.send(site.topic("raw"), islice(rows, 16 * 3))
+            sent += site.cluster.send(site.topic("raw"), islice(rows, 16 * 2))
             time.sleep(seconds)
-        lies = service.LIES[:: 4 if proof.scale == 1 else 1]
+        lies = _lies(proof)
         told = broken.requests + len(lies)
         broken.fault = service.lying(lies)
         sent += site.cluster.send(site.topic("raw"), rows)
-        wait_until(lambda: consumer.poll() is not None or broken.requests > told, "the lies are told", 400)
-        ended = consumer.poll()
+        wait_until(lambda: bool(_ended(running)) or broken.requests > told, "the lies are told", 400)
+        crashed = [f"a consumer ended by itself with {code}" for code in _ended(running)]
         broken.fault = None
-        stop(consumer)
+        stop(*running)
         site.finish(idle_seconds=14, **limits)
-        crashed = [] if ended is None else [f"the consumer ended by itself with {ended}"]
-        return Outcome({"lies": len(lies), "rows": sent}, crashed + proof.verdict(site))
+        return sent, crashed + [f"{many} consumers: {fault}" for fault in proof.verdict(site)]
+
+
+def _ended(running: list[Process]) -> list[int]:
+    return [process.returncode for process in running if process.poll() is not None]
 
 
 @contextmanager

@@ -32,6 +32,15 @@ def kinds(source: Source, station: str, index: int) -> dict[str, Sent]:
     return made
 
 
+def compressible() -> dict[str, Sent]:
+    """Return records that the broker takes only compressed."""
+    key = b"proof-0"
+    return {
+        "5 MB of blanks, compressed": Sent(key, b" " * 5_000_000, "oversize"),
+        "5 MB of an array, compressed": Sent(key, b"[" + b"0," * 2_500_000 + b"0]", "oversize"),
+    }
+
+
 def _payloads(body: Body) -> dict[str, bytes | None]:
     whole = json.dumps(body).encode()
     return {
@@ -62,6 +71,7 @@ def _payloads(body: Body) -> dict[str, bytes | None]:
         "an object nested 10,000 deep": b'{"a":' * 10_000 + b"1" + b"}" * 10_000,
         "900 kB of blanks": b" " * 900_000,
         "900 kB of text": b'"' + b"x" * 900_000 + b'"',
+        "as much as the broker takes": b"x" * 1_048_400,
         "random bytes": bytes(range(256)) * 8,
         "a control character in a text": whole.replace(b'"station_id"', b'"station\x01_id"'),
     }

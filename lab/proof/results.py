@@ -6,7 +6,7 @@ import json
 import os
 import platform
 import subprocess
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -68,25 +68,31 @@ def _commit() -> str:
 
 
 def keep(result: Result) -> None:
-    """Keep a result in place of the row's last one."""
+    """Keep a result in place of the row's last one of that seed."""
     KEPT.mkdir(exist_ok=True)
-    (KEPT / f"{result.name}.json").write_text(json.dumps(asdict(result), indent=1) + "\n")
+    name = result.name if result.seed == 1 else f"{result.name}-{result.seed}"
+    (KEPT / f"{name}.json").write_text(json.dumps(asdict(result), indent=1) + "\n")
 
 
 def write_page() -> Path:
     """Write the page of all results that are kept, in the order of the rows, and return where it is."""
-    PAGE.write_text(_HEADER + "".join(_line(name) for name in ROWS))
+    PAGE.write_text(_HEADER + "".join(line for name in ROWS for line in _lines(name)))
     return PAGE.relative_to(PROJECT)
 
 
-def _line(name: str) -> str:
-    path = KEPT / f"{name}.json"
-    if not path.exists():
-        return f"| `{name}` | {ROWS[name].title} | | | | | not run |\n"
-    result = Result(**json.loads(path.read_text()))
+def _lines(name: str) -> Iterator[str]:
+    """Yield a line for each seed of which a result is kept, or one that says that there is none."""
+    paths = [path for path in (KEPT / f"{name}.json", *sorted(KEPT.glob(f"{name}-[0-9]*.json"))) if path.exists()]
+    if not paths:
+        yield f"| `{name}` | {ROWS[name].title} | | | | | not run |\n"
+    for path in paths:
+        yield _line(Result(**json.loads(path.read_text())))
+
+
+def _line(result: Result) -> str:
     ended = result.verdict if not result.faults else f"{result.verdict}: {'; '.join(result.faults)}"
     run = f"{result.date}, {result.commit}, {result.machine}"
     return (
-        f"| `{name}` | {ROWS[name].title} | {result.said} | {result.scale}, {result.seed} | {result.seconds} | {run} "
-        f"| {ended} |\n"
+        f"| `{result.name}` | {ROWS[result.name].title} | {result.said} | {result.scale}, {result.seed} | {result.seconds} "
+        f"| {run} | {ended} |\n"
     )

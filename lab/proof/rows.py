@@ -12,6 +12,7 @@ import numpy as np
 from lab.proof import judge, oracle
 from lab.proof.site import INJECT, Ground, Process, Site
 from lab.proof.traffic import Source
+from lab.waiting import wait_until
 
 SMALL = {"MAX_POLL_RECORDS": "20", "SNAPSHOT_OFFSETS": "200", "SNAPSHOT_SECONDS": "2"}
 #: The consumer's session is 10 s: a freeze of this length is beyond it.
@@ -26,6 +27,11 @@ class Proof:
     source: Source
     rng: np.random.Generator
     scale: int  # 1 for QUICK=1
+
+    @property
+    def whole(self) -> bool:
+        """Whether this is the whole scale."""
+        return self.scale > 1
 
     def verdict(self, site: Site) -> list[str]:
         """Judge a site whose consumers have finished."""
@@ -51,13 +57,14 @@ class Row:
     """A row of the proof.
 
     ``alone`` where its faults would reach others that run beside it, ``quick`` where it is part of the small scale,
-    ``on_demand`` where it only runs when it is named.
+    ``on_demand`` where it only runs when it is named, ``seeds`` of the whole scale.
     """
 
     run: Run
     alone: bool
     quick: bool
     on_demand: bool
+    seeds: int
 
     @property
     def title(self) -> str:
@@ -68,11 +75,13 @@ class Row:
 ROWS: dict[str, Row] = {}
 
 
-def row(name: str, *, alone: bool = False, quick: bool = True, on_demand: bool = False) -> Callable[[Run], Run]:
+def row(
+    name: str, *, alone: bool = False, quick: bool = True, on_demand: bool = False, seeds: int = 1
+) -> Callable[[Run], Run]:
     """Register a row of the proof under the name that ``ROW=`` takes."""
 
     def register(function: Run) -> Run:
-        ROWS[name] = Row(function, alone, quick, on_demand)
+        ROWS[name] = Row(function, alone, quick, on_demand, seeds)
         return function
 
     return register
@@ -97,3 +106,25 @@ def stop(*processes: Process) -> None:
         process.terminate()
     for process in processes:
         process.wait(60)
+
+
+class Supervised:
+    """A consumer that is started once more whenever it ended by itself, as a supervisor does."""
+
+    def __init__(self, site: Site, limits: Mapping[str, str]) -> None:
+        self._site, self._limits = site, dict(limits)
+        self.process = site.consumer(**self._limits)
+        self.restarts = 0
+
+    def catch_up(self, seconds: float = 240.0) -> None:
+        """Wait until the group has committed all there is in the raw topic."""
+        cluster, raw = self._site.cluster, self._site.topic("raw")
+        ends = cluster.end_offsets(raw)
+
+        def done() -> bool:
+            if self.process.poll() is not None:
+                self.process = self._site.consumer(**self._limits)
+                self.restarts += 1
+            return cluster.committed_offsets(self._site.group, raw) == ends
+
+        wait_until(done, f"{self._site.name}: caught up", seconds)

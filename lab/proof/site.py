@@ -192,7 +192,9 @@ class Ground:
 
     @contextmanager
     def site(self, name: str, **overrides: str) -> Iterator[Site]:
-        """Yield a site with its topics made; everything it started ends with it."""
+        """Yield a site with its topics made; everything it started ends with it. A name's second site is called so."""
+        again = len(list(self.directory.glob(f"{name}.[0-9]*"))) + 1
+        name = f"{name}.{again}"
         directory = self.directory / name
         directory.mkdir(parents=True)
         environment = {

@@ -1,6 +1,7 @@
 """Found by every Python process that has this folder on its path: ends or misleads it at a named point.
 
-``PROOF_KILL_AT=POINT:N`` kills the process with SIGKILL when the point is reached for the Nth time. ``PROOF_SABOTAGE``
+``PROOF_KILL_AT=POINT:N`` kills the process with SIGKILL when the point is reached for the Nth time,
+``PROOF_STALL_AT=POINT:N:SECONDS`` lets the thread hang there once, its other threads go on. ``PROOF_SABOTAGE``
 breaks the consumer on purpose, so that the proof can be seen to fail: ``commit-first`` or ``unfenced``.
 """
 
@@ -60,9 +61,25 @@ def _kill_at(point: str, count: int) -> None:
 
         pathlib.Path.replace = replace  # type: ignore[method-assign]
         return
+    _at(point, _killer(count, os.getpid))
+
+
+def _stall_at(point: str, count: int, seconds: float) -> None:
+    left = [count]
+
+    def reached() -> None:
+        left[0] -= 1
+        if left[0] == 0:
+            time.sleep(seconds)
+            print("the proof lets it go on", file=sys.stderr, flush=True)
+
+    _at(point, reached)
+
+
+def _at(point: str, act: Any) -> None:
+    """Let ``act`` be called wherever the consumer's loop passes a point."""
     from kafka import KafkaConsumer, KafkaProducer
 
-    reached = _killer(count, os.getpid)
     around, owner, name = {
         "after_poll": (_after, KafkaConsumer, "poll"),
         "after_begin": (_after, KafkaProducer, "begin_transaction"),
@@ -71,7 +88,7 @@ def _kill_at(point: str, count: int) -> None:
         "before_commit": (_before, KafkaProducer, "commit_transaction"),
         "after_commit": (_after, KafkaProducer, "commit_transaction"),
     }[point]
-    around(owner, name, reached)
+    around(owner, name, act)
 
 
 def _commit_first() -> None:
@@ -135,6 +152,9 @@ if "PROOF_CLOCK_STEPS" in os.environ:
 if "PROOF_KILL_AT" in os.environ and "broker" not in sys.argv:
     _point, _, _count = os.environ["PROOF_KILL_AT"].partition(":")
     _kill_at(_point, int(_count or 1))
+if "PROOF_STALL_AT" in os.environ and "broker" not in sys.argv:
+    _point, _count, _seconds = os.environ["PROOF_STALL_AT"].split(":")
+    _stall_at(_point, int(_count), float(_seconds))
 if os.environ.get("PROOF_SABOTAGE") == "commit-first":
     _commit_first()
 if os.environ.get("PROOF_SABOTAGE") == "unfenced":
