@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import os
 import signal
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
 
 from lab.proof import judge, oracle
 from lab.proof.site import INJECT, Ground, Process, Site
+from lab.proof.topics import Found
 from lab.proof.traffic import Source
 from lab.waiting import wait_until
 
@@ -33,10 +34,10 @@ class Proof:
         """Whether this is the whole scale."""
         return self.scale > 1
 
-    def verdict(self, site: Site) -> list[str]:
-        """Judge a site whose consumers have finished."""
+    def verdict(self, site: Site, raw: Sequence[Found] | None = None) -> list[str]:
+        """Judge a site whose consumers have finished; ``raw`` are its raw records, by default what the topic still holds."""
         cluster = site.cluster
-        ruling = oracle.rule(cluster.committed(site.topic("raw")), self.ground.artifacts)
+        ruling = oracle.rule(cluster.committed(site.topic("raw")) if raw is None else raw, self.ground.artifacts)
         pred, dlq = cluster.committed(site.topic("pred")), cluster.committed(site.topic("dlq"))
         return judge.differences(ruling, pred, dlq, site.summary())
 

@@ -106,8 +106,8 @@ def _seconds(proof: Proof, seconds: int) -> Iterator[list[Sent]]:
 def _sample(process: Process, at: float) -> Sample:
     folder = Path(f"/proc/{process.pid}")
     fields = _status(process.pid)
-    children = (folder / "task" / str(process.pid) / "children").read_text().split()
-    reports = sum(_megabytes(_status(int(child))) for child in children)
+    started = [path.read_text().split() for path in (folder / "task").glob("*/children")]  # by each of its threads
+    reports = sum(_megabytes(_status(int(child))) for children in started for child in children)
     descriptors = sum(1 for _ in (folder / "fd").iterdir())
     return Sample(at, _megabytes(fields), descriptors, int(fields["Threads"]), reports)
 

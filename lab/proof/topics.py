@@ -112,12 +112,19 @@ class Cluster:
         """Return how far the partitions of a topic have grown, in offsets, control records included."""
         return sum(self.end_offsets(topic).values())
 
+    def begin_offsets(self, topic: str) -> dict[int, int]:
+        """Return the offset of the first record that each partition still holds."""
+        return {partition: marks[0] for partition, marks in self._watermarks(topic).items()}
+
     def end_offsets(self, topic: str) -> dict[int, int]:
         """Return the offset the next record of each partition gets."""
+        return {partition: marks[1] for partition, marks in self._watermarks(topic).items()}
+
+    def _watermarks(self, topic: str) -> dict[int, tuple[int, int]]:
         reader = self._reader()
         try:
             every = self.partitions(topic)
-            return {p: reader.get_watermark_offsets(TopicPartition(topic, p), timeout=SECONDS)[1] for p in every}
+            return {p: reader.get_watermark_offsets(TopicPartition(topic, p), timeout=SECONDS) for p in every}
         finally:
             reader.close()
 
