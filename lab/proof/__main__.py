@@ -22,7 +22,20 @@ import numpy as np
 from confluent_kafka import KafkaException
 
 from airquality.data import dataset
-from lab.proof import brokers, crashes, identity, inputs, letters, machine, outages, producers, sabotage, soak, truths
+from lab.proof import (
+    brokers,
+    crashes,
+    identity,
+    inputs,
+    letters,
+    machine,
+    outages,
+    producers,
+    sabotage,
+    soak,
+    truths,
+    upgrade,
+)
 from lab.proof.results import Result, keep, write_page
 from lab.proof.rows import ROWS, Outcome, Proof
 from lab.proof.site import Ground, prepared
@@ -30,7 +43,7 @@ from lab.proof.traffic import Source
 from lab.waiting import Failed
 
 #: The modules whose rows there are: importing one registers them.
-REGISTERED = (crashes, outages, inputs, letters, identity, brokers, producers, truths, machine, sabotage, soak)
+REGISTERED = (crashes, outages, inputs, letters, identity, brokers, producers, truths, machine, upgrade, sabotage, soak)
 QUICK_SCALE, WHOLE_SCALE = 1, 5
 
 _EXAMPLES = """\

@@ -5,7 +5,7 @@ from dataclasses import replace
 from airquality.network.uci_360 import UCI_360
 
 #: The column whose limits are wrong, and its wrong limits in degrees Celsius.
-COLUMN, LIMITS = "T", (-50.0, -40.0)
+COLUMN, LIMITS = UCI_360.of_role("weather")[0].name, (-50.0, -40.0)
 NARROW = replace(
     UCI_360, columns=tuple(replace(column, limits=LIMITS) if column.name == COLUMN else column for column in UCI_360.columns)
 )

@@ -91,6 +91,7 @@ class Site:
     environment: dict[str, str]
     cluster: Cluster
     processes: list[Process] = field(default_factory=list)
+    project: Path = PROJECT  # whose programs it runs
 
     def topic(self, role: str) -> str:
         """Return the name of one of this site's topics."""
@@ -114,7 +115,7 @@ class Site:
         """Run any command as :meth:`run` does."""
         done = subprocess.run(
             command,
-            cwd=PROJECT,
+            cwd=self.project,
             env={**self.environment, **(environment or {})},
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
@@ -131,7 +132,7 @@ class Site:
         with (self.directory / "log.txt").open("ab") as log:
             process = subprocess.Popen(
                 [self.python, *program],
-                cwd=PROJECT,
+                cwd=self.project,
                 env={**self.environment, **overrides},
                 stdout=log,
                 stderr=subprocess.STDOUT,
