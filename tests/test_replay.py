@@ -17,7 +17,7 @@ from airquality.model import features
 from airquality.model.model import Model
 from airquality.records import HISTORY_HOURS, RAW_COLUMNS, Prediction, Reading, isoformat
 from airquality.replay import command
-from airquality.replay.comparison import compare
+from airquality.replay.comparison import compare, series_of
 from airquality.replay.explain import explain
 from airquality.replay.past import Past, Row, read_past
 from airquality.replay.rebuild import Rebuilt, inputs_of, rebuild
@@ -204,6 +204,13 @@ def test_command_rebuilds_what_a_real_broker_holds_and_says_what_is_gone(
     [page] = (tmp_path / "replay" / "roof").glob("*.html")
     assert "rebuilt equal to the bit" in page.read_text()
 
+    assert command.main(["--station", "roof", "--version", "2", "--page"]) == 0
+    said = capsys.readouterr()
+    assert "RMSE of" in said.out
+    compared = Path(said.err.partition("page       ")[2].strip()).read_text()
+    assert f"{N_PREDICTED} of {N_PREDICTED} published predictions rebuilt equal to the bit" in compared
+    assert "No difference that these hours can show" in compared
+
     assert command.main(["--station", "cellar"]) == 2
     assert "no prediction of station" in capsys.readouterr().err
 
@@ -235,3 +242,11 @@ def test_read_past_names_the_hour_that_has_no_prediction(monkeypatch: pytest.Mon
     monkeypatch.setattr(kafka_io, "partitions", lambda *_: [])
     with pytest.raises(UsageError, match=isoformat(FIRST_HOUR)):
         read_past(Settings(), "roof", range(FIRST_HOUR, FIRST_HOUR + 1))
+
+
+def test_series_of_leaves_out_what_is_not_known(rebuilt: list[Rebuilt], model: Model) -> None:
+    blind = replace(rebuilt[0], inputs=replace(rebuilt[0].inputs, actual=math.nan))
+    series = series_of([blind, *rebuilt[2:]], model)
+    assert series["measured"][:2] == [None, None]
+    assert series["published"][:2] == [rebuilt[0].inputs.prediction.prediction, None]
+    assert series["other"] == [rebuilt[0].value, None, *(each.value for each in rebuilt[2:])]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import json
 import re
@@ -25,7 +26,7 @@ from airquality.reports import pages
 from airquality.reports.document import Describer, Drawn
 from airquality.reports.findings import findings_of
 from airquality.reports.folder import ReportsFolder
-from airquality.reports.nav import Nav
+from airquality.reports.nav import Explained, Nav
 from airquality.reports.overview import overview, strip
 from airquality.reports.pages import Card
 from tests import stations, watched
@@ -119,13 +120,24 @@ def index_of(folder: ReportsFolder, now: datetime = NOW, waiting: int = 0, promi
 # ---- the report ----
 
 
-def test_report_names_the_command_that_rebuilds_its_largest_error_and_its_page() -> None:
-    made = document(daily(station_id="roof x"))
+def worst_of(made: dict[str, Any]) -> str:
     errors = [abs(p - m) for m, p in zip(made["series"]["measured"], made["series"]["predicted"], strict=True)]
-    worst = isoformat(hour_of(datetime.fromisoformat(made["start"])) + errors.index(max(errors)))
+    return isoformat(hour_of(datetime.fromisoformat(made["start"])) + errors.index(max(errors)))
+
+
+def test_report_names_the_command_that_rebuilds_its_largest_error() -> None:
+    made = document(daily(station_id="roof x"))
     page = pages.report(made, NAV)
-    assert f"--station &#39;roof x&#39; --hour {worst} --page" in page
-    assert f"<code>replay/roof%20x/{worst.replace('-', '').replace('T', '_').replace(':', '')}.html</code>" in page
+    assert f"--station &#39;roof x&#39; --hour {worst_of(made)} --page" in page
+    assert "were explained" not in page
+
+
+def test_report_links_what_was_explained_of_its_hours_instead_of_the_command() -> None:
+    made = document(daily())
+    explained = Explained(worst_of(made), "../replay/station_1/worst.html")
+    page = pages.report(made, dataclasses.replace(NAV, explained=(explained,)))
+    assert read(page).links.count(explained.link) == 2
+    assert "airquality replay" not in page
 
 
 def test_report_without_truths_names_no_largest_error() -> None:

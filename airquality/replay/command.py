@@ -21,13 +21,14 @@ from airquality.ground.shown import printable
 from airquality.model import registry
 from airquality.model.model import Model
 from airquality.records import HISTORY_HOURS, HOUR_LIMITS, TARGET_UNIT, hour_of, isoformat
-from airquality.replay.comparison import Comparison, compare
+from airquality.replay.comparison import Comparison, compare, series_of
 from airquality.replay.explain import COLUMN_METHOD, GROUP_METHOD, Contribution, Explanation, explain
 from airquality.replay.past import Past, read_past
 from airquality.replay.rebuild import Rebuilt, inputs_of, rebuild
 from airquality.reports import explained
+from airquality.reports.asked import link_from_reports
 from airquality.reports.folder import folder_name
-from airquality.reports.paths import prediction_page
+from airquality.reports.paths import comparison_page, prediction_page
 
 #: Exit status: a prediction could not be rebuilt, or not to the bit.
 NOT_EQUAL = 3
@@ -43,7 +44,7 @@ examples:
   python -m airquality replay --station uci-360 --hour 2005-03-01T08:00 --page   also as a page in the reports folder
   python -m airquality replay --station uci-360                                  every prediction of a station
   python -m airquality replay --station uci-360 --from 2005-03-01T00:00 --to 2005-03-31T23:00 --version 2
-                                                                     a month, and the error version 2 would have had
+                                                   a month, and the error version 2 would have had; --page: also as a page
 
 exit status: 0 equal to the bit, 1 failure, 2 wrong usage, 3 not equal, or rows are gone
 """
@@ -81,7 +82,7 @@ def _run(args: argparse.Namespace) -> int:
     other = model_of(args.other) if args.other else None
     if args.hour is not None:
         return _one(args, settings, past, rebuilt, model_of(past.predictions[0].model_version), other)
-    return _many(args, past, rebuilt, other)
+    return _many(args, settings, past, rebuilt, other)
 
 
 def _load(settings: Settings, version: str) -> Model:
@@ -91,8 +92,8 @@ def _load(settings: Settings, version: str) -> Model:
 def _hours(args: argparse.Namespace) -> range:
     if args.hour is not None and (args.first is not None or args.last is not None):
         raise UsageError("--hour is one hour: leave it out where --from or --to are given")
-    if args.page and args.hour is None:
-        raise UsageError("--page needs --hour: a page explains one prediction")
+    if args.page and args.hour is None and args.other is None:
+        raise UsageError("--page needs --hour, to explain one prediction, or --version, to compare with what was published")
     if args.hour is not None:
         return range(args.hour, args.hour + 1)
     return range(_EVER.start if args.first is None else args.first, _EVER.stop if args.last is None else args.last + 1)
@@ -113,9 +114,15 @@ def _one(
     print(json.dumps(document) if args.json else "\n".join(_lines(newest, explanation, others)))
     if args.page:
         path = prediction_page(folder_name(args.station), document["DateTime"])
-        write_atomically(settings.reports_dir / path, explained.prediction(path, document).encode())
-        print(f"\npage       {settings.reports_dir / path}", file=sys.stderr)
+        _write_page(settings, path, explained.prediction(path, document))
+        linked = link_from_reports(settings.reports_dir, args.station, document["DateTime"])
+        print(f"linked by  {linked} reports whose windows hold this hour", file=sys.stderr)
     return 0 if newest.equal else NOT_EQUAL
+
+
+def _write_page(settings: Settings, path: str, text: str) -> None:
+    write_atomically(settings.reports_dir / path, text.encode())
+    print(f"\npage       {settings.reports_dir / path}", file=sys.stderr)
 
 
 def _gone(past: Past) -> str:
@@ -181,7 +188,7 @@ def _figures(rebuilt: Rebuilt) -> dict[str, Any]:
 # ---- many predictions ----
 
 
-def _many(args: argparse.Namespace, past: Past, rebuilt: Sequence[Rebuilt], other: Model | None) -> int:
+def _many(args: argparse.Namespace, settings: Settings, past: Past, rebuilt: Sequence[Rebuilt], other: Model | None) -> int:
     whole = [each for each in rebuilt if past.gone_before is None or _has_its_history(each, past)]
     compared = compare(whole, args.other, other) if other else None
     for each in whole:
@@ -198,7 +205,29 @@ def _many(args: argparse.Namespace, past: Past, rebuilt: Sequence[Rebuilt], othe
                 f"{gone} not rebuilt: raw rows they were made of are gone (what is left begins at offset {past.gone_before})"
             )
     _say_comparison(args, compared, bool(other))
+    if args.page and compared and other:
+        document = _comparison_document(args.station, past, whole, compared, other)
+        path = comparison_page(folder_name(args.station), document["first"], document["last"], compared.version)
+        _write_page(settings, path, explained.comparison(path, document))
     return 0 if equal == len(past.predictions) else NOT_EQUAL
+
+
+def _comparison_document(
+    station_id: str, past: Past, whole: Sequence[Rebuilt], compared: Comparison, other: Model
+) -> dict[str, Any]:
+    hours = [each.inputs.prediction.hour for each in whole]
+    return {
+        "station_id": station_id,
+        "first": isoformat(min(hours)),
+        "last": isoformat(max(hours)),
+        "versions": sorted({each.inputs.prediction.model_version for each in whole}),
+        "predictions": len(past.predictions),
+        "equal": sum(each.equal for each in whole),
+        "comparison": asdict(compared),
+        "difference": compared.difference,
+        "data_source": other.card.data_source,
+        "series": series_of(whole, other),
+    }
 
 
 def _has_its_history(rebuilt: Rebuilt, past: Past) -> bool:

@@ -63,3 +63,18 @@ def _interval(published: Floats, other: Floats, days: NDArray[np.int64]) -> tupl
     ours, theirs = (np.sqrt(square[drawn].sum(axis=1) / n) for square in squares)
     low, high = np.quantile(theirs - ours, _LEVELS)
     return float(low), float(high)
+
+
+def series_of(rebuilt: Sequence[Rebuilt], model: Model) -> dict[str, list[float | None]]:
+    """Return what was measured, published and would have been said, by hour from the first to the last; None for nothing."""
+    hours = [each.inputs.prediction.hour for each in rebuilt]
+    said = model.predict(np.array([each.row for each in rebuilt])).tolist()
+    series: dict[str, list[float | None]] = {
+        name: [None] * (max(hours) - min(hours) + 1) for name in ("measured", "published", "other")
+    }
+    for each, hour, other in zip(rebuilt, hours, said, strict=True):
+        index, actual = hour - min(hours), each.inputs.actual
+        series["measured"][index] = None if math.isnan(actual) else actual
+        series["published"][index] = each.inputs.prediction.prediction
+        series["other"][index] = other
+    return series

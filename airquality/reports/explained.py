@@ -1,4 +1,4 @@
-"""The page of one explained prediction, which ``python -m airquality replay --page`` writes."""
+"""The pages that ``python -m airquality replay --page`` writes: one explained prediction, or two versions compared."""
 
 from __future__ import annotations
 
@@ -8,7 +8,10 @@ from typing import Any
 from airquality.network.current import NETWORK
 from airquality.reports import figures
 from airquality.reports.paths import INDEX, link
+from airquality.reports.plots import Line, clock_plot, described
 from airquality.reports.rendering import page
+
+_TARGET, _UNIT = NETWORK.target.spoken, NETWORK.target.unit
 
 
 def prediction(here: str, document: Mapping[str, Any]) -> str:
@@ -19,4 +22,28 @@ def prediction(here: str, document: Mapping[str, Any]) -> str:
         simulated=document["data_source"] == "simulated",
         index=link(here, INDEX),
         made=document,
+    )
+
+
+def comparison(here: str, document: Mapping[str, Any]) -> str:
+    """Return the page at ``here`` that compares another version of the model with what was published.
+
+    ``document`` has what ``replay --from --to --version --json`` prints at its end, and ``series``: by hour from ``first``
+    on what was measured, published and would have been said, None where there is nothing.
+    """
+    series = document["series"]
+    lines = [
+        Line(f"measured {_TARGET}", "measured", series["measured"]),
+        Line("published", "predicted", series["published"]),
+        Line(f"version {document['comparison']['version']}", "usual", series["other"]),
+    ]
+    span = f"{figures.moment(document['first'])} to {figures.moment(document['last'])}"
+    return page(
+        "comparison.html",
+        title=f"Version {document['comparison']['version']} on {document['station_id']}, {span}",
+        simulated=document["data_source"] == "simulated",
+        index=link(here, INDEX),
+        made=document,
+        compared=document["comparison"],
+        plot=clock_plot(f"{_TARGET} by hour: {described(lines, _UNIT)}", _UNIT, document["first"], lines),
     )

@@ -53,6 +53,16 @@ def prediction_page(folder: str, moment: str) -> str:
     return f"{ASKED_FOR}/{folder}/{datetime.fromisoformat(moment):%Y%m%d_%H%M%S}.html"
 
 
+def comparison_page(folder: str, first: str, last: str, version: str) -> str:
+    """Return where the page lies that compares a version with what was published, given the station's folder and hours.
+
+    >>> comparison_page("roof", "2005-03-01T00:00:00", "2005-03-31T23:00:00", "2")
+    'replay/roof/20050301_000000-20050331_230000-version-2.html'
+    """
+    begin, end = (f"{datetime.fromisoformat(moment):%Y%m%d_%H%M%S}" for moment in (first, last))
+    return f"{ASKED_FOR}/{folder}/{begin}-{end}-version-{quote(version, safe='')}.html"
+
+
 def link(source: str, target: str) -> str:
     """Return the link from one page to another, both relative to the reports folder, with what a URL must quote.
 

@@ -20,12 +20,12 @@ from airquality.ground.files import write_atomically
 from airquality.monitoring.drift import KINDS, Judge, Window
 from airquality.monitoring.promise import Promise
 from airquality.reports import pages, paths
+from airquality.reports.asked import nav_of
 from airquality.reports.document import Describer, Drawn
 from airquality.reports.document import settled as described
 from airquality.reports.evidence import Artist, Evidence
 from airquality.reports.evidence_page import ASSETS_PLACE, framed
 from airquality.reports.folder import Entry, ReportsFolder
-from airquality.reports.nav import Nav
 from airquality.reports.overview import FULL_STATIONS, LISTED_STATIONS, Station, overview, strip
 from airquality.reports.process import Job
 from airquality.reports.sources import KnownRows
@@ -78,7 +78,7 @@ class ReportWriter:
             if entry is None or not entry.path:  # its report has failed, or somebody deleted it
                 return path
             document = described(self._folder.document(entry), settled.truth)
-            nav = Nav.of(entry.path, entry, *self._folder.neighbours(entry))
+            nav = nav_of(self._dir, self._folder, entry.path, entry)
             sidecar = json.dumps(document, ensure_ascii=False).encode()
             self._folder.put(path, {path: pages.report(document, nav).encode(), path.with_suffix(".json"): sidecar})
             self._write_around(path, waiting)
@@ -114,7 +114,7 @@ class ReportWriter:
         """Write page, Evidently's part and sidecar."""
         page = path.relative_to(self._dir).as_posix()
         entry = Entry(page.removesuffix(".html") + ".json", page, document)
-        nav = Nav.of(page, entry, *self._folder.neighbours(entry))
+        nav = nav_of(self._dir, self._folder, page, entry)
         sidecar = json.dumps(document, ensure_ascii=False).encode()
         files = {path: pages.report(document, nav).encode(), path.with_suffix(".json"): sidecar}
         if evidence.page:
@@ -150,7 +150,7 @@ class ReportWriter:
         page = entry.name.replace(".json", ".html")
         if not entry.path and not (self._dir / page).exists():
             return  # somebody deleted it
-        nav = Nav.of(page, entry, *self._folder.neighbours(entry))
+        nav = nav_of(self._dir, self._folder, page, entry)
         self._write(page, pages.report(self._folder.document(entry), nav))
 
     def _write_month(self, entry: Entry) -> None:

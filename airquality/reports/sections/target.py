@@ -9,8 +9,6 @@ from typing import Any
 from airquality.network.current import NETWORK
 from airquality.reports import assured, figures
 from airquality.reports.document import Sidecar
-from airquality.reports.folder import folder_name
-from airquality.reports.paths import prediction_page
 from airquality.reports.plots import Band
 from airquality.reports.sections import Section, Shown
 from airquality.reports.target_plot import target_plot
@@ -21,6 +19,7 @@ _TARGET, _UNIT = NETWORK.target.spoken, NETWORK.target.unit
 def _values(shown: Shown) -> Mapping[str, Any]:
     document = shown.document
     series, worst = document["series"], worst_hour(document)
+    explained = shown.nav.explained if shown.nav else ()
     return {
         "plot": target_plot(document["start"], series["measured"], series["predicted"], _band(series)),
         "error_sentence": _error(document),
@@ -28,7 +27,8 @@ def _values(shown: Shown) -> Mapping[str, Any]:
         "error_lines": assured.error_lines(document),
         "coverage_lines": assured.coverage_lines(document),
         "worst": worst,
-        "explained": prediction_page(folder_name(document["station_id"]), worst) if worst else None,
+        "explained": explained,
+        "worst_page": next((page for page in explained if page.moment == worst), None),
     }
 
 
