@@ -17,7 +17,7 @@ from airquality.model import features
 from airquality.model.model import Model
 from airquality.records import HISTORY_HOURS, RAW_COLUMNS, Prediction, Reading, isoformat
 from airquality.replay import command
-from airquality.replay.comparison import compare, series_of
+from airquality.replay.comparison import compare, daily_rmse
 from airquality.replay.explain import explain
 from airquality.replay.past import Past, Row, read_past
 from airquality.replay.rebuild import Rebuilt, inputs_of, rebuild
@@ -244,9 +244,14 @@ def test_read_past_names_the_hour_that_has_no_prediction(monkeypatch: pytest.Mon
         read_past(Settings(), "roof", range(FIRST_HOUR, FIRST_HOUR + 1))
 
 
-def test_series_of_leaves_out_what_is_not_known(rebuilt: list[Rebuilt], model: Model) -> None:
-    blind = replace(rebuilt[0], inputs=replace(rebuilt[0].inputs, actual=math.nan))
-    series = series_of([blind, *rebuilt[2:]], model)
-    assert series["measured"][:2] == [None, None]
-    assert series["published"][:2] == [rebuilt[0].inputs.prediction.prediction, None]
-    assert series["other"] == [rebuilt[0].value, None, *(each.value for each in rebuilt[2:])]
+def test_daily_rmse_is_that_of_the_days_measured_hours_and_none_without_one(rebuilt: list[Rebuilt], model: Model) -> None:
+    first = rebuilt[0].inputs.prediction.hour // 24 * 24
+    made = [_at(rebuilt[0], first, error=3.0), _at(rebuilt[0], first + 2, error=-4.0), _at(rebuilt[0], first + 24, math.nan)]
+    series = daily_rmse(made, model)
+    assert series["published"] == [pytest.approx(math.sqrt(12.5))] * 24 + [None]
+    assert [value is None for value in series["other"]] == [False] * 24 + [True]
+
+
+def _at(rebuilt: Rebuilt, hour: int, error: float) -> Rebuilt:
+    prediction = replace(rebuilt.inputs.prediction, hour=hour, prediction=5.0)
+    return replace(rebuilt, inputs=replace(rebuilt.inputs, prediction=prediction, actual=5.0 - error))

@@ -21,7 +21,7 @@ from airquality.ground.shown import printable
 from airquality.model import registry
 from airquality.model.model import Model
 from airquality.records import HISTORY_HOURS, HOUR_LIMITS, TARGET_UNIT, hour_of, isoformat
-from airquality.replay.comparison import Comparison, compare, series_of
+from airquality.replay.comparison import Comparison, compare, daily_rmse
 from airquality.replay.explain import COLUMN_METHOD, GROUP_METHOD, Contribution, Explanation, explain
 from airquality.replay.past import Past, read_past
 from airquality.replay.rebuild import Rebuilt, inputs_of, rebuild
@@ -226,7 +226,7 @@ def _comparison_document(
         "comparison": asdict(compared),
         "difference": compared.difference,
         "data_source": other.card.data_source,
-        "series": series_of(whole, other),
+        "daily_rmse": daily_rmse(whole, other),
     }
 
 

@@ -65,16 +65,22 @@ def _interval(published: Floats, other: Floats, days: NDArray[np.int64]) -> tupl
     return float(low), float(high)
 
 
-def series_of(rebuilt: Sequence[Rebuilt], model: Model) -> dict[str, list[float | None]]:
-    """Return what was measured, published and would have been said, by hour from the first to the last; None for nothing."""
-    hours = [each.inputs.prediction.hour for each in rebuilt]
-    said = model.predict(np.array([each.row for each in rebuilt])).tolist()
-    series: dict[str, list[float | None]] = {
-        name: [None] * (max(hours) - min(hours) + 1) for name in ("measured", "published", "other")
+def daily_rmse(rebuilt: Sequence[Rebuilt], model: Model) -> dict[str, list[float | None]]:
+    """Return the RMSE of what was published and of another version: for each hour from the first to the last its day's.
+
+    None where no truth is known of the day.
+    """
+    hours = np.array([each.inputs.prediction.hour for each in rebuilt])
+    truths = np.array([each.inputs.actual for each in rebuilt])
+    said = {
+        "published": np.array([each.inputs.prediction.prediction for each in rebuilt]),
+        "other": model.predict(np.array([each.row for each in rebuilt])),
     }
-    for each, hour, other in zip(rebuilt, hours, said, strict=True):
-        index, actual = hour - min(hours), each.inputs.actual
-        series["measured"][index] = None if math.isnan(actual) else actual
-        series["published"][index] = each.inputs.prediction.prediction
-        series["other"][index] = other
+    days, every_hour = hours // 24, range(int(hours.min()), int(hours.max()) + 1)
+    series: dict[str, list[float | None]] = {}
+    for name, values in said.items():
+        errors = values - truths
+        known = {day: errors[(days == day) & ~np.isnan(truths)] for day in np.unique(days).tolist()}
+        by_day = {day: _rmse(found) for day, found in known.items() if len(found)}
+        series[name] = [by_day.get(hour // 24) for hour in every_hour]
     return series

@@ -11,7 +11,7 @@ from airquality.reports.paths import INDEX, link
 from airquality.reports.plots import Line, clock_plot, described
 from airquality.reports.rendering import page
 
-_TARGET, _UNIT = NETWORK.target.spoken, NETWORK.target.unit
+_UNIT = NETWORK.target.unit
 
 
 def prediction(here: str, document: Mapping[str, Any]) -> str:
@@ -28,14 +28,12 @@ def prediction(here: str, document: Mapping[str, Any]) -> str:
 def comparison(here: str, document: Mapping[str, Any]) -> str:
     """Return the page at ``here`` that compares another version of the model with what was published.
 
-    ``document`` has what ``replay --from --to --version --json`` prints at its end, and ``series``: by hour from ``first``
-    on what was measured, published and would have been said, None where there is nothing.
+    ``document`` has what ``replay --from --to --version --json`` prints at its end, and ``daily_rmse``: of what was
+    published and of the other version, for each hour from ``first`` on that of its day, None where no truth is known.
     """
-    series = document["series"]
     lines = [
-        Line(f"measured {_TARGET}", "measured", series["measured"]),
-        Line("published", "predicted", series["published"]),
-        Line(f"version {document['comparison']['version']}", "usual", series["other"]),
+        Line("published", "measured", document["daily_rmse"]["published"]),
+        Line(f"version {document['comparison']['version']}", "predicted", document["daily_rmse"]["other"]),
     ]
     span = f"{figures.moment(document['first'])} to {figures.moment(document['last'])}"
     return page(
@@ -45,5 +43,5 @@ def comparison(here: str, document: Mapping[str, Any]) -> str:
         index=link(here, INDEX),
         made=document,
         compared=document["comparison"],
-        plot=clock_plot(f"{_TARGET} by hour: {described(lines, _UNIT)}", _UNIT, document["first"], lines),
+        plot=clock_plot(f"RMSE by day: {described(lines, _UNIT)}", _UNIT, document["first"], lines),
     )

@@ -19,6 +19,7 @@ Values = Sequence[float | None]
 
 _HEIGHT = 190.0
 _LEFT, _RIGHT, _TOP, _BOTTOM = 34.0, 8.0, 10.0, 24.0
+_DAY_WIDTH = 56.0  # of a day's name on the axis
 _WIDTHS = {"narrow": 350.0, "wide": 1080.0}
 
 
@@ -152,8 +153,8 @@ def _clock(start: datetime, n_hours: int, width: float) -> list[tuple[int, str]]
     """Return (hour, text) of the marks of a clock axis: days where there are many hours, else every third or sixth hour."""
     hours = [start + timedelta(hours=hour) for hour in range(n_hours)]
     if n_hours > 48:
-        every = 1 if width > 500 else 2
         midnights = [(hour, at) for hour, at in enumerate(hours) if at.hour == 0]
+        every = max(1 if width > 500 else 2, math.ceil(len(midnights) * _DAY_WIDTH / (width - _LEFT - _RIGHT)))
         return [(hour, day(at.isoformat())) for hour, at in midnights[::every]]
     step = 3 if width > 500 else 6
     return [(hour, f"{at:%H:%M}") for hour, at in enumerate(hours) if at.hour % step == 0]
