@@ -67,8 +67,8 @@ def kill_at_named_points(proof: Proof) -> Outcome:
     """Kill -9 at named points of the loop and of a report."""
     sent, missed = 0, []
     with proof.ground.site("points") as site:
-        for names in np.array_split(stations(4 * proof.scale), proof.scale):  # new stations each time: there is always work
-            rows = interleaved(proof.source, tuple(map(str, names)), 220)
+        for names in np.array_split(stations(8 * proof.scale), proof.scale):  # new stations each time: there is always work
+            rows = interleaved(proof.source, tuple(map(str, names)), 196)  # a day of predictions: a report each
             sent += site.cluster.send(site.topic("raw"), rows)
             missed += [f"{point} was never reached" for point in POINTS if not _killed_at(site, point)]
         site.finish(CONSUMER_INSTANCE_ID="one")

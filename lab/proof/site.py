@@ -25,7 +25,7 @@ PROJECT = Path(__file__).resolve().parent.parent.parent
 INJECT = Path(__file__).resolve().parent / "inject"
 ROLES = ("raw", "pred", "state", "dlq", "events")
 PARTITIONS = 3
-RUN_SECONDS = 300.0
+RUN_SECONDS = 900.0  # reports are drawn before a consumer ends
 
 Process = subprocess.Popen[bytes]
 
