@@ -83,7 +83,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--row", action="append", choices=list(ROWS), help="only this row; may be repeated")
     parser.add_argument("--seed", type=int, default=1, help="of the instants and the faults (default: %(default)s)")
     parser.add_argument("--seeds", type=int, help="how many seeds from there on (default: as many as the row has)")
-    parser.add_argument("--jobs", type=int, default=3, help="rows at a time; most of them wait (default: %(default)s)")
+    parser.add_argument("--jobs", type=int, default=4, help="rows at a time; most of them wait (default: %(default)s)")
     parser.add_argument("--write", action="store_true", help="keep the results and write docs/delivery.md")
     return parser
 

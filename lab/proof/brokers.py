@@ -60,7 +60,7 @@ def three_brokers(directory: Path) -> Iterator[Three]:
         process.wait(60)
 
 
-@row("brokers3", alone=True, quick=False)
+@row("brokers3", quick=False)
 def one_broker_of_three_lost(proof: Proof) -> Outcome:
     """One broker of three killed while rows come; replication 3. A supervisor restarts what the watchdog ends."""
     # The client may wait for the lost broker for ever; WATCHDOG_SECONDS is short here.

@@ -175,12 +175,14 @@ class _Outages:
     freezes: tuple[float, ...]
 
 
-@row("broker", alone=True)
+@row("broker")
 def broker_dies(proof: Proof) -> Outcome:
     """The broker restarted, killed and frozen under the consumer; a supervisor restarts what the watchdog ends."""
     outages = _Outages(5, 3, (90.0, 90.0)) if proof.whole else _Outages(0, 1, (12.0,))
-    broker = proof.ground.broker
-    with proof.ground.site("broker") as site:
+    with (
+        proof.ground.own_broker("broker") as broker,
+        proof.ground.site("broker", KAFKA_BOOTSTRAP_SERVERS=broker.servers) as site,
+    ):
         rows = interleaved(proof.source, stations(16 * proof.scale), HOURS)
         sent = site.cluster.send(site.topic("raw"), islice(rows, 2750 * proof.scale))
         # The client may wait for a lost broker for ever; the watchdog ends it, as a supervisor expects.

@@ -60,7 +60,7 @@ def _misbehaving(proof: Proof, many: int) -> tuple[int, list[str]]:
         crashed = [f"a consumer ended by itself with {code}" for code in _ended(running)]
         broken.fault = None
         stop(*running)
-        site.finish(idle_seconds=14, **limits)
+        site.finish(idle_seconds=8, **limits)
         return sent, crashed + [f"{many} consumers: {fault}" for fault in proof.verdict(site)]
 
 
@@ -99,7 +99,7 @@ def service_comes_and_goes(proof: Proof) -> Outcome:
         broken.fault = None
         sent += site.cluster.send(site.topic("raw"), rows)
         stop(consumer)
-        site.finish(idle_seconds=14, **limits)
+        site.finish(idle_seconds=8, **limits)
         late = [f"{drained:.0f} s to catch up after {outage:.0f} s away"] if drained > 2 * outage else []
         figures = {"s away": round(outage), "s to catch up": round(drained, 1), "rows": sent}
         return Outcome(figures, late + proof.verdict(site))
@@ -127,7 +127,7 @@ def alias_moves(proof: Proof) -> Outcome:
             site.caught_up(seconds=60)
         sent += site.cluster.send(site.topic("raw"), rows)
         stop(consumer)
-        site.finish(idle_seconds=14, **limits)
+        site.finish(idle_seconds=8, **limits)
         failed = {status: count for status, count in watched.answers.items() if status != 200}
         faults = [f"requests that failed, by status: {failed}"] if failed else []
         return Outcome({"moves": moves, "requests": watched.answers.total(), "rows": sent}, faults + proof.verdict(site))

@@ -34,16 +34,19 @@ def producer_killed_and_doubled(proof: Proof) -> Outcome:
         return Outcome(figures, proof.verdict(site))
 
 
-@row("dying", alone=True, quick=False)
+@row("dying", quick=False)
 def broker_dies_under_the_producer(proof: Proof) -> Outcome:
     """The broker killed while the producer sends: every row is there once, or the producer says how many are not."""
-    with proof.ground.site("dying") as site:
+    with (
+        proof.ground.own_broker("dying") as broker,
+        proof.ground.site("dying", KAFKA_BOOTSTRAP_SERVERS=broker.servers) as site,
+    ):
         csv = _file(proof, site, 400)
         for _ in range(proof.scale):
             process = _produce(site, csv, "roof")
             time.sleep(float(proof.rng.uniform(2.5, 3.5)))
-            proof.ground.broker.kill()
-            proof.ground.broker.start()
+            broker.kill()
+            broker.start()
             process.wait(180)
         site.run("producer.py", "--csv", str(csv), "--station-id", "roof")
         site.finish()

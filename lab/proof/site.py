@@ -192,6 +192,18 @@ class Ground:
         return Path(self.environment["ARTIFACTS_DIR"])
 
     @contextmanager
+    def own_broker(self, name: str) -> Iterator[Broker]:
+        """Yield a broker that a row may kill without reaching the others."""
+        directory = self.directory / f"broker-of-{name}"
+        directory.mkdir()
+        broker = Broker(directory)
+        broker.start()
+        try:
+            yield broker
+        finally:
+            broker.stop()
+
+    @contextmanager
     def site(self, name: str, **overrides: str) -> Iterator[Site]:
         """Yield a site with its topics made; everything it started ends with it. A name's second site is called so."""
         again = len(list(self.directory.glob(f"{name}.[0-9]*"))) + 1
