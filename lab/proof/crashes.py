@@ -122,6 +122,10 @@ def _frozen(proof: Proof, many: int) -> tuple[int, list[str]]:
 STALLS = ("after_poll", "after_begin", "between_sends", "after_send_offsets", "before_commit")
 
 
+#: Seconds of a hang by how many consumers there are: beyond max.poll, and beyond the transaction's timeout (20 s), too.
+_HANGS = {2: 12, 3: 25}
+
+
 @row("stall", quick=False)
 def hang_while_heartbeats_go_on(proof: Proof) -> Outcome:
     """One of two, then of three, consumers hangs at named points for longer than max.poll while its heartbeats go on."""
@@ -137,7 +141,7 @@ def _stalled(proof: Proof, many: int, point: str) -> tuple[int, list[str]]:
         short = {**SMALL, "MAX_POLL_INTERVAL_SECONDS": "6"}
         others = [site.consumer(**short) for _ in range(many - 1)]
         site.grown("pred", 20)
-        victim = site.consumer(**short, **injected(PROOF_STALL_AT=f"{point}:2:12"))
+        victim = site.consumer(**short, **injected(PROOF_STALL_AT=f"{point}:2:{_HANGS[many]}"))
         sent += site.cluster.send(site.topic("raw"), islice(rows, 16 * 6))
         wait_until(lambda: "the proof lets it go on" in site.said() or victim.poll() is not None, f"{point} is left", 120)
         never = [] if victim.poll() is None else [f"{point}: the consumer ended with {victim.poll()}"]

@@ -115,6 +115,25 @@ def rows_out_of_order(proof: Proof) -> Outcome:
         return Outcome({"rows": sent, "replays": 2}, proof.verdict(site) + repeated)
 
 
+@row("aborted", quick=False)
+def raw_rows_in_transactions(proof: Proof) -> Outcome:
+    """Raw rows in transactions, every third of them aborted, some open for seconds, while the consumer is killed."""
+    with proof.ground.site("aborted") as site:
+        raw, rows = site.topic("raw"), interleaved(proof.source, STATIONS, HOURS)
+        sent, undone = site.cluster.send(raw, islice(rows, 16 * 165)), 0
+        for _ in range(3 * proof.scale):
+            consumer = site.consumer(**SMALL, CONSUMER_INSTANCE_ID="one")
+            stretch = list(islice(rows, 20))
+            undone += site.cluster.send_in_transaction(raw, stretch, commit=False, open_seconds=1.0)
+            for part in (stretch[:10], stretch[10:]):
+                sent += site.cluster.send_in_transaction(raw, part, commit=True, open_seconds=float(proof.rng.uniform(0, 2)))
+            time.sleep(float(proof.rng.uniform(0.0, 4.0)))
+            die(consumer)
+        sent += site.cluster.send(raw, rows)
+        site.finish(CONSUMER_INSTANCE_ID="one")
+        return Outcome({"rows": sent, "aborted": undone}, proof.verdict(site))
+
+
 @row("silence", quick=False)
 def station_silent_for_long(proof: Proof) -> Outcome:
     """A station that is silent while other stations fill its partition: its history and its state are still there."""

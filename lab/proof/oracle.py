@@ -27,6 +27,9 @@ EPOCH = datetime(1970, 1, 1)
 TRUTH = "truth:"
 
 Floats = NDArray[np.float64]
+#: Partition and offset of a raw record; station, hour and value of a prediction.
+Place = tuple[int, int]
+Value = tuple[str, str, float]
 
 
 @dataclass
@@ -34,7 +37,7 @@ class Ruling:
     """What must become of the raw records, by ``(partition, offset)``, and the values of the predictions."""
 
     warmup: set[tuple[int, int]] = field(default_factory=set)
-    predictions: dict[tuple[int, int], tuple[str, str, float]] = field(default_factory=dict)
+    predictions: dict[Place, Value] = field(default_factory=dict)
     duplicates: set[tuple[int, int]] = field(default_factory=set)
     dead: dict[tuple[int, int], str] = field(default_factory=dict)
     truths: dict[tuple[int, int], str] = field(default_factory=dict)
@@ -86,6 +89,13 @@ def rule(raw: Sequence[Found], artifacts: Path) -> Ruling:
     for name, rows in stations.items():
         _rule_station(name, sorted(rows), late.get(name, []), model, ruling)  # moved, it has rows on two partitions
     return ruling
+
+
+def named(ruling: Ruling, version: str, published: Sequence[Found]) -> dict[Place, Value]:
+    """Return the ruling's predictions of the rows whose published record names a version."""
+    bodies = [json.loads(record.value or b"") for record in published]
+    places = {(body["source_partition"], body["source_offset"]) for body in bodies if body["model_version"] == version}
+    return {place: value for place, value in ruling.predictions.items() if place in places}
 
 
 def _rule_station(name: str, rows: Sequence[_Row], truths: Sequence[_Truth], model: Model, ruling: Ruling) -> None:

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import json
+import sqlite3
 import time
+from collections import Counter
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager, nullcontext
 from itertools import islice
 from urllib.parse import urlparse
 
@@ -12,7 +15,7 @@ from airquality.ground.settings import read_settings
 from airquality.model import registry
 from lab.proof import service
 from lab.proof.rows import SMALL, Outcome, Proof, row, stop
-from lab.proof.site import Process
+from lab.proof.site import PROJECT, Process
 from lab.proof.traffic import HOURS, STATIONS, interleaved, stations
 from lab.waiting import wait_until
 
@@ -107,13 +110,14 @@ def service_comes_and_goes(proof: Proof) -> Outcome:
 
 @row("alias", alone=True, quick=False)
 def alias_moves(proof: Proof) -> Outcome:
-    """The champion alias moved while requests come: no request fails, every value is that of the version it names."""
+    """The champion alias moved between two models, the registry locked at times: no request fails, no value is mixed up."""
     settings = read_settings(
         mlflow_tracking_uri=proof.ground.environment["MLFLOW_TRACKING_URI"], artifacts_dir=proof.ground.artifacts
     )
     registry.configure()
     first = str(registry.champion_version(settings))
-    second = registry.register(proof.ground.artifacts, settings, settings.model_alias)  # the same model: the same values
+    models = {first: proof.ground.artifacts, registry.register(_OTHER_MODEL, settings, settings.model_alias): _OTHER_MODEL}
+    registry.promote(settings, first, "the proof begins with it")
     with breakable(proof) as watched, proof.ground.site("alias") as site:
         limits = {"API_URL": watched.url}
         rows = interleaved(proof.source, STATIONS, HOURS)
@@ -122,12 +126,34 @@ def alias_moves(proof: Proof) -> Outcome:
         site.grown("pred", 20)
         moves = 4 * proof.scale
         for move in range(moves):
-            registry.promote(settings, (first, second)[move % 2], "the proof moves it")
-            sent += site.cluster.send(site.topic("raw"), islice(rows, 12))
-            site.caught_up(seconds=60)
+            registry.promote(settings, list(models)[(move + 1) % 2], "the proof moves it")
+            with _locked_registry(settings.mlflow_tracking_uri) if move % 4 == 3 else nullcontext():
+                sent += site.cluster.send(site.topic("raw"), islice(rows, 12))
+                site.caught_up(seconds=60)
         sent += site.cluster.send(site.topic("raw"), rows)
         stop(consumer)
         site.finish(idle_seconds=8, **limits)
         failed = {status: count for status, count in watched.answers.items() if status != 200}
         faults = [f"requests that failed, by status: {failed}"] if failed else []
-        return Outcome({"moves": moves, "requests": watched.answers.total(), "rows": sent}, faults + proof.verdict(site))
+        published = site.cluster.committed(site.topic("pred"))
+        named = Counter(json.loads(record.value or b"")["model_version"] for record in published)
+        if set(named) != set(models):
+            faults.append(f"versions that predicted: {dict(named)}, not both of {list(models)}")
+        figures = {"moves": moves, "requests": watched.answers.total(), "rows": sent}
+        figures |= {f"by version {version}": count for version, count in sorted(named.items())}
+        return Outcome(figures, faults + proof.verdict(site, models=models))
+
+
+#: A model with other values: the one that has seen the training rows only.
+_OTHER_MODEL = PROJECT / "artifacts" / "train_only"
+_LOCKED_SECONDS = 12.0
+
+
+@contextmanager
+def _locked_registry(uri: str) -> Iterator[None]:
+    """Let nobody read or write the registry's database for a while: whoever asks it waits, and is told that it is locked."""
+    with closing(sqlite3.connect(uri.removeprefix("sqlite:///"), timeout=30.0, isolation_level=None)) as database:
+        database.execute("BEGIN EXCLUSIVE")
+        time.sleep(_LOCKED_SECONDS)
+        yield
+        database.execute("ROLLBACK")

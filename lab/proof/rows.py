@@ -6,6 +6,7 @@ import os
 import signal
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import numpy as np
 
@@ -34,11 +35,20 @@ class Proof:
         """Whether this is the whole scale."""
         return self.scale > 1
 
-    def verdict(self, site: Site, raw: Sequence[Found] | None = None) -> list[str]:
-        """Judge a site whose consumers have finished; ``raw`` are its raw records, by default what the topic still holds."""
+    def verdict(self, site: Site, raw: Sequence[Found] | None = None, models: Mapping[str, Path] | None = None) -> list[str]:
+        """Judge a site whose consumers have finished.
+
+        Args:
+            site: The site.
+            raw: Its raw records, by default what the topic still holds.
+            models: The folder of each version, where several predicted: a value must be that of the version it names.
+        """
         cluster = site.cluster
-        ruling = oracle.rule(cluster.committed(site.topic("raw")) if raw is None else raw, self.ground.artifacts)
         pred, dlq = cluster.committed(site.topic("pred")), cluster.committed(site.topic("dlq"))
+        raw = cluster.committed(site.topic("raw")) if raw is None else raw
+        ruling = oracle.rule(raw, self.ground.artifacts)
+        for version, folder in (models or {}).items():
+            ruling.predictions |= oracle.named(oracle.rule(raw, folder), version, pred)
         return judge.differences(ruling, pred, dlq, site.summary())
 
 

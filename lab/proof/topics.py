@@ -59,8 +59,26 @@ class Cluster:
 
     def send(self, topic: str, records: Iterable[Sent], **config: Any) -> int:
         """Send the records in order, idempotently; return how many the broker acknowledged."""
+        return self._send(self._producer(**config), topic, records)
+
+    def send_in_transaction(self, topic: str, records: Iterable[Sent], commit: bool, open_seconds: float = 0.0) -> int:
+        """Send the records in one transaction that stays open for a while and is committed or aborted; return how many."""
+        producer = self._producer(**{"transactional.id": "proof"})
+        producer.init_transactions(SECONDS)
+        producer.begin_transaction()
+        count = self._send(producer, topic, records)
+        time.sleep(open_seconds)
+        if commit:
+            producer.commit_transaction(SECONDS)
+        else:
+            producer.abort_transaction(SECONDS)
+        return count
+
+    def _producer(self, **config: Any) -> Producer:
         defaults = {"enable.idempotence": True, "linger.ms": 5, "partitioner": "murmur2_random"}
-        producer = Producer(self._config(**defaults | config))
+        return Producer(self._config(**defaults | config))
+
+    def _send(self, producer: Producer, topic: str, records: Iterable[Sent]) -> int:
         failures: list[Any] = []
         count = 0
         for record in records:
