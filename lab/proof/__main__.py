@@ -8,7 +8,6 @@ accounting closed.
 from __future__ import annotations
 
 import argparse
-import subprocess
 import sys
 import tempfile
 import time
@@ -19,7 +18,6 @@ from itertools import chain
 from pathlib import Path
 
 import numpy as np
-from confluent_kafka import KafkaException
 
 from airquality.data import dataset
 from lab.proof import (
@@ -40,7 +38,6 @@ from lab.proof.results import Result, keep, write_page
 from lab.proof.rows import ROWS, Outcome, Proof
 from lab.proof.site import Ground, prepared
 from lab.proof.traffic import Source
-from lab.waiting import Failed
 
 #: The modules whose rows there are: importing one registers them.
 REGISTERED = (crashes, outages, inputs, letters, identity, brokers, producers, truths, machine, upgrade, sabotage, soak)
@@ -64,8 +61,6 @@ def main(argv: list[str] | None = None) -> int:
     with tempfile.TemporaryDirectory(prefix="air-quality-proof-") as directory, prepared(Path(directory)) as ground:
         results = _run_all(names, ground, arguments)
     if arguments.write:
-        for result in results:
-            keep(result)
         print(f"written: {write_page()}")
     failed = sum(bool(result.faults) for result in results)
     print(f"{len(results) - failed} passed, {failed} failed")
@@ -84,7 +79,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--seed", type=int, default=1, help="of the instants and the faults (default: %(default)s)")
     parser.add_argument("--seeds", type=int, help="how many seeds from there on (default: as many as the row has)")
     parser.add_argument("--jobs", type=int, default=4, help="rows at a time; most of them wait (default: %(default)s)")
-    parser.add_argument("--write", action="store_true", help="keep the results and write docs/delivery.md")
+    parser.add_argument("--write", action="store_true", help="keep each result as it comes, and write docs/delivery.md")
     return parser
 
 
@@ -96,7 +91,12 @@ def _run_all(names: Sequence[str], ground: Ground, arguments: argparse.Namespace
     def run(name: str) -> list[Result]:
         n_seeds = arguments.seeds or (1 if arguments.quick else ROWS[name].seeds)
         seeds = range(arguments.seed, arguments.seed + n_seeds)
-        return [_run(name, Proof(ground, source, _rng(seed, name), scale), seed) for seed in seeds]
+        results = []
+        for seed in seeds:
+            results.append(_run(name, Proof(ground, source, _rng(seed, name), scale), seed))
+            if arguments.write:  # at once: what is cut later loses only what was not done
+                keep(results[-1])
+        return results
 
     with ThreadPoolExecutor(arguments.jobs) as pool:
         beside = list(pool.map(run, [name for name in names if not ROWS[name].alone]))
@@ -112,7 +112,7 @@ def _run(name: str, proof: Proof, seed: int) -> Result:
     started = time.monotonic()
     try:
         outcome = ROWS[name].run(proof)
-    except (Failed, subprocess.TimeoutExpired, KafkaException) as error:
+    except Exception as error:  # noqa: BLE001 - of whatever kind, it is this row's, and the others go on
         outcome = Outcome(faults=[f"{type(error).__name__}: {error}"])
     result = Result.of(name, outcome, scale=proof.scale, seed=seed, seconds=round(time.monotonic() - started))
     print(f"{name}: {result.verdict} in {result.seconds} s ({result.said})", flush=True)
