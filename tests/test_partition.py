@@ -308,6 +308,7 @@ class Life:
             self.kafka.read("raw", 0, plan.replay_from, plan.resume),
             self.kafka.read("pred", 0, note.pred_offset),
             refused_rows(self.kafka.read("dlq", 0, note.dlq_offset), TOPICS),
+            True,
             (self.kafka.end("pred", 0), self.kafka.end("dlq", 0)),
         )
         self.monitors.submit(windows, self.state.stations)

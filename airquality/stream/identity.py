@@ -35,6 +35,7 @@ class Facts:
         topics: The topics as they are now.
         group: The topics that other partitions of the group carry in their notes and snapshots.
         pred_end: The offset the next prediction gets.
+        dlq_start: The oldest dead letter that is still there.
         dlq_end: The offset the next dead letter gets.
         pred_topic: The prediction topic's name.
         state_topic: The state topic's name.
@@ -55,6 +56,7 @@ class Facts:
     topics: Topics = field(default_factory=Topics)
     group: frozenset[Topics] = frozenset()
     pred_end: int = 0
+    dlq_start: int = 0
     dlq_end: int = 0
     pred_topic: str = "the prediction topic"
     state_topic: str = "the state topic"

@@ -23,7 +23,6 @@ from airquality.records import Outcome, Prediction, Reading, RowAnswer, check_no
 from airquality.reports.summary import PartitionFigures
 from airquality.stream.account import Note
 from airquality.stream.batch import Batch
-from airquality.stream.batches import MAX_BATCH_BYTES
 from airquality.stream.checkpoint import Checkpoint, Snapshot
 from airquality.stream.homes import Homes
 from airquality.stream.kafka_io import Record
@@ -31,6 +30,7 @@ from airquality.stream.ports import Monitoring, OpenStation
 from airquality.stream.quiet import Quiet
 from airquality.stream.saved import NOTE_HEADER, SINCE_HEADER
 from airquality.stream.station import Station, Unsaved, take_features
+from airquality.stream.then import Then
 
 #: A snapshot takes a millisecond or two and up to 50 KB: a commit with many must not keep the next rows waiting.
 SNAPSHOTS_PER_COMMIT = 500
@@ -117,8 +117,8 @@ class PartitionState:
         self.group = group
         #: Whether something is to be committed though no row came: what a restore repaired, or began.
         self.dirty = False
-        #: Dead letters of the rows that are replayed: what was decided then holds.
-        self.refused: Mapping[int, InvalidRecord] = {}
+        #: What was decided of the rows that are replayed.
+        self.then = Then()
         #: Whether a replayed record's station holds it already; None outside of a replay.
         self.known: Callable[[Record], bool] | None = None
         self.quiet = Quiet()
@@ -151,9 +151,7 @@ class PartitionState:
             return self._passed(record)
         batch.counts.rows_in += 1
         try:
-            if record.unread:
-                raise InvalidRecord("oversize", f"its batch inflates to more than {MAX_BATCH_BYTES:,} bytes: it is not read")
-            found = parse_record(record.key, record.value, record.headers)
+            found = self.then.parse(record)
             match found:
                 case Reading():
                     return self._admit_reading(found, record, batch)
@@ -171,14 +169,10 @@ class PartitionState:
             found = parse_record(record.key, record.value, record.headers)
         except InvalidRecord:
             return None
-        if not isinstance(found, Reading) or self._is_refused(record):
+        if not isinstance(found, Reading) or self.then.kept_out(record):
             return None
         self._newest_admitted = max(self._newest_admitted, found.hour)
         return _Passed(found.hour, record)
-
-    def _is_refused(self, record: Record) -> bool:
-        """Whether a replayed row did not enter its station's history."""
-        return record.offset in self.refused and self.refused[record.offset].reason != "unpredictable"
 
     def _admit_reading(self, reading: Reading, record: Record, batch: Batch) -> _Entered | None:
         station = self._station(reading, record)
@@ -238,8 +232,7 @@ class PartitionState:
 
     def _known_station(self, station_id: str, record: Record) -> Station | None:
         """Return the station a record is of, None before its first row; raises ``InvalidRecord`` if it lives elsewhere."""
-        if record.offset in self.refused and self.refused[record.offset].reason == "moved":
-            raise self.refused[record.offset]  # as it was decided then, whatever is known of other partitions now
+        self.then.require_not_moved(record)
         if station_id not in self.stations:
             self.homes.require(station_id, self.partition)
         return self.stations.get(station_id)

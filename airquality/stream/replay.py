@@ -20,6 +20,7 @@ from airquality.stream.partition import PartitionState
 from airquality.stream.ports import OpenStation
 from airquality.stream.saved import NOTE_HEADER, SavedStations
 from airquality.stream.station import Unsaved
+from airquality.stream.then import Then
 
 #: How many rows are replayed at a time: features and predictions of all of them are held together.
 REPLAY_ROWS = 2_000
@@ -55,6 +56,7 @@ def replay(
     rows: Iterable[Record],
     published: Iterable[Record],
     refused: Mapping[int, InvalidRecord],
+    complete: bool,
     ends: tuple[int, int],
 ) -> list[Job]:
     """Bring back the stations of ``state``, which holds none yet, from their snapshots and the rows after them.
@@ -67,13 +69,15 @@ def replay(
         rows: The raw records from ``plan.replay_from`` up to ``plan.resume``.
         published: The records of the prediction topic's partition from ``plan.note.pred_offset`` on.
         refused: The dead letters of those rows, by raw offset.
+        complete: Whether none of those letters has been deleted since.
         ends: The offsets the next prediction and the next dead letter get.
 
     Returns:
         The windows the replayed rows closed or settled, whose reports may not have been written.
 
     Raises:
-        Refused: a snapshot is of another group or release, or a prediction is gone that ``plan`` needs.
+        Refused: a snapshot is of another group or release, a prediction is gone that ``plan`` needs, or a row that was sound
+            is not so by today's rules.
     """
     for station_id in list(saved.snapshots):
         _load(state, open_station, station_id, saved, plan)
@@ -82,7 +86,7 @@ def replay(
     answers |= {offset: error for offset, error in refused.items() if error.reason == "unpredictable"}
     predictor = Published(answers, plan.strict)
     windows: list[Job] = []
-    counted, state.refused = state.counts, refused
+    counted, state.then = state.counts, Then(refused, complete and plan.strict)
     state.quiet.begin(state.stations.values(), plan.note.newest)
     state.known = lambda record: _is_known(state, record, saved)
     for chunk in _chunks(rows):
@@ -91,7 +95,7 @@ def replay(
             state.counts = counts
             batch = state.apply(part, predictor)
             windows += [*batch.windows, *batch.settled]
-    state.counts, state.refused, state.known = counted, {}, None
+    state.counts, state.then, state.known = counted, Then(), None
     state.next_offset, (state.pred_offset, state.dlq_offset) = plan.resume, ends
     return windows
 

@@ -94,7 +94,9 @@ class Restorer:
         self._name_foreign(saved, partition)
         for station_id in saved.snapshots:
             self._homes.learn(station_id, partition, saved.since_ms(station_id))
-        facts = self._after_another_dlq(self._facts(partition, topics, saved))
+        found = self._facts(partition, topics, saved)
+        facts = self._after_another_dlq(found)
+        same_dlq = facts is found
         facts, refusal = self._settle(facts)
         plan, rows_lost = self._decide(facts)
         plan = replace(plan, note=replace(plan.note, topics=facts.topics), strict=plan.strict and not self._accept_loss)
@@ -107,7 +109,7 @@ class Restorer:
             self._homes,
             self._settings.consumer_group,
         )
-        windows = self._replay(state, plan, saved, facts)
+        windows = self._replay(state, plan, saved, facts, same_dlq)
         as_committed = plan.note == facts.note and facts.committed == plan.resume
         state.dirty = not as_committed or bool(saved.forgotten)
         self._restored.add(partition)
@@ -187,6 +189,7 @@ class Restorer:
             topics=topics,
             group=frozenset(others or self._carried.values()),
             pred_end=ranges[pred][1],
+            dlq_start=ranges[dlq][0],
             dlq_end=ranges[dlq][1],
             pred_topic=pred,
             state_topic=settings.state_topic,
@@ -226,7 +229,7 @@ class Restorer:
         found = refused_row(record, self._settings)
         return found[0] if found else None
 
-    def _replay(self, state: PartitionState, plan: Plan, saved: SavedStations, facts: Facts) -> list[Job]:
+    def _replay(self, state: PartitionState, plan: Plan, saved: SavedStations, facts: Facts, same_dlq: bool) -> list[Job]:
         settings, partition, read = self._settings, state.partition, self._reader.read
         rows: Iterator[Record] = iter(())
         published: Iterator[Record] = iter(())
@@ -235,8 +238,9 @@ class Restorer:
             rows = read(settings.raw_topic, partition, plan.replay_from, plan.resume)
             published = read(settings.pred_topic, partition, plan.note.pred_offset, facts.pred_end)
             refused = read(settings.dlq_topic, partition, plan.note.dlq_offset, facts.dlq_end)
-        ends = facts.pred_end, facts.dlq_end
-        return replay(state, self._open_station, plan, saved, rows, published, refused_rows(refused, settings), ends)
+        letters, ends = refused_rows(refused, settings), (facts.pred_end, facts.dlq_end)
+        complete = same_dlq and facts.dlq_start <= plan.note.dlq_offset
+        return replay(state, self._open_station, plan, saved, rows, published, letters, complete, ends)
 
     def _look_now_and_then(self) -> None:
         """Look for stations of other consumers, at most once in the time that their snapshots take."""

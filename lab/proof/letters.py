@@ -6,6 +6,7 @@ import re
 from collections.abc import Iterator
 
 from lab.proof import narrow
+from lab.proof.identity import Refusal
 from lab.proof.rows import SMALL, Outcome, Proof, die, injected, row
 from lab.proof.site import Site
 from lab.proof.topics import Sent
@@ -15,6 +16,7 @@ from lab.waiting import wait_until
 _STATIONS = stations(4)
 #: Hours of a station before the mistake, while it lasts, and after it is mended.
 _BEFORE, _REFUSED, _AFTER = 172, 25, 6
+_MISTAKE = {"AIR_QUALITY_NETWORK": "lab.proof.narrow:NARROW", "CONSUMER_INSTANCE_ID": "one"}
 
 
 @row("letters")
@@ -24,13 +26,17 @@ def letters_sent_again(proof: Proof) -> Outcome:
         raw, n_letters = site.topic("raw"), len(_STATIONS) * _REFUSED
         n_sent = site.cluster.send(raw, interleaved(proof.source, _STATIONS, _BEFORE))
         _consume_and_die(site)
+        said = site.run("consumer.py", "--idle-exit-seconds", "6", code=None, environment=_MISTAKE)
+        faults = Refusal(("the rules have changed", "SIGTERM")).faults(said, "a limit that rows in no snapshot exceed")
+        site.finish(CONSUMER_INSTANCE_ID="one")  # in order: every station is saved
         n_sent += site.cluster.send(raw, _refused(proof))
-        _consume_and_die(site, AIR_QUALITY_NETWORK="lab.proof.narrow:NARROW")
+        _consume_and_die(site, **_MISTAKE)
         before, predicted = site.cluster.ends(raw), len(site.cluster.committed(site.topic("pred")))
         consumer = site.consumer(**SMALL, CONSUMER_INSTANCE_ID="one")
         _killed_in_the_middle(site, before)
         resent = _resent(site)
-        faults = [] if 0 < resent < n_letters else [f"{resent} were sent by the second run, none or all of {n_letters}"]
+        if not 0 < resent < n_letters:
+            faults.append(f"{resent} were sent by the second run, none or all of {n_letters}")
         die(consumer)
         if (third := _resent(site)) != 0:
             faults.append(f"{third} were sent by a third run")
@@ -58,7 +64,7 @@ def _refused(proof: Proof) -> Iterator[Sent]:
 
 def _consume_and_die(site: Site, **environment: str) -> None:
     """Let a consumer read all there is, then kill it: what it held is in no snapshot."""
-    consumer = site.consumer(**SMALL, CONSUMER_INSTANCE_ID="one", **environment)
+    consumer = site.consumer(**{**SMALL, "SNAPSHOT_SECONDS": "600", "CONSUMER_INSTANCE_ID": "one", **environment})
     site.caught_up()
     die(consumer)
 
