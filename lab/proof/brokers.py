@@ -7,7 +7,7 @@ import re
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -90,8 +90,15 @@ def one_broker_of_three_lost(proof: Proof) -> Outcome:
 @row("meanwhile", quick=False)
 def topics_change_while_running(proof: Proof) -> Outcome:
     """Under a running consumer: partitions raised, state topic recreated, rows deleted. Right, or one sentence."""
-    faults = [*_partitions_raised(proof), *_state_recreated(proof), *_deleted_once_fetched(proof), *_deleted_unread(proof)]
-    return Outcome({"cases": 4}, faults)
+    faults = [
+        *_partitions_raised(proof),
+        *_partitions_raised_over_waiting_rows(proof),
+        *_state_recreated(proof),
+        *_deleted_once_fetched(proof, stop),
+        *_deleted_once_fetched(proof, die),
+        *_deleted_unread(proof),
+    ]
+    return Outcome({"cases": 6}, faults)
 
 
 def _said(site: Site, consumer: Process, words: str) -> None:
@@ -100,20 +107,58 @@ def _said(site: Site, consumer: Process, words: str) -> None:
 
 
 def _partitions_raised(proof: Proof) -> list[str]:
+    """Raise the partitions once all rows are read, as the help of repartition says, but under the consumer."""
     with proof.ground.site("raised-meanwhile") as site:
         rows = interleaved(proof.source, STATIONS, HOURS)
         site.cluster.send(site.topic("raw"), islice(rows, 16 * 176))
         consumer = site.consumer(**SMALL)
-        site.grown("pred", 30)
-        site.cluster.raise_partitions([site.topic(role) for role in ROLES], 5)
-        _said(site, consumer, "repartition")
-        die(consumer)
-        faults = Refusal(("repartition", "5 partitions")).faults(site.said(), "partitions raised while running")
-        repartition = partial(site.run, "-m", "airquality", "repartition", code=None)
-        wait_until(lambda: "consumers running" not in repartition(), f"{site.name}: the group is empty", 60)
+        site.caught_up()
+        faults = _raised_and_repartitioned(site, consumer)
         site.cluster.send(site.topic("raw"), rows)
         site.finish(idle_seconds=14)
         return faults + [f"after repartition: {fault}" for fault in proof.verdict(site)]
+
+
+def _partitions_raised_over_waiting_rows(proof: Proof) -> list[str]:
+    """Raise them while rows wait on the old partitions: what is not predicted is a dead letter that says what to do."""
+    with proof.ground.site("raised-over-rows") as site:
+        rows = interleaved(proof.source, STATIONS, HOURS)
+        sent = site.cluster.send(site.topic("raw"), islice(rows, 16 * 176))
+        consumer = site.consumer(**SMALL)
+        site.grown("pred", 30)
+        faults = _raised_and_repartitioned(site, consumer)
+        sent += site.cluster.send(site.topic("raw"), rows)
+        site.finish(idle_seconds=14)
+        letters = site.cluster.committed(site.topic("dlq"))
+        untold = [letter for letter in letters if b"airquality repartition" not in letter.headers["error_message"]]
+        if untold:
+            faults.append(f"{len(untold)} dead letters that do not say what to do, such as {untold[0].headers}")
+        ended = site.summary()
+        known = ended["warmup"] + ended["predictions_total"] + sum(ended["dead_letters"].values())
+        if known != sent:
+            faults.append(f"partitions raised over waiting rows: {known} of {sent} rows are accounted for")
+        return faults
+
+
+def _raised_and_repartitioned(site: Site, consumer: Process) -> list[str]:
+    """Raise the partitions and do what the consumer says then; return what was wrong with the words."""
+    site.cluster.raise_partitions([site.topic(role) for role in ROLES], 5)
+    _said(site, consumer, "repartition")
+    stop(consumer)
+    faults = Refusal(("repartition", "5 partitions")).faults(site.said(), "partitions raised while running")
+    told: list[str] = []
+
+    def done() -> bool:
+        told.append(site.run("-m", "airquality", "repartition", code=None))
+        if "start a consumer once" in told[-1]:
+            site.run("consumer.py", "--idle-exit-seconds", "14", code=None)
+        return told[-1].startswith("moved")
+
+    try:
+        wait_until(done, f"{site.name}: repartition", 180)
+    except Failed:
+        faults.append(f"repartition never moved the stations: {told[-1][-400:]}")
+    return faults
 
 
 def _state_recreated(proof: Proof) -> list[str]:
@@ -130,9 +175,12 @@ def _state_recreated(proof: Proof) -> list[str]:
         return [f"state topic recreated while running: {fault}" for fault in proof.verdict(site)]
 
 
-def _deleted_once_fetched(proof: Proof) -> list[str]:
-    """Delete rows that the consumer has fetched and not predicted, since the service is away."""
-    with breakable(proof) as broken, proof.ground.site("deleted-fetched", TOPIC_PARTITIONS="1") as site:
+def _deleted_once_fetched(proof: Proof, end: Callable[[Process], None]) -> list[str]:
+    """Delete rows that the consumer has fetched and not predicted, since the service is away; end it once it has."""
+    with (
+        breakable(proof) as broken,
+        proof.ground.site(f"deleted-fetched-{end.__name__}", TOPIC_PARTITIONS="1") as site,
+    ):
         limits = {"API_URL": broken.url, "API_TIMEOUT_SECONDS": "2", "MAX_POLL_RECORDS": "20"}
         rows = interleaved(proof.source, ("proof-0",), 330)
         site.cluster.send(site.topic("raw"), islice(rows, 180))
@@ -143,7 +191,7 @@ def _deleted_once_fetched(proof: Proof) -> list[str]:
         _said(site, consumer, "no row is lost, trying again")
         tapped = _deleted(site, before=300)
         broken.fault = None
-        return _right_or_counted(proof, site, consumer, tapped, limits)
+        return _right_or_counted(proof, site, partial(end, consumer), tapped, limits)
 
 
 def _deleted_unread(proof: Proof) -> list[str]:
@@ -157,7 +205,7 @@ def _deleted_unread(proof: Proof) -> list[str]:
         site.cluster.send(site.topic("raw"), rows)
         tapped = _deleted(site, before=300)
         consumer.send_signal(signal.SIGCONT)
-        return _right_or_counted(proof, site, consumer, tapped, SMALL)
+        return _right_or_counted(proof, site, partial(die, consumer), tapped, SMALL)
 
 
 def _deleted(site: Site, before: int) -> list[Found]:
@@ -168,9 +216,9 @@ def _deleted(site: Site, before: int) -> list[Found]:
 
 
 def _right_or_counted(
-    proof: Proof, site: Site, consumer: Process, tapped: Sequence[Found], limits: Mapping[str, str]
+    proof: Proof, site: Site, end: Callable[[], None], tapped: Sequence[Found], limits: Mapping[str, str]
 ) -> list[str]:
-    """Wait until the consumer has read all rows, or says which are lost; let it go on, and judge by what was tapped."""
+    """Wait until the consumer has read all rows, or says which are lost; end it, go on, and judge by what was tapped."""
     raw = site.topic("raw")
     ends = site.cluster.end_offsets(raw)
 
@@ -178,15 +226,18 @@ def _right_or_counted(
         return site.cluster.committed_offsets(site.group, raw) == ends or "--accept-loss" in site.said()
 
     wait_until(read_or_refused, f"{site.name}: refused, or all rows were fetched before", 120)
-    die(consumer)
+    end()
     said = site.said() + site.run("consumer.py", "--idle-exit-seconds", "14", code=None, environment=limits)
     if "--accept-loss" not in said:
         return [f"{site.name}: {fault}" for fault in proof.verdict(site, tapped)]
-    faults = Refusal(("never read", "--accept-loss")).faults(said, site.name)
+    faults = Refusal(("are gone", "--accept-loss")).faults(said, site.name)
     first_lost, first_kept = site.cluster.committed_offsets(site.group, raw)[0], site.cluster.begin_offsets(raw)[0]
-    site.run("consumer.py", "--idle-exit-seconds", "14", "--accept-loss", environment=limits)
     kept = [record for record in tapped if not first_lost <= record.offset < first_kept]
+    named = dict(reversed(found) for found in re.findall(r"(\d+) rows that (were never read|must be read again)", said))
+    if int(named.get("were never read", 0)) != len(tapped) - len(kept):
+        faults.append(f"{site.name}: {named} are said to be gone, but {len(tapped) - len(kept)} were never read")
+    site.run("consumer.py", "--idle-exit-seconds", "14", "--accept-loss", environment=limits)
     lost = site.summary().get("rows_lost")
-    if lost != len(tapped) - len(kept):
-        faults.append(f"{site.name}: {lost} rows are counted as lost, not {len(tapped) - len(kept)}")
+    if lost != sum(map(int, named.values())):
+        faults.append(f"{site.name}: {lost} rows are counted as lost, but {named} were said to be")
     return faults + [f"{site.name}, after the loss: {fault}" for fault in proof.verdict(site, kept)]
