@@ -79,7 +79,7 @@ class Broker:
 
     def _ended(self) -> None:
         assert self._process is not None
-        self._process.wait(60)
+        self._process.wait(150)  # as long as it takes with clients on a busy machine
 
 
 @dataclass
