@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import signal
-import socket
 import subprocess
 import sys
 import urllib.error
@@ -44,19 +43,16 @@ class Broker:
         command = ["-m", "airquality", "broker", "--broker", "real"]
         command += ["--port", str(self._port), "--data-dir", str(self._directory / "kafka")]
         environment = {name: value for name, value in os.environ.items() if name != "KAFKA_BOOTSTRAP_SERVERS"}
-        log = (self._directory / "broker.log").open("ab")
-        self._process = subprocess.Popen(
-            [sys.executable, *command], cwd=PROJECT, env=environment, stdout=log, stderr=subprocess.STDOUT
-        )
-        process = self._process
-        wait_until(lambda: process.poll() is not None or self._answers(), "the broker answers", 120)
+        path = self._directory / "broker.log"
+        with path.open("ab") as log:
+            before = log.tell()
+            process = self._process = subprocess.Popen(
+                [sys.executable, *command], cwd=PROJECT, env=environment, stdout=log, stderr=subprocess.STDOUT
+            )
+        ready = lambda: b"Ctrl-C ends it" in path.read_bytes()[before:]  # noqa: E731
+        wait_until(lambda: process.poll() is not None or ready(), "the broker answers", 180)
         if process.poll() is not None:
-            raise Failed(f"the broker ended: see {self._directory / 'broker.log'}")
-
-    def _answers(self) -> bool:
-        with socket.socket() as probe:
-            probe.settimeout(1.0)
-            return probe.connect_ex(("127.0.0.1", self._port)) == 0
+            raise Failed(f"the broker ended: see {path}")
 
     def jvm(self) -> int:
         """Return the process id of the JVM."""
