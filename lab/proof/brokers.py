@@ -56,7 +56,7 @@ def three_brokers(directory: Path) -> Iterator[Three]:
             raise Failed(f"three brokers cannot be had: {log.read_text()[-600:]}")
         yield Three(process, found[1])
     finally:
-        process.send_signal(signal.SIGINT)
+        process.terminate()
         process.wait(60)
 
 

@@ -49,8 +49,9 @@ class Broker:
             process = self._process = subprocess.Popen(
                 [sys.executable, *command], cwd=PROJECT, env=environment, stdout=log, stderr=subprocess.STDOUT
             )
-        ready = lambda: b"Ctrl-C ends it" in path.read_bytes()[before:]  # noqa: E731
-        wait_until(lambda: process.poll() is not None or ready(), "the broker answers", 180)
+        wait_until(
+            lambda: process.poll() is not None or b"Ctrl-C ends it" in path.read_bytes()[before:], "the broker answers", 180
+        )
         if process.poll() is not None:
             raise Failed(f"the broker ended: see {path}")
 
@@ -70,7 +71,7 @@ class Broker:
     def stop(self) -> None:
         """End it as an operator would."""
         assert self._process is not None
-        self._process.send_signal(signal.SIGINT)
+        self._process.terminate()  # not SIGINT, which a job in the background ignores
         self._ended()
 
     def _ended(self) -> None:
