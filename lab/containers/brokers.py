@@ -28,7 +28,7 @@ EXPECTED = {"MonitoringAlarm"}
 
 def drive_brokers(stack: Stack, summary: Summary) -> None:
     """Let six stations stream through two consumers, kill one of them and a broker on the way, and count."""
-    stack.up()
+    stack.up(within_seconds=300)
     stack.compose("--profile=stream", "up", "-d", "--scale=consumer=2", "consumer", "consumer-port")
     wait_for("two members", lambda: reader.members("air-quality-consumer", SERVERS) == 2, 120)
     topics_are_as_needed(stack)
