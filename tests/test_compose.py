@@ -124,6 +124,7 @@ def test_a_long_running_service_is_checked_restarted_and_bounded(name: str) -> N
     assert service["restart"] == "unless-stopped"
     assert service["mem_limit"]
     assert service["pids_limit"]
+    assert service["stop_grace_period"] == ("60s" if name == "consumer" else "30s"), "10 s are short for a busy machine"
 
 
 @pytest.mark.parametrize("name", LONG_RUNNING)
