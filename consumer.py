@@ -51,7 +51,7 @@ def run(settings: Settings, limits: Limits) -> Counts:
         AirQualityError: a service was never there, or two parts of the system disagree.
     """
     registry = CollectorRegistry()
-    metrics = ConsumerMetrics(registry)
+    metrics = ConsumerMetrics(registry, settings.metrics_stations)
     expose_process(registry)
     console = Console(log.speaker("consumer", settings.log_format))
     closed = Closing(CLOSE_SECONDS)

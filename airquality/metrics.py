@@ -28,8 +28,8 @@ MONITORING_PARTS = ("silence", "late", "windows", "intervals")
 REPORT_KINDS = ("daily", "weekly")
 REPORT_RESULTS = ("generated", "failed")
 ALARMS = ("data_drift", "prediction_drift", "performance", "missing", "sensor", "coverage")
-#: Stations with series of their own on a consumer; a Prometheus holds at most this many times the series of one.
-MAX_STATIONS = 200
+#: Stations with series of their own on a consumer, some 30 each, unless a setting says otherwise.
+NAMED_STATIONS = 200
 OTHER_STATIONS = "other"
 #: What can become of a row: the law is rows in = the sum of these.
 OUTCOMES = (
@@ -73,13 +73,13 @@ class ApiMetrics:
 
 
 class ConsumerMetrics:
-    """What the consumer exposes on its own ``/metrics``."""
+    """What the consumer exposes on its own ``/metrics``; of ``named_stations`` stations each by its name."""
 
-    def __init__(self, registry: CollectorRegistry) -> None:
+    def __init__(self, registry: CollectorRegistry, named_stations: int = NAMED_STATIONS) -> None:
         self._define_rows(registry)
         self._define_state(registry)
         self._define_monitoring(registry)
-        self.stations = StationMetrics(registry)
+        self.stations = StationMetrics(registry, named_stations)
 
     def _define_rows(self, registry: CollectorRegistry) -> None:
         self.consumed = Counter(
@@ -186,11 +186,11 @@ class GroupMetrics:
 class StationMetrics:
     """What the consumer exposes of each station it owns. All methods cost the same however many stations there are.
 
-    The first :data:`MAX_STATIONS` stations have series of their own; the others share one called ``other``, which holds
+    The first ``named`` stations have series of their own; the others share one called ``other``, which holds
     their alarms together and, of figures, the latest.
     """
 
-    def __init__(self, registry: CollectorRegistry) -> None:
+    def __init__(self, registry: CollectorRegistry, named: int = NAMED_STATIONS) -> None:
         self.prediction = Gauge(
             STATION_PREDICTION, f"Latest predicted {TARGET}, in {TARGET_UNIT}.", ["station"], registry=registry
         )
@@ -234,6 +234,7 @@ class StationMetrics:
         self._define_assurance(registry)
         #: What an alarm can be about: a label for each, set by whoever knows the detectors.
         self.alarm_labels: Sequence[str] = ALARMS
+        self._max_named = named
         self._named: set[str] = set()
         self._open: dict[str, Counts[tuple[str, str]]] = {}  # alarms and their columns, by station
 
@@ -284,7 +285,7 @@ class StationMetrics:
         if station_id in self._open:
             return
         self._open[station_id] = Counts()
-        if len(self._named) < MAX_STATIONS:
+        if len(self._named) < self._max_named:
             self._named.add(station_id)
         station = self._label(station_id)
         _touch(self.alarms, ((station, alarm, "") for alarm in self.alarm_labels))

@@ -15,8 +15,12 @@ from typing import Any
 ROOT = Path(__file__).resolve().parent.parent
 PORTS = {5000: "MLflow", 8000: "API", 8080: "Kafka UI", 9090: "Prometheus", 3000: "Grafana", 9092: "Kafka"}
 STREAM_PORTS = {8001: "consumer metrics"}
+#: Of the second and the third of three brokers.
+BROKER_PORTS = {9094: "Kafka, broker 2", 9095: "Kafka, broker 3"}
 #: Limits add up to 6.5 GB; what the services really take together is under 3.
 NEEDED_GB = 3.0
+#: What two more brokers really take.
+MORE_BROKERS_GB = 1.0
 #: What a container mounts, and the command that makes it. Data and reference are made by the stack where they are missing.
 MODEL = {"artifacts/model.ubj": "python training/train.py --quick"}
 
@@ -26,11 +30,13 @@ def main(argv: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--stream", action="store_true", help="consumer and producer are to run in containers, too")
     parser.add_argument("--bare", action="store_true", help="nothing may run yet, and the files are made later")
+    parser.add_argument("--brokers", type=int, choices=(1, 3), default=1, help="how many brokers are to run (%(default)s)")
     args = parser.parse_args(argv)
     missing = list(engine())
     if not missing:
-        missing += memory(docker_info())
-        missing += ports(PORTS | (STREAM_PORTS if args.stream or args.bare else {}), set() if args.bare else own_ports())
+        missing += memory(docker_info(), NEEDED_GB + (MORE_BROKERS_GB if args.brokers == 3 else 0))
+        wanted = PORTS | (STREAM_PORTS if args.stream or args.bare else {}) | (BROKER_PORTS if args.brokers == 3 else {})
+        missing += ports(wanted, set() if args.bare else own_ports())
     if not args.bare:
         missing += files(MODEL, ROOT)
     for line in missing:
@@ -50,11 +56,11 @@ def engine() -> Iterator[str]:
         yield "compose: install docker-compose 1.29.2 or later, or the compose plugin of docker"
 
 
-def memory(info: dict[str, Any]) -> Iterator[str]:
+def memory(info: dict[str, Any], needed_gb: float = NEEDED_GB) -> Iterator[str]:
     """Yield a complaint if the engine has too little memory for the services."""
     available = info.get("MemTotal", 0) / 1e9
-    if available < NEEDED_GB:
-        yield f"memory: the engine has {available:.1f} GB, the stack needs {NEEDED_GB:.0f} (Docker Desktop: Resources)"
+    if available < needed_gb:
+        yield f"memory: the engine has {available:.1f} GB, the stack needs {needed_gb:.0f} (Docker Desktop: Resources)"
 
 
 def ports(wanted: dict[int, str], ours: set[int]) -> Iterator[str]:

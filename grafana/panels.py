@@ -201,7 +201,7 @@ def _truth() -> list[Any]:
     return [
         dotted(
             course(
-                9,
+                8,
                 "Window error: expected, as known, final",
                 "RMSE of each station's latest window: expected before its truth (dotted), as known when it closed, final.",
                 {
@@ -214,7 +214,7 @@ def _truth() -> list[Any]:
             "/ expected$/",
         ),
         course(
-            9,
+            6,
             "Truths inside the 90 % interval",
             "Of each station's latest final window; by level of the prediction and state of the device.",
             {
@@ -224,13 +224,20 @@ def _truth() -> list[Any]:
             unit="percentunit",
         ).max(1),
         course(
-            6,
+            5,
             "Label delay and estimate",
             "How late truth comes, in hours; how far expected errors were from final ones so far, in per cent.",
             {
                 "{{station}} {{kind}} delay, h": f"max by (station, kind) (air_quality_label_delay_seconds{of_kind}) / 3600",
                 "{{station}} {{kind}} off, %": f"100 * max by (station, kind) (air_quality_estimate_error_ratio{of_kind})",
             },
+        ),
+        course(
+            5,
+            "Age of the thresholds",
+            "Event time since the end of the history that the hourly detectors' thresholds are calibrated on.",
+            {"{{station}}": f"max by (station) (air_quality_thresholds_age_seconds{{{STATION}}})"},
+            unit="s",
         ),
     ]
 
@@ -271,7 +278,7 @@ def _windows() -> list[Any]:
 def _findings() -> list[Any]:
     return [
         bars(
-            8,
+            6,
             "Reports",
             "HTML reports since the consumer started, and closed windows whose report is not written yet.",
             {
@@ -282,8 +289,21 @@ def _findings() -> list[Any]:
         )
         .override_by_regexp("/failed/", [models.DynamicConfigValue("thresholds", thresholds(COUNT_IS_BAD).build())])
         .links([link("Reports", REPORTS_URL)]),
+        bars(
+            6,
+            "Monitoring that is off",
+            "Stations for which a part has failed and is off until the next start; hourly detectors that judge nothing; "
+            "windows judged against another model's reference; summaries that could not be written. Predictions go on.",
+            {
+                "{{part}}, stations": "sum by (part) (air_quality_monitoring_parts_off)",
+                "hourly detectors": "max(air_quality_detectors_off)",
+                "another model's reference": "max(air_quality_model_uncalibrated)",
+                "unwritten summaries": "sum(air_quality_unwritten_summaries_total)",
+            },
+            COUNT_IS_BAD,
+        ).links([link("What to do", RUNBOOK_URL)]),
         listing(
-            16,
+            12,
             "Alerts firing now",
             "What each is about; the runbook says what to do.",
             'ALERTS{alertstate="firing"}',

@@ -23,7 +23,14 @@ from lab.kafka_installation import KAFKA_VERSION
 ROOT = Path(__file__).resolve().parent.parent
 BASE = yaml.safe_load((ROOT / "docker-compose.yml").read_text())
 ZOOKEEPER = yaml.safe_load((ROOT / "docker-compose.zookeeper.yml").read_text())
-SERVICES: dict[str, dict[str, Any]] = {**BASE["services"], "zookeeper": ZOOKEEPER["services"]["zookeeper"]}
+THREE = yaml.safe_load((ROOT / "docker-compose.three-brokers.yml").read_text())
+SERVICES: dict[str, dict[str, Any]] = {
+    **BASE["services"],
+    "zookeeper": ZOOKEEPER["services"]["zookeeper"],
+    "kafka-2": THREE["services"]["kafka-2"],
+    "kafka-3": THREE["services"]["kafka-3"],
+}
+BROKERS = ("kafka", "kafka-2", "kafka-3")
 ONE_SHOT = {"kafka-init", "model-init", "data-init", "alert-webhook-init", "producer"}
 SCALED = {"api", "consumer"}
 LONG_RUNNING = sorted(set(SERVICES) - ONE_SHOT)
@@ -40,7 +47,11 @@ DOORS = {
     "consumer": ["consumer"],
     "data": ["deploy.make_data", "dataset.create_dataset", "generate_reference_dataset", "training.train"],
 }
-FILE_SETS = (["docker-compose.yml"], ["docker-compose.yml", "docker-compose.zookeeper.yml"])
+FILE_SETS = (
+    ["docker-compose.yml"],
+    ["docker-compose.yml", "docker-compose.zookeeper.yml"],
+    ["docker-compose.yml", "docker-compose.three-brokers.yml"],
+)
 
 
 def ports(service: dict[str, Any]) -> list[str]:
@@ -50,7 +61,7 @@ def ports(service: dict[str, Any]) -> list[str]:
 # --- loading
 
 
-@pytest.mark.parametrize("files", FILE_SETS, ids=["kraft", "zookeeper"])
+@pytest.mark.parametrize("files", FILE_SETS, ids=["kraft", "zookeeper", "three-brokers"])
 @pytest.mark.parametrize("command", [["docker-compose"], ["docker", "compose"]], ids=["v1", "v2"])
 def test_compose_loads_the_files_without_a_word(command: list[str], files: list[str]) -> None:
     if not shutil.which(command[0]) or subprocess.run([*command, "version"], capture_output=True).returncode:
@@ -61,7 +72,7 @@ def test_compose_loads_the_files_without_a_word(command: list[str], files: list[
 
 
 def test_nothing_that_one_compose_version_refuses_or_warns_about() -> None:
-    for file in (BASE, ZOOKEEPER):
+    for file in (BASE, ZOOKEEPER, THREE):
         assert set(file) <= {"services", "volumes"} | {key for key in file if key.startswith("x-")}
         for service in file["services"].values():
             assert not {"develop", "container_name", "configs", "deploy"} & set(service)
@@ -77,6 +88,8 @@ def test_services_and_ports_are_the_ones_promised() -> None:
     published = {name: int(port.split(":")[1]) for name, service in SERVICES.items() for port in ports(service)}
     assert published == {
         "kafka": 9092,
+        "kafka-2": 9094,
+        "kafka-3": 9095,
         "kafka-ui": 8080,
         "mlflow": 5000,
         "api-port": 8000,
@@ -111,6 +124,7 @@ def test_a_long_running_service_is_checked_restarted_and_bounded(name: str) -> N
     assert service["restart"] == "unless-stopped"
     assert service["mem_limit"]
     assert service["pids_limit"]
+    assert service["stop_grace_period"] == ("60s" if name == "consumer" else "30s"), "10 s are short for a busy machine"
 
 
 @pytest.mark.parametrize("name", LONG_RUNNING)
@@ -137,7 +151,7 @@ def test_no_service_can_gain_privileges_or_fill_the_disk_with_logs(name: str) ->
 
 def test_root_file_systems_are_read_only_where_the_software_allows() -> None:
     writable = {name for name, service in SERVICES.items() if not service.get("read_only")}
-    assert writable == {"kafka", "kafka-ui", "zookeeper"}, (
+    assert writable == {*BROKERS, "kafka-ui", "zookeeper"}, (
         "Kafka's start script writes its configuration; Kafka UI is untried"
     )
 
@@ -282,8 +296,8 @@ def test_prometheus_reaches_a_consumer_on_the_host() -> None:
 def test_data_live_in_volumes_and_nothing_else_is_written_on_the_host_but_reports() -> None:
     mounts = [str(mount) for service in SERVICES.values() for mount in service.get("volumes", [])]
     assert [mount for mount in mounts if mount.startswith(".") and not mount.endswith(":ro")] == ["./reports:/app/reports"]
-    named = {mount.split(":")[0] for mount in mounts if not mount.startswith(".")} | {"kafka-zookeeper-data"}
-    assert named == set(BASE["volumes"]) | set(ZOOKEEPER["volumes"])
+    named = {mount.split(":")[0] for mount in mounts if not mount.startswith(".")} | {"kafka-zookeeper-data", "kafka-1-of-3"}
+    assert named == set(BASE["volumes"]) | set(ZOOKEEPER["volumes"]) | set(THREE["volumes"])
 
 
 def test_the_zookeeper_variant_leaves_nothing_of_kraft_behind() -> None:
@@ -298,6 +312,88 @@ def test_the_zookeeper_variant_leaves_nothing_of_kraft_behind() -> None:
     assert data[0][0] != data[1][0], "a broker formatted for KRaft cannot be opened by one that uses ZooKeeper"
 
 
+# --- three brokers
+
+
+def three(name: str) -> dict[str, Any]:
+    """Return a service as compose merges it of both files: maps key by key, volumes by where they are mounted."""
+    base, over = BASE["services"].get(name, {}), THREE["services"].get(name, {})
+    merged = {**base, **over}
+    for key in ("environment", "depends_on"):
+        merged[key] = {**base.get(key, {}), **over.get(key, {})}
+    return merged
+
+
+def test_three_brokers_differ_only_in_who_they_are() -> None:
+    own = {"KAFKA_NODE_ID", "KAFKA_LISTENERS", "KAFKA_ADVERTISED_LISTENERS"}
+    found = {name: three(name) for name in BROKERS}
+    common = [{k: v for k, v in each["environment"].items() if k not in own} for each in found.values()]
+    assert common[0] == common[1] == common[2]
+    for key in ("image", "restart", "init", "security_opt", "cap_drop", "logging", "mem_limit", "pids_limit"):
+        assert found["kafka"][key] == found["kafka-2"][key] == found["kafka-3"][key], key
+    assert found["kafka"]["stop_grace_period"] == found["kafka-2"]["stop_grace_period"]
+    assert found["kafka"]["healthcheck"] == found["kafka-2"]["healthcheck"] == found["kafka-3"]["healthcheck"]
+    data = [mount.split(":")[0] for each in found.values() for mount in each["volumes"]]
+    assert len(set(data)) == 3
+    assert not set(data) & set(BASE["volumes"]), "a single node's quorum must not find two voters that know nothing"
+
+
+def test_three_brokers_are_each_found_where_they_say_and_vote() -> None:
+    for number, name in enumerate(BROKERS, 1):
+        service = three(name)
+        environment, published = service["environment"], ports(service)[0].split(":")[-1]
+        assert environment["KAFKA_NODE_ID"] == number
+        assert f"HOST://localhost:{published}," in environment["KAFKA_ADVERTISED_LISTENERS"]
+        assert environment["KAFKA_ADVERTISED_LISTENERS"].endswith(f"CONTAINERS://{name}:29092")
+        assert environment["KAFKA_LISTENERS"] == f"HOST://:{published},CONTAINERS://:29092,CONTROLLER://:9093"
+        assert f"{number}@{name}:9093" in environment["KAFKA_CONTROLLER_QUORUM_VOTERS"].split(",")
+        assert service["hostname"] == name
+
+
+def test_three_brokers_hold_everything_three_times_and_acknowledge_on_two() -> None:
+    environment = three("kafka")["environment"]
+    replicas = {key: value for key, value in environment.items() if key.endswith("REPLICATION_FACTOR")}
+    in_sync = {key: value for key, value in environment.items() if key.endswith(("MIN_ISR", "MIN_INSYNC_REPLICAS"))}
+    assert len(replicas) == 4
+    assert set(replicas.values()) == {3}
+    assert len(in_sync) == 3
+    assert set(in_sync.values()) == {2}
+    alone = BASE["services"]["kafka"]["environment"]
+    assert set(alone) <= set(environment)
+    differing = {key for key in alone if alone[key] != environment[key]} - set(replicas) - set(in_sync)
+    assert differing == {"KAFKA_CONTROLLER_QUORUM_VOTERS", "KAFKA_HEAP_OPTS"}
+
+
+def test_every_client_of_three_brokers_is_told_of_all_and_waits_for_all() -> None:
+    clients = {name for name, service in BASE["services"].items() if "kafka" in service.get("depends_on", {})}
+    assert clients == {"kafka-init", "kafka-ui", "lag-exporter", "consumer", "producer"}
+    for name in clients:
+        service = three(name)
+        environment = service["environment"]
+        servers = environment.get("KAFKA_BOOTSTRAP_SERVERS", environment.get("KAFKA_CLUSTERS_0_BOOTSTRAPSERVERS"))
+        assert servers == ",".join(f"{broker}:29092" for broker in BROKERS)
+        assert all(service["depends_on"][broker] == {"condition": "service_healthy"} for broker in BROKERS)
+        if "NO_PROXY" in environment:
+            alone = BASE["services"][name]["environment"]["NO_PROXY"].split(",")
+            assert set(environment["NO_PROXY"].split(",")) == {*alone, *BROKERS}
+            assert environment["no_proxy"] == environment["NO_PROXY"]
+
+
+@pytest.mark.parametrize(("brokers", "passes"), [(3, True), (2, True), (1, False), (0, False)])
+def test_health_check_of_one_of_three_brokers_wants_two(brokers: int, passes: bool) -> None:
+    script = THREE["services"]["kafka"]["healthcheck"]["test"][-1].replace("$$", "$")
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        script = script.replace("/29092", f"/{server.getsockname()[1]}")
+        with subprocess.Popen(["bash", "-c", script]) as check:
+            connection = server.accept()[0]
+            with connection:
+                asked = connection.recv(1000)
+                while len(asked) < 18:
+                    asked += connection.recv(1000)
+                connection.sendall(struct.pack(">iii", 20, 1, brokers) + bytes(12))
+                assert (check.wait(20) == 0) == passes
+
+
 def test_every_container_that_uses_kafka_is_told_how_to_prove_who_it_is() -> None:
     asked = {field.upper() for field in KafkaSecurity.model_fields} | {"TOPIC_PREFIX"}
     for name in ("kafka-init", "consumer", "producer"):
@@ -310,7 +406,8 @@ def test_every_container_that_uses_kafka_is_told_how_to_prove_who_it_is() -> Non
 
 
 def test_env_example_lists_every_variable_with_its_default_and_nothing_else() -> None:
-    text = "".join((ROOT / name).read_text() for name in ("docker-compose.yml", "docker-compose.zookeeper.yml"))
+    names = {name for files in FILE_SETS for name in files}
+    text = "".join((ROOT / name).read_text() for name in sorted(names))
     used = dict(re.findall(r"(?<!\$)\$\{(\w+):-([^}]*)\}", text))
     assert len(re.findall(r"(?<!\$)\$\{?\w", text)) == len(re.findall(r"(?<!\$)\$\{\w+:-", text)), "every one has a default"
     lines = (ROOT / ".env.example").read_text().splitlines()

@@ -66,6 +66,24 @@ def test_run_that_has_to_end_while_the_broker_is_away_is_no_clean_end(
         supervised(monkeypatch, away=10**6, **limits)
 
 
+def test_run_names_as_many_stations_in_its_metrics_as_the_setting_says(monkeypatch: pytest.MonkeyPatch) -> None:
+    shown: list[set[str]] = []
+
+    def work(_: object, __: object, metrics: ConsumerMetrics, *___: object) -> Counts:
+        for station in ("a", "b", "c"):
+            metrics.stations.open(station)
+            metrics.stations.show_prediction(station, 1.5)
+        [family] = metrics.stations.prediction.collect()
+        shown.append({sample.labels["station"] for sample in family.samples})
+        return Counts()
+
+    monkeypatch.setattr(consumer, "_work", work)
+    monkeypatch.setattr(kafka_io, "ensure_topics", lambda _: None)
+    monkeypatch.setattr(MonitoringService, "open", lambda *_: contextlib.nullcontext())
+    consumer.run(SETTINGS.model_copy(update={"consumer_metrics_port": 0, "metrics_stations": 1}), Limits())
+    assert shown == [{"a", "other"}]
+
+
 @pytest.mark.parametrize("waits", [False, True])
 def test_run_without_kafka_at_the_start_waits_only_where_a_supervisor_asked_for_it(
     monkeypatch: pytest.MonkeyPatch, waits: bool
@@ -109,8 +127,8 @@ def test_run_refused_under_a_supervisor_stays_up_and_says_why_once_a_minute(
     metrics: list[ConsumerMetrics] = []
     made = ConsumerMetrics.__init__
 
-    def noted(self: ConsumerMetrics, registry: CollectorRegistry) -> None:
-        made(self, registry)
+    def noted(self: ConsumerMetrics, *arguments: Any) -> None:
+        made(self, *arguments)
         metrics.append(self)
 
     monkeypatch.setattr(ConsumerMetrics, "__init__", noted)

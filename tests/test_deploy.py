@@ -11,6 +11,7 @@ import sys
 from pathlib import Path
 
 import pytest
+import yaml
 
 from deploy import make_data, preflight, run_as_owner
 
@@ -37,6 +38,35 @@ def test_too_little_memory_is_named() -> None:
     (complaint,) = preflight.memory({"MemTotal": 2_000_000_000})
     assert "2.0 GB" in complaint
     assert list(preflight.memory({"MemTotal": 8_000_000_000})) == []
+
+
+@pytest.mark.parametrize(("brokers", "gb"), [(1, 3), (3, 4)])
+def test_preflight_of_three_brokers_wants_their_ports_and_memory(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], brokers: int, gb: int
+) -> None:
+    three = yaml.safe_load((ROOT / "docker-compose.three-brokers.yml").read_text())["services"]
+    published = {port.split(":")[1] for name in ("kafka-2", "kafka-3") for port in three[name]["ports"]}
+    monkeypatch.setattr(preflight, "engine", lambda: iter(()))
+    monkeypatch.setattr(preflight, "docker_info", lambda: {"MemTotal": 0})
+    monkeypatch.setattr(preflight, "is_taken", lambda _: True)
+    assert preflight.main(["--bare", "--brokers", str(brokers)]) == 1
+    said = capsys.readouterr().err
+    assert f"the stack needs {gb} (" in said
+    assert {f"port {port} for Kafka, broker" in said for port in published} == {brokers == 3}
+
+
+@pytest.mark.parametrize("verb", ["up", "stream", "logs", "down"])
+def test_verb_with_three_brokers_checks_for_them_where_it_starts_them(verb: str) -> None:
+    told = subprocess.run(["make", "-n", verb, "BROKERS=3"], cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    assert ("--brokers 3" in told) == (verb in ("up", "stream"))
+
+
+def test_three_brokers_asked_of_make_are_both_files_for_compose() -> None:
+    shown = "show: ; @printenv COMPOSE_FILE || true"
+    for chosen, files in (("3", "docker-compose.yml:docker-compose.three-brokers.yml\n"), ("", "")):
+        asked = ["make", "-s", "--eval", shown, "show", f"BROKERS={chosen}"]
+        environment = {name: value for name, value in os.environ.items() if name != "COMPOSE_FILE"}
+        assert subprocess.run(asked, cwd=ROOT, env=environment, capture_output=True, text=True).stdout == files
 
 
 def test_a_missing_engine_is_told_from_one_that_does_not_answer(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -116,6 +116,47 @@ def test_a_panel_asks_the_pinned_datasource_for_metrics_that_exist(panel: dict[s
         assert metric_names(target["expr"]) <= exposed()
 
 
+#: Read by alerts, drawn in another form: the broker's lag instead of each consumer's, silence since a station's last row.
+DRAWN_OTHERWISE = {
+    "air_quality_consumer_lag_records",
+    "air_quality_station_last_hour_timestamp_seconds",
+    "station:air_quality_last_row:max_1d",
+    "job:inference_errors:ratio_rate1m",
+}
+
+
+def test_what_an_alert_reads_is_drawn() -> None:
+    drawn = set[str]().union(*(metric_names(expression) for _, expression in EXPRESSIONS))
+    read = set[str]().union(*(metric_names(alert["expr"]) for alert in ALERTS.values()))
+    assert read - drawn - DRAWN_OTHERWISE == set()
+    assert not drawn & DRAWN_OTHERWISE
+
+
+def test_panel_of_what_is_off_counts_each_part_as_prometheus_computes_it() -> None:
+    given = {
+        'air_quality_monitoring_parts_off{part="windows", instance="a"}': "2x8",
+        'air_quality_monitoring_parts_off{part="windows", instance="b"}': "1x8",
+        'air_quality_monitoring_parts_off{part="late", instance="a"}': "0x8",
+        'air_quality_detectors_off{instance="a"}': "1x8",
+        'air_quality_detectors_off{instance="b"}': "0x8",
+        'air_quality_model_uncalibrated{instance="a"}': "0x8",
+        'air_quality_unwritten_summaries_total{instance="a"}': "3x8",
+    }
+    shown: dict[str, list[dict[str, Any]]] = {
+        "{{part}}, stations": [{"labels": '{part="windows"}', "value": 3}, {"labels": '{part="late"}', "value": 0}],
+        "hourly detectors": [{"labels": "{}", "value": 1}],
+        "another model's reference": [{"labels": "{}", "value": 0}],
+        "unwritten summaries": [{"labels": "{}", "value": 3}],
+    }
+    targets = {target["legendFormat"]: target["expr"] for target in BY_TITLE["Monitoring that is off"]["targets"]}
+    assert set(targets) == set(shown)
+    cases = [{"expr": targets[name], "eval_time": "2m", "exp_samples": samples} for name, samples in shown.items()]
+    series = [{"series": name, "values": values} for name, values in given.items()]
+    tests = [{"interval": "15s", "input_series": series, "promql_expr_test": cases}]
+    done = promtool("test", "rules", "/dev/stdin", stdin=yaml.safe_dump({"tests": tests}))
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
 def test_station_and_kind_are_variables_and_used() -> None:
     variables = {variable["name"]: variable for variable in DASHBOARD["templating"]["list"]}
     assert set(variables) == {"station", "kind"}

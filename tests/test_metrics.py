@@ -6,10 +6,10 @@ import pytest
 from prometheus_client import REGISTRY, CollectorRegistry, generate_latest
 from prometheus_client.parser import text_string_to_metric_families
 
-from airquality import metrics as metrics_module
 from airquality.metrics import (
     ALARMS,
     INFERENCE_ERRORS,
+    NAMED_STATIONS,
     OUTCOMES,
     REPORT_KINDS,
     REPORT_RESULTS,
@@ -89,9 +89,9 @@ def test_no_counter_begins_without_a_sample(metrics: type[ApiMetrics | ConsumerM
     assert [family.name for family in counters if not family.samples] == []
 
 
-def stations() -> tuple[StationMetrics, CollectorRegistry]:
+def stations(named: int = NAMED_STATIONS) -> tuple[StationMetrics, CollectorRegistry]:
     registry = CollectorRegistry()
-    return StationMetrics(registry), registry
+    return StationMetrics(registry, named), registry
 
 
 def test_stations_of_an_opened_station_show_their_zeros() -> None:
@@ -104,9 +104,8 @@ def test_stations_of_an_opened_station_show_their_zeros() -> None:
         assert registry.get_sample_value("air_quality_drift_windows_total", {"station": "roof", "kind": kind}) == 0
 
 
-def test_stations_beyond_the_limit_share_one_name_and_add_their_alarms(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(metrics_module, "MAX_STATIONS", 2)
-    shown, registry = stations()
+def test_stations_beyond_the_limit_share_one_name_and_add_their_alarms() -> None:
+    shown, registry = stations(named=2)
     drift = {"station": "other", "alarm": "data_drift", "column": ""}
     for name in ("a", "b", "c", "d"):
         shown.open(name)
@@ -123,6 +122,17 @@ def test_stations_beyond_the_limit_share_one_name_and_add_their_alarms(monkeypat
     shown.forget("d")
     assert registry.get_sample_value("air_quality_open_alarms", drift) == 0
     assert registry.get_sample_value("air_quality_open_alarms", {"station": "other", "alarm": "missing", "column": "T"}) == 1
+
+
+def test_stations_none_of_them_named_cost_the_same_however_many() -> None:
+    pages = []
+    for number in (1, 300):
+        shown, registry = stations(named=0)
+        for station in range(number):
+            shown.open(f"station_{station}")
+            shown.show_prediction(f"station_{station}", 1.5, 1.0, 2.0)
+        pages.append(generate_latest(registry).count(b"\n"))
+    assert pages[0] == pages[1]
 
 
 def test_stations_let_go_leave_no_series_and_may_come_back() -> None:

@@ -119,6 +119,12 @@ class Settings(KafkaSecurity):
         "is one, for the stack's Prometheus",
     )
 
+    metrics_stations: int = Field(
+        200,
+        ge=0,
+        description="stations with series of their own in a consumer's metrics, some 30 each; the others share one",
+    )
+
     # service
     api_url: Annotated[str, AfterValidator(_checked_http)] = "http://localhost:8000"
     api_timeout_seconds: Seconds = 10.0

@@ -1,8 +1,9 @@
-"""Run the unmodified stack on a container engine: ``python -m lab.containers [fresh] [host] [stream] [scaled]``.
+"""Run the unmodified stack on a container engine: ``python -m lab.containers [fresh] [host] [stream] [scaled] [brokers]``.
 
 ``fresh`` starts the stream where nothing is prepared. ``host`` drives the stack with the scripts, as the user types them.
 ``stream`` drives it with the containers and disturbs them: the consumer stopped, restarted and killed, the API and Kafka
 stopped for a while, everything taken down and up again. ``scaled`` runs three consumers and two APIs, and kills one of each.
+``brokers`` runs three brokers and two consumers, and kills one of each.
 ``host`` and ``stream`` must end with the same predictions, to the bit, and whenever containers are stopped, all of them must
 end by themselves. Exit status 0 if every promise was kept.
 """
@@ -21,7 +22,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from lab.containers import monitoring, reader
+from lab.containers import brokers, monitoring, reader
 from lab.containers.endings import stop_cleanly
 from lab.containers.incidents import api_away, consumer_killed, consumer_stops_and_goes_on, kafka_away, panel_shows
 from lab.containers.reader import PREDICTIONS, RAW, WARMUP_HOURS
@@ -45,14 +46,16 @@ Predictions = dict[tuple[str, str], dict[str, Any]]
 
 
 def main(flows: list[str]) -> int:
-    """Run the named flows, both by default."""
+    """Run the named flows, all by default."""
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # a build that runs out of time still cleans up
     started = time.monotonic()
     tree = Path(tempfile.mkdtemp(prefix="air-quality-e2e-"))
-    stack = Stack(tree)
+    stack, results = Stack(tree), {}
     try:
         prepare(stack)
-        results = {flow: measured(flow, FLOWS[flow], stack) for flow in flows or list(FLOWS)}
+        for flow in flows or list(FLOWS):
+            stack = Stack(tree, FILES[flow]) if flow in FILES else Stack(tree)
+            results[flow] = measured(flow, FLOWS[flow], stack)
         if {"host", "stream"} <= set(results):
             check(results["host"] == results["stream"], "both flows end with the same predictions, to the bit")
     except (Failed, subprocess.CalledProcessError) as failure:
@@ -165,6 +168,12 @@ def scaled_flow(stack: Stack) -> Predictions:
     return unique_predictions()
 
 
+def brokers_flow(stack: Stack) -> Predictions:
+    """Drive the stack with three brokers and lose one."""
+    brokers.drive_brokers(stack, summary)
+    return unique_predictions(brokers.SERVERS)
+
+
 def fresh_flow(stack: Stack) -> Predictions:
     """Start the stream where nothing has been prepared, and Alertmanager where nobody has said whom to tell."""
     held = [stack.tree / "dataset" / name for name in (*PREPARED, "AirQualityUCI.csv")]
@@ -246,9 +255,9 @@ def predicted(number: int) -> None:
     print(f"  ..  {number} predictions committed", flush=True)
 
 
-def unique_predictions() -> Predictions:
+def unique_predictions(servers: str = reader.BOOTSTRAP) -> Predictions:
     """Return the committed predictions by station and hour; no hour may stand there twice."""
-    records = reader.committed(PREDICTIONS)
+    records = reader.committed(PREDICTIONS, servers)
     found = {(record["station_id"], record["DateTime"]): record for record in records}
     check(len(found) == len(records), f"no hour is predicted twice among {len(records)} committed predictions")
     kept = ("prediction", "actual", "model_version")  # where the row stood in Kafka may differ between flows
@@ -342,7 +351,10 @@ FLOWS: dict[str, Callable[[Stack], Predictions]] = {
     "host": host_flow,
     "stream": stream_flow,
     "scaled": scaled_flow,
+    "brokers": brokers_flow,
 }
+#: The compose files of a flow, where it is not docker-compose.yml alone.
+FILES = {"brokers": brokers.FILES}
 
 if __name__ == "__main__":
     wrong = set(sys.argv[1:]) - set(FLOWS)

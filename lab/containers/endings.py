@@ -14,7 +14,7 @@ from lab.containers.stack import PROJECT, Stack, check
 
 #: 143 is SIGTERM's: a JVM ends with it after its own shutdown hooks, and uvicorn hands it on after its clean-up. Grafana and
 #: Kafka UI may be stand-ins. The consumer ends with 0: it has left its group and written its summary.
-CLEAN = {name: {0, 143} for name in ("kafka", "kafka-ui", "zookeeper", "api", "mlflow", "grafana")}
+CLEAN = {name: {0, 143} for name in ("kafka", "kafka-2", "kafka-3", "kafka-ui", "zookeeper", "api", "mlflow", "grafana")}
 GROUP = "air-quality-consumer"
 SUMMARY_WORDS = "rows in ="
 

@@ -37,6 +37,12 @@ def firing() -> set[str]:
     return {alert["labels"]["alertname"] for alert in found if alert["state"] == "firing"}
 
 
+def fired(seconds: float) -> set[str]:
+    """Return the names of the alerts that fired at any time within the last seconds."""
+    found = query(f'count by (alertname) (count_over_time(ALERTS{{alertstate="firing"}}[{seconds:.0f}s]))')
+    return {sample["metric"]["alertname"] for sample in found}
+
+
 #: What Grafana puts in the place of its variables while everything is chosen and the last minutes are shown.
 VARIABLES = {"$__rate_interval": "1m", "$station": ".*", "$kind": ".*"}
 

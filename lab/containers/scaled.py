@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 import urllib.error
@@ -45,28 +46,31 @@ def drive_scaled(stack: Stack, summary: Summary) -> None:
     check(not quiet, f"one of three consumers and one of two APIs killed: nothing says that all are gone {quiet or ''}")
 
 
-def producer(stack: Stack, station: str) -> subprocess.Popen[bytes]:
+def producer(
+    stack: Stack, station: str, servers: str = reader.BOOTSTRAP, rows_a_second: int = 40
+) -> subprocess.Popen[bytes]:
     """Start to send the beginning of the file under a station's name."""
     command = [sys.executable, "producer.py", "--csv", "dataset/test_data_raw.csv", "--station-id", station]
     return subprocess.Popen(
-        [*command, "--rate", "40", "--max-records", str(ROWS)],
+        [*command, "--rate", str(rows_a_second), "--max-records", str(ROWS)],
         cwd=stack.tree,
+        env={**os.environ, "KAFKA_BOOTSTRAP_SERVERS": servers},
         stdout=subprocess.DEVNULL,
     )
 
 
-def every_row_once(stack: Stack, summary: Summary) -> None:
+def every_row_once(stack: Stack, summary: Summary, servers: str = reader.BOOTSTRAP) -> None:
     """Check that every station's rows were predicted once, and that the parts of the summary add up."""
-    wait_for("all predictions", lambda: reader.count(PREDICTIONS) >= PREDICTED, 240)
-    found = [(each["station_id"], each["DateTime"]) for each in reader.committed(PREDICTIONS)]
+    wait_for("all predictions", lambda: reader.count(PREDICTIONS, servers) >= PREDICTED, 240)
+    found = [(each["station_id"], each["DateTime"]) for each in reader.committed(PREDICTIONS, servers)]
     check(len(found) == len(set(found)) == PREDICTED, f"{PREDICTED} predictions of {len(STATIONS)} stations, each once")
-    told = wait_for("the summary", lambda: whole(summary(stack)), 90)
+    told = wait_for("the summary", lambda: whole(summary(stack), servers), 90)
     check(told["rows_in"] == ROWS * len(STATIONS), f"the consumers' summaries add up to {told['rows_in']} rows")
 
 
-def whole(told: dict[str, Any]) -> dict[str, Any] | None:
+def whole(told: dict[str, Any], servers: str) -> dict[str, Any] | None:
     """Return the summary once it covers every row in Kafka."""
-    return told if told and told["rows_in"] == reader.count(RAW) else None
+    return told if told and told["rows_in"] == reader.count(RAW, servers) else None
 
 
 def key_is_asked_for() -> None:

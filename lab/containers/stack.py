@@ -9,7 +9,7 @@ import subprocess
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import IO, Any, TypeVar
 
@@ -71,10 +71,11 @@ def copy_tree(target: Path) -> None:
 
 
 class Stack:
-    """Compose commands on the copy in ``tree``."""
+    """Compose commands on the copy in ``tree``, with the files named instead of docker-compose.yml alone."""
 
-    def __init__(self, tree: Path) -> None:
+    def __init__(self, tree: Path, files: Sequence[str] = ("docker-compose.yml",)) -> None:
         self.tree = tree
+        self._files = ":".join(files)
         self._command = os.environ.get(
             "COMPOSE", "docker-compose" if shutil.which("docker-compose") else "docker compose"
         ).split()
@@ -97,7 +98,7 @@ class Stack:
         return subprocess.run(
             [*self._command, *arguments],
             cwd=self.tree,
-            env={**os.environ, "COMPOSE_PROJECT_NAME": PROJECT, **environment},
+            env={**os.environ, "COMPOSE_PROJECT_NAME": PROJECT, "COMPOSE_FILE": self._files, **environment},
             text=True,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
