@@ -10,7 +10,6 @@ from itertools import islice
 from pathlib import Path
 
 import numpy as np
-from numpy.typing import ArrayLike
 
 from lab.proof.rows import FREEZE_SECONDS, SMALL, Outcome, Proof, Supervised, die, injected, row, stop
 from lab.proof.site import Broker, Process, Site
@@ -42,7 +41,8 @@ def kill_at_random(proof: Proof) -> Outcome:
             die(consumer)
         sent += site.cluster.send(site.topic("raw"), rows)
         site.finish(CONSUMER_INSTANCE_ID="one")
-        slowest, own = (round(_p95(seconds), 1) for seconds in (again, np.subtract(again, waited)))
+        slowest = round(_p95(again), 1)
+        own = round(_p95([seconds - without for seconds, without in zip(again, waited, strict=True)]), 1)
         late = [f"{own} s from start to the first commit (p95)"] if proof.whole and own > _AGAIN_SECONDS else []
         figures = {
             "kills": kills,
@@ -53,7 +53,7 @@ def kill_at_random(proof: Proof) -> Outcome:
         return Outcome(figures, late + proof.verdict(site))
 
 
-def _p95(seconds: ArrayLike) -> float:
+def _p95(seconds: list[float]) -> float:
     return float(np.quantile(seconds, 0.95))
 
 
