@@ -6,6 +6,7 @@ import os
 import signal
 import time
 from dataclasses import dataclass
+from functools import partial
 from itertools import islice
 from pathlib import Path
 
@@ -32,8 +33,9 @@ def kill_at_random(proof: Proof) -> Outcome:
         for number in range(kills):
             sent += site.cluster.send(site.topic("raw"), islice(rows, n_rows // kills))
             consumer = site.consumer(**SMALL, CONSUMER_INSTANCE_ID="one")
-            if number % 2:  # whatever it does: it starts, restores, works or idles
-                time.sleep(float(proof.rng.uniform(0.5, 6.0)))
+            if number % 2:  # whatever it does once it has begun: it joins, restores, works or idles
+                wait_until(partial(_has_begun, site, number + 1), f"{site.name}: consumer {number + 1} begins", 60)
+                time.sleep(float(proof.rng.uniform(0.0, 5.0)))
             else:  # soon after its first commit
                 again.append(_seconds_to_work(site))
                 waited.append(_seconds_without_processor(consumer))
@@ -51,6 +53,10 @@ def kill_at_random(proof: Proof) -> Outcome:
             "s without those in which its main thread had no processor": own,
         }
         return Outcome(figures, late + proof.verdict(site))
+
+
+def _has_begun(site: Site, many: int) -> bool:
+    return site.said().count("metrics on") >= many
 
 
 def _p95(seconds: list[float]) -> float:
