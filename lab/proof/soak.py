@@ -6,6 +6,7 @@ import json
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 
 import numpy as np
@@ -54,7 +55,7 @@ def steady_traffic(proof: Proof) -> Outcome:
         site.caught_up(seconds=300)
         stop(consumer)
         site.finish(idle_seconds=14)
-        faults, figures = _flat(samples[int(len(samples) * _SETTLING) :])
+        faults, figures = flat(samples[int(len(samples) * _SETTLING) :])
         slower, waits = _latency(site, int(seconds * _SETTLING))
         if proof.scale == 1:
             faults, slower = [], []  # caches still fill: minutes say nothing of an hour
@@ -125,7 +126,7 @@ def _megabytes(fields: Mapping[str, str]) -> float:
     return int(fields.get("VmRSS", "0 kB").split()[0]) / 1024
 
 
-def _flat(samples: Sequence[Sample]) -> tuple[list[str], dict[str, object]]:
+def flat(samples: Sequence[Sample]) -> tuple[list[str], dict[str, object]]:
     """Return what is not flat, and the figures."""
     slope = _slope(samples, "megabytes")
     faults = [f"memory grows by {slope:.1f} MB an hour"] if slope > MAX_SLOPE_MB_PER_HOUR else []
@@ -153,29 +154,33 @@ def _slope(samples: Sequence[Sample], name: str) -> float:
 
 
 def _latency(site: Site, settling_seconds: int) -> tuple[list[str], Mapping[str, object]]:
-    """Return whether latency grows, and its figures: milliseconds from a raw row's append to its prediction's.
-
-    The lower quartile of the medians of a third's minutes is compared: what else the machine does makes some minutes
-    slow, while a consumer that grows slower makes all of them so.
-    """
+    """Return whether latency grows, and its figures: milliseconds from a raw row's append to its prediction's."""
     raw = {(found.partition, found.offset): found.timestamp_ms for found in site.cluster.committed(site.topic("raw"))}
-    began = min(raw.values())
     made = sorted((found.timestamp_ms, raw[_source(found)]) for found in site.cluster.committed(site.topic("pred")))
-    began = max(began, made[0][0]) + settling_seconds * 1_000
+    began = made[0][0] + settling_seconds * 1_000
     minutes: dict[int, list[int]] = {}
     for at, sent_at in made:
         if at >= began:
             minutes.setdefault((at - began) // 60_000, []).append(at - sent_at)
-    medians = [float(np.median(minutes[minute])) for minute in sorted(minutes)]
+    waits = [minutes[minute] for minute in sorted(minutes)]
+    third = max(1, len(waits) // 3)
+    figures = {
+        "ms in the first third (p50, p99)": _quantiles(list(chain(*waits[:third]))),
+        "ms in the last third (p50, p99)": _quantiles(list(chain(*waits[-third:]))),
+    }
+    return grown([float(np.median(minute)) for minute in waits]), figures
+
+
+def grown(medians: Sequence[float]) -> list[str]:
+    """Return whether latency has grown from the first to the last third of the minutes, given each minute's median.
+
+    The lower quartiles are compared: what else the machine does makes some minutes slow, while a consumer that grows
+    slower makes all of them so.
+    """
     third = max(1, len(medians) // 3)
     first, last = (float(np.quantile(part, 0.25)) for part in (medians[:third], medians[-third:]))
-    thirds = {"first": sorted(minutes)[:third], "last": sorted(minutes)[-third:]}
-    figures = {
-        f"ms in the {name} third (p50, p99)": _quantiles([wait for minute in part for wait in minutes[minute]])
-        for name, part in thirds.items()
-    }
     slower = last > first * (1 + MAX_LATENCY_GROWTH) and last > first + 10
-    return [f"latency grows in quiet minutes: {first:.0f} ms, then {last:.0f} ms"] if slower else [], figures
+    return [f"latency grows in quiet minutes: {first:.0f} ms, then {last:.0f} ms"] if slower else []
 
 
 def _quantiles(waits: Sequence[int]) -> str:
