@@ -20,8 +20,8 @@ def samples(
 ) -> list[Sample]:
     noise = np.random.default_rng(1).normal(0.0, 0.3, len(SECONDS))
     return [
-        Sample(float(at), megabytes(at) + float(extra), descriptors(at), threads(at), 350.0)
-        for at, extra in zip(SECONDS, noise, strict=True)
+        Sample(at, megabytes(at) + extra, descriptors(at), threads(at), 350.0)
+        for at, extra in zip(SECONDS.tolist(), noise.tolist(), strict=True)
     ]
 
 

@@ -133,8 +133,9 @@ def flat(samples: Sequence[Sample]) -> tuple[list[str], dict[str, object]]:
     for name in ("descriptors", "threads"):
         counts = [getattr(sample, name) for sample in samples]
         half = len(counts) // 2
-        if max(counts[half:]) > max(counts[:half]) + 2:
-            faults.append(f"{name} grow: up to {max(counts[:half])}, then {max(counts[half:])}")
+        first, second = counts[:half], counts[half:]
+        if max(second) > max(first) + 2 or np.mean(second) > np.mean(first) + 1:
+            faults.append(f"{name} grow: up to {max(first)}, then {max(second)}")
     last = samples[-1]
     figures: dict[str, object] = {
         "MB at the end": round(last.megabytes),
