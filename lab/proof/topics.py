@@ -53,6 +53,11 @@ class Cluster:
         """The client of an operator."""
         return AdminClient(self._config())
 
+    @cached_property
+    def _watcher(self) -> Consumer:
+        """A client that is asked again and again how far a topic is: librdkafka has crashed where many came and went."""
+        return self._reader()
+
     def _config(self, **config: Any) -> dict[str, Any]:
         """Return a client's configuration; what librdkafka logs about a broker that is away is expected here."""
         return {"bootstrap.servers": self.servers, "log_level": 0, **config}
@@ -139,12 +144,8 @@ class Cluster:
         return {partition: marks[1] for partition, marks in self._watermarks(topic).items()}
 
     def _watermarks(self, topic: str) -> dict[int, tuple[int, int]]:
-        reader = self._reader()
-        try:
-            every = self.partitions(topic)
-            return {p: reader.get_watermark_offsets(TopicPartition(topic, p), timeout=SECONDS) for p in every}
-        finally:
-            reader.close()
+        every = self.partitions(topic)
+        return {p: self._watcher.get_watermark_offsets(TopicPartition(topic, p), timeout=SECONDS) for p in every}
 
     def committed_offsets(self, group: str, topic: str) -> dict[int, int]:
         """Return what the group has committed of each partition, 0 where it has committed nothing."""
