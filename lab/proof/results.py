@@ -23,7 +23,7 @@ _HEADER = """\
 Every row is accounted for exactly once, whatever breaks. `make prove` checks it on your own machine: it injects the
 faults below into a real Kafka, a real prediction service and real consumers, and compares every committed record with
 what an oracle of its own says must be there ([how](decisions/proof.md)). Each line is one run: `make prove ROW=name`
-runs it again, `ARGS="--write"` keeps its result here. Scale 1 is `QUICK=1`.
+runs it again, `ARGS="--write"` keeps its result here. Scale 1 is `QUICK=1`, 5 the whole.
 
 | row | what is injected | figures | scale, seed | seconds | date, commit, machine | result |
 |---|---|---|---|---|---|---|
