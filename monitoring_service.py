@@ -50,6 +50,8 @@ from feature_buffer import BufferState, FeatureBuffer
 
 #: Above this many unfinished windows the consumer should stop polling until reports have caught up.
 MAX_BACKLOG = 10_000
+#: Model versions without a reference that are remembered with the offsets; the oldest are long out of every window.
+MAX_NOTED = 8
 #: The component that judges hour by hour, whose rows are judged for many stations together.
 HOURLY = "hourly"
 
@@ -173,6 +175,7 @@ class MonitoringService:
         )
         self._summary = SummaryFile(settings.reports_dir)
         self._started = False
+        self._calibrated_version = ""  # the served one, if the reference is of its model
         self._summary_error = ""  # why the summary could not be written, as it was last said
         self._ledgers: dict[ReportLedger, None] = {}  # in the order in which their stations were opened
         writer = open_writer or functools.partial(evidently_writer, settings)
@@ -195,16 +198,20 @@ class MonitoringService:
             logger.warning("nothing is judged hour by hour: %s", detectors.why_off)
         return cls(settings, judge, metrics, detectors=detectors, intervals=_intervals(settings))
 
-    def require_calibrated_for(self, served: Served) -> None:
-        """Raise ``ContractError`` unless the reference was predicted by the twin of the model that is served.
+    def begin(self, served: Served, *, goes_on: bool) -> None:
+        """Begin with the model that is served.
 
-        Only the start of a process is refused: a worker that starts over, after Kafka was away, goes on predicting.
+        Args:
+            served: What it says of itself.
+            goes_on: Whether the group has published predictions before. Then they go on, whatever the model.
+
+        Raises:
+            ContractError: nothing was predicted yet, and the reference is not of this model: the set-up is not finished.
         """
-        if self._started:
-            self.note_served(served)
-        else:
+        if not (goes_on or self._started):
             self._stations.judge.calibration.require_made_for(served)
-            self._started = True
+        self._started = True
+        self.note_served(served)
 
     def note_served(self, served: Served) -> None:
         """Note that another model predicts; its windows say so where the reference is not of it. Predictions go on."""
@@ -212,12 +219,23 @@ class MonitoringService:
         try:
             judge.calibration.require_made_for(served)
         except ContractError as error:
+            self._calibrated_version = ""
             judge.uncalibrated.add(served.version)
             self._metrics.model_uncalibrated.set(1)
             logger.error("%s; predictions go on, and until then verdicts and intervals compare with another model", error)
         else:
+            self._calibrated_version = served.version
             judge.uncalibrated.discard(served.version)
             self._metrics.model_uncalibrated.set(0)
+
+    @property
+    def uncalibrated(self) -> tuple[str, ...]:
+        """The newest model versions whose predictions are judged against another model's reference, oldest first."""
+        return tuple(sorted(self._stations.judge.uncalibrated, key=lambda version: (len(version), version)))[-MAX_NOTED:]
+
+    def recall_uncalibrated(self, versions: Iterable[str]) -> None:
+        """Remember versions that a process before this one was not calibrated for: their rows may be in open windows."""
+        self._stations.judge.uncalibrated.update(set(versions) - {self._calibrated_version})
 
     def __enter__(self) -> Self:
         return self
@@ -355,5 +373,5 @@ class MonitoringService:
     def _parts(self, owned: Mapping[int, PartitionFigures]) -> list[Part]:
         hours_off = self._stations.detectors.why_off
         off = [*([hours_off] if hours_off else []), *self._failures.sentences]
-        owner = replace(self._owner, detectors_off="; ".join(off))
+        owner = replace(self._owner, detectors_off="; ".join(off), uncalibrated=self.uncalibrated)
         return [Part.of(owner, partition, figures) for partition, figures in sorted(owned.items())]

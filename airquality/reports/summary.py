@@ -53,7 +53,8 @@ class PartitionFigures:
 class Owner:
     """Whose figures a part holds: the group, its raw topic, and what its windows are judged by.
 
-    ``detectors_off`` is why nothing is judged hour by hour, empty while it is.
+    ``detectors_off`` is why nothing is judged hour by hour, empty while it is; ``uncalibrated`` are the model versions that
+    the reference is not of.
     """
 
     group: str
@@ -61,6 +62,7 @@ class Owner:
     data_source: str
     baseline: Performance
     detectors_off: str = ""
+    uncalibrated: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,6 +84,7 @@ class Part:
     errors: ErrorSums
     alarms: tuple[Mapping[str, Any], ...]
     detectors_off: str = ""
+    uncalibrated: tuple[str, ...] = ()
 
     @classmethod
     def of(cls, owner: Owner, partition: int, figures: PartitionFigures) -> Part:
@@ -89,18 +92,20 @@ class Part:
         errors = ErrorSums()
         for station in figures.stations:
             errors = errors.merged(station.errors)
+        versions = tuple(dict.fromkeys(s.model_version for s in figures.stations if s.model_version))
         return cls(
             group=owner.group,
             topic=owner.topic,
             partition=partition,
             data_source=owner.data_source,
             baseline=owner.baseline,
-            model_versions=tuple(dict.fromkeys(s.model_version for s in figures.stations if s.model_version)),
+            model_versions=versions,
             counts=figures.counts,
             reports=added([_NO_REPORTS, *(station.reports for station in figures.stations)]),
             errors=errors,
             alarms=tuple(_shown(station.station_id, event) for station in figures.stations for event in station.alarms),
             detectors_off=owner.detectors_off,
+            uncalibrated=tuple(version for version in versions if version in owner.uncalibrated),
         )
 
     @property
@@ -123,6 +128,7 @@ class Part:
                 "errors": ErrorSums(**fields["errors"]),
                 "model_versions": tuple(fields["model_versions"]),
                 "alarms": tuple(fields["alarms"]),
+                "uncalibrated": tuple(fields.get("uncalibrated", ())),
             }
         )
 
@@ -175,6 +181,7 @@ def merge(parts: Sequence[Part]) -> dict[str, Any]:
     return {
         "data_source": ", ".join(dict.fromkeys(part.data_source for part in ordered)),
         "model_version": ", ".join(versions),
+        "uncalibrated": list(dict.fromkeys(version for part in ordered for version in part.uncalibrated)),
         **counts,
         "reports_generated": reports["generated"],
         "reports_failed": sum(reports["failed"].values()),

@@ -353,6 +353,7 @@ class PartitionState:
             dlq_offset=min((u.dlq_offset for u in kept), default=0),
             newest=min(kept, key=lambda u: u.offset).newest if kept else self._newest_admitted,
             n_saved=sum(station.saved or station_id in due for station_id, station in self.stations.items()),
+            uncalibrated=self._monitoring.uncalibrated,
         )
         header = (NOTE_HEADER, note.encode().encode())  # what a restart without an offset begins with
         taken = tuple(self._snapshot(self.stations[station_id], header) for station_id in due)
