@@ -45,7 +45,7 @@ from airquality.reports.ledger import LedgerState, ReportLedger
 from airquality.reports.process import Job, OpenWriter, ReportProcess, ReportResult, evidently_writer
 from airquality.reports.queue import ReportQueue
 from airquality.reports.summary import Owner, Part, PartitionFigures, SummaryFile, merge
-from airquality.stream.station import Station
+from airquality.stream.station import Off, Station
 from feature_buffer import BufferState, FeatureBuffer
 
 #: Above this many unfinished windows the consumer should stop polling until reports have caught up.
@@ -98,6 +98,7 @@ class Stations:
             OpenAlarms(restored(Event, event) for event in saved["alarms"]),
             self._assurance(saved),
             self.failures,
+            {part: restored(Off, off) for part, off in saved.get("off", {}).items()},
         )
 
     def _windows(self, station_id: str, saved: Document) -> Windows:
@@ -175,6 +176,7 @@ class MonitoringService:
         )
         self._summary = SummaryFile(settings.reports_dir)
         self._started = False
+        self._hours_failed = ""  # why the hourly detectors are off, where they failed in this process
         self._calibrated_version = ""  # the served one, if the reference is of its model
         self._summary_error = ""  # why the summary could not be written, as it was last said
         self._ledgers: dict[ReportLedger, None] = {}  # in the order in which their stations were opened
@@ -279,8 +281,14 @@ class MonitoringService:
         except Exception as error:  # a fault of theirs would otherwise end the consumer at every start
             logger.exception("the detectors failed and are off until the next start; predictions go on")
             self._switch_hours_off(f"{type(error).__name__}: {error}")
+        if self._hours_failed:
+            for station, items in arrived:
+                hours = [item.hour for item in items if isinstance(item, Reading)]
+                if hours:
+                    station.note_off(HOURLY, self._hours_failed, hours[0])
 
     def _switch_hours_off(self, why: str) -> None:
+        self._hours_failed = why
         self._stations.detectors.switch_off(why)
         self._metrics.detectors_off.set(1)
 

@@ -145,7 +145,7 @@ class Part:
         return replace(self, reports={**self.reports, "generated": generated})
 
 
-_NO_REPORTS = {name: per_kind() for name in ("generated", "failed", "drifted", "empty")}
+_NO_REPORTS = {name: per_kind() for name in ("generated", "failed", "drifted", "empty", "unjudged")}
 
 
 #: What the summary says of an alarm; by whom, where somebody acknowledged it.
@@ -177,7 +177,7 @@ def merge(parts: Sequence[Part]) -> dict[str, Any]:
         errors = errors.merged(part.errors)
     versions = dict.fromkeys(version for part in ordered for version in part.model_versions)
     counts = added(part.counts for part in ordered)
-    reports = added(part.reports for part in ordered)
+    reports = added([_NO_REPORTS, *(part.reports for part in ordered)])
     return {
         "data_source": ", ".join(dict.fromkeys(part.data_source for part in ordered)),
         "model_version": ", ".join(versions),
@@ -187,6 +187,7 @@ def merge(parts: Sequence[Part]) -> dict[str, Any]:
         "reports_failed": sum(reports["failed"].values()),
         "drift_detected": reports["drifted"],
         "windows_without_predictions": reports["empty"],
+        "windows_not_judged": reports["unjudged"],
         "performance": _without_nan(asdict(errors.performance())),
         "baseline": _without_nan(asdict(ordered[0].baseline)),
         "detectors_off": "; ".join(dict.fromkeys(part.detectors_off for part in ordered if part.detectors_off)) or None,
