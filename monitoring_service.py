@@ -39,13 +39,13 @@ from airquality.monitoring.failures import Failures
 from airquality.monitoring.interval_calibration import IntervalCalibration
 from airquality.monitoring.listed import LABELS, label_of
 from airquality.monitoring.registry import components
-from airquality.monitoring.windows import Windows, WindowsState
+from airquality.monitoring.windows import WINDOWS, Windows, WindowsState
 from airquality.records import Reading, Served, isoformat
 from airquality.reports.ledger import LedgerState, ReportLedger
 from airquality.reports.process import Job, OpenWriter, ReportProcess, ReportResult, evidently_writer
 from airquality.reports.queue import ReportQueue
 from airquality.reports.summary import Owner, Part, PartitionFigures, SummaryFile, merge
-from airquality.stream.station import Off, Station
+from airquality.stream.station import INTERVALS, Off, Station
 from feature_buffer import BufferState, FeatureBuffer
 
 #: Above this many unfinished windows the consumer should stop polling until reports have caught up.
@@ -184,6 +184,7 @@ class MonitoringService:
         process = ReportProcess(writer, settings.report_queue_size, settings.report_timeout_seconds)
         self._reports = ReportQueue(process, metrics, lambda: list(self._ledgers), clock)
         metrics.stations.alarm_labels = LABELS
+        metrics.name_parts([*(kind.name for kind in components()), WINDOWS, INTERVALS])
         metrics.baseline_rmse.set(judge.calibration.baseline.rmse)
         metrics.detectors_off.set(bool(self._stations.detectors.why_off))
 

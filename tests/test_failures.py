@@ -12,7 +12,7 @@ from prometheus_client import CollectorRegistry
 from airquality.events import RowsMissed, finding_of
 from airquality.ground.settings import Settings
 from airquality.incoming import LateTruth, Operation
-from airquality.metrics import MONITORING_PARTS, ConsumerMetrics
+from airquality.metrics import ConsumerMetrics
 from airquality.monitoring.alarms import Event
 from airquality.monitoring.assurance import Assurance
 from airquality.monitoring.component import Missed, Row
@@ -219,12 +219,9 @@ def test_service_part_that_fails_is_in_the_metric_and_the_summary(tmp_path: Path
             "none were given; windows of station_0 and 1 more stations: FloatingPointError: a sum went wrong"
         )
         by_part = {
-            part: registry.get_sample_value("air_quality_monitoring_parts_off", {"part": part}) for part in MONITORING_PARTS
+            part: registry.get_sample_value("air_quality_monitoring_parts_off", {"part": part})
+            for part in (WINDOWS, INTERVALS, *(kind.name for kind in components()))
         }
-        assert by_part == {WINDOWS: 2, INTERVALS: 0, "silence": 0, "late": 0}
+        assert by_part == {WINDOWS: 2, INTERVALS: 0, **{kind.name: 0 for kind in components()}}
         service.forget(opened[0])
         assert registry.get_sample_value("air_quality_monitoring_parts_off", {"part": WINDOWS}) == 1
-
-
-def test_metrics_name_every_part_that_can_be_off() -> None:
-    assert set(MONITORING_PARTS) == {*(kind.name for kind in components()), WINDOWS, INTERVALS}
