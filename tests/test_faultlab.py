@@ -16,7 +16,7 @@ from airquality.ground.errors import UsageError
 from airquality.monitoring import registry, twins
 from airquality.monitoring.relations import Relations
 from lab.faultlab import rivals, scoreboard, settings, suite
-from lab.faultlab.faults import COLUMNS, KINDS, Fault, Healthy, cases, inject, shift
+from lab.faultlab.faults import COLUMNS, KINDS, Draw, Fault, Healthy, cases, inject, shift
 from lab.faultlab.scoreboard import Score
 from lab.faultlab.scoring import Cell, Name, judge, onsets_of
 from tests import watched
@@ -164,7 +164,10 @@ def toy(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 
 @pytest.mark.usefixtures("toy")
 def test_lab_scores_a_component_that_was_only_registered(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(KINDS, "step up", lambda own, _, draw: 2.0 * own)
+    def one_hour(values: NDArray[np.float64], before: NDArray[np.float64], draw: Draw) -> NDArray[np.float64]:
+        return np.concatenate([1.5 * before[-1:], values[1:]])
+
+    monkeypatch.setitem(KINDS, "step up", one_hour)
     fault = Fault("step up", S1, follows=False, onset=300)
     [outcome] = suite.outcomes(watched.calibration(), watched.stream().hours, healthy(), [fault], 1.0)
     assert (outcome.named, outcome.first) == (0.0, S1)

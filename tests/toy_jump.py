@@ -1,4 +1,4 @@
-"""A component of a station as somebody might add one: a column that jumps by half of its value within an hour."""
+"""A component of a station as somebody might add one: a column that jumps up by two fifths within an hour."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ class Jump:
     def update(self, row: Row) -> list[Event]:
         value, before, hour = row.reading.values[_INDEX], self._last, row.reading.hour
         self._last = before if value != value else value
-        if not before or not value > 1.6 * before:
+        if not before or not value > 1.4 * before:
             return []
         size, column = value / before, RAW_COLUMNS[_INDEX]
         return [Event(kind, self.name, column, hour, hour, size, "") for kind in ("opened", "closed")]
