@@ -32,8 +32,7 @@ def kernels(bench: Bench) -> Outcome:
     for n_rows in _BATCHES if not bench.quick else (1, 16, 64, 512):
         matrix = model_rows(bench, n_rows)
         contenders[_rows("model", n_rows)] = _cost(partial(bench.ground.model.predict, matrix), n_rows)
-        narrow = matrix.astype(np.float32)
-        own = partial(bench.ground.model.booster.inplace_predict, narrow, missing=np.nan)
+        own = partial(bench.ground.model.booster.inplace_predict, matrix, missing=np.nan)
         contenders[_rows("XGBoost", n_rows)] = _cost(own, n_rows)
     contenders |= {f"features, {case.name}": _cost(case.call, case.n_rows) for case in feature_rows.cases()}
     contenders |= {f"detectors, {name}": partial(_detectors, bench, *size) for name, size in _DETECTOR_CASES.items()}
