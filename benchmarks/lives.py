@@ -45,7 +45,9 @@ class Lives:
 
     @cached_property
     def _documents(self) -> list[Document]:
-        return [snapshots.decode(life(self._ground, template).station.snapshot(GROUP, -1)) for template in range(TEMPLATES)]
+        numbers = range(TEMPLATES)
+        stations = [life(self._ground, number, number * APART_HOURS).station for number in numbers]
+        return [snapshots.decode(station.snapshot(GROUP, -1)) for station in stations]
 
     def snapshot(self, number: int) -> bytes:
         """Return the snapshot of a station as a consumer of group ``GROUP`` would have left it before raw offset 0."""

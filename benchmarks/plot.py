@@ -48,12 +48,12 @@ def _serving(axes: Any, kept: Mapping[str, Result]) -> None:
 
 
 def _bars(axes: Any, figures: Mapping[str, Figure]) -> None:
-    for place, (name, figure) in enumerate(reversed(figures.items())):
+    for place, (name, figure) in enumerate(reversed(list(figures.items()))):
         colour = "#c44e52" if name == "product" else "#8c8c8c"
         ranges = [[figure.median - figure.low], [figure.high - figure.median]]
         axes.barh(place, figure.median, color=colour, xerr=ranges, ecolor="#333333", capsize=2)
         axes.text(figure.high * 1.12, place, f"{figure.median:,.0f}", va="center", fontsize=8)
-    axes.set_yticks(range(len(figures)), list(reversed(figures)), fontsize=8)
+    axes.set_yticks(range(len(figures)), list(reversed(list(figures))), fontsize=8)
     axes.set_xscale("log")
     axes.set_xlim(right=max(figure.high for figure in figures.values()) * 3)
     axes.tick_params(axis="x", labelsize=8)

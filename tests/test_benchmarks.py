@@ -20,7 +20,7 @@ from benchmarks import endurance, environments, figures, load, page, results, sp
 from benchmarks.figures import Figure, ratio
 from benchmarks.ground import Ground
 from benchmarks.results import Result
-from benchmarks.sections import Bench, Outcome, sections
+from benchmarks.sections import Bench, Contender, Outcome, sections
 from benchmarks.targets import Excuse, Target, judge
 
 FASTER = Target("speed", "replay", "product / bare", "at least", 0.6, "beside the bare loop")
@@ -155,8 +155,12 @@ def test_bench_page_exit_code_is_that_of_the_kept_figures(
 def test_interleaved_contenders_all_run_in_every_round(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     ran: list[str] = []
 
-    def contender(name: str) -> Any:
-        return lambda: (ran.append(name), {"rows/s": float(len(ran))})[1]
+    def contender(name: str) -> Contender:
+        def run() -> Mapping[str, float]:
+            ran.append(name)
+            return {"rows/s": float(len(ran))}
+
+        return run
 
     with Ground(tmp_path) as ground:
         found = Bench(ground, rounds=4).interleave({name: contender(name) for name in ("a", "b", "c")})
@@ -174,7 +178,7 @@ def test_stage_point_is_a_function_that_is_called(point: str) -> None:
 
 def test_stages_inner_time_counts_once(monkeypatch: pytest.MonkeyPatch) -> None:
     now = iter([0.0, 1.0, 4.0, 10.0])
-    monkeypatch.setattr(stages.time, "thread_time", lambda: next(now))
+    monkeypatch.setattr("time.thread_time", lambda: next(now))
     timed = stages.Stages()
     inner = timed._timed("inner", lambda: None)
     timed._timed("outer", inner)()

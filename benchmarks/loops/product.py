@@ -31,7 +31,7 @@ def main(task: dict[str, Any]) -> None:
     clock = Clock(settings.raw_topic, settings.pred_topic, task.get("n_rows"), lambda: setattr(limits, "stopped", True))
     stages = Stages()
     if not task.get("reports"):
-        ReportQueue.put = _let_go  # type: ignore[method-assign]
+        ReportQueue.put = _let_go  # type: ignore[assignment,method-assign]
     if task.get("stages"):
         stages.install()
     clock.install()

@@ -25,17 +25,18 @@ class AirQuality:
         self._base = self._names.index(card["transform"]["base_feature"])
         self._booster = xgb.Booster(params={"nthread": 1}, model_file=str(folder / "model.ubj"))
 
-    @bentoml.api
+    @bentoml.api  # type: ignore[untyped-decorator]
     async def predict(self, features: dict[str, float]) -> dict[str, float]:
         """Predict one row, its values by name."""
         row = np.array([[features[name] for name in self._names]])
         return {"prediction": float(self._predict(row)[0])}
 
-    @bentoml.api
+    @bentoml.api  # type: ignore[untyped-decorator]
     async def predict_batch(self, rows: np.ndarray) -> np.ndarray:
         """Predict rows, each in the order of the model's features."""
         return self._predict(rows)
 
     def _predict(self, rows: np.ndarray) -> np.ndarray:
         raw = self._booster.inplace_predict(rows.astype(np.float32), missing=np.nan).astype(np.float64)
-        return np.maximum(np.sqrt(rows[:, self._base]) + raw, 0.0) ** 2
+        predictions: np.ndarray = np.maximum(np.sqrt(rows[:, self._base]) + raw, 0.0) ** 2
+        return predictions
