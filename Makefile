@@ -54,8 +54,8 @@ test: $(READY) ## run all tests; those that need a real Kafka start one
 lint: $(READY) ## check style and types
 	@$(PYTHON) -m ruff check . && $(PYTHON) -m ruff format --check . && $(PYTHON) -m mypy
 
-bench: $(READY) ## measure throughput and latency beside the bare limit and the naive way
-	@$(PYTHON) -m benchmarks.throughput
+bench: $(READY) ## measure beside the limits and beside others, judged by targets: docs/benchmarks.md (`QUICK=1`, `ONLY=serving`)
+	@$(PYTHON) -m benchmarks $(if $(QUICK),--quick) $(if $(ONLY),--only $(ONLY)) $(ARGS)
 
 prove: $(READY) ## prove the delivery promise with faults and a judge of its own (`make prove QUICK=1`, `ROW=kills`)
 	@$(PYTHON) -m lab.proof $(if $(QUICK),--quick) $(if $(ROW),--row $(ROW)) $(ARGS)

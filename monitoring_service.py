@@ -39,17 +39,19 @@ from airquality.monitoring.failures import Failures
 from airquality.monitoring.interval_calibration import IntervalCalibration
 from airquality.monitoring.listed import LABELS, label_of
 from airquality.monitoring.registry import components
-from airquality.monitoring.windows import Windows, WindowsState
+from airquality.monitoring.windows import WINDOWS, Windows, WindowsState
 from airquality.records import Reading, Served, isoformat
 from airquality.reports.ledger import LedgerState, ReportLedger
 from airquality.reports.process import Job, OpenWriter, ReportProcess, ReportResult, evidently_writer
 from airquality.reports.queue import ReportQueue
 from airquality.reports.summary import Owner, Part, PartitionFigures, SummaryFile, merge
-from airquality.stream.station import Station
+from airquality.stream.station import INTERVALS, Off, Station
 from feature_buffer import BufferState, FeatureBuffer
 
 #: Above this many unfinished windows the consumer should stop polling until reports have caught up.
 MAX_BACKLOG = 10_000
+#: Model versions without a reference that are remembered with the offsets; the oldest are long out of every window.
+MAX_NOTED = 8
 #: The component that judges hour by hour, whose rows are judged for many stations together.
 HOURLY = "hourly"
 
@@ -96,6 +98,7 @@ class Stations:
             OpenAlarms(restored(Event, event) for event in saved["alarms"]),
             self._assurance(saved),
             self.failures,
+            {part: restored(Off, off) for part, off in saved.get("off", {}).items()},
         )
 
     def _windows(self, station_id: str, saved: Document) -> Windows:
@@ -173,12 +176,15 @@ class MonitoringService:
         )
         self._summary = SummaryFile(settings.reports_dir)
         self._started = False
+        self._hours_failed = ""  # why the hourly detectors are off, where they failed in this process
+        self._calibrated_version = ""  # the served one, if the reference is of its model
         self._summary_error = ""  # why the summary could not be written, as it was last said
         self._ledgers: dict[ReportLedger, None] = {}  # in the order in which their stations were opened
         writer = open_writer or functools.partial(evidently_writer, settings)
         process = ReportProcess(writer, settings.report_queue_size, settings.report_timeout_seconds)
         self._reports = ReportQueue(process, metrics, lambda: list(self._ledgers), clock)
         metrics.stations.alarm_labels = LABELS
+        metrics.name_parts([*(kind.name for kind in components()), WINDOWS, INTERVALS])
         metrics.baseline_rmse.set(judge.calibration.baseline.rmse)
         metrics.detectors_off.set(bool(self._stations.detectors.why_off))
 
@@ -195,16 +201,20 @@ class MonitoringService:
             logger.warning("nothing is judged hour by hour: %s", detectors.why_off)
         return cls(settings, judge, metrics, detectors=detectors, intervals=_intervals(settings))
 
-    def require_calibrated_for(self, served: Served) -> None:
-        """Raise ``ContractError`` unless the reference was predicted by the twin of the model that is served.
+    def begin(self, served: Served, *, goes_on: bool) -> None:
+        """Begin with the model that is served.
 
-        Only the start of a process is refused: a worker that starts over, after Kafka was away, goes on predicting.
+        Args:
+            served: What it says of itself.
+            goes_on: Whether the group has published predictions before. Then they go on, whatever the model.
+
+        Raises:
+            ContractError: nothing was predicted yet, and the reference is not of this model: the set-up is not finished.
         """
-        if self._started:
-            self.note_served(served)
-        else:
+        if not (goes_on or self._started):
             self._stations.judge.calibration.require_made_for(served)
-            self._started = True
+        self._started = True
+        self.note_served(served)
 
     def note_served(self, served: Served) -> None:
         """Note that another model predicts; its windows say so where the reference is not of it. Predictions go on."""
@@ -212,12 +222,23 @@ class MonitoringService:
         try:
             judge.calibration.require_made_for(served)
         except ContractError as error:
+            self._calibrated_version = ""
             judge.uncalibrated.add(served.version)
             self._metrics.model_uncalibrated.set(1)
             logger.error("%s; predictions go on, and until then verdicts and intervals compare with another model", error)
         else:
+            self._calibrated_version = served.version
             judge.uncalibrated.discard(served.version)
             self._metrics.model_uncalibrated.set(0)
+
+    @property
+    def uncalibrated(self) -> tuple[str, ...]:
+        """The newest model versions whose predictions are judged against another model's reference, oldest first."""
+        return tuple(sorted(self._stations.judge.uncalibrated, key=lambda version: (len(version), version)))[-MAX_NOTED:]
+
+    def recall_uncalibrated(self, versions: Iterable[str]) -> None:
+        """Remember versions that a process before this one was not calibrated for: their rows may be in open windows."""
+        self._stations.judge.uncalibrated.update(set(versions) - {self._calibrated_version})
 
     def __enter__(self) -> Self:
         return self
@@ -261,8 +282,14 @@ class MonitoringService:
         except Exception as error:  # a fault of theirs would otherwise end the consumer at every start
             logger.exception("the detectors failed and are off until the next start; predictions go on")
             self._switch_hours_off(f"{type(error).__name__}: {error}")
+        if self._hours_failed:
+            for station, items in arrived:
+                hours = [item.hour for item in items if isinstance(item, Reading)]
+                if hours:
+                    station.note_off(HOURLY, self._hours_failed, hours[0])
 
     def _switch_hours_off(self, why: str) -> None:
+        self._hours_failed = why
         self._stations.detectors.switch_off(why)
         self._metrics.detectors_off.set(1)
 
@@ -355,5 +382,5 @@ class MonitoringService:
     def _parts(self, owned: Mapping[int, PartitionFigures]) -> list[Part]:
         hours_off = self._stations.detectors.why_off
         off = [*([hours_off] if hours_off else []), *self._failures.sentences]
-        owner = replace(self._owner, detectors_off="; ".join(off))
+        owner = replace(self._owner, detectors_off="; ".join(off), uncalibrated=self.uncalibrated)
         return [Part.of(owner, partition, figures) for partition, figures in sorted(owned.items())]

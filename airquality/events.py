@@ -13,6 +13,7 @@ import orjson
 from airquality.ground.typed import plain, restored
 from airquality.incoming import TYPE_HEADER, Operation, parse_record
 from airquality.monitoring.alarms import Event
+from airquality.monitoring.component import Missed
 from airquality.monitoring.drift import KIND_BY_NAME, MIN_TRUTHS, Window, WindowKind
 from airquality.monitoring.performance import Performance
 from airquality.monitoring.window_truth import Held, WindowTruth
@@ -200,7 +201,27 @@ def _or_nan(value: float | None) -> float:
     return math.nan if value is None else float(value)
 
 
-Finding = AlarmEvent | WindowJudged | OperationTaken | WindowSettled
+@dataclass(frozen=True, slots=True)
+class RowsMissed:
+    """A part of a station's monitoring had failed and did not see the rows of these hours."""
+
+    station_id: str
+    missed: Missed
+
+    @property
+    def at(self) -> int:
+        """The hour it belongs to: the last one that was not seen."""
+        return self.missed.until
+
+    def to_bytes(self) -> bytes:
+        """Return the record's value."""
+        missed = self.missed
+        span = {"since": isoformat(missed.since), "at": isoformat(missed.until)}
+        head = {"version": VERSION, "type": "missed", "station_id": self.station_id}
+        return orjson.dumps({**head, "part": missed.part, **span, "why": missed.why})
+
+
+Finding = AlarmEvent | WindowJudged | OperationTaken | WindowSettled | RowsMissed
 
 
 def finding_of(value: bytes | None) -> Finding:
@@ -249,11 +270,17 @@ def _settled(record: dict[str, Any]) -> WindowSettled:
     return WindowSettled(record["station_id"], truth_from_json(record))
 
 
+def _missed(record: dict[str, Any]) -> RowsMissed:
+    missed = Missed(record["part"], _hour(record["since"]), _hour(record["at"]), record["why"])
+    return RowsMissed(record["station_id"], missed)
+
+
 _READERS: Mapping[str, Callable[[dict[str, Any]], Finding]] = {
     "alarm": _alarm,
     "window": _window,
     "operation": _operation,
     "truth": _settled,
+    "missed": _missed,
 }
 
 

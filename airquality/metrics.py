@@ -23,11 +23,8 @@ STATION_PREDICTION = f"air_quality_station_prediction_{re.sub(r'[^0-9a-zA-Z]+', 
 #: Seconds. A cached one-row call takes 1-3 ms, a batch of 500 about 20 ms; the rest is what must be noticed.
 LATENCY_BUCKETS = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0)
 INFERENCE_ERRORS = ("invalid_request", "model_not_loaded", "upload", "internal")
-#: The parts of a station's monitoring that can be off by themselves.
-MONITORING_PARTS = ("silence", "late", "windows", "intervals")
 REPORT_KINDS = ("daily", "weekly")
 REPORT_RESULTS = ("generated", "failed")
-ALARMS = ("data_drift", "prediction_drift", "performance", "missing", "sensor", "coverage")
 #: Stations with series of their own on a consumer, some 30 each, unless a setting says otherwise.
 NAMED_STATIONS = 200
 OTHER_STATIONS = "other"
@@ -157,8 +154,11 @@ class ConsumerMetrics:
         self.summary_failures = Counter(
             "air_quality_unwritten_summaries", "Times the monitoring summary could not be written.", registry=registry
         )
-        _touch(self.parts_off, ((part,) for part in MONITORING_PARTS))
         _touch(self.reports_total, ((kind, result) for kind in REPORT_KINDS for result in REPORT_RESULTS))
+
+    def name_parts(self, parts: Iterable[str]) -> None:
+        """Show from the start, as 0, for how many stations each part of the monitoring is off."""
+        _touch(self.parts_off, ((part,) for part in parts))
 
 
 class GroupMetrics:
@@ -233,7 +233,7 @@ class StationMetrics:
         )
         self._define_assurance(registry)
         #: What an alarm can be about: a label for each, set by whoever knows the detectors.
-        self.alarm_labels: Sequence[str] = ALARMS
+        self.alarm_labels: Sequence[str] = ()
         self._max_named = named
         self._named: set[str] = set()
         self._open: dict[str, Counts[tuple[str, str]]] = {}  # alarms and their columns, by station

@@ -37,13 +37,13 @@ _CASES = {
 _STUCK = NETWORK.of_role("weather")[0].name
 
 
-def cost(fitted: Calibration, rows: Floats, n_stations: int, at_once: int) -> float:
+def cost(fitted: Calibration, rows: Floats, n_stations: int, at_once: int, rounds: int = _ROUNDS) -> float:
     """Return CPU microseconds a row of stations that each send ``rows``, ``at_once`` at a time."""
     ids = [str(index) for index in range(n_stations)]
     hours = fitted.last_hour + 1 + np.arange(len(rows))
     edges = [*range(0, len(rows), at_once), len(rows)]
     best = float("inf")
-    for _ in range(_ROUNDS):
+    for _ in range(rounds):
         watch = fitted.watch()
         for station_id in ids:
             watch.restore_memory(station_id, fitted.seed, fitted.first_hour)

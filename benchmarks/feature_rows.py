@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
@@ -10,7 +11,6 @@ from numpy.typing import NDArray
 
 from airquality.model import features
 from airquality.records import HISTORY_HOURS, RAW_COLUMNS, TARGET
-from benchmarks.measuring import Results, microseconds
 
 Floats = NDArray[np.float64]
 
@@ -24,21 +24,28 @@ def made_up_values(rng: np.random.Generator, n_rows: int) -> Floats:
     return values
 
 
-def feature_rows(results: Results) -> None:
+@dataclass(frozen=True)
+class Case:
+    """A way to ask for feature rows, and how many it gives."""
+
+    name: str
+    call: Callable[[], object]
+    n_rows: int
+
+
+def cases() -> list[Case]:
     values = made_up_values(np.random.default_rng(2), HISTORY_HOURS + 512)
     hours = np.arange(FIRST_HOUR, FIRST_HOUR + len(values))
     positions = np.arange(HISTORY_HOURS, len(values))
     many = np.vstack([values[: HISTORY_HOURS + 1]] * 1000)
     ends = np.arange(1000) * (HISTORY_HOURS + 1) + HISTORY_HOURS
     window = pd.DataFrame(values[: HISTORY_HOURS + 1], columns=list(RAW_COLUMNS))
-    cases: list[tuple[str, Callable[[], object], int]] = [
-        ("512 rows of one station", lambda: features.rows(values, hours[positions], positions), 512),
-        ("one row of each of 1,000 stations", lambda: features.rows(many, np.full(1000, FIRST_HOUR), ends), 1000),
-        ("one row", lambda: features.rows(values, hours[positions[:1]], positions[:1]), 1),
-        ("one row by pandas: lags and rolling windows of 169 rows, last kept", lambda: by_pandas(window), 1),
+    return [
+        Case("512 rows of one station", lambda: features.rows(values, hours[positions], positions), 512),
+        Case("one row of 1,000 stations", lambda: features.rows(many, np.full(1000, FIRST_HOUR), ends), 1000),
+        Case("one row", lambda: features.rows(values, hours[positions[:1]], positions[:1]), 1),
+        Case("one row by pandas", lambda: by_pandas(window), 1),
     ]
-    for what, call, n_rows in cases:
-        results.add(f"features, {what}", f"{microseconds(call, n_rows):,.1f} µs CPU a row")
 
 
 def by_pandas(window: pd.DataFrame) -> list[float]:

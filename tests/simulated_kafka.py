@@ -126,6 +126,7 @@ class Monitors:
         self.summaries: list[dict[str, Any]] = []
         self.saturated = False
         self.served: list[Served] = []
+        self.goes_on = False
 
     def open_station(self, station_id: str, saved: Document | None = None) -> Station:
         """Open a station with a real buffer and real components."""
@@ -167,7 +168,14 @@ class Monitors:
         """Finish every report at once, as a fast report process does between two polls."""
         return self.finish(len(self.waiting))
 
-    def require_calibrated_for(self, served: Served) -> None:
+    @property
+    def uncalibrated(self) -> tuple[str, ...]:
+        return tuple(sorted(self.opener.judge.uncalibrated))
+
+    def begin(self, served: Served, *, goes_on: bool) -> None:
+        self.goes_on = goes_on
+
+    def recall_uncalibrated(self, versions: Iterable[str]) -> None:
         pass
 
     def note_served(self, served: Served) -> None:

@@ -119,7 +119,7 @@ def assert_says_loud(capsys: pytest.CaptureFixture[str]) -> None:
     assert "LOG_LEVEL=loud" in err
 
 
-@pytest.mark.parametrize("module", [*PROGRAMS, "lab.embedded_kafka", "training.notebook", "benchmarks.throughput"])
+@pytest.mark.parametrize("module", [*PROGRAMS, "lab.embedded_kafka", "training.notebook", "benchmarks.__main__"])
 @pytest.mark.parametrize(
     ("flag", "said"), [("--help", "examples:"), ("--version", f"air-quality-monitoring {command.VERSION}")]
 )

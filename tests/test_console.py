@@ -19,7 +19,7 @@ from tests.worker_rig import RAW, SETTINGS, START, Rig
 
 def run_lines(rig: Rig, **limits: float) -> list[str]:
     rig.lines.clear()
-    rig.restart(**limits)
+    rig.restart(None, **limits)
     rig.worker.run()
     return list(rig.lines)
 

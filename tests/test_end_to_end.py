@@ -5,14 +5,13 @@ from __future__ import annotations
 import json
 import math
 import os
+import re
 import shutil
 import subprocess
 import sys
-import threading
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from datetime import datetime
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +27,7 @@ from airquality.model.inputs import LATE_HOURS
 from airquality.model.model import Model
 from airquality.monitoring.performance import Performance
 from airquality.records import HISTORY_HOURS, RAW_COLUMNS, TARGET, Reading, hour_of, isoformat
+from airquality.reports.summary import SUMMARY_NAME
 from airquality.stream import kafka_io
 from lab.broker import Broker
 from lab.kafka_node import RealBroker
@@ -290,40 +290,48 @@ def test_a_second_replay_of_the_same_hours_is_told_and_publishes_nothing(running
     assert {record["key"] for record in found["state"]} == {"roof"}
 
 
-def test_two_consumers_share_the_stations_and_one_takes_over_from_the_other(
+def test_two_consumers_that_share_a_folder_and_lose_one_leave_the_summary_of_one_that_never_stopped(
     running: System, prepared: dict[str, str]
 ) -> None:
-    frame = stream(prepared).rows(0, 260)
-    csv = running.directory / "short.csv"
-    dataset.write_stream_csv(frame, csv)
+    frame, settings = stream(prepared).rows(0, 220), settings_of(running)
     stations = [f"station-{number}" for number in range(5)]
-    producers = [
-        threading.Thread(target=running.run, args=("producer.py", "--csv", str(csv), "--station-id", s)) for s in stations
-    ]
-    settings = settings_of(running)
+    hours = zip(frame.hours.tolist(), frame.values.tolist(), strict=True)
+    rows = [Reading(station, hour, tuple(values)) for hour, values in hours for station in stations]
     kafka_io.ensure_topics(settings)
+    every = set(range(len(kafka_io.partitions(settings, settings.raw_topic))))
     limits = {"MAX_POLL_RECORDS": "20", "SNAPSHOT_SECONDS": "1"}
-    first = running.start("first", "consumer.py", **limits, REPORTS_DIR=str(running.directory / "first"))
-    running.start("second", "consumer.py", **limits, REPORTS_DIR=str(running.directory / "second"))
+    first = running.start("first", "consumer.py", **limits)
+    second = running.start("second", "consumer.py", **limits)
 
-    def is_restored(name: str) -> bool:
-        return "restored" in running.log(name)
+    def both_own_partitions() -> bool:
+        return all(restored(running, name) for name in ("first", "second"))
 
-    for name in ("first", "second"):
-        wait_until(partial(is_restored, name), f"{name} owns partitions")
-    for producer in producers:
-        producer.start()
-    wait_until(lambda: watch(settings, settings.pred_topic) > 50, "predictions come")
+    wait_until(both_own_partitions, "both own partitions", 120)
+    send(settings, rows)
+    wait_until(lambda: watch(settings, settings.pred_topic) > 50, "predictions come", 120)
     kill(first)
-    for producer in producers:
-        producer.join()
-    kill(running.processes[-1])
-    print(running.run("consumer.py", "--idle-exit-seconds", "12"))
+    wait_until(lambda: restored(running, "second") == every, "the second one takes over", 120)
+    wait_until(lambda: taken_in(settings) == len(rows), "it takes in all rows", 240)
+    second.terminate()
+    assert second.wait(timeout=60) == 0
+    running.run("consumer.py", "--idle-exit-seconds", "5")  # the reports that the stop left
+    alone = {f"{role.upper()}_TOPIC": f"alone.{role}" for role in ("pred", "state", "dlq", "events")}
+    reports = running.directory / "alone"
+    running.run("consumer.py", "--idle-exit-seconds", "5", CONSUMER_GROUP="alone", REPORTS_DIR=str(reports), **alone)
+
     found = running.judge("pred")["pred"]
     for station in stations:
         assert published(found, station) == expected(frame, prepared)
-    assert running.summary()["rows_in"] == 260 * len(stations)
-    assert lines(running.log("second"), ["Warmup complete!", "Prediction"])
+    shared = running.directory / "reports" / SUMMARY_NAME
+    assert shared.read_text() == (reports / SUMMARY_NAME).read_text()
+    summary = running.summary()
+    assert (summary["rows_in"], summary["reports_generated"]["daily"]) == (len(rows), 2 * len(stations))
+    assert lines(running.log("first"), ["Warmup complete!", "Prediction"])
+
+
+def restored(running: System, name: str) -> set[int]:
+    """Return the partitions that a consumer has brought back so far, by its log."""
+    return {int(number) for number in re.findall(r"partition (\d+): restored", running.log(name))}
 
 
 def test_sigterm_finishes_the_batch_and_the_next_start_goes_on(running: System, prepared: dict[str, str]) -> None:

@@ -7,10 +7,11 @@ import orjson
 import pytest
 
 from airquality import events
-from airquality.events import AlarmEvent, OperationTaken, WindowJudged, alarm_sentence, finding_of
+from airquality.events import AlarmEvent, OperationTaken, RowsMissed, WindowJudged, alarm_sentence, finding_of
 from airquality.incoming import Operation
 from airquality.monitoring.alarms import Event
-from airquality.stream.events_command import open_alarms
+from airquality.monitoring.component import Missed
+from airquality.stream.events_command import open_alarms, sentence
 
 Kind = Literal["opened", "changed", "closed"]
 
@@ -42,6 +43,12 @@ def test_window_judged_without_an_error_says_null() -> None:
 def test_finding_of_a_foreign_record_is_a_value_error(value: bytes | None) -> None:
     with pytest.raises(ValueError, match="not an event of this release"):
         finding_of(value)
+
+
+def test_finding_of_rows_that_were_missed_gives_them_back() -> None:
+    sent = RowsMissed("roof", Missed("windows", 27, 30, "ValueError: no"))
+    assert finding_of(sent.to_bytes()) == sent
+    assert sentence(sent).endswith("Not judged by windows from 1970-01-02T03:00:00 to 1970-01-02T06:00:00: ValueError: no")
 
 
 def test_open_alarms_are_those_no_later_event_closed() -> None:

@@ -9,25 +9,27 @@ from typing import Any
 import pytest
 from prometheus_client import CollectorRegistry
 
+from airquality.events import RowsMissed, finding_of
 from airquality.ground.settings import Settings
 from airquality.incoming import LateTruth, Operation
-from airquality.metrics import MONITORING_PARTS, ConsumerMetrics
+from airquality.metrics import ConsumerMetrics
 from airquality.monitoring.alarms import Event
 from airquality.monitoring.assurance import Assurance
-from airquality.monitoring.component import Row
+from airquality.monitoring.component import Missed, Row
 from airquality.monitoring.detectors import StationDetectors
 from airquality.monitoring.failures import Failures
 from airquality.monitoring.registry import components
 from airquality.monitoring.silence import Lateness, Silence
-from airquality.monitoring.windows import Windows
+from airquality.monitoring.windows import WINDOWS, Windows
+from airquality.records import isoformat
 from airquality.reports.summary import PartitionFigures
 from airquality.stream import snapshots
-from airquality.stream.station import INTERVALS, WINDOWS
+from airquality.stream.station import INTERVALS
 from monitoring_service import HOURLY, MonitoringService
 from tests import report_writers, stations
 from tests.forecasts import calibration
 from tests.simulated_kafka import reading
-from tests.worker_rig import PRED, RAW, START, STATE, Rig
+from tests.worker_rig import PRED, RAW, SETTINGS, START, STATE, Rig
 
 N_HOURS = 240
 FAULTS = [
@@ -118,6 +120,70 @@ def test_snapshot_part_that_failed_is_saved_as_it_was(rig: Rig, monkeypatch: pyt
     assert after["assurance"]["newest_hour"] == START + 209
 
 
+def fail_from(hour: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let the windows fail with the row of ``hour`` after the start."""
+    update = Windows.update
+
+    def failing(windows: Windows, row: Row) -> Any:
+        return fail() if row.reading.hour == START + hour else update(windows, row)
+
+    monkeypatch.setattr(Windows, "update", failing)
+
+
+def missed(rig: Rig) -> list[Missed]:
+    found = [finding_of(record.value) for record in rig.kafka.log(SETTINGS.events_topic)]
+    return [each.missed for each in found if isinstance(each, RowsMissed)]
+
+
+def test_restart_windows_that_were_off_are_counted_as_not_judged_and_said(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
+    rig.send(0, 264)
+    with monkeypatch.context() as broken:
+        fail_from(200, broken)
+        run(rig)
+    assert missed(rig) == []
+    rig.send(264, 24)
+    run(rig)
+    [said] = missed(rig)
+    assert said == Missed("windows", START + 200, START + 263, "FloatingPointError: a sum went wrong")
+    assert f"Not judged by windows from {isoformat(START + 200)}" in "\n".join(rig.lines)
+    figures = rig.monitors.stations["station_0"].figures()
+    assert figures.reports["unjudged"] == {"daily": 2, "weekly": 0}  # 216 to 239 and 240 to 263; the first has eight rows
+    assert figures.reports["empty"] == {"daily": 0, "weekly": 0}
+    run(rig)
+    assert len(missed(rig)) == 1  # said once
+
+
+def test_restart_after_a_crash_before_the_snapshot_judges_what_was_off(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
+    rig.send(0, 200)
+    run(rig)
+    rig.send(200, 64)
+    with monkeypatch.context() as broken:
+        fail_from(200, broken)
+        rig.restart()
+        rig.clock.at.append((rig.clock.now + 1, fail))
+        with pytest.raises(FloatingPointError):
+            rig.worker.run()
+    rig.send(264, 1)
+    run(rig)
+    assert missed(rig) == []
+    assert [end - START for _, kind, end in rig.monitors.made if kind == "daily"] == [215, 239, 263]
+
+
+def test_report_of_the_window_that_goes_on_says_which_hours_were_not_judged(monkeypatch: pytest.MonkeyPatch) -> None:
+    station = stations.new()
+    for at, row in enumerate(stations.readings_of(stations.values_of(40))):
+        if at == 30:
+            station.note_off("silence", "ValueError: no", row.hour)
+        if at == 36:
+            station.reports.outstanding = 0  # the first day's was made
+            document = snapshots.decode(station.snapshot("group", at))
+            station = stations.opener().open("station_1", document)
+        stations.observe(station, row, 2.0)
+    [note] = station.windows.state().operations
+    assert note[0] == stations.FIRST_HOUR + 35
+    assert note[1].startswith(f"Not judged by silence from {isoformat(stations.FIRST_HOUR + 30)} to ")
+
+
 def test_snapshot_part_whose_memory_cannot_be_saved_begins_anew(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
     rig.send(0, 200)
     update = Silence.update
@@ -153,12 +219,9 @@ def test_service_part_that_fails_is_in_the_metric_and_the_summary(tmp_path: Path
             "none were given; windows of station_0 and 1 more stations: FloatingPointError: a sum went wrong"
         )
         by_part = {
-            part: registry.get_sample_value("air_quality_monitoring_parts_off", {"part": part}) for part in MONITORING_PARTS
+            part: registry.get_sample_value("air_quality_monitoring_parts_off", {"part": part})
+            for part in (WINDOWS, INTERVALS, *(kind.name for kind in components()))
         }
-        assert by_part == {WINDOWS: 2, INTERVALS: 0, "silence": 0, "late": 0}
+        assert by_part == {WINDOWS: 2, INTERVALS: 0, **{kind.name: 0 for kind in components()}}
         service.forget(opened[0])
         assert registry.get_sample_value("air_quality_monitoring_parts_off", {"part": WINDOWS}) == 1
-
-
-def test_metrics_name_every_part_that_can_be_off() -> None:
-    assert set(MONITORING_PARTS) == {*(kind.name for kind in components()), WINDOWS, INTERVALS}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import subprocess
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -12,10 +13,10 @@ from numpy.testing import assert_array_equal
 from numpy.typing import NDArray
 
 from airquality.ground.errors import UsageError
-from airquality.monitoring import twins
+from airquality.monitoring import registry, twins
 from airquality.monitoring.relations import Relations
 from lab.faultlab import rivals, scoreboard, settings, suite
-from lab.faultlab.faults import COLUMNS, KINDS, Fault, Healthy, cases, inject, shift
+from lab.faultlab.faults import COLUMNS, KINDS, Draw, Fault, Healthy, cases, inject, shift
 from lab.faultlab.scoreboard import Score
 from lab.faultlab.scoring import Cell, Name, judge, onsets_of
 from tests import watched
@@ -150,6 +151,26 @@ def test_documented_detector_of_ones_own_is_short_and_runs_in_the_lab(
     found = rivals.outcomes(rival, reference, stream.hours, healthy(), faults, inputs)
     assert name == "mine:ewma"
     assert found[0].named < 100
+
+
+@pytest.fixture
+def toy(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """One more component is registered, by its line in the registry alone."""
+    monkeypatch.setattr(registry, "COMPONENTS", (*registry.COMPONENTS, "tests.toy_jump:Jump"))
+    registry.components.cache_clear()
+    yield
+    registry.components.cache_clear()
+
+
+@pytest.mark.usefixtures("toy")
+def test_lab_scores_a_component_that_was_only_registered(monkeypatch: pytest.MonkeyPatch) -> None:
+    def one_hour(values: NDArray[np.float64], before: NDArray[np.float64], draw: Draw) -> NDArray[np.float64]:
+        return np.concatenate([1.5 * before[-1:], values[1:]])
+
+    monkeypatch.setitem(KINDS, "step up", one_hour)
+    fault = Fault("step up", S1, follows=False, onset=300)
+    [outcome] = suite.outcomes(watched.calibration(), watched.stream().hours, healthy(), [fault], 1.0)
+    assert (outcome.named, outcome.first) == (0.0, S1)
 
 
 def test_rival_that_cannot_be_imported_is_named() -> None:

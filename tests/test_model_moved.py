@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import logging
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pytest
 from prometheus_client import CollectorRegistry
@@ -19,10 +22,11 @@ from airquality.monitoring.drift import Judge, Window
 from airquality.records import RowAnswer, Served
 from airquality.reports import pages
 from airquality.reports.document import Describer, Drawn
+from airquality.reports.summary import SUMMARY_NAME
 from airquality.stream.station import Station
 from monitoring_service import MonitoringService
 from tests import report_writers, stations
-from tests.worker_rig import Rig, Service
+from tests.worker_rig import SETTINGS, Rig, Service
 
 MODEL = Served("1", "uci", "data", None)
 OTHER = Served("2", "uci", "other data", None)
@@ -59,16 +63,118 @@ def test_run_champion_moved_is_asked_who_it_is_and_predictions_go_on(rig: Rig, u
     assert [p.model_version for p in rig.predictions()] == ["1"] * 32 + ["2"] * 400
 
 
-def test_require_calibrated_for_worker_that_starts_over_with_another_champion_goes_on(tmp_path: Path) -> None:
+def test_begin_worker_that_starts_over_with_another_champion_goes_on(tmp_path: Path) -> None:
     registry = CollectorRegistry()
     judge = Judge(stations.judge().reference, stations.judge().calibration)
     settings = Settings(reports_dir=tmp_path, dataset_dir=tmp_path)
     with MonitoringService(settings, judge, ConsumerMetrics(registry), report_writers.plain(tmp_path)) as service:
         with pytest.raises(ContractError, match="not calibrated for the served model"):
-            service.require_calibrated_for(OTHER)
+            service.begin(OTHER, goes_on=False)
         for served, uncalibrated in ((MODEL, 0), (OTHER, 1)):
-            service.require_calibrated_for(served)
+            service.begin(served, goes_on=False)
             assert registry.get_sample_value("air_quality_model_uncalibrated") == uncalibrated
+
+
+@dataclass
+class Champion(Service):
+    """A prediction service that serves one model."""
+
+    served: Served = MODEL
+
+    def check(self) -> Served:
+        return self.served
+
+    def predict(self, asked: FeatureRows) -> list[RowAnswer]:
+        answers = super().predict(asked)
+        return [(answer[0], self.served.version) for answer in answers if isinstance(answer, tuple)]
+
+
+@dataclass
+class Restarts:
+    """Processes after each other, each with a monitoring service of its own: what they know of each other is in Kafka."""
+
+    rig: Rig
+    reports: Path
+    sent: int = 0
+    metric: float = math.nan
+
+    def run(self, served: Served, n_rows: int, *, dies: bool = False) -> dict[str, Any]:
+        """Let a new process take ``n_rows`` more rows; return its summary, nothing if it ``dies`` before it has one."""
+        judge = Judge(stations.judge().reference, stations.judge().calibration)
+        settings = Settings(reports_dir=self.reports, dataset_dir=self.reports)
+        registry = CollectorRegistry()
+        metrics = ConsumerMetrics(registry)
+        self.rig.service = Champion(served=served)
+        with MonitoringService(settings, judge, metrics, report_writers.plain(self.reports)) as monitoring:
+            self.rig.restart(monitoring)
+            self.rig.send(self.sent, n_rows)
+            self.sent += n_rows
+            if dies:
+                self.rig.clock.at.append((self.rig.clock.now + 1, killed))
+                with pytest.raises(Killed):
+                    self.rig.worker.run()
+                return {}
+            self.rig.worker.run()
+            self.metric = registry.get_sample_value("air_quality_model_uncalibrated") or 0.0
+        summary: dict[str, Any] = json.loads((self.reports / SUMMARY_NAME).read_bytes())
+        return summary
+
+    def windows(self) -> list[tuple[str, int, tuple[str, ...]]]:
+        """Return the judged windows of the events topic: kind, rows, and the versions the reference is not of."""
+        found = [finding_of(record.value) for record in self.rig.kafka.log(SETTINGS.events_topic)]
+        return [(each.kind, each.n_rows, each.uncalibrated) for each in found if isinstance(each, WindowJudged)]
+
+
+class Killed(BaseException):
+    """The process ends here."""
+
+
+def killed() -> None:
+    raise Killed
+
+
+def test_begin_champion_of_another_calibration_after_a_crash_goes_on_and_says_so(rig: Rig, tmp_path: Path) -> None:
+    processes = Restarts(rig, tmp_path)
+    processes.run(MODEL, 168 + 12)
+    processes.run(OTHER, 60, dies=True)  # moved while no consumer ran; killed before any snapshot
+    summary = processes.run(OTHER, 24)
+    assert [p.model_version for p in rig.predictions()] == ["1"] * 12 + ["2"] * 84
+    assert (summary["model_version"], summary["uncalibrated"]) == ("2", ["2"])
+    assert processes.metric == 1
+    assert processes.windows() == [("daily", 24, ("2",))] * 4
+
+
+def test_begin_rolled_back_champion_windows_of_the_one_before_keep_their_mark(rig: Rig, tmp_path: Path) -> None:
+    processes = Restarts(rig, tmp_path)
+    processes.run(MODEL, 168 + 12)
+    processes.run(OTHER, 6, dies=True)
+    processes.run(MODEL, 6)  # its process knows of version 2 from Kafka alone
+    summary = processes.run(MODEL, 144)
+    assert (summary["model_version"], summary["uncalibrated"]) == ("1", [])
+    assert processes.metric == 0
+    daily = [("daily", 24, ())] * 6
+    assert processes.windows() == [("daily", 24, ("2",)), *daily, ("weekly", 168, ("2",))]
+
+
+@pytest.mark.parametrize("n_rows", [0, 100])
+def test_begin_champion_of_another_calibration_before_any_prediction_is_refused(
+    rig: Rig, tmp_path: Path, n_rows: int
+) -> None:
+    processes = Restarts(rig, tmp_path)
+    if n_rows:
+        processes.run(MODEL, n_rows)
+    with pytest.raises(
+        ContractError, match=r"not calibrated for the served model \(version 2\).*generate_reference_dataset"
+    ):
+        processes.run(OTHER, 100)
+
+
+def test_begin_offsets_that_expired_snapshots_say_that_predictions_go_on(rig: Rig, tmp_path: Path) -> None:
+    processes = Restarts(rig, tmp_path)
+    processes.run(MODEL, 180)
+    rig.kafka.positions.clear()
+    processes.run(OTHER, 12)
+    assert [p.model_version for p in rig.predictions()] == ["1"] * 12 + ["2"] * 12
 
 
 def observe(station: Station, hours: Sequence[int], version: str) -> list[Window]:

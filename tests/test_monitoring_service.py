@@ -38,7 +38,7 @@ from airquality.reports.process import OpenWriter, ReportResult
 from airquality.reports.queue import RETRY_SECONDS
 from airquality.reports.summary import SUMMARY_NAME, PartitionFigures
 from airquality.stream import snapshots
-from airquality.stream.station import Station
+from airquality.stream.station import Off, Station
 from lab.waiting import wait_until
 from monitoring_service import MAX_BACKLOG, MonitoringService
 from tests import report_writers, stations
@@ -422,6 +422,7 @@ def test_judge_detectors_that_fail_are_off_and_predictions_go_on(tmp_path: Path,
     assert registry.get_sample_value("air_quality_detectors_off") == 1
     summary = service.summary({0: PartitionFigures({}, (station.figures(),))})
     assert summary["detectors_off"] == "FloatingPointError: a sum went wrong"
+    assert station.state("group", 1).off == {"hourly": Off(FIRST, "FloatingPointError: a sum went wrong")}
     assert len([record for record in caplog.records if "predictions go on" in record.getMessage()]) == 1
 
 

@@ -12,6 +12,8 @@ import yaml
 from prometheus_client import CollectorRegistry, generate_latest
 
 from airquality.metrics import ApiMetrics, ConsumerMetrics, GroupMetrics, expose_process
+from airquality.monitoring.listed import LABELS
+from airquality.monitoring.registry import components
 from tests.promql import metric_names
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -33,6 +35,8 @@ def pages() -> dict[str, str]:
     GroupMetrics(group).lag.labels("0").set(0)
     ApiMetrics(api).model.labels("air-quality-co", "1").set(1)
     metrics = ConsumerMetrics(consumer)
+    metrics.name_parts([kind.name for kind in components()])
+    metrics.stations.alarm_labels = LABELS
     expose_process(api)
     expose_process(consumer)
     metrics.lag.labels("0").set(0)

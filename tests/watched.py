@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+from dataclasses import fields, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,11 +13,17 @@ from airquality.data.dataset import Frame
 from airquality.monitoring import relations, tails
 from airquality.monitoring.bank import STEP_HOURS, Bank
 from airquality.monitoring.calibration import Calibration
+from airquality.monitoring.drift import KINDS, Judge
+from airquality.monitoring.performance import Performance
+from airquality.monitoring.reference import Reference
 from airquality.monitoring.rules import Limits, limits_of
 from airquality.monitoring.suite import Suite, build
 from airquality.monitoring.tails import Purchase
+from airquality.monitoring.thresholds import Calibration as WindowCalibration
+from airquality.monitoring.thresholds import KindCalibration
 from airquality.monitoring.watch import statistics_of
-from airquality.records import RAW_COLUMNS
+from airquality.monitoring.window_calibration import History, calibrate_history
+from airquality.records import RAW_COLUMNS, TARGET
 
 Floats = NDArray[np.float64]
 
@@ -59,6 +66,33 @@ def calibration() -> Calibration:
         last_hour=int(frame.hours[-1]),
         ranges=np.array([np.fmin.reduce(frame.values), np.fmax.reduce(frame.values)]),
     )
+
+
+@functools.cache
+def judge() -> Judge:
+    """Return a judge of windows, calibrated on the same history, its limits so wide that no clean window exceeds them."""
+    frame, n_reference = history(), 700
+    made = frame.values[:, RAW_COLUMNS.index(TARGET)] + np.random.default_rng(5).normal(0, 0.3, len(frame))
+    rows = slice(len(frame) - n_reference, None)
+    reference = Reference(frame.hours[rows], frame.values[rows], made[rows])
+    past = History(frame.hours, frame.values, made, n_reference)
+    return Judge(
+        reference,
+        WindowCalibration(
+            kinds={kind.name: _widened(calibrate_history(past, kind)) for kind in KINDS},
+            baseline=Performance.of(reference.predictions, reference.values[:, RAW_COLUMNS.index(TARGET)]),
+            data_source="simulated",
+            data_hash=frame.sha256,
+            model_hash="model",
+            reference_hash=reference.digest(),
+        ),
+    )
+
+
+def _widened(limits: KindCalibration) -> KindCalibration:
+    named = {part.name: getattr(limits, part.name) for part in fields(limits)}
+    wide = {name: replace(threshold, limit=2 * threshold.limit) for name, threshold in named.items()}
+    return KindCalibration(**wide)
 
 
 def _seed(suite: Suite, frame: Frame) -> dict[str, object]:

@@ -19,6 +19,7 @@ from airquality.stream.console import Console
 from airquality.stream.limits import Limits
 from airquality.stream.transactions import Message, Ownership, Poll, Position
 from airquality.stream.worker import Worker
+from monitoring_service import MonitoringService
 from tests.simulated_kafka import Monitors, SimulatedKafka, predicted, reading
 
 SETTINGS = Settings(max_poll_records=100, snapshot_offsets=10**6, snapshot_seconds=30.0)
@@ -140,10 +141,12 @@ class Rig:
         self.lines: list[str] = []
         self.restart()
 
-    def restart(self, **limits: float) -> None:
+    def restart(self, monitoring: MonitoringService | None = None, **limits: float) -> None:
+        """Begin a process; ``monitoring`` stands in for the simulated one."""
         self.stream = Stream(self.kafka, self.clock)
         self.monitors = Monitors()
         self.registry = CollectorRegistry()
+        monitors = monitoring or self.monitors
         given: dict[str, Any] = {"idle_exit_seconds": 5.0, "started": self.clock(), **limits}
         self.limits = Limits(**given)
         self.worker = Worker(
@@ -151,8 +154,8 @@ class Rig:
             self.stream,
             self.kafka,
             self.service,
-            self.monitors,
-            self.monitors.open_station,
+            monitors,
+            monitors.open_station,
             ConsumerMetrics(self.registry),
             Console(self.lines.append, self.clock),
             self.limits,

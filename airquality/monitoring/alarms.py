@@ -27,12 +27,8 @@ _QUICK_HOURS = 24
 RISING = 0.5
 #: How often the size of an open alarm is looked at, and by what factor it must have changed to be said.
 SIZE_HOURS, _SIZE_FACTOR = 24, 1.5
-#: Detectors whose size is a shift, with a direction.
-_SHIFTS = ("level", "ratio", "identity", "clock")
 #: What an alarm names that is about all of a station.
 STATION = "station"
-#: Units of sizes that are not the column's own.
-_SIZE_UNITS = {"missing": "h of 24", "coarse": "values in 48 h", "clock": "h"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +57,8 @@ class Event:
     @property
     def is_shift(self) -> bool:
         """Whether the size is how far the column is off, up or down; else it is a value, a height or a count."""
-        return self.detector in _SHIFTS
+        judge = hour_by_hour().get(self.detector)
+        return judge is not None and judge.is_shift
 
     @property
     def takes_effect(self) -> float:
@@ -132,7 +129,8 @@ class Alarm:
 
     def event(self, kind: Literal["opened", "changed", "closed"], at: int) -> Event:
         """Return what is said of the alarm now."""
-        unit = _SIZE_UNITS.get(self.detector, UNITS.get(self.column, ""))
+        judge = hour_by_hour().get(self.detector)
+        unit = (judge.size_unit if judge else "") or UNITS.get(self.column, "")
         return Event(kind, self.detector, self.column, at, self.since, self.size, unit, self.by, self.by_at)
 
     def state(self) -> dict[str, Any]:

@@ -36,6 +36,8 @@ class Clock:
 
     name = "clock"
     says = "is late or early against the other sensors"
+    is_shift = True
+    size_unit = "h"
     hours = 12
     channels = 2 * N_NODES
     day_channels = 2 * _N_LAGS * N_NODES

@@ -18,7 +18,7 @@ from airquality.monitoring.alarms import Event
 from airquality.monitoring.drift import Window
 from airquality.monitoring.intervals import Interval
 from airquality.monitoring.window_truth import WindowTruth
-from airquality.records import Outcome, Reading
+from airquality.records import Outcome, Reading, isoformat
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,9 +55,24 @@ class Refusal:
     reason: str
 
 
+@dataclass(frozen=True, slots=True)
+class Missed:
+    """A part of the monitoring was off and saw no row from hour ``since`` to hour ``until``, both included."""
+
+    part: str
+    since: int
+    until: int
+    why: str
+
+    @property
+    def sentence(self) -> str:
+        """What is told of it."""
+        return f"Not judged by {self.part} from {isoformat(self.since)} to {isoformat(self.until)}: {self.why}"
+
+
 #: What a component finds: an alarm that opened, changed or closed, a window that closed and was judged, or one whose truth
-#: is final.
-Found = Event | Window | WindowTruth
+#: is final; and what a station says of a part that was off.
+Found = Event | Window | WindowTruth | Missed
 
 
 class Component(Protocol):

@@ -204,6 +204,10 @@ class Detector(Protocol):
     name: str
     #: What is told of its alarm, after the name of the column.
     says: str
+    #: Whether its size is how far the column is off, up or down; else it is a value, a height or a count.
+    is_shift: bool
+    #: The unit of its size, empty where it is the column's own.
+    size_unit: str
     cells: tuple[Cell, ...]
     hours: int
     channels: int

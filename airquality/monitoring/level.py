@@ -56,6 +56,8 @@ class Level:
 
     name = "level"
     says = "is off the level the other sensors tell"
+    is_shift = True
+    size_unit = ""
     hours = max(LEVEL_WINDOWS)
     channels = day_channels = N_CHANNELS
     dtype: type = np.int64

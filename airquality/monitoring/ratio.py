@@ -30,6 +30,8 @@ class Ratio:
 
     name = "ratio"
     says = "no longer fits the sensors"
+    is_shift = True
+    size_unit = ""
     hours = 0
     channels = day_channels = 2 * ANALYSER_VIEWS
     dtype: type = np.int32

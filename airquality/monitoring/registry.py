@@ -7,12 +7,14 @@ rows one by one (``component.py``); those that judge closed windows (``verdicts.
 from __future__ import annotations
 
 import functools
+from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from airquality.ground import places
 
 if TYPE_CHECKING:  # what is listed imports what it needs; this list must not import it back
     from airquality.monitoring.component import StationDetector
+    from airquality.monitoring.detector import Detector
     from airquality.monitoring.suite import Rule, Statistical
     from airquality.monitoring.verdicts import WindowDetector
 
@@ -71,6 +73,6 @@ def window_detectors() -> tuple[WindowDetector, ...]:
 
 
 @functools.cache
-def hour_by_hour() -> frozenset[str]:
-    """Return the names of the detectors that judge every hour and share one alarm a column."""
-    return frozenset(kind.name for kind in (*rules(), *statistical()))
+def hour_by_hour() -> Mapping[str, type[Detector]]:
+    """Return the detectors that judge every hour and share one alarm a column, by name."""
+    return {kind.name: kind for kind in (*rules(), *statistical())}

@@ -28,6 +28,8 @@ class Noise:
 
     name = "noise"
     says = "is noisier than it was, by {size}"
+    is_shift = False
+    size_unit = ""
     hours = max(_NOISE_WINDOWS)
     channels = day_channels = VIEWS * N_NODES
     dtype: type = np.int32
@@ -88,6 +90,8 @@ class Spike:
 
     name = "spike"
     says = "has spikes of {size}"
+    is_shift = False
+    size_unit = ""
     hours = _SPIKE_HOURS
     channels = N_NODES
     dtype: type = np.int32

@@ -95,6 +95,8 @@ class Identity(_Rule):
 
     name = "identity"
     says = "contradict each other"
+    is_shift = True
+    size_unit = ""
     hours = _BREAK_HOURS
     channels = len(TWINS)
     totals = True
@@ -126,6 +128,8 @@ class Stuck(_Rule):
 
     name = "stuck"
     says = "is stuck at {size}"
+    is_shift = False
+    size_unit = ""
     hours = 1
     channels = 2 * _N_WATCHED
     dtype: type = np.float64
@@ -164,6 +168,8 @@ class Missing(_Rule):
 
     name = "missing"
     says = "is missing while the others report, {size}"
+    is_shift = False
+    size_unit = "h of 24"
     hours = _LOST_HOURS
     channels = _N_DEVICE
     totals = True
@@ -198,6 +204,8 @@ class Clipped(_Rule):
 
     name = "clipped"
     says = "is cut off at {size}"
+    is_shift = False
+    size_unit = ""
     hours = max(_CLIP_DAYS)
     period = 24
     channels = 4 * _N_DEVICE
@@ -267,6 +275,8 @@ class Coarse(_Rule):
 
     name = "coarse"
     says = "has lost resolution: {size}"
+    is_shift = False
+    size_unit = "values in 48 h"
     hours = _COARSE_HOURS
     channels = 2 * _N_DEVICE
     dtype: type = np.float32

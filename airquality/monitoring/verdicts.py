@@ -1,6 +1,7 @@
 """The detectors that judge a window once it is closed: which statistics of its verdict raise which alarm.
 
-Each is a name, the kinds of windows it judges, what its alarms begin with, and by alarm whether a verdict raises it. What a
+Each is a name, the kinds of windows it judges, what its alarms begin with, by alarm whether a verdict raises it, and a fault
+it notices. What a
 window cannot speak to is left out: that window neither raises nor clears it. Statistics and thresholds are the verdict's.
 """
 
@@ -9,7 +10,10 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
-from airquality.monitoring.drift import DAILY, EXPECTED_COLUMNS, KINDS, WEEKLY, Verdict, WindowKind
+import numpy as np
+
+from airquality.monitoring.drift import DAILY, EXPECTED_COLUMNS, KINDS, WEEKLY, Floats, Verdict, WindowKind
+from airquality.records import DEVICE_COLUMNS, RAW_COLUMNS, TARGET
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,6 +24,8 @@ class WindowDetector:
     kinds: tuple[WindowKind, ...]
     labels: tuple[str, ...]
     raised: Callable[[Verdict], Mapping[str, bool]]
+    #: Puts into clean rows, ``(n, columns)``, a fault that this detector notices, and returns what its alarm is about.
+    own_fault: Callable[[Floats], str]
 
 
 def _distance(verdict: Verdict) -> Mapping[str, bool]:
@@ -39,8 +45,28 @@ def _absent(verdict: Verdict) -> Mapping[str, bool]:
     return {} if verdict.all_silent else {f"missing:{name}": name in verdict.missing for name in EXPECTED_COLUMNS}
 
 
+def _shift(values: Floats) -> str:
+    """Shift a column by twice the width of its values."""
+    column = values[:, RAW_COLUMNS.index(DEVICE_COLUMNS[0])]
+    column += 2.0 * float(np.nanmax(column) - np.nanmin(column))
+    return "data_drift"
+
+
+def _wrong_truth(values: Floats) -> str:
+    """Shift the truth by the width of its values: no prediction is near it any more."""
+    truth = values[:, RAW_COLUMNS.index(TARGET)]
+    truth += float(np.nanmax(truth) - np.nanmin(truth))
+    return "performance"
+
+
+def _silence(values: Floats) -> str:
+    """Take a column away."""
+    values[:, RAW_COLUMNS.index(DEVICE_COLUMNS[-1])] = np.nan
+    return f"missing:{DEVICE_COLUMNS[-1]}"
+
+
 _DISTANCES = ("data_drift", "prediction_drift")
-DAILY_DISTANCE = WindowDetector("daily", (DAILY,), _DISTANCES, _distance)
-WEEKLY_DISTANCE = WindowDetector("weekly", (WEEKLY,), _DISTANCES, _distance)
-ERROR = WindowDetector("error", KINDS, ("performance",), _error)
-ABSENT = WindowDetector("absent", KINDS, ("missing",), _absent)
+DAILY_DISTANCE = WindowDetector("daily", (DAILY,), _DISTANCES, _distance, _shift)
+WEEKLY_DISTANCE = WindowDetector("weekly", (WEEKLY,), _DISTANCES, _distance, _shift)
+ERROR = WindowDetector("error", KINDS, ("performance",), _error, _wrong_truth)
+ABSENT = WindowDetector("absent", KINDS, ("missing",), _absent, _silence)

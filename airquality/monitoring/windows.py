@@ -14,7 +14,7 @@ from airquality.ground.errors import ContractError
 from airquality.ground.typed import immutable
 from airquality.incoming import LateTruth, Operation
 from airquality.monitoring.alarms import Event, OpenAlarms
-from airquality.monitoring.component import Found, Predicted, Row
+from airquality.monitoring.component import Found, Missed, Predicted, Row
 from airquality.monitoring.drift import DAILY, KINDS, WEEKLY, Floats, Hours, Judge, Window, WindowKind
 from airquality.monitoring.performance import ErrorSums
 from airquality.monitoring.registry import window_detectors
@@ -26,8 +26,10 @@ MAX_WAITING_EVENTS = 100
 _NO_INTERVAL = (math.nan, math.nan, math.nan)
 _TARGET_COLUMN = RAW_COLUMNS.index(TARGET)
 
-#: Operations of the open week that its reports tell; of more, the newest.
-MAX_OPERATIONS = 20
+#: What operators did in the open week, and which hours were missed, as its reports tell it; of more, the newest.
+MAX_NOTES = 20
+#: What a station calls its windows.
+WINDOWS = "windows"
 
 
 def per_kind() -> dict[str, int]:
@@ -79,6 +81,7 @@ class WindowsState:
     learning: tuple[tuple[str, int], ...]
     operations: tuple[tuple[int, str], ...]
     intervals: Floats = field(default_factory=lambda: np.empty((0, len(_NO_INTERVAL))))
+    unjudged: Mapping[str, int] = field(default_factory=per_kind)
 
 
 class Windows:
@@ -95,6 +98,8 @@ class Windows:
         self.drifted = per_kind()
         #: Windows that passed without a single prediction: no report is made of nothing.
         self.empty = per_kind()
+        #: Windows that passed while these windows were off: predictions were made, and never judged.
+        self.unjudged = per_kind()
         #: Open alarms of verdicts, by detector and alarm.
         self.alarms: dict[tuple[str, str], VerdictAlarm] = {}
         self.model_version = ""
@@ -110,7 +115,8 @@ class Windows:
         self._detected = OpenAlarms()  # as of the last predicted hour
         self._waiting: deque[Event] = deque()  # found in rows after that
         self._learning: tuple[tuple[str, int], ...] = ()  # as of the last predicted hour
-        self._operations: deque[tuple[int, str]] = deque(maxlen=MAX_OPERATIONS)
+        self._notes: deque[tuple[int, str]] = deque(maxlen=MAX_NOTES)  # what operators did, and hours that were missed
+        self._missed_since = math.inf  # until the next row is taken in
         #: By window kind: what the latest windows raise, and the first hour of the window since which they do.
         self._raised: dict[str, dict[str, int]] = {kind.name: {} for kind in KINDS}
 
@@ -126,8 +132,14 @@ class Windows:
     def operate(self, operation: Operation) -> list[Event]:
         """Note what an operator decided, for the windows it falls into."""
         if self._last_hour is not None:
-            self._operations.append((self._last_hour, operation.sentence))
+            self._notes.append((self._last_hour, operation.sentence))
         return []
+
+    def note_missed(self, missed: Missed) -> None:
+        """Note, before the next row, that a part of the monitoring did not see the rows before it."""
+        self._notes.append((missed.until, missed.sentence))
+        if missed.part == WINDOWS:
+            self._missed_since = missed.since
 
     def hear(self, events: Iterable[Event]) -> None:
         """Take in what was found in, or done after, the latest row."""
@@ -145,6 +157,7 @@ class Windows:
         found = self._close_until(hour - 1)
         self._append(row.reading, predicted)
         self._learning = row.learning
+        self._missed_since = math.inf
         self._follow(hour)
         return found + self._close_until(hour)
 
@@ -193,7 +206,9 @@ class Windows:
             return None
         window = self._window(kind, end)
         self._ends[kind.name] = end + n_passed * kind.hours
-        self.empty[kind.name] += n_passed - (window is not None)
+        n_missed = len([at for at in range(window is not None, n_passed) if end + at * kind.hours >= self._missed_since])
+        self.unjudged[kind.name] += n_missed
+        self.empty[kind.name] += n_passed - (window is not None) - n_missed
         if kind is WEEKLY:
             self._n_rows = 0
             self._versions.clear()
@@ -219,7 +234,7 @@ class Windows:
             since=raised,
             alarms=self._detected.by_column(),
             learning=self._learning,
-            operations=tuple((at, what) for at, what in self._operations if end - kind.hours <= at < end),
+            operations=tuple((at, what) for at, what in self._notes if end - kind.hours <= at < end),
             intervals=self._intervals[rows].copy(),
             uncalibrated=tuple(v for v in dict.fromkeys(self._versions[rows]) if v in self._judge.uncalibrated),
         )
@@ -265,7 +280,8 @@ class Windows:
             detected=self._detected.state(),
             waiting=tuple(self._waiting),
             learning=self._learning,
-            operations=tuple(self._operations),
+            operations=tuple(self._notes),
+            unjudged=dict(self.unjudged),
             intervals=immutable(self._intervals[rows]),
         )
 
@@ -289,5 +305,6 @@ class Windows:
         windows._detected = OpenAlarms(state.detected)
         windows._waiting = deque(state.waiting)
         windows._learning = state.learning
-        windows._operations.extend(state.operations)
+        windows._notes.extend(state.operations)
+        windows.unjudged.update(state.unjudged)
         return windows

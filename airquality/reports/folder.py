@@ -320,7 +320,8 @@ class ReportsFolder:
         """Return the report whose sidecar is ``name``; None if that is no sidecar of this release, or not in its place."""
         try:
             document = orjson.loads((self._dir / name).read_bytes())
-            head = {key: document[key] for key in _KEPT} | {"estimated_rmse": document.get("estimated_rmse")}
+            head = {key: document[key] for key in _KEPT}
+            head |= {"estimated_rmse": document.get("estimated_rmse"), "uncalibrated": document.get("uncalibrated", [])}
             end, kind, station_id = datetime.fromisoformat(head["end"]), head["kind"], head["station_id"]
             findings = tuple(map(Finding.from_json, head["findings"]))
             own_place = f"{kind}/{folder_name(station_id)}/{kind}_{end:%Y%m%d_%H%M%S}.json"

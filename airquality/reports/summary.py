@@ -53,7 +53,8 @@ class PartitionFigures:
 class Owner:
     """Whose figures a part holds: the group, its raw topic, and what its windows are judged by.
 
-    ``detectors_off`` is why nothing is judged hour by hour, empty while it is.
+    ``detectors_off`` is why nothing is judged hour by hour, empty while it is; ``uncalibrated`` are the model versions that
+    the reference is not of.
     """
 
     group: str
@@ -61,6 +62,7 @@ class Owner:
     data_source: str
     baseline: Performance
     detectors_off: str = ""
+    uncalibrated: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,6 +84,7 @@ class Part:
     errors: ErrorSums
     alarms: tuple[Mapping[str, Any], ...]
     detectors_off: str = ""
+    uncalibrated: tuple[str, ...] = ()
 
     @classmethod
     def of(cls, owner: Owner, partition: int, figures: PartitionFigures) -> Part:
@@ -89,18 +92,20 @@ class Part:
         errors = ErrorSums()
         for station in figures.stations:
             errors = errors.merged(station.errors)
+        versions = tuple(dict.fromkeys(s.model_version for s in figures.stations if s.model_version))
         return cls(
             group=owner.group,
             topic=owner.topic,
             partition=partition,
             data_source=owner.data_source,
             baseline=owner.baseline,
-            model_versions=tuple(dict.fromkeys(s.model_version for s in figures.stations if s.model_version)),
+            model_versions=versions,
             counts=figures.counts,
             reports=added([_NO_REPORTS, *(station.reports for station in figures.stations)]),
             errors=errors,
             alarms=tuple(_shown(station.station_id, event) for station in figures.stations for event in station.alarms),
             detectors_off=owner.detectors_off,
+            uncalibrated=tuple(version for version in versions if version in owner.uncalibrated),
         )
 
     @property
@@ -123,6 +128,7 @@ class Part:
                 "errors": ErrorSums(**fields["errors"]),
                 "model_versions": tuple(fields["model_versions"]),
                 "alarms": tuple(fields["alarms"]),
+                "uncalibrated": tuple(fields.get("uncalibrated", ())),
             }
         )
 
@@ -139,7 +145,7 @@ class Part:
         return replace(self, reports={**self.reports, "generated": generated})
 
 
-_NO_REPORTS = {name: per_kind() for name in ("generated", "failed", "drifted", "empty")}
+_NO_REPORTS = {name: per_kind() for name in ("generated", "failed", "drifted", "empty", "unjudged")}
 
 
 #: What the summary says of an alarm; by whom, where somebody acknowledged it.
@@ -171,15 +177,17 @@ def merge(parts: Sequence[Part]) -> dict[str, Any]:
         errors = errors.merged(part.errors)
     versions = dict.fromkeys(version for part in ordered for version in part.model_versions)
     counts = added(part.counts for part in ordered)
-    reports = added(part.reports for part in ordered)
+    reports = added([_NO_REPORTS, *(part.reports for part in ordered)])
     return {
         "data_source": ", ".join(dict.fromkeys(part.data_source for part in ordered)),
         "model_version": ", ".join(versions),
+        "uncalibrated": list(dict.fromkeys(version for part in ordered for version in part.uncalibrated)),
         **counts,
         "reports_generated": reports["generated"],
         "reports_failed": sum(reports["failed"].values()),
         "drift_detected": reports["drifted"],
         "windows_without_predictions": reports["empty"],
+        "windows_not_judged": reports["unjudged"],
         "performance": _without_nan(asdict(errors.performance())),
         "baseline": _without_nan(asdict(ordered[0].baseline)),
         "detectors_off": "; ".join(dict.fromkeys(part.detectors_off for part in ordered if part.detectors_off)) or None,

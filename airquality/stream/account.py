@@ -103,6 +103,7 @@ class Note:
         pred_floor: Predictions before it came of an earlier era.
         dlq_floor: The same of dead letters.
         newest: The newest hour of the partition's stations before the row at ``replay_offset``, or ``position``.
+        uncalibrated: Model versions whose predictions were judged against another model's reference; the newest eight.
     """
 
     position: int = 0
@@ -116,6 +117,7 @@ class Note:
     pred_floor: int = 0
     dlq_floor: int = 0
     newest: int = 0
+    uncalibrated: tuple[str, ...] = ()
 
     @property
     def age(self) -> tuple[int, int]:
@@ -131,7 +133,8 @@ class Note:
         """Return the note of :meth:`encode`; None for anything else, which others may write where ours is expected."""
         try:
             found = orjson.loads(text)
-            note = cls(**{**found, "counts": Counts(**found["counts"]), "topics": Topics(**found["topics"])})
+            typed = {"counts": Counts(**found["counts"]), "topics": Topics(**found["topics"])}
+            note = cls(**{**found, **typed, "uncalibrated": tuple(found.get("uncalibrated", ()))})
             return note if note._is_sound() else None
         except (ValueError, TypeError, KeyError, AttributeError):
             return None
@@ -142,7 +145,8 @@ class Note:
         numbers += [number for name in _BY_REASON for number in getattr(self.counts, name).values()]
         numbers += [self.topics.partitions]
         numbers += [] if self.replay_offset is None else [self.replay_offset]
-        return all(type(number) is int and number >= 0 for number in numbers)
+        whole = all(type(number) is int and number >= 0 for number in numbers)
+        return whole and all(isinstance(version, str) for version in self.uncalibrated)
 
 
-_NUMBERS = [each.name for each in fields(Note) if each.name not in ("counts", "topics", "replay_offset")]
+_NUMBERS = [each.name for each in fields(Note) if each.type == "int"]

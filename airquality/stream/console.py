@@ -8,7 +8,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from typing import TypeGuard
 
-from airquality.events import AlarmEvent, Finding, OperationTaken, alarm_sentence
+from airquality.events import AlarmEvent, Finding, OperationTaken, RowsMissed, alarm_sentence
 from airquality.ground.shown import printable
 from airquality.monitoring import registry
 from airquality.monitoring.drift import Verdict, Window
@@ -73,6 +73,8 @@ class Console:
                 self._write(f"{alarm_sentence(finding.event)}{_of(finding.station_id)}")
             elif isinstance(finding, OperationTaken):
                 self._write(f"{finding.operation.sentence}{_of(finding.station_id)}")
+            elif isinstance(finding, RowsMissed):
+                self._write(f"{finding.missed.sentence}{_of(finding.station_id)}")
         self._show_refused(batch)
 
     def show_reports(self, results: Iterable[ReportResult]) -> None:

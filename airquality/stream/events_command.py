@@ -10,6 +10,7 @@ from airquality.events import (
     AlarmEvent,
     Finding,
     OperationTaken,
+    RowsMissed,
     WindowSettled,
     alarm_sentence,
     finding_of,
@@ -66,6 +67,8 @@ def sentence(finding: Finding) -> str:
         return printable(f"{isoformat(finding.event.at)}  {finding.station_id}  {alarm_sentence(finding.event)}")
     if isinstance(finding, OperationTaken):
         return printable(f"{isoformat(finding.at)}  {finding.station_id}  {finding.operation.sentence}")
+    if isinstance(finding, RowsMissed):
+        return printable(f"{isoformat(finding.at)}  {finding.station_id}  {finding.missed.sentence}")
     if isinstance(finding, WindowSettled):
         return printable(f"{isoformat(finding.truth.at)}  {finding.station_id}  {settled_sentence(finding.truth)}")
     raised = ", ".join(finding.raised) or "nothing raised"

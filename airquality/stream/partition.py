@@ -12,11 +12,11 @@ import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from airquality.events import AlarmEvent, OperationTaken, WindowJudged, WindowSettled
+from airquality.events import AlarmEvent, OperationTaken, RowsMissed, WindowJudged, WindowSettled
 from airquality.ground.errors import InvalidRecord
 from airquality.incoming import LateTruth, Operation, TruthOutcome, parse_record
 from airquality.model.predictor import FeatureRows, Predictor
-from airquality.monitoring.component import Found, Predicted, Refusal, Row
+from airquality.monitoring.component import Found, Missed, Predicted, Refusal, Row
 from airquality.monitoring.drift import Window
 from airquality.monitoring.window_truth import WindowTruth
 from airquality.records import Outcome, Prediction, Reading, RowAnswer, check_not_future, kafka_hour
@@ -77,6 +77,8 @@ def _publish(found: Iterable[Found], station: Station, batch: Batch) -> None:
             case WindowTruth():
                 batch.settled.append(WindowSettled(station.station_id, each))
                 batch.findings.append(batch.settled[-1])
+            case Missed():
+                batch.findings.append(RowsMissed(station.station_id, each))
             case _:
                 batch.findings.append(AlarmEvent(station.station_id, each))
 
@@ -346,6 +348,7 @@ class PartitionState:
             dlq_offset=min((u.dlq_offset for u in kept), default=0),
             newest=min(kept, key=lambda u: u.offset).newest if kept else self._newest_admitted,
             n_saved=sum(station.saved or station_id in due for station_id, station in self.stations.items()),
+            uncalibrated=self._monitoring.uncalibrated,
         )
         header = (NOTE_HEADER, note.encode().encode())  # what a restart without an offset begins with
         taken = tuple(self._snapshot(self.stations[station_id], header) for station_id in due)

@@ -56,8 +56,15 @@ class Monitoring(Protocol):
     def forget(self, station: Station) -> None:
         """Let go of a station that this consumer no longer owns."""
 
-    def require_calibrated_for(self, served: Served) -> None:
-        """Raise ``ContractError`` unless the monitoring was calibrated for the served model."""
+    @property
+    def uncalibrated(self) -> tuple[str, ...]:
+        """The model versions whose predictions are judged against another model's reference."""
+
+    def begin(self, served: Served, *, goes_on: bool) -> None:
+        """Begin with the served model; raises ``ContractError`` where nothing was predicted yet and it is another's."""
+
+    def recall_uncalibrated(self, versions: Iterable[str]) -> None:
+        """Remember versions that a process before this one was not calibrated for."""
 
     def note_served(self, served: Served) -> None:
         """Note that another model predicts from now on, whether or not the monitoring was calibrated for it."""

@@ -77,8 +77,8 @@ class Restorer:
         self._homes = Homes(self._look_now_and_then)
         self._restored: set[int] = set()
         self._read_up_to: dict[int, int] = {}  # of the state topic's partitions, for the homes
-        self._carried: dict[int, Topics] = {}  # what the snapshots of each partition say of the topics
-        self._group: tuple[float, set[Topics]] = (-math.inf, set())
+        self._carried: dict[int, Note] = {}  # the newest note that the snapshots of each partition carry
+        self._group: tuple[float, list[Note]] = (-math.inf, [])
         self._looked = -math.inf
 
     def restore(self, partition: int) -> Restored:
@@ -109,11 +109,20 @@ class Restorer:
             self._homes,
             self._settings.consumer_group,
         )
+        self._monitoring.recall_uncalibrated(plan.note.uncalibrated)
         windows = self._replay(state, plan, saved, facts, same_dlq)
         as_committed = plan.note == facts.note and facts.committed == plan.resume
         state.dirty = not as_committed or bool(saved.forgotten)
         self._restored.add(partition)
         return Restored(state, windows, rows_lost, refusal)
+
+    def has_predicted(self) -> bool:
+        """Return whether the group has published a prediction before: its committed notes say so, or its snapshots'."""
+        n_partitions = self._reader.topics_now().partitions
+        if any(note.counts.predictions for note in self._group_notes(n_partitions)):
+            return True
+        self._look(n_partitions)
+        return any(note.counts.predictions for note in self._carried.values())
 
     def release(self, partition: int) -> None:
         """Note that another consumer owns the partition now."""
@@ -172,7 +181,8 @@ class Restorer:
         latest = max(notes, key=lambda found: found.age, default=Note())
         raw, pred, dlq = settings.raw_topic, settings.pred_topic, settings.dlq_topic
         ranges = self._reader.log_ranges((raw, pred, dlq), partition)
-        others = self._group_topics(topics.partitions)
+        others = {note.topics for note in self._group_notes(topics.partitions)}
+        carried = {note.topics for note in self._carried.values()}
         dlq_floor = 0 if latest.topics.is_other("dlq", topics) else latest.dlq_floor
         return Facts(
             raw_topic=raw,
@@ -187,21 +197,21 @@ class Restorer:
             newest_prediction=self._newest(pred, partition, latest.pred_floor, ranges, self._source_of_prediction),
             newest_dead_letter=self._newest(dlq, partition, dlq_floor, ranges, self._source_of_dead_letter),
             topics=topics,
-            group=frozenset(others or self._carried.values()),
+            group=frozenset(others or carried),
             pred_end=ranges[pred][1],
             dlq_start=ranges[dlq][0],
             dlq_end=ranges[dlq][1],
             pred_topic=pred,
             state_topic=settings.state_topic,
-            moving=self._moving(topics, others or set(self._carried.values())),
+            moving=self._moving(topics, others or carried),
         )
 
-    def _group_topics(self, n_partitions: int) -> set[Topics]:
-        """Return what the group's notes say of the topics, read once for partitions that are gained together."""
+    def _group_notes(self, n_partitions: int) -> list[Note]:
+        """Return the group's committed notes, read once for partitions that are gained together."""
         read_at, found = self._group
         if self._clock() - read_at > GROUP_SECONDS:
             notes = [Note.decode(text) for _, text in self._reader.group_positions(n_partitions).values()]
-            found = {note.topics for note in notes if note is not None}
+            found = [note for note in notes if note is not None]
             self._group = self._clock(), found
         return found
 
@@ -256,7 +266,7 @@ class Restorer:
             found = SavedStations(_without_state(records))
             self._read_up_to[partition] = max(start, found.end)
             if found.note is not None:
-                self._carried[partition] = found.note.topics
+                self._carried[partition] = found.note
             for station_id in found.snapshots:
                 self._homes.learn(station_id, partition, found.since_ms(station_id))
             for station_id in found.forgotten:

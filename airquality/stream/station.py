@@ -8,7 +8,8 @@ the detectors had open at its end. A component that fails is off until the next 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from types import MappingProxyType
 from typing import TypeVar
 
 import numpy as np
@@ -24,6 +25,7 @@ from airquality.monitoring.component import (
     Component,
     Found,
     Learns,
+    Missed,
     Refusal,
     Row,
     TakesOperations,
@@ -34,7 +36,8 @@ from airquality.monitoring.component import (
 from airquality.monitoring.drift import Window
 from airquality.monitoring.failures import Failures
 from airquality.monitoring.intervals import Interval
-from airquality.monitoring.windows import Windows, WindowsState
+from airquality.monitoring.window_truth import WindowTruth
+from airquality.monitoring.windows import WINDOWS, Windows, WindowsState
 from airquality.records import HISTORY_HOURS, Reading
 from airquality.reports.ledger import LedgerState, ReportLedger
 from airquality.reports.summary import StationFigures
@@ -42,8 +45,8 @@ from airquality.stream import snapshots
 
 #: Features are computed over this many hours of grids at a time: 30 MB. Where truths come between rows, each row has a grid.
 MAX_GRID_HOURS = 8_192
-#: What the windows and the account of truths are called where they are off, beside the detectors' own names.
-WINDOWS, INTERVALS = "windows", "intervals"
+#: What the account of truths is called where it is off, beside the windows and the detectors' own names.
+INTERVALS = "intervals"
 
 A = TypeVar("A")
 T = TypeVar("T")
@@ -60,11 +63,20 @@ class Unsaved:
     newest: int = 0  # the partition's newest hour before it
 
 
+@dataclass(frozen=True, slots=True)
+class Off:
+    """From which hour on a part sees no more rows, and why."""
+
+    since: int
+    why: str
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class StationState:
     """Everything held for one station, as of a raw offset.
 
-    What failed is here as it was when it failed; it is absent, and begins anew, where even that could not be saved.
+    What failed is here as it was when it failed; it is absent, and begins anew, where even that could not be saved. ``off``
+    holds since when it saw no row, for the process in which it goes on.
     """
 
     station_id: str
@@ -76,6 +88,7 @@ class StationState:
     reports: LedgerState
     alarms: tuple[Event, ...]
     assurance: AssuranceState | None
+    off: Mapping[str, Off] = field(default_factory=dict)
 
 
 class Station:
@@ -90,6 +103,7 @@ class Station:
         alarms: What is open.
         assurance: Its intervals, and what truth made of its predictions.
         failures: Is told of the parts that fail.
+        off: The parts that were off when the snapshot was taken: they go on with the next row, which is said then.
     """
 
     def __init__(
@@ -102,6 +116,7 @@ class Station:
         alarms: OpenAlarms,
         assurance: Assurance,
         failures: Failures,
+        off: Mapping[str, Off] = MappingProxyType({}),
     ) -> None:
         self.station_id = station_id
         self.buffer = buffer
@@ -119,6 +134,9 @@ class Station:
         self._failures = failures
         self._live: dict[str, Component] = {**detectors, WINDOWS: windows, INTERVALS: assurance}
         self._kept: dict[str, object] = {}  # the states of those that failed
+        self._off: dict[str, Off] = {}  # those that are off in this process
+        self._were_off = dict(off)
+        self._next_hour = -1 if buffer.newest_hour is None else buffer.newest_hour + 1  # that no part has seen yet
         self._sort_out()
 
     def _sort_out(self) -> None:
@@ -130,14 +148,31 @@ class Station:
 
     def update(self, row: Row) -> list[Found]:
         """Take in an accepted row and return what was found: alarm events, and windows that closed."""
+        self._next_hour = row.reading.hour
+        found: list[Found] = [*self._missed()] if self._were_off else []
         events = self._detected(row)
-        found: list[Found] = [*events]
+        found += events
         if WINDOWS in self._live:
             seen = Row(row.reading, row.predicted, tuple(events), self._learning(row.reading.hour))
             found += self._found(WINDOWS, self.windows.update, seen)
         if INTERVALS in self._live:
             found += self._heard(self._found(INTERVALS, self.assurance.update, row))
+        self._next_hour = row.reading.hour + 1
         return self._said(found)
+
+    def note_off(self, part: str, why: str, since: int) -> None:
+        """Note that a part sees no row from hour ``since`` on in this process."""
+        self._off.setdefault(part, Off(since, why))
+
+    def _missed(self) -> list[Missed]:
+        """Return what parts that were off before this process did not see; the windows know, so that reports say it."""
+        until = self._next_hour - 1
+        missed = [Missed(part, off.since, until, off.why) for part, off in self._were_off.items() if off.since <= until]
+        self._were_off.clear()
+        for each in missed:
+            if WINDOWS in self._live:
+                self._asked(WINDOWS, self.windows.note_missed, each, None)
+        return missed
 
     def around(self, reading: Reading, prediction: float) -> Interval | None:
         """Return the interval to publish with the prediction of a row that is taken in next; None once that failed."""
@@ -191,6 +226,7 @@ class Station:
         self._sort_out()
         if state is not None:
             self._kept[name] = state
+        self.note_off(name, f"{type(error).__name__}: {error}", self._next_hour)
         becomes = "begins anew, as its memory cannot be saved" if state is None else "goes on from what it remembered"
         self._failures.note(self.station_id, name, error, f"After the next start it {becomes}")
 
@@ -206,7 +242,7 @@ class Station:
         for each in said:
             if isinstance(each, Event):
                 self.alarms.take(each)
-            elif isinstance(each, Window) or each.late:
+            elif isinstance(each, Window) or (isinstance(each, WindowTruth) and each.late):
                 self.reports.outstanding += 1
         return said
 
@@ -252,6 +288,7 @@ class Station:
             reports=self.reports.state(),
             alarms=self.alarms.state(),
             assurance=assurance,
+            off={**self._off, **self._were_off},
         )
 
     def _states(self) -> dict[str, object]:
@@ -270,6 +307,7 @@ class Station:
                 "failed": dict(self.reports.failed),
                 "drifted": dict(self.windows.drifted),
                 "empty": dict(self.windows.empty),
+                "unjudged": dict(self.windows.unjudged),
             },
             errors=self.windows.errors.merged(self.assurance.late_errors),
             alarms=self.alarms.by_column(),

@@ -86,7 +86,7 @@ class Worker:
     def run(self) -> None:
         """Consume until a limit is reached or a stop is asked for; leave a summary and, if there is time, no backlog."""
         limits = self._limits
-        self._monitoring.require_calibrated_for(self._service.check())
+        self._monitoring.begin(self._service.check(), goes_on=self._restorer.has_predicted())
         self._active = self._clock()
         while limits.taken < limits.max_records and not limits.out_of_time(self._clock()):
             if self._clock() - self._active > limits.idle_exit_seconds:

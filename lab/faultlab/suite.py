@@ -1,4 +1,8 @@
-"""Put the detectors through the lab: the state at each onset comes from the clean stream, every fault is a station."""
+"""Put the detectors through the lab: the state at each onset comes from the clean stream, every fault is a station.
+
+Those that judge every hour and the components that see row by row are all here, by the registry. Those of windows judge
+predictions, too, and have their budget and delay from the calibration of windows.
+"""
 
 from __future__ import annotations
 
@@ -11,6 +15,7 @@ from numpy.typing import NDArray
 from airquality.monitoring.alarms import Event
 from airquality.monitoring.calibration import Calibration
 from airquality.monitoring.watch import Watch
+from lab.faultlab.components import Components
 from lab.faultlab.faults import Fault, Healthy, inject
 from lab.faultlab.scoring import WITHIN_HOURS, Outcome, judge, names_of
 
@@ -24,7 +29,7 @@ _AT_ONCE = 64
 def clean_events(calibration: Calibration, hours: Ints, values: Floats, budget: float) -> list[Event]:
     """Return the events of the stream without a fault, its station seeded with the end of the history."""
     watch = _seeded(calibration, budget)
-    return watch.observe({_CLEAN: (hours, values)}).get(_CLEAN, [])
+    return [*watch.observe({_CLEAN: (hours, values)}).get(_CLEAN, []), *Components().observe(hours, values)]
 
 
 def outcomes(
@@ -36,10 +41,11 @@ def outcomes(
         by_onset[fault.onset].append(fault)
     usual = names_of(clean_events(calibration, hours, healthy.values, budget))
     found: list[Outcome] = []
-    clean, at = _seeded(calibration, budget), 0
+    clean, parts, at = _seeded(calibration, budget), Components(), 0
     for onset in sorted(by_onset):
         if onset > at:
             clean.observe({_CLEAN: (hours[at:onset], healthy.values[at:onset])})
+            parts.observe(hours[at:onset], healthy.values[at:onset])
             at = onset
         state = clean.state(_CLEAN)
         for start in range(0, len(by_onset[onset]), _AT_ONCE):
@@ -52,7 +58,8 @@ def outcomes(
                 arrived[str(index)] = (hours[rows], inject(healthy, fault, calibration.suite.relations)[rows])
             events = watch.observe(arrived)
             for index, fault in enumerate(batch):
-                found.append(judge(fault, int(hours[onset]), names_of(events.get(str(index), [])), usual))
+                said = [*events.get(str(index), []), *parts.copy().observe(*arrived[str(index)])]
+                found.append(judge(fault, int(hours[onset]), names_of(said), usual))
     return found
 
 

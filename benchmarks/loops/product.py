@@ -1,0 +1,44 @@
+"""The consumer as it is typed, with a clock at its client library; its reports are made only where that is measured."""
+
+from __future__ import annotations
+
+import json
+import sys
+from typing import Any
+
+import consumer
+from airquality.ground import log
+from airquality.ground.program import stop_on_signals
+from airquality.ground.settings import read_settings
+from airquality.reports.ledger import ReportLedger
+from airquality.reports.queue import ReportQueue
+from airquality.stream.limits import Limits
+from benchmarks.clock import Clock
+from benchmarks.stages import Stages
+
+
+def _let_go(_: ReportQueue, ledger: ReportLedger, *__: object) -> None:
+    """Let go of a window as if its report had been made."""
+    ledger.outstanding -= 1
+
+
+def main(task: dict[str, Any]) -> None:
+    """Consume as the task says: until ``n_rows`` are committed, or until nothing came for ``idle_seconds``, or a signal."""
+    settings = read_settings()
+    log.configure(settings.log_level, settings.log_format)
+    limits = Limits(**({"idle_exit_seconds": task["idle_seconds"]} if "idle_seconds" in task else {}))
+    stop_on_signals(lambda: setattr(limits, "stopped", True))
+    clock = Clock(settings.raw_topic, settings.pred_topic, task.get("n_rows"), lambda: setattr(limits, "stopped", True))
+    stages = Stages()
+    if not task.get("reports"):
+        ReportQueue.put = _let_go  # type: ignore[assignment,method-assign]
+    if task.get("stages"):
+        stages.install()
+    clock.install()
+    counts = consumer.run(settings, limits)
+    told = {"predictions": counts.predictions, "warmup": counts.warmup, "dead": sum(counts.dead_letters.values())}
+    print(json.dumps({**clock.report(), "counts": told, "stages": stages.seconds}), flush=True)
+
+
+if __name__ == "__main__":
+    main(json.loads(sys.argv[1]))

@@ -1,0 +1,50 @@
+"""Reports of one station as the report process writes them: CPU seconds of each kind, and the peak of its memory."""
+
+from __future__ import annotations
+
+import json
+import resource
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+from airquality.monitoring.drift import DAILY, WEEKLY, Window
+from airquality.reports.process import evidently_writer
+from benchmarks.ground import Ground
+from benchmarks.lives import life
+
+#: Four weeks of the test period, which begins here.
+_START, _HOURS = 7_953, 4 * 168
+
+
+def main(_: dict[str, Any]) -> None:
+    """Write every window of four weeks once; the first of each kind imports and compiles, and is not counted."""
+    with tempfile.TemporaryDirectory() as folder, Ground(Path(folder)) as ground:
+        windows = life(ground, 0, _START, _HOURS).windows
+        before_mb = _peak_mb()
+        write = evidently_writer(ground.settings)
+        told: dict[str, Any] = {"before_mb": before_mb}
+        for kind in (DAILY, WEEKLY):
+            spent, sizes = [], []
+            for window in (each for each in windows if each.kind is kind):
+                path, seconds = _written(write, window)
+                spent.append(seconds)
+                sizes.append(path.stat().st_size / 2**20)
+            told[kind.name] = {"cpu_seconds": sum(spent[1:]) / len(spent[1:]), "mb": max(sizes)}
+        print(json.dumps({**told, "peak_mb": _peak_mb()}), flush=True)
+
+
+def _written(write: Any, window: Window) -> tuple[Path, float]:
+    began = time.process_time()
+    path = write(window, 0)
+    return path, time.process_time() - began
+
+
+def _peak_mb() -> float:
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+
+
+if __name__ == "__main__":
+    main(json.loads(sys.argv[1]))

@@ -1,0 +1,250 @@
+"""What judges the benchmarks: targets, exceptions, medians and ranges; and what measures, where that can break unseen."""
+
+from __future__ import annotations
+
+import asyncio
+import doctest
+import json
+import threading
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import pytest
+
+from airquality.ground.errors import AirQualityError, ContractError
+from benchmarks import __main__ as bench
+from benchmarks import endurance, environments, figures, load, page, results, spread, stages, targets
+from benchmarks.figures import Figure, ratio
+from benchmarks.ground import Ground
+from benchmarks.results import Result
+from benchmarks.sections import Bench, Contender, Outcome, sections
+from benchmarks.targets import Excuse, Target, judge
+
+FASTER = Target("speed", "replay", "product / bare", "at least", 0.6, "beside the bare loop")
+SMALLER = Target("size", "replay", "MB", "at most", 200, "memory")
+EXCUSE = Excuse("speed", "the broker's client is slow", "send takes 40 of 90 us", 0.4)
+
+
+def figure(*values: float) -> dict[str, dict[str, Figure]]:
+    return {"replay": {"product / bare": Figure("", values)}}
+
+
+def verdict_of(target: Target, values: tuple[float, ...], *excuses: Excuse) -> targets.Verdict:
+    measured = {"replay": {target.figure: Figure("", values)}}
+    [verdict] = judge(measured, {excuse.target: excuse for excuse in excuses}, [target])
+    return verdict
+
+
+def a_result(**fields: Any) -> Result:
+    outcome = Outcome({"product / bare": Figure("", (0.5, 0.7, 0.6))}, {"parse": Figure("us", (3.0, 4.0, 5.0))}, "quiet")
+    return replace(Result.of("replay", outcome, quick=False, rounds=3, seconds=9, load=0.5), **fields)
+
+
+@pytest.mark.parametrize("module", [figures, load, endurance], ids=lambda module: module.__name__)
+def test_benchmark_docstrings_are_true(module: ModuleType) -> None:
+    tried = doctest.testmod(module)
+    assert tried.attempted
+    assert not tried.failed
+
+
+def test_figure_median_and_range_are_of_all_rounds() -> None:
+    found = Figure("ms", (9.0, 1.0, 4.0, 2.0, 30.0))
+    assert (found.median, found.low, found.high) == (4.0, 1.0, 30.0)
+    assert Figure("", (1.0, 2.0)).median == 1.5
+
+
+def test_ratio_is_taken_round_by_round() -> None:
+    assert ratio([10.0, 1.0, 10.0], [20.0, 2.0, 10.0]).values == (0.5, 0.5, 1.0)
+
+
+@pytest.mark.parametrize(("target", "good", "bad"), [(FASTER, 0.6, 0.599), (SMALLER, 200.0, 200.1)])
+def test_target_at_its_limit_is_met_and_beyond_it_is_missed(target: Target, good: float, bad: float) -> None:
+    assert verdict_of(target, (good,)).word == "met"
+    assert not verdict_of(target, (good,)).failed
+    assert verdict_of(target, (bad,)).word == "MISSED"
+    assert verdict_of(target, (bad,)).failed
+
+
+def test_target_is_judged_by_the_median_not_by_the_best_round() -> None:
+    assert verdict_of(FASTER, (0.9, 0.5, 0.5)).failed
+    assert not verdict_of(FASTER, (0.1, 0.6, 0.6)).failed
+
+
+def test_exception_excuses_a_miss_up_to_its_own_limit() -> None:
+    assert verdict_of(FASTER, (0.45,), EXCUSE).word == "excepted"
+    assert not verdict_of(FASTER, (0.45,), EXCUSE).failed
+    beyond = verdict_of(FASTER, (0.39,), EXCUSE)
+    assert beyond.failed
+    assert "0.4" in beyond.word
+
+
+def test_exception_that_is_no_longer_needed_is_said_and_fails_nothing() -> None:
+    verdict = verdict_of(FASTER, (0.7,), EXCUSE)
+    assert verdict.word == "met: its exception is no longer needed"
+    assert not verdict.failed
+
+
+def test_target_without_a_figure_is_not_measured() -> None:
+    [verdict] = judge({}, {}, [FASTER])
+    assert (verdict.word, verdict.failed, verdict.met) == ("not measured", False, False)
+
+
+def test_exceptions_committed_are_of_targets_and_give_reasons() -> None:
+    assert set(targets.excuses()) <= {target.name for target in targets.TARGETS}
+
+
+@pytest.mark.parametrize(
+    ("entry", "said"),
+    [({"target": "spede"}, "spede"), ({"reason": " "}, "speed"), ({"where_the_time_goes": ""}, "speed")],
+)
+def test_exception_without_target_or_reason_is_refused(tmp_path: Path, entry: Mapping[str, str], said: str) -> None:
+    path = tmp_path / "exceptions.json"
+    own = {"target": "replay", "reason": "r", "where_the_time_goes": "w", "limit": 0.4}
+    path.write_text(json.dumps([{**own, **entry}]))
+    with pytest.raises(ContractError, match="spede" if "target" in entry else "replay"):
+        targets.excuses(path)
+
+
+def test_targets_are_of_sections_and_named_once() -> None:
+    assert {target.section for target in targets.TARGETS} <= set(sections())
+    names = [target.name for target in targets.TARGETS]
+    assert len(names) == len(set(names))
+
+
+def test_result_comes_back_as_it_was_kept(tmp_path: Path) -> None:
+    result = a_result()
+    results.keep(result, tmp_path)
+    assert results.kept(tmp_path) == {"replay": result}
+    assert result.commit
+    assert "numpy" in result.versions
+
+
+def test_page_says_what_is_met_missed_and_excepted_and_of_which_commit(tmp_path: Path) -> None:
+    place = page.Place(tmp_path)
+    kept = {"replay": a_result(commit="abc1234", date="2026-11-26 10:00 UTC", quick=True)}
+    kept["replay"] = replace(kept["replay"], figures={f"{n}, rows a second": Figure("rows/s", (9.0,)) for n in _REPLAYED})
+    both = [verdict_of(FASTER, (0.45,), EXCUSE), verdict_of(SMALLER, (300.0,))]
+    page.write(place, kept, both)
+    said = place.page.read_text()
+    assert "0 met, 1 missed with an exception, 1 missed, 0 not measured." in said
+    assert "send takes 40 of 90 us" in said
+    assert "| `size` | memory | at most 200 | 300 | MISSED |" in said
+    assert "2026-11-26 10:00 UTC, commit abc1234, the small size (QUICK=1), 3 rounds" in said
+    assert "Not measured yet." in said
+    assert place.image.stat().st_size > 1_000
+
+
+_REPLAYED = ("bare", "product", "quix", "pandas")
+
+
+@pytest.mark.parametrize(("value", "code"), [(0.7, 0), (0.3, 1)])
+def test_bench_page_exit_code_is_that_of_the_kept_figures(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], value: float, code: int
+) -> None:
+    monkeypatch.setattr(bench, "Interruption", lambda: None)
+    monkeypatch.setattr(targets, "excuses", dict)
+    monkeypatch.setattr(page, "write", lambda *_: tmp_path)
+    results.keep(a_result(figures={"product / bare": Figure("", (value,))}), tmp_path / "benchmarks")
+    assert bench.main(["--page", "--out", str(tmp_path)]) == code
+    assert ("replay: MISSED" in capsys.readouterr().out) == bool(code)
+
+
+def test_interleaved_contenders_all_run_in_every_round(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    ran: list[str] = []
+
+    def contender(name: str) -> Contender:
+        def run() -> Mapping[str, float]:
+            ran.append(name)
+            return {"rows/s": float(len(ran))}
+
+        return run
+
+    with Ground(tmp_path) as ground:
+        found = Bench(ground, rounds=4).interleave({name: contender(name) for name in ("a", "b", "c")})
+    assert [set(ran[start : start + 3]) for start in range(0, 12, 3)] == [{"a", "b", "c"}] * 4
+    assert len({tuple(ran[start : start + 3]) for start in range(0, 12, 3)}) > 1, "the order changes"
+    assert sorted(value for name in found for value in found[name]["rows/s"]) == [float(n) for n in range(1, 13)]
+
+
+@pytest.mark.parametrize("point", [point for points in stages.POINTS.values() for point in points])
+def test_stage_point_is_a_function_that_is_called(point: str) -> None:
+    owner, name, original = stages.resolve(point)
+    assert callable(original)
+    assert getattr(owner, name) is original
+
+
+def test_stages_inner_time_counts_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = iter([0.0, 1.0, 4.0, 10.0])
+    monkeypatch.setattr("time.thread_time", lambda: next(now))
+    timed = stages.Stages()
+    inner = timed._timed("inner", lambda: None)
+    timed._timed("outer", inner)()
+    assert timed.seconds == {"inner": 3.0, "outer": 7.0}
+
+
+def test_spread_counts_only_while_all_consumers_work() -> None:
+    first = {"commits": [[t, 10 * t, 0.1 * t, 0.0] for t in range(1, 11)]}
+    second = {"commits": [[t, 20 * (t - 4), 0.2 * t, 0.0] for t in range(5, 16)]}
+    found = spread.while_all_work([first, second])
+    assert found["rows/s"] == pytest.approx(30.0)
+    assert found["CPU us"] == pytest.approx(0.3 / 30 * 1e6)
+
+
+@pytest.mark.parametrize("contender", ["quix", "bentoml", "mlflow"])
+def test_contender_requirements_are_pinned(contender: str) -> None:
+    lines = (environments.CONTENDERS / contender / "requirements.txt").read_text().splitlines()
+    listed = [line for line in lines if not line.startswith("#")]
+    assert listed
+    assert [line for line in listed if "==" not in line] == []
+
+
+async def _answering(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, status: str) -> None:
+    while head := await reader.readuntil(b"\r\n\r\n"):
+        body = await reader.readexactly(int(head.lower().split(b"content-length: ")[1].split(b"\r\n")[0]))
+        writer.write(f"HTTP/1.1 {status}\r\ncontent-length: {len(body)}\r\n\r\n".encode() + body)
+        await writer.drain()
+
+
+@pytest.fixture
+def echo(request: pytest.FixtureRequest) -> Any:
+    """Yield the port of a server that answers every body with itself."""
+    loop, ports = asyncio.new_event_loop(), []
+    up = threading.Event()
+
+    async def serve() -> None:
+        server = await asyncio.start_server(lambda r, w: _answering(r, w, request.param), "127.0.0.1", 0)
+        ports.append(server.sockets[0].getsockname()[1])
+        up.set()
+        try:
+            await asyncio.Event().wait()
+        finally:
+            server.close()
+
+    def run() -> None:
+        with pytest.raises(asyncio.CancelledError):
+            loop.run_until_complete(task)
+        loop.close()
+
+    task = loop.create_task(serve())
+    thread = threading.Thread(target=run)
+    thread.start()
+    assert up.wait(10)
+    yield ports[0]
+    loop.call_soon_threadsafe(task.cancel)
+    thread.join(10)
+
+
+@pytest.mark.parametrize("echo", ["200 OK"], indirect=True)
+def test_load_counts_whole_answers(echo: int) -> None:
+    answered = load.load(load.Request(echo, "/", b"x" * 300_000, {}), 3, 0.2)
+    assert len(answered.latencies) >= 3
+    assert answered.quantile_ms(0.5) <= answered.quantile_ms(0.99)
+
+
+@pytest.mark.parametrize("echo", ["503 Service Unavailable"], indirect=True)
+def test_load_refused_request_is_an_error(echo: int) -> None:
+    with pytest.raises(AirQualityError, match="503"):
+        load.load(load.Request(echo, "/", b"x", {}), 1, 0.2)
