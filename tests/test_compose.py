@@ -61,6 +61,7 @@ def ports(service: dict[str, Any]) -> list[str]:
 # --- loading
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("files", FILE_SETS, ids=["kraft", "zookeeper", "three-brokers"])
 @pytest.mark.parametrize("command", [["docker-compose"], ["docker", "compose"]], ids=["v1", "v2"])
 def test_compose_loads_the_files_without_a_word(command: list[str], files: list[str]) -> None:

@@ -53,11 +53,9 @@ def test_pages_links_lead_to_files() -> None:
 
 
 def test_pages_make_verbs_exist() -> None:
+    makefiles = "".join((ROOT / name).read_text() for name in ("Makefile", "deploy.mk", "supply.mk", "training/train.mk"))
+    verbs = set(re.findall(r"^([a-z0-9-]+):", makefiles, re.M))
     for page in PAGES:
-        makefiles = "".join(
-            (ROOT / name).read_text() for name in ("Makefile", "deploy.mk", "supply.mk", "training/train.mk")
-        )
-        verbs = set(re.findall(r"^([a-z0-9-]+):", makefiles, re.M))
         assert set(re.findall(r"(?:`|^)make ([a-z0-9-]+)", page.read_text(), re.M)) - verbs == set()
 
 
