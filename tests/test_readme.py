@@ -47,9 +47,8 @@ def blocks(section: str) -> list[str]:
 
 
 def test_pages_links_lead_to_files() -> None:
-    for page in PAGES:
-        targets = re.findall(r"\]\((?!https?://|#)([^)#]+)", page.read_text())
-        assert [target for target in targets if not (page.parent / target).exists()] == []
+    links = [(page, target) for page in PAGES for target in re.findall(r"\]\((?!https?://|#)([^)#]+)", page.read_text())]
+    assert [(page.name, target) for page, target in links if not (page.parent / target).exists()] == []
 
 
 def test_pages_make_verbs_exist() -> None:
