@@ -104,7 +104,7 @@ def kill_at_named_points(proof: Proof) -> Outcome:
 def _killed_at(site: Site, point: str) -> bool:
     """Run a consumer that is killed at a point; return whether it came there."""
     consumer = site.consumer(**SMALL, **injected(PROOF_KILL_AT=point), CONSUMER_INSTANCE_ID="one")
-    wait_until(lambda: consumer.poll() is not None or _idle(site), f"{point} is reached", 90)
+    wait_until(lambda: consumer.poll() is not None or _idle(site), f"{point} is reached", 240)
     reached = consumer.poll() == -signal.SIGKILL
     die(consumer)
     return reached
