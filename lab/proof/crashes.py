@@ -104,7 +104,7 @@ def kill_at_named_points(proof: Proof) -> Outcome:
 def _killed_at(site: Site, point: str) -> bool:
     """Run a consumer that is killed at a point; return whether it came there."""
     consumer = site.consumer(**SMALL, **injected(PROOF_KILL_AT=point), CONSUMER_INSTANCE_ID="one")
-    wait_until(lambda: consumer.poll() is not None or _idle(site), f"{point} is reached", 90)
+    wait_until(lambda: consumer.poll() is not None or _idle(site), f"{point} is reached", 240)
     reached = consumer.poll() == -signal.SIGKILL
     die(consumer)
     return reached
@@ -166,7 +166,9 @@ def _stalled(proof: Proof, many: int, point: str) -> tuple[int, list[str]]:
         short = {**SMALL, "MAX_POLL_INTERVAL_SECONDS": "6"}
         others = [site.consumer(**short) for _ in range(many - 1)]
         site.grown("pred", 20)
-        victim = site.consumer(**short, **injected(PROOF_STALL_AT=f"{point}:2:{_HANGS[many]}"))
+        restored = site.said().count("restored")
+        victim = site.consumer(**short, **injected(PROOF_STALL_AT=f"{point}:1:{_HANGS[many]}"))
+        wait_until(lambda: site.said().count("restored") > restored, f"{site.name}: it has a partition", 120)
         sent += site.cluster.send(site.topic("raw"), islice(rows, 16 * 6))
         wait_until(lambda: "the proof lets it go on" in site.said() or victim.poll() is not None, f"{point} is left", 120)
         never = [] if victim.poll() is None else [f"{point}: the consumer ended with {victim.poll()}"]
