@@ -132,11 +132,8 @@ class PartitionState:
 
     def apply(self, records: Iterable[Record], predictor: Predictor) -> Batch:
         """Take in records in order and return what came of them; ``predictor`` is asked once, for all ready rows."""
-        batch, entered = Batch(), list[_Entered]()
-        for record in records:
-            entry = self._admit(record, batch)
-            entered += [entry] if entry else []
-            self.next_offset = record.offset + 1
+        batch = Batch()
+        entered = self._admit_all(records, batch)
         answers = self._predict([row for row in entered if isinstance(row, _Accepted) and row.ready], predictor)
         self._judge(entered)
         for entry in entered:
@@ -146,6 +143,14 @@ class PartitionState:
         batch.counts.check()
         self.counts.add(batch.counts)
         return batch
+
+    def _admit_all(self, records: Iterable[Record], batch: Batch) -> list[_Entered]:
+        entered = list[_Entered]()
+        for record in records:
+            entry = self._admit(record, batch)
+            entered += [entry] if entry else []
+            self.next_offset = record.offset + 1
+        return entered
 
     def _admit(self, record: Record, batch: Batch) -> _Entered | None:
         """Return what the record means to its station, None where it means nothing; count what became of it."""
