@@ -36,7 +36,7 @@ def plain(value: Any) -> Any:
     if type(value) in _PLAIN:  # nearly all of what a snapshot holds
         return value
     if is_dataclass(value):
-        return {name: plain(getattr(value, name)) for name in _names(type(value))}
+        return {name: plain(getattr(value, name)) for name in _names(cast(Any, type(value)))}
     if isinstance(value, Mapping):
         return {name: plain(item) for name, item in value.items()}
     if isinstance(value, tuple | list):

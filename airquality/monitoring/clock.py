@@ -109,7 +109,7 @@ class Clock:
         index, node = divmod(cell, N_NODES)
         variance = _variances(rows, memory, slice(None))[:, index, :, node]
         best = np.argmin(np.nan_to_num(variance, nan=np.inf), axis=-1)
-        return np.array(_LAGS, dtype=np.float64)[best].reshape(-1, rows.n_new)
+        return np.asarray(np.array(_LAGS, dtype=np.float64)[best].reshape(-1, rows.n_new))
 
 
 def _variances(rows: Rows, memory: Memory, block: slice) -> Floats:

@@ -142,7 +142,7 @@ class Spike:
     def _second_largest(self, rows: Rows, memory: Memory) -> Floats:
         windows = windows_over(np.maximum(memory.recent.all, 0), _SPIKE_HOURS, rows.n_new).copy()
         np.put_along_axis(windows, windows.argmax(axis=-1, keepdims=True), 0, axis=-1)
-        second = windows.max(axis=-1)
+        second: NDArray[Any] = windows.max(axis=-1)
         return second.transpose(0, 2, 1).astype(np.float64)
 
 
