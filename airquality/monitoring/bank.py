@@ -36,7 +36,7 @@ class _Store:
     days: NDArray[Any]
     counts: NDArray[np.int8]
     past: Ints  # what follows from the days: sums of the whole days of each window
-    past_counts: NDArray[np.int16]
+    past_counts: NDArray[Any]
     baseline: Floats  # of the day of the last row
     carried: Floats  # the last baseline that enough good days had
 
