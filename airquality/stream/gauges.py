@@ -42,7 +42,8 @@ class Gauges:
         for outcome, reasons in by_reason:
             for reason, count in reasons.items():
                 self._metrics.outcomes.labels(outcome, reason).inc(count)
-        for prediction in batch.predictions:
+        latest = {prediction.station_id: prediction for prediction in batch.predictions}
+        for prediction in latest.values():
             self._metrics.stations.show_prediction(
                 prediction.station_id, prediction.prediction, prediction.lower, prediction.upper
             )

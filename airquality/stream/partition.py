@@ -34,6 +34,9 @@ from airquality.stream.then import Then
 
 #: A snapshot takes a millisecond or two and up to 50 KB: a commit with many must not keep the next rows waiting.
 SNAPSHOTS_PER_COMMIT = 500
+#: On a partition with more stations than this, rows are so much further back before they are due: else a thousand stations
+#: that catch up would be snapshotted every fifth row, which takes longer than the rows.
+STATIONS_AS_SET = 100
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,18 +128,25 @@ class PartitionState:
         self.known: Callable[[Record], bool] | None = None
         self.quiet = Quiet()
         self.quiet.newest = self._newest_admitted = note.newest
+        # So that a commit costs what its rows do, however many stations have none.
+        self._unsaved: dict[str, Station] = {}
+        self._n_saved = 0
         self._note = note
         self._open_station = open_station
         self._monitoring = monitoring
         self._clock = clock
 
+    def hold(self, station: Station) -> None:
+        """Take in a station that was brought back from its snapshot, before any row."""
+        self.stations[station.station_id] = station
+        self._n_saved += station.saved
+        if station.unsaved is not None:
+            self._unsaved[station.station_id] = station
+
     def apply(self, records: Iterable[Record], predictor: Predictor) -> Batch:
         """Take in records in order and return what came of them; ``predictor`` is asked once, for all ready rows."""
-        batch, entered = Batch(), list[_Entered]()
-        for record in records:
-            entry = self._admit(record, batch)
-            entered += [entry] if entry else []
-            self.next_offset = record.offset + 1
+        batch = Batch()
+        entered = self._admit_all(records, batch)
         answers = self._predict([row for row in entered if isinstance(row, _Accepted) and row.ready], predictor)
         self._judge(entered)
         for entry in entered:
@@ -146,6 +156,14 @@ class PartitionState:
         batch.counts.check()
         self.counts.add(batch.counts)
         return batch
+
+    def _admit_all(self, records: Iterable[Record], batch: Batch) -> list[_Entered]:
+        entered = list[_Entered]()
+        for record in records:
+            entry = self._admit(record, batch)
+            entered += [entry] if entry else []
+            self.next_offset = record.offset + 1
+        return entered
 
     def _admit(self, record: Record, batch: Batch) -> _Entered | None:
         """Return what the record means to its station, None where it means nothing; count what became of it."""
@@ -221,6 +239,7 @@ class PartitionState:
         """Note that no snapshot holds what the record at ``offset`` did to its station."""
         if station.unsaved is None:
             station.unsaved = Unsaved(offset, self.pred_offset, self.dlq_offset, self._clock(), self._newest_admitted)
+            self._unsaved[station.station_id] = station
 
     def _station(self, reading: Reading, record: Record) -> Station:
         """Return the row's station, opened if this is its first row; a refused row leaves nothing behind."""
@@ -303,6 +322,7 @@ class PartitionState:
             if unsaved is None or unsaved.offset > record.offset:
                 since = self._clock() if unsaved is None else unsaved.since
                 station.unsaved = Unsaved(record.offset, self.pred_offset, self.dlq_offset, since, newest)
+                self._unsaved[station.station_id] = station
             _publish(events, station, batch)
 
     def _update(self, row: _Accepted, answer: RowAnswer | None, batch: Batch) -> None:
@@ -333,12 +353,13 @@ class PartitionState:
     def checkpoint(self, max_offsets: int, max_seconds: float) -> Checkpoint:
         """Return what the next commit says; its snapshots are of stations whose oldest unsaved row is far back or old.
 
+        ``max_offsets`` holds for up to :data:`STATIONS_AS_SET` stations, and for more of them in proportion.
         A station whose windows still wait for their reports is left out: a restart must see those windows again. At most
         :data:`SNAPSHOTS_PER_COMMIT` are taken, the others with the next commits. Nothing changes here: see
         :meth:`take_commit`.
         """
         due = self._due(max_offsets, max_seconds)
-        kept = [s.unsaved for s in self.stations.values() if s.unsaved and s.station_id not in due]
+        kept = [s.unsaved for s in self._unsaved.values() if s.unsaved and s.station_id not in due]
         note = replace(
             self._note,
             position=self.next_offset,
@@ -347,7 +368,7 @@ class PartitionState:
             pred_offset=min((u.pred_offset for u in kept), default=0),
             dlq_offset=min((u.dlq_offset for u in kept), default=0),
             newest=min(kept, key=lambda u: u.offset).newest if kept else self._newest_admitted,
-            n_saved=sum(station.saved or station_id in due for station_id, station in self.stations.items()),
+            n_saved=self._n_saved + sum(not station.saved for station in due.values()),
             uncalibrated=self._monitoring.uncalibrated,
         )
         header = (NOTE_HEADER, note.encode().encode())  # what a restart without an offset begins with
@@ -356,11 +377,12 @@ class PartitionState:
 
     def _due(self, max_offsets: int, max_seconds: float) -> dict[str, Station]:
         began, due = self._clock(), dict[str, Station]()
-        for station_id, station in self.stations.items():
+        far = max_offsets * max(1.0, len(self.stations) / STATIONS_AS_SET)
+        for station_id, station in self._unsaved.items():
             unsaved = station.unsaved
             if unsaved is None or station.reports.outstanding:
                 continue
-            if self.next_offset - unsaved.offset >= max_offsets or began - unsaved.since >= max_seconds:
+            if self.next_offset - unsaved.offset >= far or began - unsaved.since >= max_seconds:
                 due[station_id] = station
                 if len(due) == SNAPSHOTS_PER_COMMIT:
                     break
@@ -375,7 +397,9 @@ class PartitionState:
         self.dirty = False
         for station_id in checkpoint.station_ids:
             station = self.stations[station_id]
+            self._n_saved += not station.saved
             station.saved_offset, station.unsaved, station.saved = checkpoint.position - 1, None, True
+            del self._unsaved[station_id]
 
     def figures(self) -> PartitionFigures:
         """Return what the summary says of this partition."""

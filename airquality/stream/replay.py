@@ -126,7 +126,7 @@ def _load(state: PartitionState, open_station: OpenStation, station_id: str, sav
     if note is None or note.era != plan.note.era:  # its offset is that of a raw log that is gone
         station.saved_offset = -1
         station.unsaved = Unsaved(plan.resume, state.pred_offset, state.dlq_offset, -math.inf)  # due at once
-    state.stations[station_id] = station
+    state.hold(station)
     state.homes.learn(station_id, state.partition, since_ms)
 
 
