@@ -27,7 +27,8 @@ from airquality.ground.settings import Settings, read_settings
 from airquality.model import features, registry
 from airquality.records import HISTORY_HOURS, Reading
 from airquality.serving import connections, documents, handlers, pages
-from airquality.serving.guard import Guard, Hosts, Receive, Scope, Send, refuse_several_workers
+from airquality.serving.direct import Receive, Scope, Send
+from airquality.serving.guard import Guard, Hosts, refuse_several_workers
 from airquality.serving.key import Key
 from airquality.serving.service import Service
 from feature_buffer import FeatureBuffer
@@ -49,7 +50,7 @@ class Application(FastAPI):
 
     def __init__(self, prepare: Callable[[uvicorn.Config | None], tuple[Hosts, Key]], **options: Any) -> None:
         super().__init__(**options)
-        self._guard = Guard(super().__call__, prepare)
+        self._guard = Guard(handlers.direct(self, super().__call__), prepare)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one connection."""
