@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
-import pandas as pd
 from numpy.typing import NDArray
 
 from airquality.model import features
 from airquality.records import HISTORY_HOURS, RAW_COLUMNS, TARGET
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 Floats = NDArray[np.float64]
 
@@ -34,6 +37,8 @@ class Case:
 
 
 def cases() -> list[Case]:
+    import pandas as pd  # it takes half a second to import, which no --help should
+
     values = made_up_values(np.random.default_rng(2), HISTORY_HOURS + 512)
     hours = np.arange(FIRST_HOUR, FIRST_HOUR + len(values))
     positions = np.arange(HISTORY_HOURS, len(values))

@@ -477,6 +477,35 @@ def test_a_body_is_read_up_to_its_limit_and_no_further(client: Client) -> None:
     assert sent < 200
 
 
+@pytest.mark.parametrize("binary", [False, True])
+@pytest.mark.parametrize("n_rows", [64, bodies.MAX_ROWS])
+def test_others_are_answered_while_a_batch_is_computed(
+    client: Client, monkeypatch: pytest.MonkeyPatch, rows: np.ndarray, n_rows: int, binary: bool
+) -> None:
+    begun, go_on = threading.Event(), threading.Event()
+    predict = Model.predict
+
+    def slow(model: Model, matrix: np.ndarray) -> np.ndarray:
+        if len(matrix) > 1:
+            begun.set()
+            assert go_on.wait(20)
+        return predict(model, matrix)
+
+    monkeypatch.setattr(Model, "predict", slow)
+    many = np.resize(rows, (n_rows, WIDTH))
+    body = wire.encode_rows(features.NAMES, many) if binary else body_of(many)
+    with ThreadPoolExecutor(1) as others:
+        batch = others.submit(client.post, "/predict/batch", body, {"Content-Type": wire.MEDIA_TYPE} if binary else {})
+        try:
+            assert begun.wait(20)
+            assert client.get("/health").status_code == 200
+            assert client.post("/predict", {"features": ROW}).status_code == 200
+            assert not batch.done()
+        finally:
+            go_on.set()
+        assert len(batch.result().json()["predictions"]) == n_rows
+
+
 # --- which model answers ---
 
 
