@@ -497,6 +497,7 @@ def test_a_body_is_read_up_to_its_limit_and_no_further(client: Client) -> None:
 # --- which model answers ---
 
 
+@pytest.mark.slow
 def test_the_alias_moves_while_requests_run(other_model: Callable[[str], Settings], rows: np.ndarray) -> None:
     settings = other_model("moved")
     assert registry.register(ARTIFACTS / "train_only", settings, "challenger") == "2"
@@ -575,6 +576,7 @@ def _no_card(folder: Path) -> None:
     (folder / "extra_files" / CARD_FILE).unlink()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("break_it", [_tampered_booster, _truncated_booster, _other_features, _no_card])
 def test_a_broken_new_version_leaves_the_old_one_serving(
     other_model: Callable[[str], Settings],
