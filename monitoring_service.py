@@ -8,8 +8,8 @@ accepted row, in event order and before its transaction commits::
 
 and after the commit ``service.submit(windows, stations)``, and now and then ``service.poll()``. Neither ``judge`` nor
 ``update`` reads a clock or does I/O, so a station replayed from its last snapshot arrives at the same windows, verdicts and
-counts. Reports are made elsewhere and later: a station may be snapshotted only while ``station.reports.outstanding`` is 0,
-which keeps the report counters inside the snapshot exact.
+counts. Reports are made elsewhere and later. What is due of them lies in the reports folder, a moment after it was
+submitted: a station may be snapshotted only while ``station.reports.outstanding`` is 0.
 """
 
 from __future__ import annotations
@@ -41,15 +41,16 @@ from airquality.monitoring.listed import LABELS, label_of
 from airquality.monitoring.registry import components
 from airquality.monitoring.windows import WINDOWS, Windows, WindowsState
 from airquality.records import Reading, Served, isoformat
+from airquality.reports.child import OpenWriter, evidently_writer
+from airquality.reports.cores import IdleCores
+from airquality.reports.due import DueFolder, Job, ReportResult
 from airquality.reports.ledger import LedgerState, ReportLedger
-from airquality.reports.process import Job, OpenWriter, ReportProcess, ReportResult, evidently_writer
+from airquality.reports.makers import ReportMakers
 from airquality.reports.queue import ReportQueue
 from airquality.reports.summary import Owner, Part, PartitionFigures, SummaryFile, merge
 from airquality.stream.station import INTERVALS, Off, Station
 from feature_buffer import BufferState, FeatureBuffer
 
-#: Above this many unfinished windows the consumer should stop polling until reports have caught up.
-MAX_BACKLOG = 10_000
 #: Model versions without a reference that are remembered with the offsets; the oldest are long out of every window.
 MAX_NOTED = 8
 #: The component that judges hour by hour, whose rows are judged for many stations together.
@@ -166,6 +167,7 @@ class MonitoringService:
         clock: Callable[[], float] = time.monotonic,
         detectors: Detectors | None = None,
         intervals: IntervalCalibration | None = None,
+        idle_cores: Callable[[Iterable[int]], int] | None = None,
     ) -> None:
         hourly = detectors or Detectors(None, why_off="none were given")
         self._failures = Failures(self._show_failure)
@@ -181,8 +183,9 @@ class MonitoringService:
         self._summary_error = ""  # why the summary could not be written, as it was last said
         self._ledgers: dict[ReportLedger, None] = {}  # in the order in which their stations were opened
         writer = open_writer or functools.partial(evidently_writer, settings)
-        process = ReportProcess(writer, settings.report_queue_size, settings.report_timeout_seconds)
-        self._reports = ReportQueue(process, metrics, lambda: list(self._ledgers), clock)
+        due = DueFolder(settings.reports_dir)
+        makers = ReportMakers(due, writer, settings.report_timeout_seconds)
+        self._reports = ReportQueue(due, makers, metrics, lambda: list(self._ledgers), clock, idle_cores or IdleCores())
         metrics.stations.alarm_labels = LABELS
         metrics.name_parts([*(kind.name for kind in components()), WINDOWS, INTERVALS])
         metrics.baseline_rmse.set(judge.calibration.baseline.rmse)
@@ -248,18 +251,14 @@ class MonitoringService:
 
     @property
     def backlog(self) -> int:
-        """Windows submitted whose report has neither been made nor failed yet."""
+        """How much of reports is neither made nor failed yet: pages, and Evidently's parts of those that are there."""
         return len(self._reports)
 
-    @property
-    def saturated(self) -> bool:
-        """Whether so many windows wait that the consumer should stop polling; nothing is ever dropped."""
-        return self.backlog > MAX_BACKLOG
-
     def open_station(self, station_id: str, saved: Document | None = None) -> Station:
-        """Return a station, from the document of its snapshot if there is one."""
+        """Return a station, from the document of its snapshot if there is one, and have made what is due of its reports."""
         station = self._stations.open(station_id, saved)
         self._ledgers[station.reports] = None
+        self._reports.open(station.reports, station_id)
         self._metrics.stations.open(station_id)
         self.show_alarms([station])
         return station
@@ -311,7 +310,7 @@ class MonitoringService:
                 if window.changes_page:
                     self._reports.put(station.reports, window)
                 self._show_final(station, window)
-        self._reports.feed()
+        self._reports.show()
 
     def show_alarms(self, stations: Iterable[Station]) -> None:
         """Show which alarms are open."""

@@ -133,7 +133,13 @@ class ConsumerMetrics:
             "air_quality_baseline_rmse", f"RMSE on the reference, in {TARGET_UNIT}.", registry=registry
         )
         self.report_backlog = Gauge(
-            "air_quality_report_backlog", "Closed windows whose report is not written yet.", registry=registry
+            "air_quality_report_backlog", "Closed windows whose page is not written yet.", registry=registry
+        )
+        self.evidence_backlog = Gauge(
+            "air_quality_evidence_backlog", "Reports that still wait for Evidently's part.", registry=registry
+        )
+        self.evidence_processes = Gauge(
+            "air_quality_evidence_processes", "Processes that draw Evidently's parts now.", registry=registry
         )
         self.detectors_off = Gauge(
             "air_quality_detectors_off",

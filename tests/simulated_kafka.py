@@ -23,7 +23,7 @@ from airquality.model.predictor import FeatureRows
 from airquality.monitoring.detectors import Detectors
 from airquality.monitoring.interval_calibration import IntervalCalibration
 from airquality.records import Reading, RowAnswer, Served
-from airquality.reports.process import Job, ReportResult
+from airquality.reports.due import Due, Job, ReportResult
 from airquality.reports.summary import PartitionFigures, added
 from airquality.stream.account import Topics
 from airquality.stream.kafka_io import Record
@@ -124,7 +124,6 @@ class Monitors:
         self.waiting: deque[Job] = deque()
         self.made: list[tuple[str, str, int]] = []
         self.summaries: list[dict[str, Any]] = []
-        self.saturated = False
         self.served: list[Served] = []
         self.goes_on = False
 
@@ -157,10 +156,10 @@ class Monitors:
         for _ in range(min(n_windows, len(self.waiting))):
             window = self.waiting.popleft()
             path = Path(f"reports/{window.kind.name}.html")
-            settled = isinstance(window, WindowSettled)
-            result = ReportResult(window.station_id, window.kind.name, window.end_hour, "generated", path, settled=settled)
-            results.append(result)
-            self.stations[window.station_id].reports.take_result(result)
+            results.append(ReportResult(window.station_id, window.kind.name, window.end_hour, "generated", path))
+            ledger = self.stations[window.station_id].reports
+            ledger.take_stored(Due.of(window))
+            ledger.take_made(Due.of(window))
             self.made.append((window.station_id, window.kind.name, window.end_hour))
         return results
 

@@ -37,7 +37,6 @@ def full_station(values: NDArray[np.float64]) -> dict[str, Any]:
         assert isinstance(hourly, StationDetectors)
         detectors.judge({hourly: [reading]})
         for window in stations.observe(station, reading, float(row[1]) / 317.0):
-            station.reports.outstanding -= 1
             station.reports.keep(window)
     state: dict[str, Any] = plain(station.state("group", 0))
     return state

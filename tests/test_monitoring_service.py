@@ -33,14 +33,15 @@ from airquality.monitoring.drift import KINDS, Window
 from airquality.monitoring.performance import Performance
 from airquality.monitoring.window_truth import Held, WindowTruth
 from airquality.records import Reading, isoformat
+from airquality.reports.child import OpenWriter
+from airquality.reports.due import Due, ReportResult
 from airquality.reports.ledger import MAX_UNMADE, SAVED_UNMADE_HOURS, LedgerState, ReportLedger
-from airquality.reports.process import OpenWriter, ReportResult
 from airquality.reports.queue import RETRY_SECONDS
 from airquality.reports.summary import SUMMARY_NAME, PartitionFigures
 from airquality.stream import snapshots
 from airquality.stream.station import Off, Station
 from lab.waiting import wait_until
-from monitoring_service import MAX_BACKLOG, MonitoringService
+from monitoring_service import MonitoringService
 from tests import report_writers, stations
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -67,7 +68,8 @@ def _row(hour: int) -> Reading:
 
 def _finish(observer: Station, windows: list[Window]) -> list[Window]:
     for window in windows:
-        observer.reports.take_result(ReportResult(window.station_id, window.kind.name, window.end_hour, "generated"))
+        observer.reports.take_stored(Due.of(window))
+        observer.reports.take_made(Due.of(window))
     return windows
 
 
@@ -202,14 +204,15 @@ def test_a_window_keeps_its_rows_when_the_next_week_overwrites_the_buffer() -> N
     assert window.digest() == before
 
 
-def test_no_snapshot_may_be_taken_while_reports_are_due() -> None:
+def test_no_snapshot_may_be_taken_before_what_is_due_is_stored() -> None:
     observer = monitor()
-    for hour in range(FIRST, FIRST + 24):
-        stations.observe(observer, _row(hour), 2.0)
+    [window] = [w for hour in range(FIRST, FIRST + 24) for w in stations.observe(observer, _row(hour), 2.0)]
     assert observer.reports.outstanding == 1
     with pytest.raises(ContractError, match="1 windows are outstanding"):
         observer.state("group", 0)
-    observer.reports.take_result(ReportResult("station_1", "daily", FIRST + 23, "failed"))
+    observer.reports.take_stored(Due.of(window))
+    assert observer.state("group", 0).reports.generated == {"daily": 1, "weekly": 0}
+    observer.reports.take_failure(Due.of(window))
     assert observer.state("group", 0).reports.failed == {"daily": 1, "weekly": 0}
 
 
@@ -269,8 +272,9 @@ class Rig:
         self.folder = folder
         self.registry = CollectorRegistry()
         defaults = {"reports_dir": folder, "dataset_dir": folder, "report_timeout_seconds": 30.0}
-        settings = Settings(**{**defaults, **changes})
-        self.service = MonitoringService(settings, stations.judge(), ConsumerMetrics(self.registry), open_writer)
+        idle_cores = changes.pop("idle_cores", lambda ours: 1)
+        settings, metrics = Settings(**{**defaults, **changes}), ConsumerMetrics(self.registry)
+        self.service = MonitoringService(settings, stations.judge(), metrics, open_writer, idle_cores=idle_cores)
 
     def run(self, n_hours: int, station_id: str = "station_1", first: int = FIRST, **changes: float) -> Station:
         """Let a new station's quiet hours pass and submit their windows."""
@@ -313,26 +317,16 @@ def test_reports_are_made_elsewhere_and_counted_by_poll(rig: Callable[..., Rig])
 
     def collected() -> bool:
         results.extend(made.service.poll())
-        return len(results) == 8
+        return not made.service.backlog
 
     wait_until(collected, "eight reports")
     assert [result.result for result in results] == ["generated"] * 8
-    assert all(result.path is not None and result.path.read_text() == "station_1" for result in results)
+    assert all(result.path is not None and result.path.read_text() == "station_1, drawn" for result in results)
     assert observer.reports.generated == {"daily": 7, "weekly": 1}
     assert made.service.backlog == observer.reports.outstanding == 0
     assert made.metric("air_quality_reports_total", kind="daily", result="generated") == 7
-    assert made.metric("air_quality_report_backlog") == 0
+    assert made.metric("air_quality_report_backlog") == made.metric("air_quality_evidence_backlog") == 0
     assert observer.state("group", 0).reports.generated == {"daily": 7, "weekly": 1}
-
-
-def test_service_tells_each_report_how_many_are_due_after_it(rig: Callable[..., Rig], tmp_path: Path) -> None:
-    made = rig(report_queue_size=2)
-    made.run(168)
-    made.service.close(drain=True, deadline_seconds=60)
-    waiting = [int(number) for number in (tmp_path / "waiting").read_text().split()]
-    assert len(waiting) == 8
-    assert waiting[-1] == 0
-    assert all(number <= 7 - done for done, number in enumerate(waiting))
 
 
 def test_close_waits_for_the_reports_that_are_due(rig: Callable[..., Rig]) -> None:
@@ -342,18 +336,13 @@ def test_close_waits_for_the_reports_that_are_due(rig: Callable[..., Rig]) -> No
     assert observer.reports.generated["daily"] == 2
 
 
-def test_more_windows_than_the_queue_holds_wait_and_none_is_dropped(rig: Callable[..., Rig]) -> None:
-    made = rig(report_queue_size=1)
-    made.run(24 * 10)
-    assert len(made.service.close(drain=True, deadline_seconds=60)) == 11
-
-
 @pytest.mark.parametrize("fault", ["fail", "fail beyond exceptions", "die"])
 @pytest.mark.slow
 def test_a_failed_report_is_counted_and_the_next_one_works(rig: Callable[..., Rig], fault: str) -> None:
     made = rig(fault, "daily")
     observer = made.run(168)
     results = made.service.close(drain=True, deadline_seconds=120)
+    results.sort(key=lambda result: result.result)
     assert observer.reports.failed == {"daily": 7, "weekly": 0}
     assert observer.reports.generated == {"daily": 0, "weekly": 1}
     assert made.metric("air_quality_reports_total", kind="daily", result="failed") == 7
@@ -367,7 +356,7 @@ def test_a_hung_report_process_is_replaced(rig: Callable[..., Rig]) -> None:
     made = rig("hang", "daily", report_timeout_seconds=0.5)
     observer = made.run(24)
     made.submit(observer, [_weekly(observer)])
-    results = made.service.close(drain=True, deadline_seconds=120)
+    results = sorted(made.service.close(drain=True, deadline_seconds=120), key=lambda result: result.kind)
     assert [(result.kind, result.result) for result in results] == [("daily", "failed"), ("weekly", "generated")]
     assert "no answer within 0.5 s" in results[0].error
 
@@ -446,15 +435,16 @@ def test_service_failed_reports_are_made_once_their_cause_is_gone(tmp_path: Path
     made.service.close(drain=False)
     made = failing_rig(tmp_path, now)
     observer = made.run(72)
-    poll_until(made, lambda: observer.reports.failed["daily"] == 3, "three failures")
+    poll_until(made, lambda: observer.reports.failed["daily"] == 3 and not made.service.backlog, "three failures")
     assert observer.state("group", 0).reports.failed["daily"] == 3  # a failed report does not hold up snapshots
     now[0] += RETRY_SECONDS[0]
     poll_until(made, lambda: not made.service.backlog, "a first new attempt, in vain")
-    assert (observer.reports.failed["daily"], len(observer.reports.unmade)) == (3, 3)
+    assert observer.reports.failed["daily"] == 3
     (tmp_path / "broken").unlink()
     now[0] += 2 * RETRY_SECONDS[0]
     poll_until(made, lambda: observer.reports.generated["daily"] == 3, "three reports")
-    assert (observer.reports.failed["daily"], len(observer.reports.unmade), made.service.backlog) == (0, 0, 0)
+    assert observer.reports.failed["daily"] == 0
+    poll_until(made, lambda: not made.service.backlog, "Evidently's parts of them")
     made.service.close(drain=False)
 
 
@@ -462,15 +452,14 @@ def test_service_failed_reports_are_made_after_a_restart(tmp_path: Path) -> None
     now = [0.0]
     made = failing_rig(tmp_path, now)
     observer = made.run(168)
-    poll_until(made, lambda: not observer.reports.outstanding, "seven failures and the week's report")
+    poll_until(made, lambda: not made.service.backlog, "seven failures and the week's report")
     assert observer.reports.failed == {"daily": 7, "weekly": 0}
     snapshot = saved(observer)
-    digests = [window.digest() for window in observer.reports.unmade]
     made.service.close(drain=False)
     made = failing_rig(tmp_path, now)
     (tmp_path / "broken").unlink()
     observer = made.service.open_station("station_1", snapshots.decode(snapshot))
-    assert [window.digest() for window in observer.reports.unmade] == digests
+    assert observer.reports.generated == {"daily": 0, "weekly": 1}
     poll_until(made, lambda: observer.reports.generated["daily"] == 7, "seven reports")
     assert observer.reports.failed == {"daily": 0, "weekly": 0}
     made.service.close(drain=False)
@@ -501,13 +490,13 @@ def test_service_page_that_could_not_be_made_final_is_made_so_later(tmp_path: Pa
     if failed == "page":
         (tmp_path / "broken").unlink()
     observer, settle = day_then_its_truth(made)
-    poll_until(made, lambda: not observer.reports.outstanding, "the report's end")
+    poll_until(made, lambda: not made.service.backlog, "the report's end")
     if failed == "page":
         (tmp_path / "broken").touch()
     else:  # the report has failed: there is no page that could become final
         (tmp_path / "broken").unlink()
     settle()
-    poll_until(made, lambda: not observer.reports.outstanding, "the end of what is final")
+    poll_until(made, lambda: not made.service.backlog, "the end of what is final")
     assert observer.reports.generated["daily"] == (1 if failed == "page" else 0)
     (tmp_path / "broken").unlink(missing_ok=True)
     if restarted:
@@ -516,8 +505,9 @@ def test_service_page_that_could_not_be_made_final_is_made_so_later(tmp_path: Pa
         made = Rig(tmp_path, report_writers.plain(tmp_path))
         observer = made.service.open_station("station_1", snapshots.decode(snapshot))
     now[0] += RETRY_SECONDS[0]
-    poll_until(made, lambda: not (observer.reports.unmade or observer.reports.unsettled), "the page says what is final")
-    assert next(tmp_path.glob("daily_*.html")).read_text() == "station_1, final"
+    page = next(tmp_path.glob("daily_*.html"), tmp_path / f"daily_{FIRST + 23}.html")
+    poll_until(made, lambda: page.exists() and "final" in page.read_text(), "the page says what is final")
+    poll_until(made, lambda: not made.service.backlog, "the end of it")
     assert (observer.reports.generated["daily"], observer.reports.failed["daily"], made.service.backlog) == (1, 0, 0)
     made.service.close(drain=False)
 
@@ -527,7 +517,8 @@ def test_ledger_pages_that_wait_to_be_final_are_bounded_in_memory_and_in_the_sna
     late = tuple((FIRST + hour, 1.5) for hour in range(24))
     for end in range(FIRST, FIRST + 24 * (MAX_UNMADE + 2), 24):
         truth = WindowTruth("daily", end, end + 24, True, 24, figures, figures, late, 24.0, 0.3, {"all": Held(24, 22)})
-        ledger.keep_settled(WindowSettled("station_1", truth))
+        ledger.outstanding += 1
+        ledger.keep(WindowSettled("station_1", truth))
     assert [settled.end_hour for settled in ledger.unsettled] == list(range(FIRST + 48, FIRST + 24 * 102, 24))
     kept = ledger.state()
     assert len(kept.unsettled) == SAVED_UNMADE_HOURS // 24
@@ -539,7 +530,6 @@ def test_monitor_snapshot_holds_no_more_failed_windows_than_it_may() -> None:
     observer = monitor()
     for hour in range(FIRST, FIRST + 10 * 168):
         for window in stations.observe(observer, _row(hour), 2.0):
-            observer.reports.take_result(ReportResult("station_1", window.kind.name, window.end_hour, "failed"))
             observer.reports.keep(window)
     kept = observer.state("group", 0).reports.unmade
     assert sum(len(window.hours) for window in kept) == SAVED_UNMADE_HOURS
@@ -571,11 +561,11 @@ def test_a_report_process_that_never_starts_fails_its_windows(tmp_path: Path) ->
 def test_closing_ends_a_report_process_in_the_middle_of_a_report(rig: Callable[..., Rig], tmp_path: Path) -> None:
     made = rig("hang", "daily", report_timeout_seconds=90.0)
     observer = made.run(24)
-    wait_until(lambda: (tmp_path / "pid").exists() and bool((tmp_path / "pid").read_text()), "the first report")
+    wait_until(lambda: (tmp_path / "pid-pages").exists() and bool((tmp_path / "pid-pages").read_text()), "the first report")
     started = time.monotonic()
     made.service.close(drain=False)
     assert time.monotonic() - started < 45
-    assert not _alive(int((tmp_path / "pid").read_text()))
+    assert not _alive(int((tmp_path / "pid-pages").read_text()))
     assert observer.reports.failed["daily"] == 0
 
 
@@ -583,18 +573,18 @@ def test_the_deadline_of_close_is_kept(rig: Callable[..., Rig]) -> None:
     made = rig("hang", "daily")
     observer = made.run(24)
     assert made.service.close(drain=True, deadline_seconds=0.2) == []
-    assert observer.reports.outstanding == 1
+    assert (made.service.backlog, observer.reports.generated["daily"]) == (1, 0)
 
 
 def test_the_report_process_ignores_sigint(rig: Callable[..., Rig], tmp_path: Path) -> None:
     made = rig()
     observer = made.run(24)
     wait_until(lambda: bool(made.service.poll()), "the first report")
-    pid = int((tmp_path / "pid").read_text())
+    pid = int((tmp_path / "pid-pages").read_text())
     os.kill(pid, signal.SIGINT)
     made.submit(observer, [_weekly(observer)])
     made.service.close(drain=True, deadline_seconds=60)
-    assert int((tmp_path / "pid").read_text()) == pid
+    assert int((tmp_path / "pid-pages").read_text()) == pid
     assert observer.reports.generated == {"daily": 1, "weekly": 1}
 
 
@@ -613,8 +603,10 @@ def test_the_report_process_dies_with_its_parent(tmp_path: Path) -> None:
     script.write_text(program)
     with subprocess.Popen([sys.executable, str(script), str(tmp_path)], cwd=ROOT) as parent:
         try:
-            wait_until(lambda: (tmp_path / "pid").exists() and bool((tmp_path / "pid").read_text()), "the first report")
-            pid = int((tmp_path / "pid").read_text())
+            wait_until(
+                lambda: (tmp_path / "pid-pages").exists() and bool((tmp_path / "pid-pages").read_text()), "the first report"
+            )
+            pid = int((tmp_path / "pid-pages").read_text())
             assert _alive(pid)
         finally:
             parent.kill()
@@ -629,7 +621,7 @@ def _alive(pid: int) -> bool:
 
 
 def test_a_station_that_moved_away_takes_its_windows_with_it(rig: Callable[..., Rig], tmp_path: Path) -> None:
-    made = rig("hang", "once", report_timeout_seconds=1.0, report_queue_size=1)
+    made = rig("hang", "once", report_timeout_seconds=1.0)
     lost, kept = made.run(72, "lost"), made.run(24, "kept")
     made.service.forget(lost)
     assert made.service.backlog == 1
@@ -639,18 +631,6 @@ def test_a_station_that_moved_away_takes_its_windows_with_it(rig: Callable[..., 
     assert (again.reports.outstanding, kept.reports.outstanding) == (0, 0)
     assert lost.reports.generated["daily"] == 0
     assert not (tmp_path / f"daily_{FIRST + 71}.html").exists()
-
-
-def test_a_great_backlog_asks_the_consumer_to_wait(rig: Callable[..., Rig]) -> None:
-    made = rig("hang", "daily")
-    observer = made.service.open_station("station_1")
-    window = stations.windows_of(stations.values_of(24))[0]
-    saturated = []
-    for n_windows in (MAX_BACKLOG, 1):
-        made.submit(observer, [window] * n_windows)
-        saturated.append(made.service.saturated)
-    assert saturated == [False, True]
-    assert observer.reports.outstanding == 0  # these windows were not observed
 
 
 def test_metrics_tell_drift_error_and_alarms(rig: Callable[..., Rig]) -> None:

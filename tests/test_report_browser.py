@@ -13,8 +13,8 @@ from typing import Any
 
 import pytest
 
-from airquality.reports.writer import ReportWriter
 from tests import stations
+from tests.whole_reports import WholeReports
 
 CHROMIUM = shutil.which("chromium") or shutil.which("google-chrome")
 AXE = os.environ.get("AXE_CORE", "")
@@ -41,7 +41,7 @@ addEventListener('load', async () => {
 def reports(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A quiet station and one with faults."""
     folder = tmp_path_factory.mktemp("reports")
-    writer, values = ReportWriter(folder, stations.judge()), stations.values_of(48, seed=6)
+    writer, values = WholeReports(folder, stations.judge()), stations.values_of(48, seed=6)
     wrong = stations.without(stations.changed(values, {"C6H6(GT)": 200.0}), "RH", rows=slice(24, None))
     for window in (*stations.windows_of(values), *stations.windows_of(wrong, station_id="roof")):
         writer.write(window)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import json
 import logging
 from dataclasses import replace
 from pathlib import Path
@@ -14,10 +13,10 @@ import pytest
 from airquality.monitoring.drift import Window
 from airquality.records import datetime_of
 from airquality.reports import folder as reports_folder
-from airquality.reports.document import Describer, Drawn
+from airquality.reports.document import Describer
 from airquality.reports.folder import LAYOUT, ReportsFolder, folder_name
 from airquality.reports.lock import OWN_FOLDER
-from tests import stations
+from tests import stations, whole_reports
 
 VALUES = stations.values_of(48, seed=6)
 WINDOWS = stations.windows_of(VALUES)
@@ -32,11 +31,9 @@ def describer() -> Describer:
 
 def put(folder: ReportsFolder, window: Window, digest: str = "digest") -> Path:
     """Write the report of a window, as the writer does, with a page of one word."""
-    document = describer().sidecar(window, "uci", Drawn({}, [], False), digest)
+    document = describer().sidecar(window, "uci", digest)
     with folder.locked():
-        page = folder.page_path(window)
-        folder.put(page, {page: b"page", page.with_suffix(".json"): json.dumps(document).encode()})
-    return page
+        return whole_reports.put(folder, window, document)
 
 
 def listed(reports_dir: Path) -> list[str]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-import json
 import re
 from collections.abc import Sequence
 from dataclasses import replace
@@ -23,13 +22,13 @@ from airquality.monitoring.drift import Window
 from airquality.monitoring.promise import Promise
 from airquality.records import datetime_of, hour_of, isoformat
 from airquality.reports import pages
-from airquality.reports.document import Describer, Drawn
+from airquality.reports.document import Describer, drawn
 from airquality.reports.findings import findings_of
 from airquality.reports.folder import ReportsFolder
 from airquality.reports.nav import Explained, Nav
 from airquality.reports.overview import overview, strip
 from airquality.reports.pages import Card
-from tests import stations, watched
+from tests import stations, watched, whole_reports
 
 NOW = datetime(2026, 1, 1)
 QUIET = stations.values_of(168, seed=6)
@@ -43,7 +42,7 @@ def describer(judge_source: str) -> Describer:
 
 
 def document(window: Window, source: str = "uci", judge_source: str = "uci") -> dict[str, Any]:
-    return describer(judge_source).sidecar(window, source, Drawn({}, [], True), "digest")
+    return drawn(describer(judge_source).sidecar(window, source, "digest"), {}, [])
 
 
 def daily(values: np.ndarray = QUIET[:24], station_id: str = "station_1") -> Window:
@@ -102,19 +101,20 @@ def folder_of(tmp_path: Path, windows: Sequence[Window], source: str = "uci") ->
     folder = ReportsFolder(tmp_path)
     for window in windows:
         with folder.locked():
-            page = folder.page_path(window)
-            sidecar = json.dumps(document(window, source)).encode()
-            folder.put(page, {page: b"page", page.with_suffix(".json"): sidecar})
+            whole_reports.put(folder, window, document(window, source))
     return ReportsFolder(tmp_path)
 
 
-def index_of(folder: ReportsFolder, now: datetime = NOW, waiting: int = 0, promise: Promise | None = None) -> str:
+def index_of(
+    folder: ReportsFolder, now: datetime = NOW, pages_due: int = 0, evidence_due: int = 0, promise: Promise | None = None
+) -> str:
     with folder.locked():
         seen = overview(folder, now)
         until = max((station.latest.end for station in seen.stations), default="") if seen.live else ""
         cards = [Card(station, strip(folder, station, until)) for station in seen.stations[:8]]
         newest = folder.newest(40)
-        return pages.index(seen, cards, [], newest, len(folder), written=now, waiting=waiting, n_listed=150, promise=promise)
+        due = {"pages_due": pages_due, "evidence_due": evidence_due}
+        return pages.index(seen, cards, [], newest, len(folder), written=now, **due, n_listed=150, promise=promise)
 
 
 # ---- the report ----
@@ -216,12 +216,12 @@ def test_index_of_nothing_is_a_page(tmp_path: Path) -> None:
 
 def test_index_opens_with_one_sentence_and_the_freshness(tmp_path: Path) -> None:
     folder = folder_of(tmp_path, stations.windows_of(QUIET))
-    page = index_of(folder, waiting=3)
+    page = index_of(folder, pages_due=3, evidence_due=5)
     read(page)
     last = f"{datetime_of(stations.FIRST_HOUR + 167):%Y-%m-%d %H:%M}"
     assert "<h1>All is well</h1>" in page
     assert f"Model version 1 · last hour judged {last} (station time) · page written 2026-01-01 00:00:00 UTC" in page
-    assert "3 reports waiting" in page
+    assert "3 reports waiting, Evidently's plots of 5 still being made" in page
 
 
 def test_index_station_in_need_comes_first_in_words(tmp_path: Path) -> None:

@@ -25,15 +25,14 @@ from airquality.metrics import ConsumerMetrics
 from airquality.monitoring import drift, thresholds
 from airquality.monitoring.drift import JUDGED_COLUMNS, Window
 from airquality.records import RAW_COLUMNS, datetime_of
-from airquality.reports import evidence, export
-from airquality.reports import writer as report_writer
+from airquality.reports import evidence, export, pages_around
 from airquality.reports.document import Sidecar
 from airquality.reports.evidence import plan
 from airquality.reports.paths import evidence_page
 from airquality.reports.sources import KnownRows
-from airquality.reports.writer import ReportWriter
 from monitoring_service import MonitoringService
 from tests import stations
+from tests.whole_reports import WholeReports
 
 pytestmark = pytest.mark.slow
 
@@ -44,20 +43,20 @@ QUIET = stations.values_of(168, seed=6)
 
 
 @pytest.fixture
-def writer(tmp_path: Path) -> ReportWriter:
-    return ReportWriter(tmp_path, stations.judge())
+def writer(tmp_path: Path) -> WholeReports:
+    return WholeReports(tmp_path, stations.judge())
 
 
 @pytest.fixture(scope="module")
 def quiet(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The page of a day on which nothing is wrong."""
-    return ReportWriter(tmp_path_factory.mktemp("quiet"), stations.judge()).write(daily())
+    return WholeReports(tmp_path_factory.mktemp("quiet"), stations.judge()).write(daily())
 
 
 @pytest.fixture(scope="module")
 def shifted(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The page of the same day with another temperature."""
-    return ReportWriter(tmp_path_factory.mktemp("shifted"), stations.judge()).write(
+    return WholeReports(tmp_path_factory.mktemp("shifted"), stations.judge()).write(
         daily(stations.changed(QUIET[:24], {"T": 80.0}))
     )
 
@@ -80,7 +79,7 @@ def names(folder: Path) -> list[str]:
     return sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file())
 
 
-def test_a_report_is_named_by_the_event_time_of_its_windows_last_hour(writer: ReportWriter, tmp_path: Path) -> None:
+def test_a_report_is_named_by_the_event_time_of_its_windows_last_hour(writer: WholeReports, tmp_path: Path) -> None:
     window = daily()
     end = datetime_of(window.end_hour)
     stem = f"daily_{end:%Y%m%d_%H%M%S}"
@@ -114,7 +113,7 @@ def test_evidentlys_own_verdicts_are_not_on_the_page(shifted: Path) -> None:
     assert text.count("(evidence; the verdict is in the report)") == len(JUDGED_COLUMNS) + 1
 
 
-def test_writer_evidentlys_part_is_small_beside_one_shared_asset(writer: ReportWriter, tmp_path: Path) -> None:
+def test_writer_evidentlys_part_is_small_beside_one_shared_asset(writer: WholeReports, tmp_path: Path) -> None:
     for window in stations.windows_of(QUIET):
         page = writer.write(window)
         evidence = evidence_of(page)
@@ -136,7 +135,7 @@ def test_ks_p_values_are_scipys(quiet: Path) -> None:
         assert column["ks_p_value"] == pytest.approx(ks_2samp(reference[:, index], current[:, index]).pvalue)
 
 
-def test_a_sensor_silent_all_day_is_left_out_and_named(writer: ReportWriter) -> None:
+def test_a_sensor_silent_all_day_is_left_out_and_named(writer: WholeReports) -> None:
     window = daily(stations.without(QUIET[:24], "AH", "PT08.S1(CO)"))
     page = writer.write(window)
     assert "<b>AH</b>: no value in this window" in page.read_text()
@@ -146,13 +145,13 @@ def test_a_sensor_silent_all_day_is_left_out_and_named(writer: ReportWriter) -> 
     assert next(column for column in document["columns"] if column["column"] == "AH")["ks_p_value"] is None
 
 
-def test_a_day_without_any_truth_is_reported_without_errors(writer: ReportWriter) -> None:
+def test_a_day_without_any_truth_is_reported_without_errors(writer: WholeReports) -> None:
     page = writer.write(daily(stations.without(QUIET[:24], "CO(GT)")))
     assert "too few measured values (0), at least 12 are needed" in page.read_text()
     assert sidecar_of(page)["performance"] == {"rmse": None, "mae": None, "r2": None, "n": 0}
 
 
-def test_eleven_truths_are_shown_and_not_judged(writer: ReportWriter) -> None:
+def test_eleven_truths_are_shown_and_not_judged(writer: WholeReports) -> None:
     page = writer.write(daily(stations.without(QUIET[:24], "CO(GT)", rows=slice(11, None))))
     assert "11 measured CO in this window are too few" in page.read_text()
     document = sidecar_of(page)
@@ -161,18 +160,18 @@ def test_eleven_truths_are_shown_and_not_judged(writer: ReportWriter) -> None:
     assert document["performance"]["rmse"] > 0
 
 
-def test_twelve_truths_are_drawn(writer: ReportWriter) -> None:
+def test_twelve_truths_are_drawn(writer: WholeReports) -> None:
     page = writer.write(daily(stations.without(QUIET[:24], "CO(GT)", rows=slice(12, None))))
     assert sidecar_of(page)["left_out"] == []
 
 
-def test_a_silent_station_still_gets_its_report(writer: ReportWriter) -> None:
+def test_a_silent_station_still_gets_its_report(writer: WholeReports) -> None:
     page = writer.write(stations.windows_of(np.full((24, 13), np.nan), np.full(24, 2.5))[0])
     assert "the station sent rows without any value" in page.read_text()
     assert len(sidecar_of(page)["left_out"]) == len(JUDGED_COLUMNS) + 1
 
 
-def test_a_window_of_one_row_still_gets_its_report(writer: ReportWriter) -> None:
+def test_a_window_of_one_row_still_gets_its_report(writer: WholeReports) -> None:
     window = daily()
     values, predictions = window.values[:1], window.predictions[:1]
     verdict = stations.judge().judge(window.kind, values, predictions)
@@ -181,36 +180,36 @@ def test_a_window_of_one_row_still_gets_its_report(writer: ReportWriter) -> None
     assert "1 of 24 hours" in writer.write(one).read_text()
 
 
-def test_constant_values_still_get_their_report(writer: ReportWriter) -> None:
+def test_constant_values_still_get_their_report(writer: WholeReports) -> None:
     values = np.where(np.isnan(QUIET[:24]), np.nan, 2.0)
     assert "What is wrong" in writer.write(stations.windows_of(values, np.full(24, 2.0))[0]).read_text()
 
 
 def test_simulated_data_are_called_so_loudly(tmp_path: Path) -> None:
-    page = ReportWriter(tmp_path, stations.judge("simulated")).write(daily())
+    page = WholeReports(tmp_path, stations.judge("simulated")).write(daily())
     assert "SIMULATED DATA" in page.read_text()
     assert "SIMULATED DATA" in (tmp_path / "index.html").read_text()
 
 
-def test_station_names_are_text_and_not_markup(writer: ReportWriter, tmp_path: Path) -> None:
+def test_station_names_are_text_and_not_markup(writer: WholeReports, tmp_path: Path) -> None:
     page = writer.write(daily(station_id="<script>alert(1)</script>"))
     assert "<script>alert(1)" not in page.read_text()
     assert "<script>alert(1)" not in (tmp_path / "index.html").read_text()
 
 
-def test_the_same_window_gives_the_same_bytes(quiet: Path, writer: ReportWriter) -> None:
+def test_the_same_window_gives_the_same_bytes(quiet: Path, writer: WholeReports) -> None:
     page = writer.write(daily())
     assert page.read_bytes() == quiet.read_bytes()
     assert page.with_suffix(".json").read_bytes() == quiet.with_suffix(".json").read_bytes()
     assert evidence_of(page).read_bytes() == evidence_of(quiet).read_bytes()
 
 
-def test_a_report_that_is_there_is_not_made_again(writer: ReportWriter, tmp_path: Path) -> None:
+def test_a_report_that_is_there_is_not_made_again(writer: WholeReports, tmp_path: Path) -> None:
     page = writer.write(daily())
     drawn = evidence_of(page)
     drawn.write_text("made before")
     (tmp_path / "index.html").unlink()
-    assert ReportWriter(tmp_path, stations.judge()).write(daily()) == page
+    assert WholeReports(tmp_path, stations.judge()).write(daily()) == page
     assert drawn.read_text() == "made before"
     assert (tmp_path / "index.html").exists()
 
@@ -218,7 +217,7 @@ def test_a_report_that_is_there_is_not_made_again(writer: ReportWriter, tmp_path
 @pytest.mark.parametrize("change", ["values", "version", "calibration", "no page"])
 def test_a_report_of_anything_else_is_made_anew(tmp_path: Path, change: str) -> None:
     judge, window = stations.judge(), daily()
-    page = ReportWriter(tmp_path, judge).write(window)
+    page = WholeReports(tmp_path, judge).write(window)
     page.write_text("made before")
     if change == "values":
         window = daily(stations.changed(QUIET[:24], {"T": 1.0}))
@@ -228,11 +227,11 @@ def test_a_report_of_anything_else_is_made_anew(tmp_path: Path, change: str) -> 
         judge = drift.Judge(judge.reference, replace(judge.calibration, model_hash="other"))
     else:
         page.unlink()
-    ReportWriter(tmp_path, judge).write(window)
+    WholeReports(tmp_path, judge).write(window)
     assert "Daily report" in page.read_text()
 
 
-def test_writer_second_station_gets_a_folder_and_the_first_stays(writer: ReportWriter, tmp_path: Path) -> None:
+def test_writer_second_station_gets_a_folder_and_the_first_stays(writer: WholeReports, tmp_path: Path) -> None:
     for window in (*stations.windows_of(QUIET[:24]), daily(station_id="b/../c")):
         writer.write(window)
     writer.write(stations.windows_of(QUIET)[-1])
@@ -255,11 +254,11 @@ def assert_links_work(reports_dir: Path) -> None:
 
 
 def test_writer_reports_are_linked_with_their_neighbours_in_whatever_order_they_came(
-    writer: ReportWriter, tmp_path: Path
+    writer: WholeReports, tmp_path: Path
 ) -> None:
     windows = [window for window in stations.windows_of(QUIET[:96]) if window.kind.name == "daily"]
     made = [writer.write(window) for window in windows]
-    other = ReportWriter(tmp_path / "other", stations.judge())
+    other = WholeReports(tmp_path / "other", stations.judge())
     again = [other.write(windows[number]) for number in (2, 0, 3, 1)]
     for page in made:
         twin = next(found for found in again if found.name == page.name)
@@ -270,7 +269,7 @@ def test_writer_reports_are_linked_with_their_neighbours_in_whatever_order_they_
 
 
 def test_writer_old_reports_are_removed_with_all_that_belongs_to_them(tmp_path: Path) -> None:
-    writer = ReportWriter(tmp_path, stations.judge(), keep_days=2)
+    writer = WholeReports(tmp_path, stations.judge(), keep_days=2)
     for window in stations.windows_of(QUIET):
         writer.write(window)
         if window is stations.windows_of(QUIET)[0]:
@@ -291,11 +290,11 @@ def test_writer_rows_are_called_the_data_sets_only_if_they_are(tmp_path: Path) -
     assert known.source_of(replace(window, hours=window.hours + 24)) == "unlabelled"
     assert known.source_of(daily(stations.changed(QUIET[:24], {"T": 0.1}))) == "unlabelled"
     assert KnownRows().source_of(window) == "unlabelled"
-    assert "rows: uci, judged by: uci-360" in ReportWriter(tmp_path, stations.judge(), known).write(window).read_text()
+    assert "rows: uci, judged by: uci-360" in WholeReports(tmp_path, stations.judge(), known).write(window).read_text()
     assert KnownRows.of(tmp_path).source_of(window) == "unlabelled"
 
 
-def test_export_makes_one_file_that_needs_no_other(writer: ReportWriter, tmp_path: Path) -> None:
+def test_export_makes_one_file_that_needs_no_other(writer: WholeReports, tmp_path: Path) -> None:
     page = writer.write(daily(station_id="b/../c"))
     out = tmp_path / "out" / "alone.html"
     assert export.main(["export", str(page), "--out", str(out)]) == 0
@@ -318,19 +317,21 @@ def test_export_of_no_report_is_a_usage_error(tmp_path: Path, what: str, capsys:
 
 
 def test_writer_backlog_writes_the_index_now_and_then_and_at_its_end(
-    writer: ReportWriter, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    writer: WholeReports, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(report_writer, "INDEX_SECONDS", 1e9)
-    index = tmp_path / "index.html"
-    writer.write(daily(), 2)
-    index.unlink()
-    writer.write(daily(), 1)
-    assert not index.exists()
-    writer.write(daily(), 0)
-    assert "0 reports waiting" in index.read_text()
+    index, dues = tmp_path / "index.html", [writer.store(window) for window in stations.windows_of(QUIET[:72])]
+    writer.writer.write(dues[:1])
+    assert "2 reports waiting, Evidently&#39;s plots of 3 still being made" in index.read_text()
+    monkeypatch.setattr(pages_around, "INDEX_SECONDS", 1e9)
+    writer.writer.write(dues[1:])
+    for due in dues[:2]:
+        writer.writer.draw(due.then("evidence"), writer.artist)
+    assert "2 reports waiting" in index.read_text()
+    writer.writer.draw(dues[2].then("evidence"), writer.artist)
+    assert "0 reports waiting ·" in index.read_text()
 
 
-def test_writer_truths_of_zero_throughout_still_get_a_report(writer: ReportWriter) -> None:
+def test_writer_truths_of_zero_throughout_still_get_a_report(writer: WholeReports) -> None:
     page = writer.write(daily(stations.changed(QUIET[:24] * np.where(np.arange(13) == 0, 0.0, 1.0), {})))
     document = sidecar_of(page)
     assert document["performance"]["n"] == 24
@@ -339,7 +340,7 @@ def test_writer_truths_of_zero_throughout_still_get_a_report(writer: ReportWrite
 
 
 def test_writer_column_that_evidently_cannot_draw_is_left_out_alone(
-    writer: ReportWriter, monkeypatch: pytest.MonkeyPatch
+    writer: WholeReports, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from evidently.core.report import ReferenceMetricNotFound  # here, once evidence has imported it without its warnings
 
@@ -356,10 +357,10 @@ def test_writer_column_that_evidently_cannot_draw_is_left_out_alone(
     assert "ReferenceMetricNotFound" in left_out["RH"]
 
 
-def test_the_index_knows_what_another_process_wrote(writer: ReportWriter, tmp_path: Path) -> None:
+def test_the_index_knows_what_another_process_wrote(writer: WholeReports, tmp_path: Path) -> None:
     first, second = stations.windows_of(QUIET[:48])
     writer.write(first)
-    ReportWriter(tmp_path, stations.judge()).write(second)
+    WholeReports(tmp_path, stations.judge()).write(second)
     writer.write(first)
     assert (tmp_path / "index.html").read_text().count("<td>daily</td>") == 2
 

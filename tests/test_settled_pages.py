@@ -14,9 +14,9 @@ from airquality.monitoring.component import Predicted, Row
 from airquality.monitoring.drift import Window
 from airquality.monitoring.window_truth import WindowTruth
 from airquality.records import RAW_COLUMNS, TARGET
-from airquality.reports.writer import ReportWriter
 from tests import stations
 from tests.forecasts import calibration
+from tests.whole_reports import WholeReports
 
 
 def day_and_its_truth() -> tuple[Window, WindowSettled]:
@@ -38,7 +38,7 @@ def day_and_its_truth() -> tuple[Window, WindowSettled]:
 
 def test_page_of_a_window_without_truth_shows_the_band_and_the_expected_error_dotted(tmp_path: Path) -> None:
     window, _ = day_and_its_truth()
-    text = ReportWriter(tmp_path, stations.judge()).write(window).read_text()
+    text = WholeReports(tmp_path, stations.judge()).write(window).read_text()
     assert "90 % interval" in text
     assert "Its truth is not in yet" in text
     assert f'<span class="dotted">{window.estimated_rmse:.1f}' in text
@@ -46,7 +46,7 @@ def test_page_of_a_window_without_truth_shows_the_band_and_the_expected_error_do
 
 def test_settle_writes_the_page_once_more_with_the_final_error_and_the_late_truths(tmp_path: Path) -> None:
     window, settled = day_and_its_truth()
-    writer = ReportWriter(tmp_path, stations.judge())
+    writer = WholeReports(tmp_path, stations.judge())
     page = writer.write(window)
     assert settled.changes_page
     assert writer.write(settled) == page
@@ -64,7 +64,7 @@ def test_settle_writes_the_page_once_more_with_the_final_error_and_the_late_trut
 
 def test_settle_without_a_page_makes_none(tmp_path: Path) -> None:
     _, settled = day_and_its_truth()
-    page = ReportWriter(tmp_path, stations.judge()).write(settled)
+    page = WholeReports(tmp_path, stations.judge()).write(settled)
     assert not page.exists()
 
 
@@ -72,6 +72,6 @@ def test_page_without_intervals_says_nothing_of_them(tmp_path: Path) -> None:
     values = stations.values_of(24)
     [window] = stations.windows_of(values)
     assert math.isnan(window.estimated_rmse)
-    text = ReportWriter(tmp_path, stations.judge()).write(window).read_text()
+    text = WholeReports(tmp_path, stations.judge()).write(window).read_text()
     assert "90 % interval" not in text
     assert "Expected before its truth" not in text

@@ -311,19 +311,6 @@ def test_finish_partition_lost_while_reports_wait_writes_nothing_of_it(rig: Rig,
     assert set(rig.monitors.stations) == {"station_0"}
 
 
-def test_saturated_partition_lost_while_reports_catch_up_writes_nothing_of_it(rig: Rig) -> None:
-    rig.restart(timeout_seconds=100.0)  # a worker without partitions waits for some
-    rig.send(0, 20)
-    rig.clock.at = [
-        (rig.clock() + 2.0, lambda: setattr(rig.monitors, "saturated", True)),
-        (rig.clock() + 4.0, lambda: rig.stream.news.append(Poll(lost={0}))),
-        (rig.clock() + 60.0, lambda: setattr(rig.monitors, "saturated", False)),
-    ]
-    rig.worker.run()
-    assert rig.kafka.log(STATE) == []
-    assert rig.monitors.stations == {}
-
-
 def test_run_service_of_another_release_ends_a_start_at_once(rig: Rig) -> None:
     rig.service.check_fault = ContractError("run both from the same release")
     began = rig.clock()
@@ -413,15 +400,6 @@ def test_idle_means_that_no_record_came_for_that_time(rig: Rig) -> None:
     rig.worker.run()
     assert rig.worker.counts.rows_in == 3
     assert 17.0 <= rig.clock() - began < 18.0
-
-
-def test_waiting_for_reports_is_not_being_idle(rig: Rig) -> None:
-    rig.send(0, 30)
-    rig.monitors.saturated = True
-    rig.clock.at = [(rig.clock() + 60.0, lambda: setattr(rig.monitors, "saturated", False))]
-    rig.worker.run()
-    assert rig.worker.counts.rows_in == 30
-    assert rig.stream.held
 
 
 def test_a_worker_without_partitions_leaves_the_summary_alone(rig: Rig) -> None:

@@ -159,7 +159,6 @@ class Settings(KafkaSecurity):
     truth_deadline_hours: int = Field(
         72, ge=0, le=167, description="hours of the station after a window's end in which its truth may come late"
     )
-    report_queue_size: int = Field(64, ge=1)
     report_timeout_seconds: Seconds = 120.0
     reports_keep_days: int | None = Field(
         None, ge=1, description="reports that end earlier than this before their station's newest are removed"

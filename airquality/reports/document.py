@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from datetime import datetime
 from typing import Any
 
@@ -32,15 +32,6 @@ _INDEX = {name: index for index, name in enumerate(RAW_COLUMNS)}
 _DAY_HOURS = 24
 
 
-@dataclass(frozen=True, slots=True)
-class Drawn:
-    """What came of Evidently's part: KS p-values by column, (what, why) of all it leaves out, whether there is a page."""
-
-    ks_p_values: Mapping[str, float]
-    left_out: Sequence[tuple[str, str]]
-    has_page: bool
-
-
 class Describer:
     """Describe windows for their pages, beside what is normal: the reference."""
 
@@ -51,13 +42,12 @@ class Describer:
         columns["prediction"] = reference.predictions
         self._normal = {name: _normal(reference.hours, values) for name, values in columns.items()}
 
-    def sidecar(self, window: Window, rows_source: str, drawn: Drawn, digest: str) -> dict[str, Any]:
-        """Return the document of ``window``; an undefined figure is null.
+    def sidecar(self, window: Window, rows_source: str, digest: str) -> dict[str, Any]:
+        """Return the document of ``window`` before Evidently's part is there; an undefined figure is null.
 
         Args:
             window: The judged window.
             rows_source: What its rows are known to be: ``uci``, ``simulated`` or ``unlabelled``.
-            drawn: What came of Evidently's part.
             digest: Of all the report is made from; equal digests mean an equal report.
         """
         verdict, calibration = window.verdict, self._judge.calibration
@@ -88,25 +78,25 @@ class Describer:
             "baseline": _figures(calibration.baseline),
             "rmse_threshold": verdict.rmse_threshold,
             "truth": self._column(window, TARGET),
-            "columns": [self._judged(window, column, drawn) for column in verdict.columns],
-            "prediction": self._judged(window, verdict.prediction, drawn),
+            "columns": [self._judged(window, column) for column in verdict.columns],
+            "prediction": self._judged(window, verdict.prediction),
             "thresholds": {
                 "data drift": _provenance(limits.data),
                 "prediction drift": _provenance(limits.prediction),
                 "an error alarm": _provenance(limits.performance),
             },
-            "left_out": [list(item) for item in drawn.left_out],
-            "has_evidence": drawn.has_page,
+            "left_out": [],
+            "has_evidence": None,
             "series": _series(window),
         }
 
-    def _judged(self, window: Window, distance: Distance, drawn: Drawn) -> dict[str, Any]:
+    def _judged(self, window: Window, distance: Distance) -> dict[str, Any]:
         return {
             **self._column(window, distance.column),
             "statistic": _or_null(distance.statistic),
             "threshold": distance.threshold,
             "drifted": distance.drifted,
-            "ks_p_value": _or_null(drawn.ks_p_values.get(distance.column, math.nan)),
+            "ks_p_value": None,
             "missing_share": distance.missing_share,
         }
 
@@ -168,6 +158,27 @@ def _coverage(window: Window) -> dict[str, dict[str, int]]:
     known = ~np.isnan(truths) & ~np.isnan(lower)
     inside = (lower[known] <= truths[known]) & (truths[known] <= upper[known])
     return {"all": {"truths": int(known.sum()), "inside": int(inside.sum())}}
+
+
+def drawn(document: Sidecar, ks_p_values: Mapping[str, float], left_out: Sequence[tuple[str, str]]) -> dict[str, Any]:
+    """Return the document of a window whose Evidently's part is there.
+
+    Args:
+        document: As it was before.
+        ks_p_values: By column; one that is not drawn has none.
+        left_out: (what, why) of all that is not drawn.
+    """
+
+    def beside(column: Mapping[str, Any]) -> dict[str, Any]:
+        return {**column, "ks_p_value": _or_null(ks_p_values.get(column["column"], math.nan))}
+
+    return {
+        **document,
+        "columns": [beside(column) for column in document["columns"]],
+        "prediction": beside(document["prediction"]),
+        "left_out": [list(item) for item in left_out],
+        "has_evidence": True,
+    }
 
 
 def settled(document: Sidecar, truth: WindowTruth) -> dict[str, Any]:

@@ -15,7 +15,6 @@ import functools
 import re
 import warnings
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -24,7 +23,7 @@ import pandas as pd
 from airquality.ground.errors import ContractError
 from airquality.monitoring.drift import JUDGED_COLUMNS, MIN_TRUTHS, Floats, Judge, Window
 from airquality.records import RAW_COLUMNS, TARGET, datetime_of
-from airquality.reports.evidence_page import apart
+from airquality.reports.evidence_page import Evidence, apart
 from airquality.reports.figures import p_value
 
 with warnings.catch_warnings():
@@ -47,23 +46,7 @@ _ERRORS = "RMSE, MAE and R²"
 #: Two of its errors derive from BaseException.
 _EVIDENTLY_ERRORS = (Exception, ReferenceMetricNotFound, ColumnNotFound)
 _RANDOM_ID = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}")
-
-
 _LONG_NUMBER = re.compile(r"-?\d+\.\d{7,}(?:e[-+]?\d+)?")
-
-
-@dataclass(frozen=True, slots=True)
-class Evidence:
-    """What Evidently makes of a window: its page, the shared files the page refers to, and p-values.
-
-    ``assets`` holds their content by name; the page refers to each as ``{assets}NAME``, to be replaced by the way there.
-    ``left_out`` says (what, why) of everything that is not drawn.
-    """
-
-    page: str
-    assets: Mapping[str, str]
-    ks_p_values: Mapping[str, float]
-    left_out: Sequence[tuple[str, str]]
 
 
 class Artist:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from html import escape
 
 from airquality.reports.document import Sidecar
@@ -14,6 +16,7 @@ ASSETS_PLACE = "{assets}"
 
 _STYLE = "<link rel='stylesheet' href='{{assets}}{name}'>"
 _SCRIPT = "<script src='{{assets}}{name}'></script>"
+_TEMPLATE = '"template": '
 _REFERENCE = re.compile(r"<(link|script) (?:rel='stylesheet' href|src)='([^']*)'>(?:</script>)?")
 _FRAME = re.compile(r"<p id='back'>.*?</p>", re.DOTALL)
 #: Evidently's buttons have icons and no names, some of its headings are empty, all skip levels: mended as they are drawn.
@@ -29,18 +32,46 @@ new MutationObserver(() => {
 </script>"""
 
 
+@dataclass(frozen=True, slots=True)
+class Evidence:
+    """What Evidently makes of a window: its page, the shared files the page refers to, and p-values.
+
+    ``assets`` holds their content by name; the page refers to each as ``{assets}NAME``, to be replaced by the way there.
+    ``left_out`` says (what, why) of everything that is not drawn.
+    """
+
+    page: str
+    assets: Mapping[str, str]
+    ks_p_values: Mapping[str, float]
+    left_out: Sequence[tuple[str, str]]
+
+
 def apart(page: str) -> tuple[str, dict[str, str]]:
     """Return a page of Evidently's without the code and style that are the same in every one, and these, by name.
 
-    The page refers to each as ``{assets}NAME``.
+    The page refers to each as ``{assets}NAME``. Three quarters of what is left would be the template of plots, once more for
+    each of them: it becomes a variable.
     """
-    assets: dict[str, str] = {}
+    page, assets = _without_template(page)
     for tag, suffix, reference in (("style", "css", _STYLE), ("script", "js", _SCRIPT)):
         content = max(re.findall(rf"<{tag}>(.*?)</{tag}>", page, re.DOTALL), key=_shared_length)
         name = f"evidently-{hashlib.sha256(content.encode()).hexdigest()[:12]}.{suffix}"
         assets[name] = content
         page = page.replace(f"<{tag}>{content}</{tag}>", reference.format(name=name), 1)
     return page, assets
+
+
+def _without_template(page: str) -> tuple[str, dict[str, str]]:
+    start = page.find(_TEMPLATE)
+    if start < 0:
+        return page, {}
+    _, end = json.JSONDecoder().raw_decode(page, start + len(_TEMPLATE))
+    template = page[start + len(_TEMPLATE) : end]
+    known_as = hashlib.sha256(template.encode()).hexdigest()[:12]
+    variable, name = f"evidently_template_{known_as}", f"evidently-template-{known_as}.js"
+    page = page.replace(f"{_TEMPLATE}{template}", f"{_TEMPLATE}{variable}")
+    page = page.replace("</head>", f"{_SCRIPT.format(name=name)}</head>", 1)
+    return page, {name: f"var {variable} = {template};"}
 
 
 def _shared_length(content: str) -> int:

@@ -19,18 +19,17 @@ import json
 import logging
 import os
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from datetime import datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 from urllib.parse import quote
 
 import orjson
 
-from airquality.events import WindowSettled
 from airquality.ground.files import write_atomically
-from airquality.monitoring.drift import KIND_BY_NAME, KINDS, Window
+from airquality.monitoring.drift import KIND_BY_NAME, KINDS, WindowKind
 from airquality.records import datetime_of
 from airquality.reports.findings import Finding
 from airquality.reports.lock import OWN_FOLDER, locked
@@ -107,6 +106,22 @@ class _State:
     recent: tuple[str, ...]
 
 
+class OfWindow(Protocol):
+    """Whatever is of one window of one station."""
+
+    @property
+    def station_id(self) -> str:
+        """The station's name."""
+
+    @property
+    def kind(self) -> WindowKind:
+        """The kind of the window."""
+
+    @property
+    def end_hour(self) -> int:
+        """Its last hour."""
+
+
 class ReportsFolder:
     """The reports under one folder. Everything but the constructor is to be called while :meth:`locked`."""
 
@@ -135,23 +150,30 @@ class ReportsFolder:
             self._catch_up()
             yield
 
-    def page_path(self, window: Window | WindowSettled) -> Path:
+    def page_path(self, window: OfWindow) -> Path:
         """Return where the report of ``window`` goes."""
         kind = window.kind.name
-        return self._dir / self._station_folder(kind, window.station_id) / f"{_stem(kind, window.end_hour)}.html"
+        return self._dir / self._station_folder(kind, window.station_id) / f"{report_stem(kind, window.end_hour)}.html"
 
     def has(self, page: Path, digest: str) -> bool:
         """Whether exactly this report is there, page and sidecar."""
         entry = self._entries.get(self._relative(page.with_suffix(".json")))
         return entry is not None and entry.document["digest"] == digest and page.is_file()
 
-    def put(self, page: Path, files: Mapping[Path, bytes]) -> None:
-        """Write the ``files`` of the report at ``page``, the sidecar last; what a crash leaves is made anew."""
-        sidecar = page.with_suffix(".json")
-        self._announce(self._relative(sidecar))
-        for path in sorted(files, key=lambda path: path == sidecar):
-            write_atomically(path, files[path])
-        self._refresh(self._relative(sidecar))
+    @contextlib.contextmanager
+    def announced(self, entries: Sequence[Entry]) -> Iterator[None]:
+        """Say that reports change, to other processes too; here they are listed at once, so that pages can link to them.
+
+        What became of them, after an error too, is read again in the end.
+        """
+        self._announce(*(entry.name for entry in entries))
+        try:
+            for entry in entries:
+                self._replace(entry.name, entry)
+            yield
+        finally:
+            for entry in entries:
+                self._replace(entry.name, self._read(entry.name))
 
     def newest(self, n_entries: int) -> list[Entry]:
         """Return the newest reports of all stations, newest first."""
@@ -259,9 +281,10 @@ class ReportsFolder:
                 self._refresh(name)
         self._seen = self._state.changes
 
-    def _announce(self, name: str) -> None:
-        """Say that a report changes, before it does: whoever comes after a crash looks at what became of it."""
-        self._save(_State(self._state.flat_station, self._state.changes + 1, (*self._state.recent, name)[-_RECENT:]))
+    def _announce(self, *names: str) -> None:
+        """Say that reports change, before they do: whoever comes after a crash looks at what became of them."""
+        changes = self._state.changes + len(names)
+        self._save(_State(self._state.flat_station, changes, (*self._state.recent, *names)[-_RECENT:]))
         self._seen = self._state.changes
 
     def _save(self, state: _State) -> None:
@@ -298,9 +321,12 @@ class ReportsFolder:
 
     def _refresh(self, name: str) -> None:
         """Take in what a sidecar says now."""
+        self._replace(name, self._read(name))
+
+    def _replace(self, name: str, entry: Entry | None) -> None:
         if (known := self._entries.pop(name, None)) is not None:
             self._drop(known)
-        if (entry := self._read(name)) is not None:
+        if entry is not None:
             self._add(entry)
 
     def _add(self, entry: Entry) -> None:
@@ -361,7 +387,8 @@ def _files(reports_dir: Path, kind: str) -> Iterator[str]:
         yield from (f"{kind}/{child.name}/{name}" for name in inside)
 
 
-def _stem(kind: str, end_hour: int) -> str:
+def report_stem(kind: str, end_hour: int) -> str:
+    """Return the name of a window's report without its ending."""
     return f"{kind}_{datetime_of(end_hour):%Y%m%d_%H%M%S}"
 
 

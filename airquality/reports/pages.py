@@ -133,7 +133,7 @@ def _more(count: int) -> str:
 
 def index(
     seen: Overview, cards: Sequence[Card], plots: Sequence[WeekPlot], newest: Sequence[Entry], n_entries: int,
-    *, written: datetime, waiting: int, n_listed: int, promise: Promise | None,
+    *, written: datetime, pages_due: int, evidence_due: int, n_listed: int, promise: Promise | None,
 ) -> str:  # fmt: skip
     """Return the index.
 
@@ -144,7 +144,8 @@ def index(
         newest: The newest windows, newest first, out of ``n_entries``.
         n_entries: How many windows there are.
         written: UTC.
-        waiting: Reports that are still to be made.
+        pages_due: Pages that are still to be written.
+        evidence_due: Evidently's parts that are still to be made.
         n_listed: How many further stations are listed, one line each.
         promise: What the hour-by-hour detectors would see, at which rate of false alarms; None where it is not known.
     """
@@ -161,7 +162,8 @@ def index(
         rows=[Row(entry) for entry in newest],
         n_older=n_entries - len(newest),
         written=f"{written:%Y-%m-%d %H:%M:%S}",
-        waiting=waiting,
+        pages_due=pages_due,
+        evidence_due=evidence_due,
         promise=promise,
         sights=[] if promise is None else sights(promise),
     )

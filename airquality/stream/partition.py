@@ -354,7 +354,7 @@ class PartitionState:
         """Return what the next commit says; its snapshots are of stations whose oldest unsaved row is far back or old.
 
         ``max_offsets`` holds for up to :data:`STATIONS_AS_SET` stations, and for more of them in proportion.
-        A station whose windows still wait for their reports is left out: a restart must see those windows again. At most
+        A station whose windows are not stored as due yet is left out: a restart must see those windows again. At most
         :data:`SNAPSHOTS_PER_COMMIT` are taken, the others with the next commits. Nothing changes here: see
         :meth:`take_commit`.
         """

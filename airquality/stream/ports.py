@@ -13,7 +13,7 @@ from airquality.ground.typed import Document
 from airquality.incoming import Operation
 from airquality.model.predictor import FeatureRows
 from airquality.records import Reading, RowAnswer, Served
-from airquality.reports.process import Job, ReportResult
+from airquality.reports.due import Job, ReportResult
 from airquality.reports.summary import PartitionFigures
 from airquality.stream.account import Topics
 from airquality.stream.kafka_io import Record
@@ -43,11 +43,7 @@ class Monitoring(Protocol):
 
     @property
     def backlog(self) -> int:
-        """Windows whose report is neither made nor failed yet."""
-
-    @property
-    def saturated(self) -> bool:
-        """Whether so many windows wait that no more rows should be taken."""
+        """How much of reports is neither made nor failed yet."""
 
     def judge(self, arrived: Sequence[tuple[Station, Sequence[Reading | Operation]]]) -> None:
         """Judge accepted rows of many stations, and operations between them, before each station takes its own in."""

@@ -109,10 +109,6 @@ class Worker:
             state.release()
 
     def _step(self, max_records: float) -> int:
-        if self._monitoring.saturated:  # reports are far behind: wait for them rather than drop one
-            self._pass_a_moment()
-            self._active = self._clock()  # rows may wait: nobody looked
-            return 0
         polled = self._stream.poll(POLL_SECONDS, int(max_records))
         self._take(polled)
         news = bool(polled.records or self._gained)
