@@ -280,10 +280,11 @@ def _findings() -> list[Any]:
         bars(
             6,
             "Reports",
-            "HTML reports since the consumer started, and closed windows whose report is not written yet.",
+            "Reports since the consumer started, windows whose page is not written yet, pages that wait for Evidently's part.",
             {
                 "{{kind}} {{result}}": f"sum by (kind, result) (air_quality_reports_total{{{KIND}}})",
                 "waiting": "sum(air_quality_report_backlog)",
+                "Evidently's part waiting": "sum(air_quality_evidence_backlog)",
             },
             [(0, BLUE)],
         )

@@ -24,8 +24,8 @@ def plain(folder: Path) -> OpenWriter:
 def faulty(folder: Path, fault: str, when: str) -> OpenWriter:
     """Return an opener whose writer has ``fault`` on some windows.
 
-    ``when`` is ``"once"``, the first thing that is made; ``"daily"``, every daily window; ``"broken"``, every daily one while
-    a file of that name is there; or the part that is faulty, ``"pages"`` or ``"evidence"``, while that file is there.
+    ``when`` is ``"once"``, the first thing that is made; ``"daily"``, every daily window; ``"broken"``, every daily one
+    while a file of that name is there; or the part that is faulty, ``"pages"`` or ``"evidence"``, while that file is there.
     """
     return functools.partial(_open, folder, fault, when)
 

@@ -33,7 +33,6 @@ from airquality.monitoring.drift import KINDS, Window
 from airquality.monitoring.performance import Performance
 from airquality.monitoring.window_truth import Held, WindowTruth
 from airquality.records import Reading, isoformat
-from airquality.reports.child import OpenWriter
 from airquality.reports.due import Due, ReportResult
 from airquality.reports.ledger import MAX_UNMADE, SAVED_UNMADE_HOURS, LedgerState, ReportLedger
 from airquality.reports.queue import RETRY_SECONDS
@@ -43,6 +42,7 @@ from airquality.stream.station import Off, Station
 from lab.waiting import wait_until
 from monitoring_service import MonitoringService
 from tests import report_writers, stations
+from tests.report_rig import Rig
 
 ROOT = Path(__file__).resolve().parent.parent
 FIRST = stations.FIRST_HOUR
@@ -263,35 +263,6 @@ def test_drift_is_counted_per_kind_when_it_is_there_and_only_then() -> None:
 
 
 # ---- the service ----
-
-
-class Rig:
-    """A service over a stand-in report writer, with its registry."""
-
-    def __init__(self, folder: Path, open_writer: OpenWriter, **changes: Any) -> None:
-        self.folder = folder
-        self.registry = CollectorRegistry()
-        defaults = {"reports_dir": folder, "dataset_dir": folder, "report_timeout_seconds": 30.0}
-        idle_cores = changes.pop("idle_cores", lambda ours: 1)
-        settings, metrics = Settings(**{**defaults, **changes}), ConsumerMetrics(self.registry)
-        self.service = MonitoringService(settings, stations.judge(), metrics, open_writer, idle_cores=idle_cores)
-
-    def run(self, n_hours: int, station_id: str = "station_1", first: int = FIRST, **changes: float) -> Station:
-        """Let a new station's quiet hours pass and submit their windows."""
-        observer = self.service.open_station(station_id)
-        values = stations.changed(stations.values_of(n_hours, seed=6), changes)
-        rows = stations.readings_of(values, station_id, range(first, first + n_hours))
-        for row, prediction in zip(rows, stations.predictions_of(values).tolist(), strict=True):
-            self.submit(observer, stations.observe(observer, row, prediction))
-        return observer
-
-    def submit(self, observer: Station, windows: list[Window]) -> None:
-        """Do what is done once the rows that closed ``windows`` are committed."""
-        self.service.submit(windows, {observer.station_id: observer})
-        self.service.show_alarms([observer])
-
-    def metric(self, name: str, **labels: str) -> float | None:
-        return self.registry.get_sample_value(name, labels)
 
 
 @pytest.fixture
@@ -593,9 +564,10 @@ def test_the_report_process_dies_with_its_parent(tmp_path: Path) -> None:
     program = (
         "import pathlib, signal, sys\n"
         "sys.path.insert(0, '.')\n"
-        "from tests import report_writers, test_monitoring_service as t\n"
+        "from tests import report_rig, report_writers\n"
         "if __name__ == '__main__':\n"
-        "    rig = t.Rig(pathlib.Path(sys.argv[1]), report_writers.faulty(pathlib.Path(sys.argv[1]), 'hang', 'daily'))\n"
+        "    folder = pathlib.Path(sys.argv[1])\n"
+        "    rig = report_rig.Rig(folder, report_writers.faulty(folder, 'hang', 'daily'))\n"
         "    rig.run(24)\n"
         "    signal.pause()\n"
     )

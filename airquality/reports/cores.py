@@ -34,7 +34,7 @@ class IdleCores:
         self._last: tuple[float, float, dict[int, float]] | None = None  # when, and what had been used by then
 
     def __call__(self, ours: Iterable[int]) -> int:
-        """Return how many processes there is room for since the last call, those of the ids ``ours`` among them; at least 1."""
+        """Return how many processes there is room for, those of the ids ``ours`` among them; at least 1."""
         pids = list(ours)
         try:
             now, used = self._clock(), self._used_seconds()

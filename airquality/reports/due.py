@@ -1,7 +1,7 @@
 """What is still to be made of reports: one small file for each, so that neither a crash nor a snapshot loses any of it.
 
-A window that closed is stored as ``STEM.page``. Once its page is written the file becomes ``STEM.evidence``, and it goes once
-Evidently's part is there, too. What became final of a window whose truth came late is ``STEM.truth`` until its page says so.
+A window that closed is stored as ``STEM.page``. Once its page is written the file becomes ``STEM.evidence``, and it goes
+once Evidently's part is there, too. What became final of a window is ``STEM.truth`` until its page says so.
 Nothing else remembers what is due: whoever opens a station asks here, and the index counts here.
 """
 

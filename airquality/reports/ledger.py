@@ -1,7 +1,7 @@
 """What became of the reports of one station's windows.
 
 Windows that closed are counted, and which of them have no whole report is known; reports made are the difference. So a
-snapshot may be taken while reports are due: what is due lies in the reports folder, and is asked for when a station is opened.
+snapshot may be taken while reports are due: what is due lies in the reports folder, and is found when a station is opened.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """Who makes what is due of reports: a thread that stores jobs, one process for pages, several for Evidently's parts.
 
-A child that dies, or is silent for too long, is killed and replaced, so one bad window costs its own report and nothing else.
+A child that dies, or is silent for too long, is killed and replaced, so one bad window costs its own report and no other.
 """
 
 from __future__ import annotations
@@ -174,7 +174,7 @@ class _Lane:
         return any(maker.broken for maker in self._makers)
 
     def add(self, number: int, due: Due) -> None:
-        """Have something made: pages before what is final of windows, the newest window first. To be called while guarded."""
+        """Have something made: pages before what is final of windows, the newest window first. To be called guarded."""
         heapq.heappush(self._waiting, (due.stage == "truth", -due.end_hour, next(self._order), number, due))
         self._staff()
 

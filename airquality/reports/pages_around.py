@@ -1,4 +1,4 @@
-"""The pages that change with a report: its neighbours for their links, its month, its window over all stations, the index."""
+"""The pages that change with a report: its neighbours for their links, its month, all stations' window, the index."""
 
 from __future__ import annotations
 

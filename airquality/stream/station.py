@@ -290,7 +290,7 @@ class Station:
             return snapshots.encode({**state, "reports": {**state["reports"], "unmade": []}})
 
     def state(self, group: str, offset: int) -> StationState:
-        """Return everything held, as of raw ``offset``; only while no report is outstanding: each is stored where it is due."""
+        """Return everything held, as of raw ``offset``; only while no window is to be stored yet as due."""
         states = self._states()
         windows, assurance = states.pop(WINDOWS, None), states.pop(INTERVALS, None)
         assert isinstance(windows, WindowsState | None)
