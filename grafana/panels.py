@@ -280,7 +280,7 @@ def _findings() -> list[Any]:
         bars(
             6,
             "Reports",
-            "Reports since the consumer started, windows whose page is not written yet, pages that wait for Evidently's part.",
+            "Reports since the consumer started; windows whose page is not written yet; pages without Evidently's part yet.",
             {
                 "{{kind}} {{result}}": f"sum by (kind, result) (air_quality_reports_total{{{KIND}}})",
                 "waiting": "sum(air_quality_report_backlog)",

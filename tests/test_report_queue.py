@@ -5,6 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ import pytest
 
 from airquality.reports import makers
 from airquality.reports.due import Due, DueFolder, loaded
+from airquality.reports.writer import ReportWriter
 from airquality.stream import snapshots
 from lab.waiting import wait_until
 from tests import report_writers, stations
@@ -142,9 +144,7 @@ def test_queue_draws_with_as_many_processes_as_there_are_idle_cores(
     made.poll_until(lambda: len(made.service._reports._makers.drawing) == 1, "the end of two processes")
     release(tmp_path)
     made.poll_until(lambda: not made.service.backlog, "all of them")
-    made.poll_until(
-        lambda: not made.service._reports._makers.drawing, "the end of the last process"
-    )
+    made.poll_until(lambda: not made.service._reports._makers.drawing, "the end of the last process")
 
 
 def test_queue_evidence_that_fails_is_counted_and_made_once_its_cause_is_gone(
@@ -200,6 +200,22 @@ def test_due_window_comes_back_as_it_was(tmp_path: Path) -> None:
     stored = {Due.of(job) for job in (window, settled, *DAYS)}
     assert set(folder.of("station_1")) == stored
     assert folder.count() == {"page": len(stored) - 1, "truth": 1}
+
+
+def test_writer_first_pages_of_several_stations_lie_where_each_belongs(tmp_path: Path) -> None:
+    folder, windows = DueFolder(tmp_path), [replace(window, station_id=name) for window in DAYS for name in ("b", "a")]
+    for window in windows:
+        folder.store(window)
+    writer = ReportWriter(tmp_path, stations.judge())
+    pages = writer.write([Due.of(window) for window in windows])
+    assert len(set(pages)) == len(windows)
+    assert {page.parent.name for page in pages} == {"daily", "a"}
+    assert writer.write([Due.of(window) for window in windows]) == pages
+    for page, window in zip(pages, windows, strict=True):
+        assert f"Daily report · {window.station_id}" in page.read_text()
+        assert "They are being made, those of the newest windows first" in page.read_text()
+    assert folder.count() == {"evidence": len(windows)}
+    assert len({page.read_text().count('href="daily_') for page in pages[2:-2]}) == 1  # each is linked with two neighbours
 
 
 @pytest.mark.parametrize("name", ["daily_20050213_020000.html", "hourly_20050213_020000.page", "daily_x.page", ".x.1.tmp"])

@@ -126,7 +126,12 @@ def _by_hour_of_day(hours: Hours, values: Floats, level: float) -> list[float | 
     """Return a quantile of the values of each hour of the day, 24 of them, None where there is no value."""
     of_day = hours % _DAY_HOURS
     groups = (values[(of_day == hour) & ~np.isnan(values)] for hour in range(_DAY_HOURS))
-    return [_rounded(float(np.quantile(group, level))) if len(group) else None for group in groups]
+    return [_rounded(_quantile(group, level)) if len(group) else None for group in groups]
+
+
+def _quantile(group: Floats, level: float) -> float:
+    """Return a quantile of at least one value; a day has one an hour, of which it takes no time."""
+    return float(group[0] if len(group) == 1 else np.quantile(group, level))
 
 
 def _state(window: Window, findings: Sequence[Finding]) -> str:

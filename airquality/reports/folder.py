@@ -134,6 +134,7 @@ class ReportsFolder:
         self._by_station: dict[tuple[str, str], list[tuple[str, str]]] = {}  # the same by station and kind
         self._by_window: dict[tuple[str, str], set[str]] = {}  # sidecars by kind and end
         self._named: set[str] = set()
+        self._chosen = False  # whether the flat station was, since the folder is locked
 
     @contextlib.contextmanager
     def locked(self) -> Iterator[None]:
@@ -148,6 +149,7 @@ class ReportsFolder:
             self._seen = self._state.changes
         with locked(self._dir, _LOCK_SECONDS):
             self._catch_up()
+            self._chosen = False
             yield
 
     def page_path(self, window: OfWindow) -> Path:
@@ -257,7 +259,8 @@ class ReportsFolder:
 
         A folder without a single report has been emptied, and begins anew.
         """
-        if self._state.flat_station is None or not self._entries:
+        if self._state.flat_station is None or not (self._entries or self._chosen):
+            self._chosen = True  # the reports of others may be asked for before its first one is written
             flat = (entry.document["station_id"] for name, entry in self._entries.items() if name.count("/") == 1)
             found = next(flat, None)
             if found is None and not self._has_own_folder(station_id):
