@@ -34,7 +34,7 @@ from airquality.monitoring.window_calibration import History, calibrate_history
 from airquality.network.current import NETWORK
 from airquality.records import Reading, RowAnswer, parse_reading
 from airquality.reports import pages
-from airquality.reports.document import Describer, Drawn
+from airquality.reports.document import Describer
 from airquality.reports.summary import SUMMARY_NAME
 from airquality.serving import documents
 from airquality.stream.account import Note
@@ -108,7 +108,7 @@ def carry(records: list[Record], service: MonitoringService) -> tuple[PartitionS
 
 
 def page_of(window: Window, judge: Judge) -> str:
-    return pages.report(Describer(judge).sidecar(window, "simulated", Drawn({}, (), has_page=False), "digest"), None)
+    return pages.report(Describer(judge).sidecar(window, "simulated", "digest"), None)
 
 
 def main(folder: Path) -> None:

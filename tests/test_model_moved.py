@@ -21,7 +21,7 @@ from airquality.model.predictor import FeatureRows
 from airquality.monitoring.drift import Judge, Window
 from airquality.records import RowAnswer, Served
 from airquality.reports import pages
-from airquality.reports.document import Describer, Drawn
+from airquality.reports.document import Describer
 from airquality.reports.summary import SUMMARY_NAME
 from airquality.stream.station import Station
 from monitoring_service import MonitoringService
@@ -204,5 +204,5 @@ def test_note_served_model_of_another_calibration_is_said_by_its_windows(
     assert [each.uncalibrated for each in published if isinstance(each, WindowJudged)] == [(), ("2",)]
     assert Window.from_state("station_1", after.state(), judge).uncalibrated == ("2",)
     describer = Describer(judge)
-    shown = [pages.report(describer.sidecar(each, "uci", Drawn({}, [], False), ""), None) for each in (before, after)]
+    shown = [pages.report(describer.sidecar(each, "uci", ""), None) for each in (before, after)]
     assert ["Another model's reference" in page for page in shown] == [False, True]
