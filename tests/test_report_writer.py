@@ -125,6 +125,7 @@ def test_writer_evidentlys_part_is_small_beside_shared_assets(writer: WholeRepor
     ways = re.findall(r"(?:href|src)='([^']+)'", text)
     assert {(evidence.parent / way).resolve() for way in ways} == {page, *(tmp_path / "assets").iterdir()}
     assert not re.search(r"(?:href|src)=.?https?:", text)
+    assert text.index("evidently-template-") < text.index("var metric_")  # a script sees what came before it
     assert any("plotly" in path.read_text() for path in (tmp_path / "assets").glob("*.js"))
 
 

@@ -70,7 +70,7 @@ def _without_template(page: str) -> tuple[str, dict[str, str]]:
     known_as = hashlib.sha256(template.encode()).hexdigest()[:12]
     variable, name = f"evidently_template_{known_as}", f"evidently-template-{known_as}.js"
     page = page.replace(f"{_TEMPLATE}{template}", f"{_TEMPLATE}{variable}")
-    page = page.replace("</head>", f"{_SCRIPT.format(name=name)}</head>", 1)
+    page = page.replace("<head>", f"<head>{_SCRIPT.format(name=name)}", 1)  # before the data that name it
     return page, {name: f"var {variable} = {template};"}
 
 
