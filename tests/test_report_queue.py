@@ -187,14 +187,15 @@ def test_queue_window_that_cannot_be_stored_is_in_the_snapshot_and_stored_once_i
 def test_due_window_comes_back_as_it_was(tmp_path: Path) -> None:
     folder, (window, settled) = DueFolder(tmp_path), day_and_its_truth()
     windows = [window, *DAYS]
-    for job in (settled, *windows):
+    jobs: list[Job] = [settled, *windows]
+    for job in jobs:
         folder.store(job)
     assert again(folder, settled) == settled
     for each in windows[1:]:  # the last of two windows of one day stands
         back = again(folder, each)
         assert isinstance(back, Window)
         assert back.digest() == each.digest()
-    assert set(folder.of("station_1")) == {Due.of(job) for job in (settled, *windows)}
+    assert set(folder.of("station_1")) == {Due.of(job) for job in jobs}
     assert folder.count() == {"page": len({Due.of(each) for each in windows}), "truth": 1}
 
 
