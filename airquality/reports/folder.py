@@ -23,16 +23,17 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from datetime import datetime
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 from urllib.parse import quote
 
 import orjson
 
 from airquality.ground.files import write_atomically
-from airquality.monitoring.drift import KIND_BY_NAME, KINDS, WindowKind
+from airquality.monitoring.drift import KIND_BY_NAME, KINDS
 from airquality.records import datetime_of
 from airquality.reports.findings import Finding
 from airquality.reports.lock import OWN_FOLDER, locked
+from airquality.reports.paths import OfWindow
 
 #: Counts up when the sidecar's shape changes: a sidecar of another layout is another release's.
 LAYOUT = 4
@@ -104,22 +105,6 @@ class _State:
     flat_station: str | None
     changes: int
     recent: tuple[str, ...]
-
-
-class OfWindow(Protocol):
-    """Whatever is of one window of one station."""
-
-    @property
-    def station_id(self) -> str:
-        """The station's name."""
-
-    @property
-    def kind(self) -> WindowKind:
-        """The kind of the window."""
-
-    @property
-    def end_hour(self) -> int:
-        """Its last hour."""
 
 
 class ReportsFolder:

@@ -4,10 +4,29 @@ from __future__ import annotations
 
 from datetime import datetime
 from pathlib import PurePosixPath
+from typing import Protocol
 from urllib.parse import quote
+
+from airquality.monitoring.drift import WindowKind
 
 INDEX = "index.html"
 ASSETS = "assets"
+
+
+class OfWindow(Protocol):
+    """Whatever is of one window of one station."""
+
+    @property
+    def station_id(self) -> str:
+        """The station's name."""
+
+    @property
+    def kind(self) -> WindowKind:
+        """The kind of the window."""
+
+    @property
+    def end_hour(self) -> int:
+        """Its last hour."""
 
 
 def evidence_page(page: str) -> str:
