@@ -41,6 +41,7 @@ class Topics:
             settings = self._settings(f"bench.raw-{next(self._numbers)}", partitions)
             kafka_io.ensure_topics(settings, ["raw"])
             rows = self.lives.rows(n_stations, n_hours, past_hours)
+            print(f"  filling {settings.raw_topic}: {n_hours + past_hours:,} hours of {n_stations:,} stations", flush=True)
             self._send(settings.raw_topic, _encoded(rows), partitions)
             self._filled[key] = settings.raw_topic
         return self._filled[key]
@@ -112,7 +113,7 @@ class Topics:
 
     def _send(self, topic: str, records: Iterable[tuple[bytes, bytes, list[tuple[str, bytes]]]], partitions: int) -> None:
         servers = self._ground.broker.bootstrap_servers
-        producer = Producer({"bootstrap.servers": servers, "enable.idempotence": True, "linger.ms": 20})
+        producer = Producer({"bootstrap.servers": servers, "enable.idempotence": True, "linger.ms": 20, "log_level": 3})
         failures: list[object] = []
         for key, value, headers in records:
             while True:
