@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from benchmarks.figures import Figure
 from benchmarks.ground import Ground
 
-ROUNDS = 5
+ROUNDS, QUICK_ROUNDS = 5, 3
 
 #: A contender's one round: what it measured, by name.
 Contender = Callable[[], Mapping[str, float]]
