@@ -11,6 +11,7 @@ import os
 import sys
 import tempfile
 import time
+import traceback
 from pathlib import Path
 
 from airquality.ground import command
@@ -82,6 +83,8 @@ def _run(arguments: argparse.Namespace) -> int:
     kept = results.kept(out.results)
     verdicts = targets.judge({name: result.figures for name, result in kept.items()}, excused)
     print(f"written: {page.write(out, kept, verdicts)}")
+    if failed:
+        print(f"not measured, because they failed: {', '.join(failed)}")
     judged = [verdict for verdict in verdicts if arguments.page or verdict.target.section in names]
     for verdict in judged:
         print(f"{verdict.target.name}: {verdict.word} ({verdict.figure or 'no figure'}, {verdict.target.wanted})")
@@ -99,8 +102,10 @@ def _measure(names: list[str], arguments: argparse.Namespace, out: page.Place) -
             load, began = os.getloadavg()[0], time.monotonic()
             try:
                 outcome = section.run(Bench(ground, arguments.quick, rounds))
-            except (Failed, AirQualityError) as error:
-                print(f"{name} FAILED: {error}", flush=True)
+            except Exception as error:  # noqa: BLE001 - whatever it is, the other sections are measured
+                print(f"{name} FAILED: {type(error).__name__}: {error}", flush=True)
+                if not isinstance(error, Failed | AirQualityError):
+                    traceback.print_exc()
                 failed.append(name)
                 continue
             seconds = round(time.monotonic() - began)

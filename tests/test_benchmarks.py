@@ -20,7 +20,7 @@ from benchmarks import endurance, environments, figures, load, page, results, sp
 from benchmarks.figures import Figure, ratio
 from benchmarks.ground import Ground
 from benchmarks.results import Result
-from benchmarks.sections import Bench, Contender, Outcome, sections
+from benchmarks.sections import Bench, Contender, Outcome, Section, sections
 from benchmarks.targets import Excuse, Target, judge
 
 FASTER = Target("speed", "replay", "product / bare", "at least", 0.6, "beside the bare loop")
@@ -150,6 +150,23 @@ def test_bench_page_exit_code_is_that_of_the_kept_figures(
     results.keep(a_result(figures={"product / bare": Figure("", (value,))}), tmp_path / "benchmarks")
     assert bench.main(["--page", "--out", str(tmp_path)]) == code
     assert ("replay: MISSED" in capsys.readouterr().out) == bool(code)
+
+
+def test_bench_section_that_fails_is_named_and_costs_no_other(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def broken(_: Bench) -> Outcome:
+        raise KeyError("rows/s")
+
+    def sound(_: Bench) -> Outcome:
+        return Outcome({"p99": Figure("ms", (3.0,))})
+
+    made = {"replay": Section(broken, 1, quick=True, minutes=1), "live": Section(sound, 2, quick=True, minutes=1)}
+    monkeypatch.setattr(bench, "Interruption", lambda: None)
+    monkeypatch.setattr(bench, "sections", lambda: made)
+    assert bench.main(["--quick", "--out", str(tmp_path)]) == 1
+    assert "not measured, because they failed: replay" in capsys.readouterr().out
+    assert [path.name for path in (tmp_path / "benchmarks").iterdir()] == ["live.json"]
 
 
 def test_interleaved_contenders_all_run_in_every_round(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
