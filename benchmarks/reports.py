@@ -10,7 +10,7 @@ from benchmarks.sections import Bench, Outcome, section
 
 @section("reports", place=10, minutes=4, quick=False)
 def reports(bench: Bench) -> Outcome:
-    """Every report of two weeks of one station, written one after the other: CPU seconds, peak memory, size."""
+    """Every report of four weeks of one station, written one after the other: CPU seconds, peak memory, size."""
 
     def written() -> Mapping[str, float]:
         found = bench.ground.measure("benchmarks.loops.reports", {})
