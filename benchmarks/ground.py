@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 import subprocess
@@ -38,6 +39,7 @@ class Ground:
 
     def __init__(self, directory: Path) -> None:
         self.directory = directory
+        self.numbers = itertools.count()  # of topics
         self._opened = ExitStack()
 
     def __enter__(self) -> Self:

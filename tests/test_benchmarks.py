@@ -22,6 +22,7 @@ from benchmarks.ground import Ground
 from benchmarks.results import Result
 from benchmarks.sections import Bench, Contender, Outcome, Section, sections
 from benchmarks.targets import Excuse, Target, judge
+from benchmarks.topics import Topics
 
 FASTER = Target("speed", "replay", "product / bare", "at least", 0.6, "beside the bare loop")
 SMALLER = Target("size", "replay", "MB", "at most", 200, "memory")
@@ -167,6 +168,13 @@ def test_bench_section_that_fails_is_named_and_costs_no_other(
     assert bench.main(["--quick", "--out", str(tmp_path)]) == 1
     assert "not measured, because they failed: replay" in capsys.readouterr().out
     assert [path.name for path in (tmp_path / "benchmarks").iterdir()] == ["live.json"]
+
+
+def test_topics_of_two_sections_and_of_two_runs_have_names_of_their_own(tmp_path: Path) -> None:
+    runs = [tmp_path / "one", tmp_path / "two"]
+    grounds = [Ground(run) for run in runs]
+    names = [Topics(ground)._new_name("raw") for ground in grounds for _section in range(2)]
+    assert len(set(names)) == 4
 
 
 def test_interleaved_contenders_all_run_in_every_round(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
