@@ -20,7 +20,8 @@ SECONDS = {1: 180, 5: 3_600}
 _RATE, _PROMISED_RATE = 205, 200
 #: Rows a second that are predicted; a report is a second of work for every 24 of a station, so the others are repeats.
 _PREDICTED, _DEAD = 6, 2
-#: Few, so that each lives 3,600 hours in one: what a station may keep (56 days of scores) is full before memory is judged.
+#: Few, so that each lives 3,600 hours in one: what a station learns and keeps (levels of 17 days, checksums of three weeks)
+#: is full before memory is judged.
 _STATIONS = stations(6)
 _SAMPLE_SECONDS = 5.0
 #: The beginning is left out: caches and what is kept of a station fill, the report process is started.
