@@ -18,6 +18,8 @@ import requests
 from lab.waiting import wait_until
 
 PROJECT = Path(__file__).resolve().parent.parent
+#: How long a program may take that ends by itself: it makes reports beside whatever else the machine has to do.
+RUN_SECONDS = 900
 
 
 @dataclass
@@ -36,7 +38,7 @@ class System:
             env={**self.environment, **overrides},
             capture_output=True,
             text=True,
-            timeout=280,
+            timeout=RUN_SECONDS,
             check=False,
         )
         assert done.returncode == 0, f"{program} exited {done.returncode}\n{done.stdout[-3000:]}\n{done.stderr[-3000:]}"

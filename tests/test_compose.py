@@ -61,6 +61,7 @@ def ports(service: dict[str, Any]) -> list[str]:
 # --- loading
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("files", FILE_SETS, ids=["kraft", "zookeeper", "three-brokers"])
 @pytest.mark.parametrize("command", [["docker-compose"], ["docker", "compose"]], ids=["v1", "v2"])
 def test_compose_loads_the_files_without_a_word(command: list[str], files: list[str]) -> None:
@@ -117,36 +118,36 @@ def test_every_port_is_bound_to_this_machine_only() -> None:
     assert [port for service in SERVICES.values() for port in ports(service) if not port.startswith("127.0.0.1:")] == []
 
 
-@pytest.mark.parametrize("name", LONG_RUNNING)
-def test_a_long_running_service_is_checked_restarted_and_bounded(name: str) -> None:
-    service = SERVICES[name]
-    assert {"test", "interval", "timeout", "retries", "start_period"} <= set(service["healthcheck"])
-    assert service["restart"] == "unless-stopped"
-    assert service["mem_limit"]
-    assert service["pids_limit"]
-    assert service["stop_grace_period"] == ("60s" if name == "consumer" else "30s"), "10 s are short for a busy machine"
+def test_long_running_services_are_checked_restarted_and_bounded() -> None:
+    for name in LONG_RUNNING:
+        service = SERVICES[name]
+        assert {"test", "interval", "timeout", "retries", "start_period"} <= set(service["healthcheck"])
+        assert service["restart"] == "unless-stopped"
+        assert service["mem_limit"]
+        assert service["pids_limit"]
+        assert service["stop_grace_period"] == ("60s" if name == "consumer" else "30s"), "10 s are short for a busy machine"
 
 
-@pytest.mark.parametrize("name", LONG_RUNNING)
-def test_health_check_starts_no_interpreter_and_no_jvm(name: str) -> None:
-    command = " ".join(SERVICES[name]["healthcheck"]["test"])
-    assert not re.search(r"python|java|kafka-|\.sh\b", command)
-    assert command.startswith(("CMD bash -c", "CMD-SHELL wget"))
+def test_health_checks_start_no_interpreter_and_no_jvm() -> None:
+    for name in LONG_RUNNING:
+        command = " ".join(SERVICES[name]["healthcheck"]["test"])
+        assert not re.search(r"python|java|kafka-|\.sh\b", command)
+        assert command.startswith(("CMD bash -c", "CMD-SHELL wget"))
 
 
-@pytest.mark.parametrize("name", sorted(ONE_SHOT))
-def test_a_job_ends_and_stays_ended(name: str) -> None:
-    assert SERVICES[name]["restart"] in ("no", "on-failure:5")
-    assert SERVICES[name]["mem_limit"]
+def test_jobs_end_and_stay_ended() -> None:
+    for name in sorted(ONE_SHOT):
+        assert SERVICES[name]["restart"] in ("no", "on-failure:5")
+        assert SERVICES[name]["mem_limit"]
 
 
-@pytest.mark.parametrize("name", sorted(SERVICES))
-def test_no_service_can_gain_privileges_or_fill_the_disk_with_logs(name: str) -> None:
-    service = SERVICES[name]
-    assert service["security_opt"] == ["no-new-privileges:true"]
-    assert service["cap_drop"] == ["ALL"]
-    assert service["logging"]["options"]["max-size"]
-    assert service.get("cap_add", []) == (["CHOWN", "SETUID", "SETGID", "KILL"] if name == "consumer" else [])
+def test_no_service_can_gain_privileges_or_fill_the_disk_with_logs() -> None:
+    for name in sorted(SERVICES):
+        service = SERVICES[name]
+        assert service["security_opt"] == ["no-new-privileges:true"]
+        assert service["cap_drop"] == ["ALL"]
+        assert service["logging"]["options"]["max-size"]
+        assert service.get("cap_add", []) == (["CHOWN", "SETUID", "SETGID", "KILL"] if name == "consumer" else [])
 
 
 def test_root_file_systems_are_read_only_where_the_software_allows() -> None:

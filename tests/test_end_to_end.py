@@ -36,8 +36,16 @@ from lab.waiting import wait_until
 from tests import real_data
 from tests.system import PROJECT, System, kill, lines, system
 
-pytestmark = [pytest.mark.broker, pytest.mark.slow, pytest.mark.timeout(900)]
+pytestmark = [
+    pytest.mark.broker,
+    pytest.mark.slow,
+    pytest.mark.timeout(1800),
+    # kafka-python leaves the socket of a connection whose handshake is slow to the garbage collector
+    pytest.mark.filterwarnings("ignore:unclosed <socket:ResourceWarning"),
+]
 
+#: Records that are sent before the prediction service is killed.
+N_BEFORE_OUTAGE = 650
 SMALL_BATCHES = {"MAX_POLL_RECORDS": "40", "SNAPSHOT_OFFSETS": "100", "SNAPSHOT_SECONDS": "2"}
 
 
@@ -114,23 +122,25 @@ def settings_of(made: System) -> Settings:
 
 
 def test_every_row_is_accounted_for_once_through_crashes(running: System, prepared: dict[str, str], broker: Broker) -> None:
-    frame, settings = stream(prepared), settings_of(running)
+    frame, settings = stream(prepared).rows(0, 1000), settings_of(running)
     kafka_io.ensure_topics(settings)
-    send_with_faults(settings, frame, "roof")
+    records = with_faults(frame, "roof")
+    send_records(settings, records[:N_BEFORE_OUTAGE])
 
     def grown(offsets: int) -> None:
         what = f"more than {offsets} offsets in the prediction topic"
-        wait_until(lambda: watch(settings, settings.pred_topic) > offsets, what, 240)
+        wait_until(lambda: watch(settings, settings.pred_topic) > offsets, what, 300)
 
     consumer = running.start("consumer", "consumer.py", **SMALL_BATCHES)
     grown(150)
     kill(consumer)
     consumer = running.start("consumer", "consumer.py", **SMALL_BATCHES)
-    grown(400)
+    wait_until(lambda: taken_in(settings) == N_BEFORE_OUTAGE, "the rows before the outage are taken in", 300)
     kill(running.processes[0])  # the prediction service
-    wait_until(lambda: "no row is lost" in running.log("consumer"), "the consumer waits for the prediction service")
+    send_records(settings, records[N_BEFORE_OUTAGE:])  # of which none can be predicted without it
+    wait_until(lambda: "no row is lost" in running.log("consumer"), "the consumer waits for the prediction service", 240)
     running.start_api()
-    grown(700)
+    grown(600)
     if isinstance(broker, RealBroker):
         broker.kill()
         broker.start()
@@ -139,9 +149,9 @@ def test_every_row_is_accounted_for_once_through_crashes(running: System, prepar
         nonlocal consumer
         if consumer.poll() is not None:  # its watchdog ended it: the client may wait for a lost broker for ever
             consumer = running.start("consumer", "consumer.py", **SMALL_BATCHES)
-        return watch(settings, settings.pred_topic) > 900
+        return watch(settings, settings.pred_topic) > 700
 
-    wait_until(grown_or_started_again, "more than 900 offsets in the prediction topic", 300)
+    wait_until(grown_or_started_again, "more than 700 offsets in the prediction topic", 300)
     kill(consumer)
     running.run("consumer.py", "--idle-exit-seconds", "5", **SMALL_BATCHES)
 
@@ -161,8 +171,8 @@ def test_every_row_is_accounted_for_once_through_crashes(running: System, prepar
     check_reports(running, frame, n_predictions)
 
 
-def send_with_faults(settings: Settings, frame: Frame, station_id: str) -> None:
-    """Send the frame's rows as one station's, with seven records among them that must not become predictions."""
+def with_faults(frame: Frame, station_id: str) -> list[tuple[bytes, bytes]]:
+    """Return the frame's rows as one station's, with seven records among them that must not become predictions."""
     rows = [Reading(station_id, int(h), tuple(v)) for h, v in zip(frame.hours, frame.values.tolist(), strict=True)]
     key = station_id.encode()
     sent = [(key, row.to_bytes()) for row in rows]
@@ -178,9 +188,13 @@ def send_with_faults(settings: Settings, frame: Frame, station_id: str) -> None:
     }
     for index in sorted(faults, reverse=True):
         sent.insert(index, (key, faults[index]))
+    return sent
+
+
+def send_records(settings: Settings, records: Sequence[tuple[bytes, bytes]]) -> None:
     with kafka_io.idempotent_producer(settings) as producer:
-        for record_key, value in sent:
-            producer.send(settings.raw_topic, key=record_key, value=value)
+        for key, value in records:
+            producer.send(settings.raw_topic, key=key, value=value)
         producer.flush()
 
 
@@ -338,8 +352,9 @@ def test_sigterm_finishes_the_batch_and_the_next_start_goes_on(running: System, 
     csv = str(Path(prepared["DATASET_DIR"]) / dataset.STREAM_NAME)
     running.run("producer.py", "--csv", csv, "--station-id", "roof", "--max-records", "300")
     settings = settings_of(running)
+    kafka_io.ensure_topics(settings)
     consumer = running.start("consumer", "consumer.py", MAX_POLL_RECORDS="20")
-    wait_until(lambda: watch(settings, settings.pred_topic) > 20, "predictions come")
+    wait_until(lambda: watch(settings, settings.pred_topic) > 20, "predictions come", 240)
     consumer.terminate()
     assert consumer.wait(timeout=60) == 0
     assert "rows in = " in running.log("consumer")
@@ -357,7 +372,7 @@ def test_without_a_broker_the_programs_say_so_and_exit_1(prepared: dict[str, str
                 env=made.environment,
                 capture_output=True,
                 text=True,
-                timeout=120,
+                timeout=300,
                 check=False,
             )
             assert done.returncode == 1, done.stderr

@@ -79,41 +79,42 @@ def test_latest_prediction_before_the_first_is_absent_not_zero() -> None:
     assert "sum(predictions_total) > 0" in BY_TITLE["Latest prediction"]["targets"][0]["expr"]
 
 
-@pytest.mark.parametrize("panel", PANELS, ids=titled)
-def test_panel_without_data_is_grey_never_green(panel: dict[str, Any]) -> None:
-    steps = panel["fieldConfig"]["defaults"]["thresholds"]["steps"]
-    assert (steps[0]["value"], steps[0]["color"]) == (None, GREY)
-    for mapping in panel["fieldConfig"]["defaults"].get("mappings", []):
-        if mapping["type"] == "special":
-            assert mapping["options"]["result"]["color"] == GREY
+def test_panels_without_data_are_grey_never_green() -> None:
+    for panel in PANELS:
+        steps = panel["fieldConfig"]["defaults"]["thresholds"]["steps"]
+        assert (steps[0]["value"], steps[0]["color"]) == (None, GREY)
+        for mapping in panel["fieldConfig"]["defaults"].get("mappings", []):
+            if mapping["type"] == "special":
+                assert mapping["options"]["result"]["color"] == GREY
 
 
-@pytest.mark.parametrize("panel", [p for p in PANELS if p["type"] in ("stat", "state-timeline")], ids=titled)
-def test_panel_of_states_says_what_is_good_and_what_is_not(panel: dict[str, Any]) -> None:
-    defaults = panel["fieldConfig"]["defaults"]
-    words = [mapping for mapping in defaults["mappings"] if mapping["type"] == "value"]
-    assert any(mapping["options"] for mapping in words) or len(defaults["thresholds"]["steps"]) > 1
-    assert any(mapping["options"]["match"] == "null+nan" for mapping in defaults["mappings"] if mapping["type"] == "special")
+def test_panels_of_states_say_what_is_good_and_what_is_not() -> None:
+    for panel in (p for p in PANELS if p["type"] in ("stat", "state-timeline")):
+        defaults = panel["fieldConfig"]["defaults"]
+        words = [mapping for mapping in defaults["mappings"] if mapping["type"] == "value"]
+        assert any(mapping["options"] for mapping in words) or len(defaults["thresholds"]["steps"]) > 1
+        assert any(
+            mapping["options"]["match"] == "null+nan" for mapping in defaults["mappings"] if mapping["type"] == "special"
+        )
 
 
-@pytest.mark.parametrize("panel", [p for p in PANELS if p["type"] in ("bargauge", "gauge")], ids=titled)
-def test_bars_and_dials_begin_at_zero(panel: dict[str, Any]) -> None:
-    assert panel["fieldConfig"]["defaults"]["min"] == 0
+def test_bars_and_dials_begin_at_zero() -> None:
+    for panel in (p for p in PANELS if p["type"] in ("bargauge", "gauge")):
+        assert panel["fieldConfig"]["defaults"]["min"] == 0
 
 
-@pytest.mark.parametrize(("title", "expression"), EXPRESSIONS)
-def test_expression_has_no_fixed_window(title: str, expression: str) -> None:
-    assert not re.search(r"\[\d+[a-z]", expression), f"{title}: a fixed window loses bursts at a wider zoom"
+def test_expressions_have_no_fixed_window_which_loses_bursts_at_a_wider_zoom() -> None:
+    assert [title for title, expression in EXPRESSIONS if re.search(r"\[\d+[a-z]", expression)] == []
 
 
-@pytest.mark.parametrize("panel", PANELS, ids=titled)
-def test_a_panel_asks_the_pinned_datasource_for_metrics_that_exist(panel: dict[str, Any]) -> None:
-    (source,) = yaml.safe_load((ROOT / "grafana" / "datasources.yml").read_text())["datasources"]
-    for asked in (panel, *panel["targets"]):
-        assert asked["datasource"] == {"type": source["type"], "uid": source["uid"]}
-    for target in panel["targets"]:
-        assert metric_names(target["expr"])
-        assert metric_names(target["expr"]) <= exposed()
+def test_panels_ask_the_pinned_datasource_for_metrics_that_exist() -> None:
+    for panel in PANELS:
+        (source,) = yaml.safe_load((ROOT / "grafana" / "datasources.yml").read_text())["datasources"]
+        for asked in (panel, *panel["targets"]):
+            assert asked["datasource"] == {"type": source["type"], "uid": source["uid"]}
+        for target in panel["targets"]:
+            assert metric_names(target["expr"])
+            assert metric_names(target["expr"]) <= exposed()
 
 
 #: Read by alerts, drawn in another form: the broker's lag instead of each consumer's, silence since a station's last row.
@@ -189,12 +190,12 @@ def test_panels_link_to_the_reports_and_to_the_runbook() -> None:
     assert f"/d/{RUNBOOK['uid']}" == RUNBOOK_URL
 
 
-@pytest.mark.parametrize("name", ALERTS)
-def test_alert_links_to_its_page_of_the_runbook(name: str) -> None:
-    url = ALERTS[name]["annotations"]["runbook_url"]
-    (page,) = (panel for panel in RUNBOOK["panels"] if panel["title"] == name)
-    assert url == f"http://localhost:3000{RUNBOOK_URL}?viewPanel=panel-{page['id']}"
-    assert len(page["options"]["content"]) > 40
+def test_alerts_link_to_their_pages_of_the_runbook() -> None:
+    for name in ALERTS:
+        url = ALERTS[name]["annotations"]["runbook_url"]
+        (page,) = (panel for panel in RUNBOOK["panels"] if panel["title"] == name)
+        assert url == f"http://localhost:3000{RUNBOOK_URL}?viewPanel=panel-{page['id']}"
+        assert len(page["options"]["content"]) > 40
 
 
 def test_runbook_has_a_page_for_every_alert_and_no_other() -> None:

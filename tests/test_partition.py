@@ -19,7 +19,7 @@ from airquality.events import AlarmEvent, OperationTaken, WindowSettled, finding
 from airquality.ground.errors import ContractError, InvalidRecord
 from airquality.ground.settings import Settings
 from airquality.incoming import TRUTH_OUTCOMES, LateTruth, Operation, with_late_truths
-from airquality.model.predictor import FeatureRows, Predictor
+from airquality.model.predictor import FeatureRows
 from airquality.monitoring.detectors import Detectors, DetectorsState
 from airquality.monitoring.performance import ErrorSums, Performance
 from airquality.records import HISTORY_HOURS, MAX_HOURS_AHEAD, Prediction, Reading, RowAnswer
@@ -32,6 +32,7 @@ from airquality.stream.homes import Homes
 from airquality.stream.identity import Plan
 from airquality.stream.kafka_io import Record
 from airquality.stream.partition import PartitionState
+from airquality.stream.ports import Predictor
 from airquality.stream.replay import replay
 from airquality.stream.saved import SavedStations
 from airquality.stream.transactions import Message, Position

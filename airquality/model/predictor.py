@@ -4,12 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
-
-from airquality.records import RowAnswer
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -32,10 +29,3 @@ class FeatureRows:
 
     def __len__(self) -> int:
         return len(self.offsets)
-
-
-class Predictor(Protocol):
-    """Whatever predicts rows: the service's client, predictions read back, one model a station, a shadow beside another."""
-
-    def predict(self, asked: FeatureRows) -> Sequence[RowAnswer]:
-        """Return for each row its prediction in mg/m3 and the model version that made it, or why there is none."""

@@ -15,7 +15,7 @@ from dataclasses import dataclass, replace
 from airquality.events import AlarmEvent, OperationTaken, RowsMissed, WindowJudged, WindowSettled
 from airquality.ground.errors import InvalidRecord
 from airquality.incoming import LateTruth, Operation, TruthOutcome, parse_record
-from airquality.model.predictor import FeatureRows, Predictor
+from airquality.model.predictor import FeatureRows
 from airquality.monitoring.component import Found, Missed, Predicted, Refusal, Row
 from airquality.monitoring.drift import Window
 from airquality.monitoring.window_truth import WindowTruth
@@ -26,7 +26,7 @@ from airquality.stream.batch import Batch
 from airquality.stream.checkpoint import Checkpoint, Snapshot
 from airquality.stream.homes import Homes
 from airquality.stream.kafka_io import Record
-from airquality.stream.ports import Monitoring, OpenStation
+from airquality.stream.ports import Monitoring, OpenStation, Predictor
 from airquality.stream.quiet import Quiet
 from airquality.stream.saved import NOTE_HEADER, SINCE_HEADER
 from airquality.stream.station import Station, Unsaved, take_features

@@ -1,6 +1,7 @@
 """What the loop is connected to, as protocols: tests stand other things in for each of them.
 
-What a station is made of is in ``airquality.monitoring.component``, a predictor in ``airquality.model.predictor``.
+What a station is made of is in ``airquality.monitoring.component``, the rows a predictor is given in
+``airquality.model.predictor``.
 """
 
 from __future__ import annotations
@@ -10,8 +11,8 @@ from typing import Protocol
 
 from airquality.ground.typed import Document
 from airquality.incoming import Operation
-from airquality.model.predictor import Predictor
-from airquality.records import Reading, Served
+from airquality.model.predictor import FeatureRows
+from airquality.records import Reading, RowAnswer, Served
 from airquality.reports.process import Job, ReportResult
 from airquality.reports.summary import PartitionFigures
 from airquality.stream.account import Topics
@@ -21,6 +22,13 @@ from airquality.stream.transactions import Message, Ownership, Poll, Position
 
 #: Opens a station by its id: anew, or from the document of its snapshot.
 OpenStation = Callable[[str, Document | None], Station]
+
+
+class Predictor(Protocol):
+    """Whatever predicts rows: the service's client, predictions read back, one model a station, a shadow beside another."""
+
+    def predict(self, asked: FeatureRows) -> Sequence[RowAnswer]:
+        """Return for each row its prediction in mg/m3 and the model version that made it, or why there is none."""
 
 
 class Service(Predictor, Protocol):

@@ -11,9 +11,9 @@ import logging
 from collections.abc import Sequence
 
 from airquality.ground import places
-from airquality.model.predictor import FeatureRows, Predictor
+from airquality.model.predictor import FeatureRows
 from airquality.records import TARGET_UNIT, RowAnswer, Served
-from airquality.stream.ports import Service
+from airquality.stream.ports import Predictor, Service
 
 #: A line each, ``module:NAME``: what is called without arguments and gives a ``Predictor``.
 SHADOWS: tuple[str, ...] = ()
