@@ -13,7 +13,7 @@ from airquality.ground.typed import Document
 from airquality.incoming import Operation
 from airquality.model.predictor import FeatureRows
 from airquality.records import Reading, RowAnswer, Served
-from airquality.reports.process import Job, ReportResult
+from airquality.reports.jobs import Job, ReportResult
 from airquality.reports.summary import PartitionFigures
 from airquality.stream.account import Topics
 from airquality.stream.kafka_io import Record
