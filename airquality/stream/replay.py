@@ -11,7 +11,7 @@ from airquality.ground.errors import InvalidRecord
 from airquality.incoming import parse_record
 from airquality.model.predictor import FeatureRows
 from airquality.records import Prediction, RowAnswer
-from airquality.reports.process import Job
+from airquality.reports.jobs import Job
 from airquality.stream import snapshots
 from airquality.stream.account import Counts, Note
 from airquality.stream.identity import Plan, Refused
