@@ -34,7 +34,7 @@ class Contest:
     request: Asked
 
 
-@section("serving", place=5, minutes=5)
+@section("serving", place=5, minutes=4)
 def serving(bench: Bench) -> Outcome:
     """Requests of one row and of 512 rows over HTTP, one worker each, beside an empty endpoint and two model servers."""
     seconds = 3.0 if not bench.quick else 1.0

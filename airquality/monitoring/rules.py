@@ -351,9 +351,7 @@ def _largest_before(todays: range, days: NDArray[Any], window: int) -> NDArray[A
         top = largest[..., 0]
         for day in range(1, largest.shape[2]):  # a handful, each of all stations at once
             top = np.fmax(top, largest[..., day])
-        n_times = np.zeros_like(top)
-        for day in range(largest.shape[2]):
-            n_times += np.where(largest[..., day] == top, times[..., day], 0.0)
+        n_times = sum(np.where(largest[..., day] == top, times[..., day], 0.0) for day in range(largest.shape[2]))
         out.append(np.concatenate([top, n_times], axis=1))
     return np.stack(out, axis=1)[:, :, np.newaxis]
 

@@ -90,7 +90,7 @@ class Stream(Protocol):
         """Read a gained partition from ``offset`` on."""
 
     def position(self, partition: int) -> Position | None:
-        """Return where the group stands in a raw partition, None if nowhere."""
+        """Return the offset the group has committed for a raw partition, with its note; None without one."""
 
     def commit(self, messages: Iterable[Message], positions: Mapping[int, Position], ownership: Ownership) -> list[int]:
         """Publish ``messages`` and move the group to ``positions``, all or nothing; return the messages' offsets."""
@@ -112,4 +112,4 @@ class Reader(Protocol):
         """Return which topics there are now."""
 
     def group_positions(self, n_partitions: int) -> dict[int, tuple[int, str]]:
-        """Return where the group stands in each raw partition, and its note there."""
+        """Return the offset and the note the group has committed, by raw partition."""

@@ -7,15 +7,13 @@ import resource
 import sys
 import tempfile
 import time
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from airquality.monitoring.drift import DAILY, WEEKLY, Window
-from airquality.reports.child import PARTS, Write, evidently_writer
-from airquality.reports.due import Due, DueFolder
+from airquality.monitoring.drift import DAILY, WEEKLY
 from benchmarks.ground import Ground
 from benchmarks.lives import life
+from benchmarks.report_parts import ReportParts
 
 #: Four weeks of the test period, which begins here.
 _START, _HOURS = 7_953, 4 * 168
@@ -26,26 +24,17 @@ def main(_: dict[str, Any]) -> None:
     with tempfile.TemporaryDirectory() as folder, Ground(Path(folder)) as ground:
         windows = life(ground, 0, _START, _HOURS).windows
         before_mb = _peak_mb()
-        due = DueFolder(ground.settings.reports_dir)
-        writers = [evidently_writer(ground.settings, part) for part in PARTS]
+        parts = ReportParts(ground.settings)
         told: dict[str, Any] = {"before_mb": before_mb}
         for kind in (DAILY, WEEKLY):
             spent, sizes = [], []
             for window in (each for each in windows if each.kind is kind):
-                path, seconds = _written(due, writers, window)
-                spent.append(seconds)
+                began = time.process_time()
+                path = parts.write(window)
+                spent.append(time.process_time() - began)
                 sizes.append(path.stat().st_size / 2**20)
             told[kind.name] = {"cpu_seconds": sum(spent[1:]) / len(spent[1:]), "mb": max(sizes)}
         print(json.dumps({**told, "peak_mb": _peak_mb()}), flush=True)
-
-
-def _written(due: DueFolder, writers: Sequence[Write], window: Window) -> tuple[Path, float]:
-    """Return the page of a whole report, and the CPU seconds of both its parts."""
-    due.store(window)
-    began = time.process_time()
-    for write, part in zip(writers, (Due.of(window), Due.of(window).then("evidence")), strict=True):
-        [path] = write([part])
-    return path, time.process_time() - began
 
 
 def _peak_mb() -> float:

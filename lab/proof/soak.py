@@ -19,11 +19,13 @@ from lab.proof.traffic import stations
 SECONDS = {1: 180, 5: 3_600}
 _RATE, _PROMISED_RATE = 205, 200
 #: Rows a second that are predicted; a report is a second of work for every 24 of a station, so the others are repeats.
-_PREDICTED, _DEAD = 5, 2
-_STATIONS = stations(40)
+_PREDICTED, _DEAD = 6, 2
+#: Few, so that each lives 3,600 hours in one: what a station learns and keeps (levels of 17 days, checksums of three weeks)
+#: is full before memory is judged.
+_STATIONS = stations(6)
 _SAMPLE_SECONDS = 5.0
-#: The beginning is left out: caches fill, the report process is started.
-_SETTLING = 1 / 3
+#: The beginning is left out: caches and what is kept of a station fill, the report process is started.
+_SETTLING = 0.4
 MAX_SLOPE_MB_PER_HOUR = 1.0
 #: Latency grows where the quiet minutes of the last third are slower than those of the first by this share.
 MAX_LATENCY_GROWTH = 0.25
