@@ -9,8 +9,12 @@ import numpy as np
 import pytest
 import xgboost as xgb
 
-from airquality.model.model import WALKED_ROWS, Model
+from airquality.data import dataset
+from airquality.model import features
+from airquality.model.model import WALKED_ROWS, Floats, Model
 from airquality.model.trees import MAX_DEPTH, Floats32, TreeWalk
+from airquality.records import HISTORY_HOURS
+from tests import real_data
 
 ARTIFACTS = Path(__file__).resolve().parent.parent / "artifacts"
 
@@ -48,6 +52,27 @@ def test_walk_of_the_champion_has_the_bits_of_xgboost(champion: Model, missing: 
     matrix = rows(300, n_features, missing)
     found = predicted(walk_of(champion.booster, n_features), matrix)
     assert found.tobytes() == champion.booster.inplace_predict(matrix, missing=np.nan).tobytes()
+
+
+@pytest.fixture(scope="module")
+def period() -> Floats:
+    """Feature rows of the last 15 % of the data set where a copy is at hand, else of simulated readings; both have gaps."""
+    frame = dataset.load(real_data.FILE) if real_data.FILE else dataset.simulate()
+    first = dataset.split_rows(len(frame))[1]
+    known = frame.rows(first - HISTORY_HOURS, len(frame))
+    return features.batch(known.hours, known.values)[HISTORY_HOURS:]
+
+
+@pytest.mark.parametrize("n_rows", [1, 3, WALKED_ROWS, WALKED_ROWS + 1, 64, 512, 2_000])
+def test_predict_of_the_test_period_has_the_bits_of_xgboost_at_every_batch_size(
+    champion: Model, period: Floats, n_rows: int
+) -> None:
+    assert np.isnan(period).any()
+    raw = champion.booster.predict(xgb.DMatrix(period.astype(np.float32), missing=np.nan)).astype(np.float64)
+    base = period[:, champion.card.features.index(champion.card.transform.base_feature)]
+    expected = champion.card.transform.to_target(raw, base)
+    batches = [period[start : start + n_rows] for start in range(0, len(period), n_rows)]
+    assert np.concatenate([champion.predict(batch) for batch in batches]).tobytes() == expected.tobytes()
 
 
 @pytest.mark.parametrize(
