@@ -31,7 +31,7 @@ from lab.prepare import SIMULATED_ARTIFACTS
 from lab.waiting import Failed, wait_until
 
 PROJECT = Path(__file__).resolve().parent.parent
-_CHILD_SECONDS = 600.0
+_CHILD_SECONDS = 1_800.0
 
 
 class Ground:

@@ -210,6 +210,10 @@ def test_stages_inner_time_counts_once(monkeypatch: pytest.MonkeyPatch) -> None:
     assert timed.seconds == {"inner": 3.0, "outer": 7.0}
 
 
+def test_stages_that_took_no_time_are_named() -> None:
+    assert stages.unseen(dict.fromkeys(stages.POINTS, 0.1) | {"parse": 0.0}) == ["parse"]
+
+
 def test_spread_counts_only_while_all_consumers_work() -> None:
     first = {"commits": [[t, 10 * t, 0.1 * t, 0.0] for t in range(1, 11)]}
     second = {"commits": [[t, 20 * (t - 4), 0.2 * t, 0.0] for t in range(5, 16)]}
