@@ -7,30 +7,24 @@ model from beginning to end.
 from __future__ import annotations
 
 import argparse
-import asyncio
 import contextlib
 import socket
 import sys
-from collections.abc import AsyncIterator, Callable, Sequence
-from contextlib import asynccontextmanager
-from typing import Any
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
-import uvicorn
-from fastapi import FastAPI
 from numpy.typing import NDArray
 
 from airquality.ground import command, log
 from airquality.ground.errors import UsageError
-from airquality.ground.proxies import exempt_loopback
 from airquality.ground.settings import Settings, read_settings
-from airquality.model import features, registry
+from airquality.model import features
 from airquality.records import HISTORY_HOURS, Reading
-from airquality.serving import connections, documents, handlers, pages
-from airquality.serving.guard import Guard, Hosts, Receive, Scope, Send, refuse_several_workers
-from airquality.serving.key import Key
-from airquality.serving.service import Service
 from feature_buffer import FeatureBuffer
+
+if TYPE_CHECKING:
+    from fastapi import FastAPI
 
 _DESCRIPTION = """Serve predictions of the registry's champion over HTTP (MLFLOW_TRACKING_URI says which registry).
 
@@ -44,70 +38,19 @@ _EXAMPLES = """examples:
 """
 
 
-class Application(FastAPI):
-    """FastAPI behind its guard, which must be outermost: only there can uvicorn's own configuration be seen."""
-
-    def __init__(self, prepare: Callable[[uvicorn.Config | None], tuple[Hosts, Key]], **options: Any) -> None:
-        super().__init__(**options)
-        self._guard = Guard(super().__call__, prepare)
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answer one connection."""
-        await self._guard(scope, receive, send)
-
-    def openapi(self) -> dict[str, Any]:
-        """Return the OpenAPI document, with the bodies that the handlers parse themselves."""
-        if self.openapi_schema is None:
-            document = super().openapi()
-            document.setdefault("components", {}).setdefault("schemas", {}).update(documents.schemas())
-            for path in ("/predict", "/predict/batch", "/predict/from-readings"):
-                name = path.strip("/").replace("/", "_").replace("-", "_")
-                document["paths"][path]["post"]["requestBody"] = documents.body(name)
-            self.openapi_schema = document
-        return self.openapi_schema
-
-
 def create_app(settings: Settings | None = None) -> FastAPI:
     """Return the application; settings are read and the model is loaded when it starts, not when it is made."""
+    from airquality.serving import application  # FastAPI and MLflow take three seconds, which no --help should
 
-    @asynccontextmanager
-    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
-        refreshing = asyncio.create_task(_keep_fresh(app.state.service))
-        yield
-        refreshing.cancel()
-
-    def prepare(server: uvicorn.Config | None) -> tuple[Hosts, Key]:
-        chosen = settings or read_settings()
-        log.configure(chosen.log_level, chosen.log_format)
-        exempt_loopback()
-        registry.configure()
-        registry.require_address(chosen)
-        if server:
-            refuse_several_workers(server)
-            connections.bound(server)
-        app.state.service = Service(chosen, newest_features)
-        handlers.show_reports(app, chosen.reports_dir)
-        return Hosts(chosen.api_allowed_hosts), Key(chosen.api_key, open_to_all=chosen.api_open)
-
-    app = Application(
-        prepare,
-        title=pages.TITLE,
-        version=command.VERSION,
-        description=__doc__ or "",
-        lifespan=lifespan,
-        generate_unique_id_function=lambda route: route.name,  # what a generated client calls its functions
-        docs_url=None,
-        redoc_url=None,
-    )
-    handlers.add_to(app)
-    return app
+    return application.create(settings, newest_features, __doc__ or "")
 
 
-async def _keep_fresh(service: Service) -> None:
-    """Follow the champion alias until cancelled; requests go on meanwhile."""
-    while True:
-        await asyncio.to_thread(service.refresh)
-        await asyncio.sleep(service.settings.model_poll_seconds if service.served else 1.0)
+def __getattr__(name: str) -> FastAPI:
+    """Return ``app``, which ``uvicorn api_service:app`` asks for; it is made then."""
+    if name != "app":
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    made: FastAPI = globals().setdefault("app", create_app())
+    return made
 
 
 def newest_features(readings: Sequence[Reading]) -> NDArray[np.float64] | None:
@@ -150,6 +93,8 @@ def _port(text: str) -> int:
 
 
 def _serve(host: str, port: int) -> None:
+    import uvicorn
+
     settings = read_settings()
     log.configure(settings.log_level, settings.log_format)
     with _listening(host, port) as listener:
@@ -172,9 +117,6 @@ def _listening(host: str, port: int) -> socket.socket:
             f"cannot listen on {host}:{port}: {error.strerror or error}. Another program may have it: choose another --port "
             f"(and API_URL=http://localhost:<port> for the consumer)"
         ) from error
-
-
-app = create_app()
 
 
 if __name__ == "__main__":

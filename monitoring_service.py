@@ -41,8 +41,9 @@ from airquality.monitoring.listed import LABELS, label_of
 from airquality.monitoring.registry import components
 from airquality.monitoring.windows import WINDOWS, Windows, WindowsState
 from airquality.records import Reading, Served, isoformat
+from airquality.reports.jobs import Job, ReportResult
 from airquality.reports.ledger import LedgerState, ReportLedger
-from airquality.reports.process import Job, OpenWriter, ReportProcess, ReportResult, evidently_writer
+from airquality.reports.process import OpenWriter, ReportProcess, evidently_writer
 from airquality.reports.queue import ReportQueue
 from airquality.reports.summary import Owner, Part, PartitionFigures, SummaryFile, merge
 from airquality.stream.station import INTERVALS, Off, Station

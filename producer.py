@@ -14,15 +14,13 @@ from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future
 from contextlib import closing
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 from tqdm import tqdm
 
-from airquality.data import incoming
 from airquality.data.dataset import STATION_IDS, Frame
 from airquality.data.files import answers
-from airquality.data.incoming import Incoming
 from airquality.ground import command, log
 from airquality.ground.errors import Denied, Unavailable, UsageError
 from airquality.ground.settings import Settings, read_settings
@@ -30,6 +28,9 @@ from airquality.ground.shown import shown
 from airquality.incoming import Headers, LateTruth, with_late_truths
 from airquality.records import TARGET, Reading, isoformat
 from airquality.stream import kafka_io
+
+if TYPE_CHECKING:
+    from airquality.data.incoming import Incoming
 
 #: Sends one record's key, value and headers; the future succeeds once the broker has acknowledged it.
 Send = Callable[[bytes, bytes, Headers], "Future[object]"]
@@ -131,6 +132,8 @@ def run(args: argparse.Namespace) -> int:
     settings = read_settings(kafka_bootstrap_servers=args.bootstrap_servers, raw_topic=args.topic)
     log.configure(settings.log_level, settings.log_format)
     say = log.speaker("producer", settings.log_format)
+    from airquality.data import incoming  # pandas takes half a second to import, which no --help should
+
     read = incoming.read(args.csv, answers.from_arguments(args))
     _require_hourly(args.csv, read.odd_steps, args.any_step)
     for remark in read.remarks:

@@ -11,6 +11,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from html import escape
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 from tqdm import tqdm
@@ -18,9 +19,8 @@ from tqdm import tqdm
 from airquality.data import dataset
 from airquality.data.accepted import accepted
 from airquality.data.dataset import Frame
-from airquality.data.files import answers, doubts, reader
-from airquality.data.files.answers import Answers
-from airquality.data.files.reader import NO_ANSWERS, Table
+from airquality.data.files import answers
+from airquality.data.files.answers import NO_ANSWERS, Answers
 from airquality.data.steps import why_not_hourly
 from airquality.ground import command, log
 from airquality.ground.errors import UsageError
@@ -35,6 +35,9 @@ from airquality.monitoring.network import NODE_COLUMNS
 from airquality.monitoring.silence import silences
 from airquality.monitoring.watch import Watch
 from airquality.records import DEVICE_COLUMNS, RAW_COLUMNS, TARGET, isoformat
+
+if TYPE_CHECKING:
+    from airquality.data.files.reader import Table
 
 ALARMS = 3
 #: How a file begins.
@@ -140,6 +143,8 @@ def check(path: Path, fitted: Calibration, watch: Watch[str], now_hour: int, sai
     Raises:
         UsageError: it cannot be read, or is not hourly.
     """
+    from airquality.data.files import doubts, reader  # pandas takes half a second to import, which no --help should
+
     table = reader.read(path, said)
     if not len(table.hours):
         raise UsageError(f"{path} has a header but no rows.")
@@ -168,6 +173,8 @@ def check(path: Path, fitted: Calibration, watch: Watch[str], now_hour: int, sai
 
 def _doubts(path: Path, table: Table, said: Answers) -> list[str]:
     """Return what is odd about the values. No reason not to judge: a fault may look like another unit."""
+    from airquality.data.files import doubts
+
     try:
         return doubts.settle(path, table, said)
     except UsageError as doubt:

@@ -6,10 +6,12 @@ because that is what the data set records. Arithmetic on them is exact and a lag
 
 from __future__ import annotations
 
+import functools
 import json
 import math
 import re
 import reprlib
+import struct
 import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -70,7 +72,10 @@ _EPOCH = datetime(1970, 1, 1)
 _HOUR_MS = 3_600_000
 #: One spelling, on which every Python version agrees: the date, the time of day to the minute or finer, no time zone.
 _DATE_TIME = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}[T ][0-9]{2}:[0-9]{2}(:[0-9]{2}(\.[0-9]{1,6})?)?")
+_NO_DATE_TIME = "DateTime must be local time such as 2005-02-05T03:00:00, without a time zone, not {}"
 _LIMITS = tuple((name, *HARD_LIMITS[name]) for name in RAW_COLUMNS)
+_NAMES = frozenset(RAW_COLUMNS)
+_PACKED = struct.Struct(f"<{len(RAW_COLUMNS)}d").pack
 
 
 def hour_of(moment: datetime) -> int:
@@ -95,6 +100,7 @@ def datetime_of(hour: int) -> datetime:
     return _EPOCH + timedelta(hours=hour)
 
 
+@functools.lru_cache(maxsize=256)
 def isoformat(hour: int) -> str:
     """Return ``hour`` as it stands in records.
 
@@ -131,7 +137,7 @@ class Reading:
 
     def digest(self) -> int:
         """Return a non-zero 32-bit checksum of the values, by which a repeated hour is told from a contradicted one."""
-        return zlib.crc32(np.array(self.values, dtype="<f8").tobytes()) or 1
+        return zlib.crc32(_PACKED(*self.values)) or 1
 
     def to_bytes(self) -> bytes:
         """Return the raw record's JSON value; missing is null."""
@@ -227,11 +233,16 @@ def parse_reading(key: bytes | None, value: bytes | None) -> Reading:
 def reading_of(record: Mapping[str, Any], key: bytes | None = None) -> Reading:
     """Return the reading a parsed record holds; raises ``InvalidRecord`` as :func:`parse_reading` does."""
     station_id = parse_station_id(record.get("station_id"), key)
-    absent = [name for name in RAW_COLUMNS if name not in record]
-    if absent:
+    if not record.keys() >= _NAMES:
+        absent = [name for name in RAW_COLUMNS if name not in record]
         raise InvalidRecord("malformed", f"columns absent (missing values are null): {', '.join(absent)}")
     hour = parse_hour(record.get("DateTime"))
-    return Reading(station_id, hour, tuple(parse_value(record[n], n, low, high) for n, low, high in _LIMITS))
+    values = []
+    for name, low, high in _LIMITS:
+        value = record[name]
+        usual = type(value) is float and low <= value <= high and value != MISSING_MARKER
+        values.append(value if usual else parse_value(value, name, low, high))
+    return Reading(station_id, hour, tuple(values))
 
 
 def kafka_hour(timestamp_ms: int) -> int | None:
@@ -322,11 +333,15 @@ def parse_station_id(station_id: object, key: bytes | None) -> str:
 
 def parse_hour(text: object) -> int:
     """Return the hour of a record's ``DateTime``; raises ``InvalidRecord``."""
-    if not isinstance(text, str) or not _DATE_TIME.fullmatch(text):
-        raise InvalidRecord(
-            "malformed",
-            f"DateTime must be local time such as 2005-02-05T03:00:00, without a time zone, not {reprlib.repr(text)}",
-        )
+    if isinstance(text, str):
+        return _hour_of_text(text)
+    raise InvalidRecord("malformed", _NO_DATE_TIME.format(reprlib.repr(text)))
+
+
+@functools.lru_cache(maxsize=256)  # the stations of a network send the same hours at the same time
+def _hour_of_text(text: str) -> int:
+    if not _DATE_TIME.fullmatch(text):
+        raise InvalidRecord("malformed", _NO_DATE_TIME.format(reprlib.repr(text)))
     try:
         moment = datetime.fromisoformat(text)
         hour = hour_of(moment)

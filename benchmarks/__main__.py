@@ -11,6 +11,7 @@ import os
 import sys
 import tempfile
 import time
+import traceback
 from pathlib import Path
 
 from airquality.ground import command
@@ -33,7 +34,7 @@ from benchmarks import (
     targets,
 )
 from benchmarks.ground import PROJECT, Ground
-from benchmarks.sections import ROUNDS, Bench, sections
+from benchmarks.sections import QUICK_ROUNDS, ROUNDS, Bench, sections
 from lab.interruption import Interruption
 from lab.waiting import Failed
 
@@ -64,7 +65,9 @@ def _parser() -> argparse.ArgumentParser:
     parser = command.parser("python -m benchmarks", __doc__ or "", _EXAMPLES)
     parser.add_argument("--quick", action="store_true", help="the small sizes, without the sections that take longest")
     parser.add_argument("--only", action="append", choices=list(sections()), help="only this section; may be repeated")
-    parser.add_argument("--rounds", type=int, default=ROUNDS, metavar="N", help="rounds of each section (%(default)s)")
+    parser.add_argument(
+        "--rounds", type=int, metavar="N", help=f"rounds of each section ({ROUNDS}, or {QUICK_ROUNDS} with --quick)"
+    )
     parser.add_argument(
         "--out", type=Path, default=PROJECT / "docs", metavar="DIR", help="where page and results go (%(default)s)"
     )
@@ -80,6 +83,8 @@ def _run(arguments: argparse.Namespace) -> int:
     kept = results.kept(out.results)
     verdicts = targets.judge({name: result.figures for name, result in kept.items()}, excused)
     print(f"written: {page.write(out, kept, verdicts)}")
+    if failed:
+        print(f"not measured, because they failed: {', '.join(failed)}")
     judged = [verdict for verdict in verdicts if arguments.page or verdict.target.section in names]
     for verdict in judged:
         print(f"{verdict.target.name}: {verdict.word} ({verdict.figure or 'no figure'}, {verdict.target.wanted})")
@@ -89,21 +94,22 @@ def _run(arguments: argparse.Namespace) -> int:
 def _measure(names: list[str], arguments: argparse.Namespace, out: page.Place) -> list[str]:
     """Run sections and keep their results as they come; return those that failed."""
     failed = []
+    rounds = arguments.rounds or (QUICK_ROUNDS if arguments.quick else ROUNDS)
     with tempfile.TemporaryDirectory(prefix="air-quality-bench-") as directory, Ground(Path(directory)) as ground:
         for number, name in enumerate(names):
             section = sections()[name]
             print(f"[{number + 1}/{len(names)}] {name}: {section.title}", flush=True)
             load, began = os.getloadavg()[0], time.monotonic()
             try:
-                outcome = section.run(Bench(ground, arguments.quick, arguments.rounds))
-            except (Failed, AirQualityError) as error:
-                print(f"{name} FAILED: {error}", flush=True)
+                outcome = section.run(Bench(ground, arguments.quick, rounds))
+            except Exception as error:  # noqa: BLE001 - whatever it is, the other sections are measured
+                print(f"{name} FAILED: {type(error).__name__}: {error}", flush=True)
+                if not isinstance(error, Failed | AirQualityError):
+                    traceback.print_exc()
                 failed.append(name)
                 continue
             seconds = round(time.monotonic() - began)
-            result = results.Result.of(
-                name, outcome, quick=arguments.quick, rounds=arguments.rounds, seconds=seconds, load=load
-            )
+            result = results.Result.of(name, outcome, quick=arguments.quick, rounds=rounds, seconds=seconds, load=load)
             results.keep(result, out.results)
             for what, figure in result.figures.items():
                 print(f"  {what}: {figure}")

@@ -15,7 +15,7 @@ _BATCHES = {1: 75, 8: 500, 64: 1_500, 512: 2_500}
 _STATIONS = 4
 
 
-@section("batches", place=6, minutes=6, quick=False)
+@section("batches", place=6, minutes=5, quick=False)
 def batches(bench: Bench) -> Outcome:
     """MAX_POLL_RECORDS from 1 to 512, four stations: rows a second and CPU a row, beside the bare loop."""
     topics = Topics(bench.ground)

@@ -1,51 +1,61 @@
-"""The cost of a feature row, and of the usual way to make one."""
+"""Ways to ask for feature rows, as the consumer does and as it is usually done, whose cost is to be measured."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
-import numpy as np
-import pandas as pd
-from numpy.typing import NDArray
+from airquality.records import HISTORY_HOURS, RAW_COLUMNS, TARGET, Reading
+from airquality.stream.station import Station, take_features
+from benchmarks.lives import Lives
 
-from airquality.model import features
-from airquality.records import HISTORY_HOURS, RAW_COLUMNS, TARGET
+if TYPE_CHECKING:
+    import pandas as pd
 
-Floats = NDArray[np.float64]
-
-FIRST_HOUR = 307_668
-
-
-def made_up_values(rng: np.random.Generator, n_rows: int) -> Floats:
-    scale = np.array([2, 1100, 100, 9, 940, 240, 800, 110, 1400, 1000, 18, 49, 1.0])
-    values = np.round(scale * rng.uniform(0.5, 1.5, (n_rows, len(RAW_COLUMNS))), 1)
-    values[rng.random(values.shape) < 0.05] = np.nan
-    return values
+#: Opens a station as the consumer does: those of one process share what they can.
+Open = Callable[[str], Station]
 
 
 @dataclass(frozen=True)
 class Case:
-    """A way to ask for feature rows, and how many it gives."""
+    """A way to ask for feature rows: what comes before each call, unmeasured, the call, and how many rows it gives."""
 
     name: str
+    prepare: Callable[[], object]
     call: Callable[[], object]
     n_rows: int
 
 
-def cases() -> list[Case]:
-    values = made_up_values(np.random.default_rng(2), HISTORY_HOURS + 512)
-    hours = np.arange(FIRST_HOUR, FIRST_HOUR + len(values))
-    positions = np.arange(HISTORY_HOURS, len(values))
-    many = np.vstack([values[: HISTORY_HOURS + 1]] * 1000)
-    ends = np.arange(1000) * (HISTORY_HOURS + 1) + HISTORY_HOURS
-    window = pd.DataFrame(values[: HISTORY_HOURS + 1], columns=list(RAW_COLUMNS))
-    return [
-        Case("512 rows of one station", lambda: features.rows(values, hours[positions], positions), 512),
-        Case("one row of 1,000 stations", lambda: features.rows(many, np.full(1000, FIRST_HOUR), ends), 1000),
-        Case("one row", lambda: features.rows(values, hours[positions[:1]], positions[:1]), 1),
-        Case("one row by pandas", lambda: by_pandas(window), 1),
-    ]
+def cases(lives: Lives, open_station: Open) -> Iterator[Case]:
+    """Yield the cases, on hours of the data set, through the stations' own buffers."""
+    import pandas as pd  # it takes half a second to import, which no --help should
+
+    yield _case("one row", lives, open_station, 1, 1)
+    yield _case("512 rows of one station", lives, open_station, 1, 512)
+    yield _case("one row of 1,000 stations", lives, open_station, 1_000, 1)
+    values = [reading.values for reading in lives.rows(1, HISTORY_HOURS + 1)]
+    window = pd.DataFrame(values, columns=list(RAW_COLUMNS))
+    yield Case("one row by pandas", lambda: None, lambda: by_pandas(window), 1)
+
+
+def _case(name: str, lives: Lives, open_station: Open, n_stations: int, n_hours: int) -> Case:
+    """Return a case of warm stations, of each of which so many hours come between two calls."""
+    readings = _endless(lives, n_stations)
+    stations = [open_station(f"{name} {number}").buffer for number in range(n_stations)]
+
+    def push(hours: int) -> None:
+        for _ in range(hours):
+            for station in stations:
+                station.push(next(readings))
+
+    push(HISTORY_HOURS)
+    return Case(name, lambda: push(n_hours), lambda: take_features(stations), n_stations * n_hours)
+
+
+def _endless(lives: Lives, n_stations: int) -> Iterator[Reading]:
+    """Yield the hours of stations, hour by hour, and again from the start in the hours after that."""
+    return lives.rows(n_stations, 10**9)
 
 
 def by_pandas(window: pd.DataFrame) -> list[float]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 import subprocess
@@ -17,18 +18,19 @@ import requests
 
 from airquality.data import dataset
 from airquality.data.dataset import Frame
-from airquality.ground.errors import Unavailable
+from airquality.ground.errors import ContractError, Unavailable, UsageError
 from airquality.ground.settings import Settings, read_settings
 from airquality.model.model import Model
+from airquality.monitoring import calibration
+from airquality.monitoring.drift import load_judge
 from lab import embedded_kafka
 from lab.broker import Broker
 from lab.child import Child
 from lab.ports import free_port
+from lab.prepare import SIMULATED_ARTIFACTS
 from lab.waiting import Failed, wait_until
 
 PROJECT = Path(__file__).resolve().parent.parent
-#: What the preparation makes and every section reads.
-_PREPARED = ("reference_calibration.json", "detectors.npz", "test_data_raw.csv")
 _CHILD_SECONDS = 600.0
 
 
@@ -37,6 +39,7 @@ class Ground:
 
     def __init__(self, directory: Path) -> None:
         self.directory = directory
+        self.numbers = itertools.count()  # of topics
         self._opened = ExitStack()
 
     def __enter__(self) -> Self:
@@ -57,24 +60,25 @@ class Ground:
     @cached_property
     def frame(self) -> Frame:
         """The hours of the data set."""
-        return dataset.current(PROJECT / "dataset")
+        return dataset.current(self.settings.dataset_dir)
 
     @cached_property
     def model(self) -> Model:
         """The champion, as it is seeded into the registry."""
-        return Model.load(PROJECT / "artifacts")
+        return Model.load(self.settings.artifacts_dir)
 
     @cached_property
     def settings(self) -> Settings:
-        """Settings without a broker: data, registry, a folder for reports."""
-        for name in _PREPARED:
-            if not (PROJECT / "dataset" / name).exists():
-                self.run_program([sys.executable, "-m", "lab.prepare"])
-                break
+        """Settings without a broker: data (prepared where they are not yet), model, registry, a folder for reports."""
+        given = read_settings()
+        folder = PROJECT / given.dataset_dir
+        if not _is_prepared(folder):
+            self.run_program([sys.executable, "-m", "lab.prepare"])
+        simulated = dataset.current_source(folder) == "simulated" and "artifacts_dir" not in given.model_fields_set
         return read_settings(
             mlflow_tracking_uri=f"sqlite:///{self.directory}/mlflow.db",
-            artifacts_dir=PROJECT / "artifacts",
-            dataset_dir=PROJECT / "dataset",
+            artifacts_dir=PROJECT / (SIMULATED_ARTIFACTS if simulated else given.artifacts_dir),
+            dataset_dir=folder,
             reports_dir=self.directory / "reports",
         )
 
@@ -84,6 +88,7 @@ class Ground:
         self.run_program(
             [sys.executable, "-m", "airquality", "registry", "seed"],
             MLFLOW_TRACKING_URI=self.settings.mlflow_tracking_uri,
+            ARTIFACTS_DIR=str(self.settings.artifacts_dir),
         )
         return self.settings.mlflow_tracking_uri
 
@@ -199,3 +204,13 @@ def _environment() -> dict[str, str]:
         "DO_NOT_TRACK": "1",
     }
     return {**os.environ, **own}
+
+
+def _is_prepared(folder: Path) -> bool:
+    """Whether the files are there that the consumer reads, and of this release."""
+    try:
+        load_judge(folder)
+        calibration.load(folder)
+    except (UsageError, ContractError):
+        return False
+    return True

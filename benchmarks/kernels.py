@@ -7,13 +7,17 @@ from collections.abc import Callable, Mapping
 from functools import partial
 
 import numpy as np
+from prometheus_client import CollectorRegistry
 
 from airquality.data import dataset
+from airquality.metrics import ConsumerMetrics
 from airquality.monitoring import calibration
 from benchmarks import detectors, feature_rows
 from benchmarks.figures import Figure, ratio
+from benchmarks.lives import Lives
 from benchmarks.replay import model_rows
 from benchmarks.sections import Bench, Contender, Outcome, section
+from monitoring_service import MonitoringService
 
 _BATCHES = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512)
 #: Stations, rows of each, rows at a time.
@@ -34,7 +38,9 @@ def kernels(bench: Bench) -> Outcome:
         contenders[_rows("model", n_rows)] = _cost(partial(bench.ground.model.predict, matrix), n_rows)
         own = partial(bench.ground.model.booster.inplace_predict, matrix, missing=np.nan)
         contenders[_rows("XGBoost", n_rows)] = _cost(own, n_rows)
-    contenders |= {f"features, {case.name}": _cost(case.call, case.n_rows) for case in feature_rows.cases()}
+    monitoring = MonitoringService.open(bench.ground.settings, ConsumerMetrics(CollectorRegistry()))
+    for case in feature_rows.cases(Lives(bench.ground), monitoring.open_station):
+        contenders[f"features, {case.name}"] = _cost(case.call, case.n_rows, case.prepare)
     contenders |= {f"detectors, {name}": partial(_detectors, bench, *size) for name, size in _DETECTOR_CASES.items()}
     found = bench.interleave(contenders)
     figures = {name: Figure("us", tuple(measured["CPU us"])) for name, measured in found.items()}
@@ -47,8 +53,11 @@ def _rows(what: str, n_rows: int) -> str:
     return f"{what}, {n_rows} row{'s' if n_rows > 1 else ''}"
 
 
-def _cost(call: Callable[[], object], n_rows: int) -> Contender:
-    return lambda: {"CPU us": microseconds(call, n_rows)}
+def _nothing() -> None: ...
+
+
+def _cost(call: Callable[[], object], n_rows: int, prepare: Callable[[], object] = _nothing) -> Contender:
+    return lambda: {"CPU us": microseconds(call, n_rows, prepare)}
 
 
 def _detectors(bench: Bench, n_stations: int, n_rows: int, at_once: int) -> Mapping[str, float]:
@@ -57,11 +66,13 @@ def _detectors(bench: Bench, n_stations: int, n_rows: int, at_once: int) -> Mapp
     return {"CPU us": detectors.cost(fitted, stream, n_stations, at_once, rounds=1)}
 
 
-def microseconds(call: Callable[[], object], n_rows: int, seconds: float = _SECONDS) -> float:
-    """Return own CPU us a row, the smallest of the calls that fit in ``seconds``."""
+def microseconds(call: Callable[[], object], n_rows: int, prepare: Callable[[], object] = _nothing) -> float:
+    """Return own CPU us a row, of the cheapest call in :data:`_SECONDS`; ``prepare``, before each, is not timed."""
+    prepare()
     call()
-    best, until = float("inf"), time.perf_counter() + seconds
+    best, until = float("inf"), time.perf_counter() + _SECONDS
     while time.perf_counter() < until:
+        prepare()
         began = time.process_time()
         call()
         best = min(best, time.process_time() - began)

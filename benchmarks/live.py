@@ -28,7 +28,7 @@ _BEFORE = 50
 _START_SECONDS = 90.0
 
 
-@section("live", place=2, minutes=6)
+@section("live", place=2, minutes=4)
 def live(bench: Bench) -> Outcome:
     """50 rows a second of 50 stations: milliseconds from a row's production until a reader of committed records has it."""
     topics = Topics(bench.ground)
@@ -47,7 +47,7 @@ def live(bench: Bench) -> Outcome:
 def _latency(bench: Bench, topics: Topics, module: str, n_warm: int) -> Mapping[str, float]:
     settings = topics.around(topics.empty(), 1, n_warm)
     environment = environment_of(settings, API_URL=bench.ground.api.url)
-    n_rows = _BEFORE + _RATE * bench.scaled(20, 6)
+    n_rows = _BEFORE + _RATE * bench.scaled(15, 6)
     reader = Reader(settings)
     running = bench.ground.start(sys.executable, ["-m", module], {}, **environment)
     try:

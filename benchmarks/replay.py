@@ -68,7 +68,7 @@ def _last(commits: list[list[float]], n_rows: int) -> list[float]:
     return next(commit for commit in commits if commit[1] >= n_rows)
 
 
-@section("replay", place=1, minutes=9)
+@section("replay", place=1, minutes=5)
 def replay(bench: Bench) -> Outcome:
     """A catch-up of 4 stations with transactions, detectors and windows, beside what others need for the same rows."""
     topics = Topics(bench.ground)

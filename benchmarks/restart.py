@@ -15,7 +15,7 @@ from benchmarks.topics import Topics
 _STATIONS = 1_000
 
 
-@section("restart", place=8, minutes=2)
+@section("restart", place=8, minutes=1, quick=False)
 def restart(bench: Bench) -> Outcome:
     """A consumer of 1,000 stations starts: seconds from its start until its first predictions are committed."""
     topics = Topics(bench.ground)

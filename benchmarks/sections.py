@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from benchmarks.figures import Figure
 from benchmarks.ground import Ground
 
-ROUNDS = 5
+ROUNDS, QUICK_ROUNDS = 5, 3
 
 #: A contender's one round: what it measured, by name.
 Contender = Callable[[], Mapping[str, float]]
@@ -50,7 +50,7 @@ class Bench:
                 measured = contenders[name]()
                 for what, value in measured.items():
                     found[name].setdefault(what, []).append(value)
-                told = ", ".join(f"{what} {value:,.4g}" for what, value in measured.items() if "/" not in what)
+                told = ", ".join(f"{what} {value:,.4g}" for what, value in measured.items() if not what.startswith("stage/"))
                 print(f"  round {number + 1}/{self.rounds}  {name}: {told}", flush=True)
         return found
 

@@ -9,7 +9,6 @@ from functools import partial
 
 import numpy as np
 import orjson
-from fastapi import FastAPI, Request, Response
 
 from airquality.model import features, rows
 from benchmarks import environments
@@ -27,18 +26,6 @@ _MANY = 512
 _CONNECTIONS = (1, 16)
 
 
-def empty_app() -> FastAPI:
-    """Return a service that reads a body and answers nothing: what FastAPI and uvicorn cost by themselves."""
-    app = FastAPI()
-
-    @app.post("/predict")
-    async def predict(request: Request) -> Response:
-        await request.body()
-        return Response(b"{}", media_type="application/json")
-
-    return app
-
-
 @dataclass(frozen=True)
 class Contest:
     """A server, and how it is asked for rows."""
@@ -47,7 +34,7 @@ class Contest:
     request: Asked
 
 
-@section("serving", place=5, minutes=5)
+@section("serving", place=5, minutes=4)
 def serving(bench: Bench) -> Outcome:
     """Requests of one row and of 512 rows over HTTP, one worker each, beside an empty endpoint and two model servers."""
     seconds = 3.0 if not bench.quick else 1.0
@@ -125,7 +112,7 @@ def _contest(server: Server, path: str, body: bytes, headers: Mapping[str, str] 
 
 def _servers(bench: Bench) -> dict[str, Server]:
     ground = bench.ground
-    uvicorn = ["-m", "uvicorn", "benchmarks.serving:empty_app", "--factory", "--port", "{port}"]
+    uvicorn = ["-m", "uvicorn", "benchmarks.empty:empty_app", "--factory", "--port", "{port}"]
     quiet = ["--no-access-log", "--log-level", "error"]
     bento = [environments.python_of("bentoml"), "-m", "bentoml", "serve", "service:AirQuality"]
     flow = [environments.python_of("mlflow"), "-m", "mlflow", "models", "serve", "--env-manager", "local", "--workers", "1"]

@@ -13,13 +13,13 @@ from benchmarks.replay import environment_of
 from benchmarks.sections import Bench, Contender, Outcome, section
 from benchmarks.topics import Topics
 
-_STATIONS, _HOURS = 100, 600
+_STATIONS, _HOURS = 100, 300
 #: Partitions and consumers.
 _SPREADS = ((1, 1), (6, 1), (6, 2), (6, 3))
 _IDLE_SECONDS = 4.0
 
 
-@section("spread", place=7, minutes=8, quick=False)
+@section("spread", place=7, minutes=6, quick=False)
 def spread(bench: Bench) -> Outcome:
     """1 and 6 partitions, 1 to 3 consumers: rows a second of all together while all of them work, and CPU a row."""
     topics = Topics(bench.ground)

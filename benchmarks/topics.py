@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import time
 from collections import Counter
 from collections.abc import Iterable
@@ -29,7 +28,6 @@ class Topics:
 
     def __init__(self, ground: Ground) -> None:
         self._ground = ground
-        self._numbers = itertools.count()
         self._filled: dict[tuple[int, int, int, int], str] = {}
         self._snapshots: dict[int, bytes] = {}
         self.lives = Lives(ground)
@@ -38,16 +36,17 @@ class Topics:
         """Return a topic with so many hours of so many stations, filled when it is first asked for."""
         key = n_stations, n_hours, partitions, past_hours
         if key not in self._filled:
-            settings = self._settings(f"bench.raw-{next(self._numbers)}", partitions)
+            settings = self._settings(self._new_name("raw"), partitions)
             kafka_io.ensure_topics(settings, ["raw"])
             rows = self.lives.rows(n_stations, n_hours, past_hours)
+            print(f"  filling {settings.raw_topic}: {n_hours + past_hours:,} hours of {n_stations:,} stations", flush=True)
             self._send(settings.raw_topic, _encoded(rows), partitions)
             self._filled[key] = settings.raw_topic
         return self._filled[key]
 
     def empty(self, partitions: int = 1) -> str:
         """Return a new raw topic without rows."""
-        settings = self._settings(f"bench.raw-{next(self._numbers)}", partitions)
+        settings = self._settings(self._new_name("raw"), partitions)
         kafka_io.ensure_topics(settings, ["raw"])
         return settings.raw_topic
 
@@ -62,9 +61,12 @@ class Topics:
             self._seed(settings, n_stations, partitions)
         return settings
 
+    def _new_name(self, role: str) -> str:
+        """Return the name of a topic that no other section, and no other run on the same broker, has."""
+        return f"{self._ground.directory.name}.{role}-{next(self._ground.numbers)}"
+
     def _settings(self, raw: str, partitions: int) -> Settings:
-        number = next(self._numbers)
-        own = {f"{role}_topic": f"bench.{role}-{number}" for role in ("pred", "state", "dlq", "events")}
+        own = {f"{role}_topic": self._new_name(role) for role in ("pred", "state", "dlq", "events")}
         return self._ground.settings.model_copy(
             update={
                 **own,
@@ -112,7 +114,7 @@ class Topics:
 
     def _send(self, topic: str, records: Iterable[tuple[bytes, bytes, list[tuple[str, bytes]]]], partitions: int) -> None:
         servers = self._ground.broker.bootstrap_servers
-        producer = Producer({"bootstrap.servers": servers, "enable.idempotence": True, "linger.ms": 20})
+        producer = Producer({"bootstrap.servers": servers, "enable.idempotence": True, "linger.ms": 20, "log_level": 3})
         failures: list[object] = []
         for key, value, headers in records:
             while True:

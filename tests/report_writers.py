@@ -8,7 +8,8 @@ import time
 from pathlib import Path
 
 from airquality.events import WindowSettled
-from airquality.reports.process import Job, OpenWriter, Write
+from airquality.reports.jobs import Job
+from airquality.reports.process import OpenWriter, Write
 
 
 class NoExceptionError(BaseException):

@@ -23,7 +23,7 @@ from airquality.model.predictor import FeatureRows
 from airquality.monitoring.detectors import Detectors
 from airquality.monitoring.interval_calibration import IntervalCalibration
 from airquality.records import Reading, RowAnswer, Served
-from airquality.reports.process import Job, ReportResult
+from airquality.reports.jobs import Job, ReportResult
 from airquality.reports.summary import PartitionFigures, added
 from airquality.stream.account import Topics
 from airquality.stream.kafka_io import Record

@@ -32,6 +32,7 @@ from airquality.metrics import INFERENCE_ERRORS
 from airquality.model import features, registry
 from airquality.model import rows as wire
 from airquality.model.model import CARD_FILE, MODEL_FILE, Model
+from airquality.model.registry import RegisteredModel
 from airquality.serving import bodies, uploads
 from airquality.serving.problems import MAX_NAMED, RequestError
 from airquality.serving.service import Service
@@ -75,19 +76,35 @@ def other_model(settings: Settings) -> Callable[[str], Settings]:
 
 
 @pytest.fixture(scope="module")
-def champion(settings: Settings) -> Model:
-    return registry.load(settings).model
+def loaded(settings: Settings) -> RegisteredModel:
+    return registry.load(settings)
+
+
+@pytest.fixture(scope="module")
+def champion(loaded: RegisteredModel) -> Model:
+    return loaded.model
 
 
 @pytest.fixture
-def service(settings: Settings) -> Service:
+def load_once(settings: Settings, loaded: RegisteredModel, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Give every service of these settings the version that was loaded once: a quarter of a second each time otherwise."""
+    load = registry.load
+
+    def known(chosen: Settings, version: str | None = None) -> RegisteredModel:
+        return loaded if chosen is settings and version in (None, loaded.version) else load(chosen, version)
+
+    monkeypatch.setattr(registry, "load", known)
+
+
+@pytest.fixture
+def service(settings: Settings, load_once: None) -> Service:
     made = Service(settings, newest_features)
     made.refresh()
     return made
 
 
 @pytest.fixture
-def client(settings: Settings) -> Iterator[Client]:
+def client(settings: Settings, load_once: None) -> Iterator[Client]:
     with running(settings) as made:
         yield made
 
@@ -477,9 +494,39 @@ def test_a_body_is_read_up_to_its_limit_and_no_further(client: Client) -> None:
     assert sent < 200
 
 
+@pytest.mark.parametrize("binary", [False, True])
+@pytest.mark.parametrize("n_rows", [64, bodies.MAX_ROWS])
+def test_others_are_answered_while_a_batch_is_computed(
+    client: Client, monkeypatch: pytest.MonkeyPatch, rows: np.ndarray, n_rows: int, binary: bool
+) -> None:
+    begun, go_on = threading.Event(), threading.Event()
+    predict = Model.predict
+
+    def slow(model: Model, matrix: np.ndarray) -> np.ndarray:
+        if len(matrix) > 1:
+            begun.set()
+            assert go_on.wait(20)
+        return predict(model, matrix)
+
+    monkeypatch.setattr(Model, "predict", slow)
+    many = np.resize(rows, (n_rows, WIDTH))
+    body = wire.encode_rows(features.NAMES, many) if binary else body_of(many)
+    with ThreadPoolExecutor(1) as others:
+        batch = others.submit(client.post, "/predict/batch", body, {"Content-Type": wire.MEDIA_TYPE} if binary else {})
+        try:
+            assert begun.wait(20)
+            assert client.get("/health").status_code == 200
+            assert client.post("/predict", {"features": ROW}).status_code == 200
+            assert not batch.done()
+        finally:
+            go_on.set()
+        assert len(batch.result().json()["predictions"]) == n_rows
+
+
 # --- which model answers ---
 
 
+@pytest.mark.slow
 def test_the_alias_moves_while_requests_run(other_model: Callable[[str], Settings], rows: np.ndarray) -> None:
     settings = other_model("moved")
     assert registry.register(ARTIFACTS / "train_only", settings, "challenger") == "2"
@@ -558,6 +605,7 @@ def _no_card(folder: Path) -> None:
     (folder / "extra_files" / CARD_FILE).unlink()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("break_it", [_tampered_booster, _truncated_booster, _other_features, _no_card])
 def test_a_broken_new_version_leaves_the_old_one_serving(
     other_model: Callable[[str], Settings],

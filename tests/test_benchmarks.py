@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import asyncio
 import doctest
 import json
 import threading
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -20,8 +20,9 @@ from benchmarks import endurance, environments, figures, load, page, results, sp
 from benchmarks.figures import Figure, ratio
 from benchmarks.ground import Ground
 from benchmarks.results import Result
-from benchmarks.sections import Bench, Contender, Outcome, sections
+from benchmarks.sections import Bench, Contender, Outcome, Section, sections
 from benchmarks.targets import Excuse, Target, judge
+from benchmarks.topics import Topics
 
 FASTER = Target("speed", "replay", "product / bare", "at least", 0.6, "beside the bare loop")
 SMALLER = Target("size", "replay", "MB", "at most", 200, "memory")
@@ -152,6 +153,30 @@ def test_bench_page_exit_code_is_that_of_the_kept_figures(
     assert ("replay: MISSED" in capsys.readouterr().out) == bool(code)
 
 
+def test_bench_section_that_fails_is_named_and_costs_no_other(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def broken(_: Bench) -> Outcome:
+        raise KeyError("rows/s")
+
+    def sound(_: Bench) -> Outcome:
+        return Outcome({"p99": Figure("ms", (3.0,))})
+
+    made = {"replay": Section(broken, 1, quick=True, minutes=1), "live": Section(sound, 2, quick=True, minutes=1)}
+    monkeypatch.setattr(bench, "Interruption", lambda: None)
+    monkeypatch.setattr(bench, "sections", lambda: made)
+    assert bench.main(["--quick", "--out", str(tmp_path)]) == 1
+    assert "not measured, because they failed: replay" in capsys.readouterr().out
+    assert [path.name for path in (tmp_path / "benchmarks").iterdir()] == ["live.json"]
+
+
+def test_topics_of_two_sections_and_of_two_runs_have_names_of_their_own(tmp_path: Path) -> None:
+    runs = [tmp_path / "one", tmp_path / "two"]
+    grounds = [Ground(run) for run in runs]
+    names = [Topics(ground)._new_name("raw") for ground in grounds for _section in range(2)]
+    assert len(set(names)) == 4
+
+
 def test_interleaved_contenders_all_run_in_every_round(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     ran: list[str] = []
 
@@ -201,50 +226,39 @@ def test_contender_requirements_are_pinned(contender: str) -> None:
     assert [line for line in listed if "==" not in line] == []
 
 
-async def _answering(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, status: str) -> None:
-    while head := await reader.readuntil(b"\r\n\r\n"):
-        body = await reader.readexactly(int(head.lower().split(b"content-length: ")[1].split(b"\r\n")[0]))
-        writer.write(f"HTTP/1.1 {status}\r\ncontent-length: {len(body)}\r\n\r\n".encode() + body)
-        await writer.drain()
-
-
 @pytest.fixture
-def echo(request: pytest.FixtureRequest) -> Any:
-    """Yield the port of a server that answers every body with itself."""
-    loop, ports = asyncio.new_event_loop(), []
-    up = threading.Event()
+def echo(request: pytest.FixtureRequest) -> Iterator[int]:
+    """Yield the port of a server that answers every body with itself, and with the status that is asked for."""
 
-    async def serve() -> None:
-        server = await asyncio.start_server(lambda r, w: _answering(r, w, request.param), "127.0.0.1", 0)
-        ports.append(server.sockets[0].getsockname()[1])
-        up.set()
-        try:
-            await asyncio.Event().wait()
-        finally:
-            server.close()
+    class Echo(BaseHTTPRequestHandler):
+        protocol_version = "HTTP/1.1"
 
-    def run() -> None:
-        with pytest.raises(asyncio.CancelledError):
-            loop.run_until_complete(task)
-        loop.close()
+        def do_POST(self) -> None:
+            body = self.rfile.read(int(self.headers["content-length"]))
+            self.send_response(request.param)
+            self.send_header("content-length", str(len(body)))
+            self.end_headers()
+            self.wfile.write(body)
 
-    task = loop.create_task(serve())
-    thread = threading.Thread(target=run)
-    thread.start()
-    assert up.wait(10)
-    yield ports[0]
-    loop.call_soon_threadsafe(task.cancel)
-    thread.join(10)
+        def log_message(self, *_: object) -> None:
+            """Say nothing."""
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Echo) as server:
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        yield server.server_address[1]
+        server.shutdown()
+        thread.join(10)
 
 
-@pytest.mark.parametrize("echo", ["200 OK"], indirect=True)
+@pytest.mark.parametrize("echo", [200], indirect=True)
 def test_load_counts_whole_answers(echo: int) -> None:
     answered = load.load(load.Request(echo, "/", b"x" * 300_000, {}), 3, 0.2)
     assert len(answered.latencies) >= 3
     assert answered.quantile_ms(0.5) <= answered.quantile_ms(0.99)
 
 
-@pytest.mark.parametrize("echo", ["503 Service Unavailable"], indirect=True)
+@pytest.mark.parametrize("echo", [503], indirect=True)
 def test_load_refused_request_is_an_error(echo: int) -> None:
     with pytest.raises(AirQualityError, match="503"):
         load.load(load.Request(echo, "/", b"x", {}), 1, 0.2)

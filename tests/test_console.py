@@ -11,7 +11,7 @@ import pytest
 from airquality.events import AlarmEvent, WindowJudged, finding_of
 from airquality.monitoring.alarms import Event
 from airquality.records import isoformat
-from airquality.reports.process import ReportResult
+from airquality.reports.jobs import ReportResult
 from airquality.stream.console import LIVE_RECORDS, SIGN_OF_LIFE_SECONDS, Console
 from tests.simulated_kafka import reading
 from tests.worker_rig import RAW, SETTINGS, START, Rig

@@ -18,7 +18,7 @@ from sklearn.metrics import mean_absolute_error, r2_score, root_mean_squared_err
 from airquality.data import dataset
 from airquality.ground.errors import ContractError, UsageError
 from airquality.monitoring import drift, thresholds
-from airquality.monitoring.distance import Distribution
+from airquality.monitoring.distance import Distributions
 from airquality.monitoring.drift import DAILY, EXPECTED_COLUMNS, KINDS, WEEKLY, Judge, Verdict, load_judge
 from airquality.monitoring.performance import ErrorSums, Performance
 from airquality.monitoring.registry import window_detectors
@@ -43,15 +43,27 @@ def raised_by(verdict: Verdict) -> dict[str, bool]:
 
 @given(samples, samples)
 def test_the_distance_is_scipys(sample: list[float], reference: list[float]) -> None:
-    found = Distribution(np.array(reference)).distance(np.array(sample))
-    assert found == pytest.approx(wasserstein_distance(sample, reference), rel=1e-9, abs=1e-6)
+    found = Distributions([np.array(reference)]).distances(np.array([sample]).T)
+    assert found[0] == pytest.approx(wasserstein_distance(sample, reference), rel=1e-9, abs=1e-6)
 
 
 def test_missing_values_take_no_part_in_the_distance() -> None:
-    reference = Distribution(np.array([3.0, np.nan, 1.0, 2.0]))
-    assert reference.distance(np.array([np.nan, 2.0, 3.0, 4.0])) == pytest.approx(1.0)
-    assert math.isnan(reference.distance(np.array([np.nan])))
-    assert math.isnan(Distribution(np.array([np.nan])).distance(np.array([1.0])))
+    reference = Distributions([np.array([3.0, np.nan, 1.0, 2.0])])
+    assert reference.distances(np.array([[np.nan], [2.0], [3.0], [4.0]])) == pytest.approx([1.0])
+    assert np.isnan(reference.distances(np.array([[np.nan]]))).all()
+    assert np.isnan(Distributions([np.array([np.nan])]).distances(np.array([[1.0]]))).all()
+
+
+columns = st.lists(st.floats(-1e6, 1e6) | st.just(math.nan), max_size=40)
+
+
+@given(st.lists(columns, min_size=1, max_size=4), st.integers(1, 30), st.integers(0, 2**32))
+def test_distances_of_many_columns_are_those_of_each_alone(references: list[list[float]], n_hours: int, seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    samples = rng.choice([1.0, 2.0, np.nan], (n_hours, len(references))) * rng.normal(0, 1e3, (n_hours, len(references)))
+    prepared = [np.array(reference) for reference in references]
+    alone = [Distributions([each]).distances(samples[:, [at]])[0] for at, each in enumerate(prepared)]
+    np.testing.assert_array_equal(Distributions(prepared).distances(samples), alone)
 
 
 @given(st.lists(st.tuples(st.floats(0, 20), st.floats(0, 20)), min_size=2, max_size=50))

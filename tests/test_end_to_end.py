@@ -26,12 +26,18 @@ from airquality.model import features, inputs
 from airquality.model.inputs import LATE_HOURS
 from airquality.model.model import Model
 from airquality.monitoring.performance import Performance
-from airquality.records import HISTORY_HOURS, RAW_COLUMNS, TARGET, Reading, hour_of, isoformat
+from airquality.records import HISTORY_HOURS, RAW_COLUMNS, TARGET, Prediction, Reading, hour_of, isoformat
 from airquality.reports.summary import SUMMARY_NAME
 from airquality.stream import kafka_io
+from benchmarks import replay
+from benchmarks.ground import Ground
+from benchmarks.lives import PAST_HOURS, name_of
+from benchmarks.sections import Bench
+from benchmarks.topics import Topics
 from lab.broker import Broker
 from lab.kafka_node import RealBroker
 from lab.ports import free_port
+from lab.proof.topics import Cluster
 from lab.waiting import wait_until
 from tests import real_data
 from tests.system import PROJECT, System, kill, lines, system
@@ -377,3 +383,26 @@ def test_without_a_broker_the_programs_say_so_and_exit_1(prepared: dict[str, str
             )
             assert done.returncode == 1, done.stderr
             assert nowhere in done.stderr
+
+
+def test_bench_stations_begin_warm_and_are_predicted_as_offline(
+    prepared: dict[str, str], broker: Broker, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    n_stations, n_hours = 5, 6
+    for name, value in {**prepared, "KAFKA_BOOTSTRAP_SERVERS": broker.bootstrap_servers}.items():
+        monkeypatch.setenv(name, value)
+    with Ground(tmp_path) as ground:
+        topics, bench = Topics(ground), Bench(ground, quick=True)
+        settings = topics.around(topics.raw(n_stations, n_hours, 2), 2, n_stations)
+        found = replay.product(bench, settings, n_stations * n_hours, n_stations)
+        echoed = replay.bare(bench, topics.around(settings.raw_topic, 2), n_stations * n_hours)
+        published = Cluster(broker.bootstrap_servers).committed(settings.pred_topic)
+        known = ground.frame.rows(0, PAST_HOURS + n_hours)
+        offline = ground.model.predict(features.batch(known.hours, known.values))[PAST_HOURS:]
+    read = [Prediction.from_bytes(record.value or b"") for record in published]
+    made = {(prediction.station_id, prediction.hour): prediction.prediction for prediction in read}
+    assert len(made) == n_stations * n_hours
+    for number in (0, 4):  # the fifth lives the life of the first
+        assert [made[name_of(number), hour] for hour in known.hours[PAST_HOURS:].tolist()] == offline.tolist()
+    for run in (found, echoed):
+        assert min(replay.rates(run, n_stations * n_hours).values()) > 0

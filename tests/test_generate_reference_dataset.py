@@ -25,7 +25,7 @@ from airquality.model import backtest, features
 from airquality.model.backtest import Origin
 from airquality.model.model import TRAIN_ONLY_DIR, Card, Model, TargetTransform
 from airquality.monitoring import drift, thresholds, window_calibration
-from airquality.monitoring.distance import Distribution
+from airquality.monitoring.distance import Distributions
 from airquality.monitoring.drift import DAILY, WEEKLY, load_judge
 from airquality.monitoring.performance import Performance
 from airquality.records import RAW_COLUMNS, Served, hour_of
@@ -307,8 +307,8 @@ def test_distances_of_the_past_are_between_a_stretch_and_the_windows_after_it() 
     series, hours = stations.values_of(300)[:, 3:5], np.arange(1000, 1300)
     distances, starts = window_calibration.past_distances(series, hours, DAILY, 100)
     assert starts.tolist() == [1100, 1124, 1148, 1172]
-    expected = Distribution(series[:100, 1]).distance(series[124:148, 1])
-    assert distances[1, 1] == expected
+    expected = Distributions([series[:100, 1]]).distances(series[124:148, 1:])
+    assert distances[1, 1] == expected[0]
 
 
 def test_errors_of_the_past_are_those_of_its_windows() -> None:

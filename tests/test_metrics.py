@@ -12,12 +12,17 @@ from airquality.metrics import (
     OUTCOMES,
     REPORT_KINDS,
     REPORT_RESULTS,
+    STATION_PREDICTION,
     ApiMetrics,
     ConsumerMetrics,
     StationMetrics,
     expose_process,
 )
-from airquality.records import DEAD_LETTER_REASONS
+from airquality.records import DEAD_LETTER_REASONS, Prediction
+from airquality.stream.batch import Batch
+from airquality.stream.gauges import Gauges
+from tests.simulated_kafka import SimulatedKafka
+from tests.worker_rig import Clock, Stream
 
 #: What the user's dashboards and scrapes rely on, by where it is exposed: sample name and type.
 FIXED_BY_THE_USER = {
@@ -214,3 +219,14 @@ def test_expose_process_on_a_fresh_registry_names_memory_and_interpreter() -> No
     expose_process(registry)
     names = {family.name for family in registry.collect()}
     assert {"process_resident_memory_bytes", "process_open_fds", "python_info"} <= names
+
+
+def test_gauges_batch_of_unnamed_stations_shows_the_last_prediction_of_all() -> None:
+    registry, clock = CollectorRegistry(), Clock()
+    metrics = ConsumerMetrics(registry, named_stations=0)
+    sent = [("first", 1.0), ("second", 2.0), ("first", 3.0)]
+    for station_id in ("first", "second"):
+        metrics.stations.open(station_id)
+    batch = Batch(predictions=[Prediction(name, 1, value, 1.0, "1", 0, at) for at, (name, value) in enumerate(sent)])
+    Gauges(metrics, Stream(SimulatedKafka(), clock), clock).show(batch)
+    assert registry.get_sample_value(STATION_PREDICTION, {"station": "other"}) == 3.0

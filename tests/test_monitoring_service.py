@@ -33,8 +33,9 @@ from airquality.monitoring.drift import KINDS, Window
 from airquality.monitoring.performance import Performance
 from airquality.monitoring.window_truth import Held, WindowTruth
 from airquality.records import Reading, isoformat
+from airquality.reports.jobs import ReportResult
 from airquality.reports.ledger import MAX_UNMADE, SAVED_UNMADE_HOURS, LedgerState, ReportLedger
-from airquality.reports.process import OpenWriter, ReportResult
+from airquality.reports.process import OpenWriter
 from airquality.reports.queue import RETRY_SECONDS
 from airquality.reports.summary import SUMMARY_NAME, PartitionFigures
 from airquality.stream import snapshots

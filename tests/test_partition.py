@@ -31,7 +31,7 @@ from airquality.stream.dead_letters import dead_letter, refused_rows
 from airquality.stream.homes import Homes
 from airquality.stream.identity import Plan
 from airquality.stream.kafka_io import Record
-from airquality.stream.partition import PartitionState
+from airquality.stream.partition import STATIONS_AS_SET, PartitionState
 from airquality.stream.ports import Predictor
 from airquality.stream.replay import replay
 from airquality.stream.saved import SavedStations
@@ -596,12 +596,14 @@ def two_stations_one_saved() -> Life:
     life.state.stations.clear()
     life.step(10**6)
     stations = life.state.stations
-    station = stations["station_1"]
-    life.state.stations = {"station_1": station}
+    others = [station for station_id, station in stations.items() if station_id != "station_1"]
+    for station in others:
+        station.reports.outstanding += 1
     point = life.state.checkpoint(0, 0.0)
     [snapshot] = point.snapshots
     life.state.take_commit(point)
-    life.state.stations = stations
+    for station in others:
+        station.reports.outstanding -= 1
     position = Position(life.state.next_offset, life.state.checkpoint(10**9, 1e9).note.encode())
     life.kafka.commit([Message("state", 0, snapshot.key, snapshot.value, snapshot.headers)], {0: position})
     return life
@@ -704,6 +706,31 @@ def test_a_snapshot_is_due_by_offsets_or_by_age_and_only_where_rows_are_unsaved(
     assert point.note.replay_offset is None
     state.take_commit(point)
     assert state.checkpoint(0, 0.0).snapshots == ()
+
+
+def test_snapshots_of_many_stations_are_due_further_back_so_that_rows_cost_more_than_they() -> None:
+    kafka, state = SimulatedKafka(), fresh()
+    for row in range(4 * STATIONS_AS_SET + 50):  # of three sets of stations
+        hour, station = divmod(row, 3 * STATIONS_AS_SET)
+        kafka.append("raw", 0, b"station_%d" % station, reading(station, START + hour).to_bytes())
+    records = kafka.log("raw")
+    state.apply(records[:-1], FORBIDDEN)
+    assert state.checkpoint(150, 1e9).snapshots == ()
+    state.apply(records[-1:], FORBIDDEN)
+    [snapshot] = state.checkpoint(150, 1e9).snapshots
+    assert snapshot.key == b"station_0"
+
+
+def test_checkpoint_of_stations_without_news_looks_at_none_of_them() -> None:
+    kafka, state = SimulatedKafka(), fresh()
+    for station in range(3):
+        kafka.append("raw", 0, b"station_%d" % station, reading(station, START).to_bytes())
+    state.apply(kafka.log("raw"), FORBIDDEN)
+    state.take_commit(state.checkpoint(0, 0.0))
+    kafka.append("raw", 0, b"station_1", reading(1, START + 1).to_bytes())
+    state.apply(kafka.log("raw")[3:], FORBIDDEN)
+    point = state.checkpoint(0, 0.0)
+    assert (point.station_ids, point.note.n_saved) == (("station_1",), 3)
 
 
 def test_checkpoint_changes_nothing() -> None:

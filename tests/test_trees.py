@@ -34,7 +34,7 @@ def walk_of(booster: xgb.Booster, n_features: int = 6) -> TreeWalk | None:
 
 def predicted(walk: TreeWalk | None, matrix: Floats32) -> Floats32:
     assert walk is not None
-    return np.array([walk.predict(row) for row in matrix])
+    return walk.predict(matrix)
 
 
 @pytest.fixture(scope="module")

@@ -19,7 +19,6 @@ if __name__ == "__main__":  # typed as `python training/backtest.py`, from any f
     sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 import numpy as np
-from sklearn.utils.parallel import Parallel, delayed
 from tqdm import tqdm
 
 from airquality.data import dataset
@@ -64,6 +63,8 @@ def forward_chain(
     Returns:
         mg/m3, shape ``(first test row,)``, NaN before the first fit.
     """
+    from sklearn.utils.parallel import Parallel, delayed  # it takes seconds to import, which no --help should
+
     validation, test = study.bounds
     predicted = np.full(test, np.nan)
     starts = [*range(validation, first_fit_hours - 1, -refit_hours)][::-1]

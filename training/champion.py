@@ -4,16 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import xgboost as xgb
 from numpy.typing import NDArray
 
 from airquality.data.dataset import Frame
 from airquality.model import features
 from airquality.model.model import Card, Model, TargetTransform
 from training.protocol import Floats, Rows, Study
+
+if TYPE_CHECKING:  # it takes a second to import, which no --help should
+    import xgboost as xgb
 
 #: Set by hand before the study; the study's search starts from here, and has to beat it.
 HAND_SET: dict[str, Any] = {
@@ -99,12 +101,16 @@ def _examples(matrix: Floats, target: Floats, weight: Floats, transform: TargetT
 
 def boost(parameters: Mapping[str, Any], shown: Examples) -> xgb.Booster:
     """Fit a booster to what it is ``shown``."""
+    import xgboost as xgb
+
     own = {**FIXED, **parameters}
     return xgb.train(own, _dmatrix(shown, own), own.pop("rounds"))
 
 
 def boost_until(parameters: Mapping[str, Any], early: Examples, late: Examples, max_rounds: int, patience: int) -> int:
     """Return the number of rounds at which a fit to ``early`` predicts ``late``, a later stretch, best."""
+    import xgboost as xgb
+
     own = {**FIXED, **parameters}
     booster = xgb.train(
         own,
@@ -118,4 +124,6 @@ def boost_until(parameters: Mapping[str, Any], early: Examples, late: Examples, 
 
 
 def _dmatrix(shown: Examples, parameters: Mapping[str, Any]) -> xgb.DMatrix:
+    import xgboost as xgb
+
     return xgb.DMatrix(shown.matrix, shown.label, weight=shown.weight, nthread=parameters["nthread"])

@@ -17,7 +17,7 @@ from training.bench import Bench
 from training.ensembles import blend
 from training.frozen import Frozen, Group, Run
 from training.runs import predict
-from training.search import Candidate
+from training.ties import cheapest_of_best
 from training.tracking import Tracker
 
 TITLES = {
@@ -123,17 +123,18 @@ class Explorer:
         """Search a family and add the run of its best candidate on the forward folds."""
         with self.tracker.run(TITLES[family]) as run_id:
             met = search.search(family, self.bench, self.candidates, self.progress.tick)
-            best = min(met, key=_rmse)
+            best = search.best(met)
             self.tracker.log_steps(run_id, "cv_rmse_of_candidate", [candidate.rmse for candidate in met])
             group: Group = "baseline" if family == "ridge" else "family"
             self._log(run_id, Run(TITLES[family], group, family, best.parameters))
 
     def choose(self) -> Run:
-        """Return the champion: the XGBoost that is better on the mean of forward folds and validation.
+        """Return the champion: the XGBoost better on the mean of forward folds and validation, of two that tie the cheaper.
 
         Logs a warning where another family is better beyond noise: then the served family has to change.
         """
-        own = min((HAND_SET, TITLES["xgboost"]), key=self._selection)
+        parameters = {name: run.parameters for name, run in self.runs.items()}
+        own = cheapest_of_best((HAND_SET, TITLES["xgboost"]), self._selection, parameters.__getitem__)
         for name in (n for n, run in self.runs.items() if run.group == "family"):
             if self._selection(name) < self._selection(own) - NOISE_RMSE:
                 logger.warning("%s beats %s by more than noise: the served family should change", name, own)
@@ -175,10 +176,6 @@ class Explorer:
 
     def _selection(self, name: str) -> float:
         return (self.valid_rmse[name] + self.cv_rmse[name]) / 2
-
-
-def _rmse(candidate: Candidate) -> float:
-    return candidate.rmse
 
 
 def described(run: Run) -> Mapping[str, Any]:

@@ -12,7 +12,6 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from sklearn.model_selection import TimeSeriesSplit
 
 from airquality.data import dataset
 from airquality.data.dataset import Frame
@@ -136,6 +135,8 @@ def forward_folds(rows: Rows, splitter: Any = None) -> list[tuple[Rows, Rows]]:
 
     ``splitter`` is one of scikit-learn's; the default is ``TimeSeriesSplit(4)``. :class:`Fit` refuses any that looks ahead.
     """
+    from sklearn.model_selection import TimeSeriesSplit  # it takes seconds to import, which no --help should
+
     splitter = splitter or TimeSeriesSplit(N_FOLDS)
     return [(rows[fitted], rows[scored]) for fitted, scored in splitter.split(rows)]
 

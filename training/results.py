@@ -5,10 +5,13 @@ from __future__ import annotations
 import csv
 import io
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from airquality.ground.files import write_atomically
-from training.final import Result, Results
 from training.protocol import METRICS
+
+if TYPE_CHECKING:  # the study's modules take seconds to import, which no --help should
+    from training.final import Result, Results
 
 TITLES = {
     "rmse": "RMSE, mg/m3",

@@ -7,7 +7,7 @@ then kept, so what a candidate is judged with is what would be fitted in the end
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,6 +19,7 @@ from airquality.model import inputs
 from training import champion
 from training.bench import Bench, Task
 from training.protocol import Study, forward_folds
+from training.ties import cheapest_of_best
 
 
 def _log(low: float, high: float) -> Real:
@@ -132,6 +133,11 @@ def search(
             optimizer.tell(point, met[-1].rmse)
         tick()
     return met
+
+
+def best(met: Sequence[Candidate]) -> Candidate:
+    """Return the candidate with the smallest error; of those that tie with it the cheapest."""
+    return cheapest_of_best(met, lambda candidate: candidate.rmse, lambda candidate: candidate.parameters)
 
 
 def evaluate(family: str, parameters: Mapping[str, Any], bench: Bench) -> Candidate:

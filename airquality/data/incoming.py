@@ -8,7 +8,7 @@ from pathlib import Path
 from airquality.data import dataset
 from airquality.data.dataset import Frame
 from airquality.data.files import doubts, reader
-from airquality.data.files.answers import Answers
+from airquality.data.files.answers import NO_ANSWERS, Answers
 from airquality.data.steps import why_not_hourly
 from airquality.ground.errors import UsageError
 
@@ -27,7 +27,7 @@ class Incoming:
     odd_steps: str | None
 
 
-def read(path: Path, answers: Answers = reader.NO_ANSWERS) -> Incoming:
+def read(path: Path, answers: Answers = NO_ANSWERS) -> Incoming:
     """Return the rows of a file of readings.
 
     Raises:

@@ -105,7 +105,9 @@ class Settings(KafkaSecurity):
         300.0, description="a consumer that does not poll for so long is put out of its group"
     )
     snapshot_offsets: int = Field(
-        5_000, ge=1, description="a station is snapshotted once its oldest unsaved row is this far back"
+        5_000,
+        ge=1,
+        description="a station is snapshotted once its oldest unsaved row is this far back (times stations / 100, if more)",
     )
     snapshot_seconds: Seconds = Field(30.0, description="... or this old")
     watchdog_seconds: Seconds = Field(120.0, description="a blocking broker call longer than this ends the process")

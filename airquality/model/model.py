@@ -12,10 +12,9 @@ import json
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import xgboost as xgb
 from numpy.typing import NDArray
 
 from airquality.ground.errors import ContractError
@@ -23,6 +22,9 @@ from airquality.ground.files import write_atomically
 from airquality.model import features
 from airquality.model.trees import TreeWalk
 from airquality.records import HISTORY_HOURS, TARGET
+
+if TYPE_CHECKING:  # it takes a second, which no --help should: it is imported where a booster is made
+    import xgboost as xgb
 
 Floats = NDArray[np.float64]
 
@@ -152,16 +154,15 @@ class Model:
             raise ValueError(f"feature rows must have shape (n, {len(self.card.features)}), not {matrix.shape}")
         if len(matrix) == 0:
             return np.empty(0)
-        raw = self._raw(matrix.astype(np.float32)).astype(np.float64)
+        raw = self._raw(matrix).astype(np.float64)
         return self.card.transform.to_target(raw, matrix[:, self._base_column])
 
-    def _raw(self, rows: NDArray[np.float32]) -> NDArray[np.float32]:
-        if self._walk and len(rows) <= WALKED_ROWS:
-            return np.array([self._walk.predict(row) for row in rows])
-        return self._raw_of_booster(rows)
+    def _raw(self, rows: Floats) -> NDArray[np.float32]:
+        return self._walk.predict(rows) if self._walk and len(rows) <= WALKED_ROWS else self._raw_of_booster(rows)
 
-    def _raw_of_booster(self, rows: NDArray[np.float32]) -> NDArray[np.float32]:
-        raw: NDArray[np.float32] = self.booster.inplace_predict(rows, missing=np.nan)
+    def _raw_of_booster(self, rows: Floats) -> NDArray[np.float32]:
+        """Return XGBoost's outputs; it reads each value as float32, and the shape was checked before."""
+        raw: NDArray[np.float32] = self.booster.inplace_predict(rows, missing=np.nan, validate_features=False)
         return raw
 
     @cached_property
@@ -182,6 +183,8 @@ class Model:
             Shape ``(n_rows, n_features + 1)`` in the unit of the raw output, the average output last; a row's sum is its raw
             output to about 1e-6.
         """
+        import xgboost as xgb
+
         rows = xgb.DMatrix(matrix.astype(np.float32), missing=np.nan)
         contributions: Floats = self.booster.predict(rows, pred_contribs=True).astype(np.float64)
         return contributions
@@ -212,7 +215,7 @@ class Model:
             _check(model)
         except ContractError as error:
             raise ContractError(f"{origin or directory} holds no model that can be trusted: {error}") from error
-        except (OSError, ValueError, KeyError, TypeError, AttributeError, xgb.core.XGBoostError) as error:
+        except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
             raise ContractError(f"{origin or directory} holds no readable model: {error}") from error
         return model
 
@@ -229,6 +232,8 @@ def _booster(content: bytes, expected_sha256: str) -> xgb.Booster:
         raise ContractError(
             f"{MODEL_FILE} has SHA-256 {found[:12]}, its card says {str(expected_sha256)[:12]}: it was changed or damaged"
         )
+    import xgboost as xgb
+
     return xgb.Booster(params={"nthread": 1}, model_file=bytearray(content))
 
 
@@ -248,6 +253,5 @@ def _check(model: Model) -> None:
     found = tuple(model.predict(golden).tolist())
     if not found or found != model.card.golden.predictions:
         raise ContractError(f"it does not reproduce its golden predictions: {list(found)}")
-    rows = golden.astype(np.float32)
-    if not np.array_equal(model._raw(rows), model._raw_of_booster(rows)):
+    if not np.array_equal(model._raw(golden), model._raw_of_booster(golden)):
         raise ContractError("XGBoost and the walk over the trees predict its golden rows differently")

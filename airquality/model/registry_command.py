@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import argparse
 import sys
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
 
 from airquality.ground import command, log
 from airquality.ground.settings import Settings, read_settings
-from airquality.model import registry
+
+if TYPE_CHECKING:
+    from airquality.model.registry import Promotion
 
 _DESCRIPTION = "Say which version of the model serves, and change it after checks (registry: MLFLOW_TRACKING_URI)."
 _EXAMPLES = """examples:
@@ -32,6 +36,9 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _run(args: argparse.Namespace, settings: Settings) -> str:
+    from airquality.model import registry  # MLflow takes two seconds to import, which no --help should
+
+    registry.configure()
     if args.verb == "seed":
         return f"{settings.model_name}: version {registry.seed(settings, args.replace)} is {settings.model_alias}"
     if args.verb == "promote":
@@ -40,14 +47,14 @@ def _run(args: argparse.Namespace, settings: Settings) -> str:
         return f"{settings.model_name}: version {version} is now {settings.model_alias}"
     if args.verb == "rollback":
         return f"{settings.model_name}: version {registry.rollback(settings)} serves again"
-    return _listing(settings)
+    return _listing(settings, registry.aliases(settings), registry.promotions(settings))
 
 
-def _listing(settings: Settings) -> str:
-    lines = [f"version {version:>3}  {', '.join(names)}" for version, names in registry.aliases(settings).items()]
+def _listing(settings: Settings, aliases: Mapping[str, Sequence[str]], promotions: Sequence[Promotion]) -> str:
+    lines = [f"version {version:>3}  {', '.join(names)}" for version, names in aliases.items()]
     lines += [
         f"{move.at:%Y-%m-%d %H:%M:%S}Z  {move.previous or '-'} -> {move.version}  by {move.by}: {move.why}"
-        for move in registry.promotions(settings)
+        for move in promotions
     ]
     return "\n".join(lines) or f"{settings.model_name} has no versions yet"
 
@@ -61,7 +68,6 @@ def main(argv: list[str] | None = None) -> int:
 def _main(args: argparse.Namespace) -> None:
     settings = read_settings()
     log.configure(settings.log_level, settings.log_format)
-    registry.configure()
     print(_run(args, settings))
 
 

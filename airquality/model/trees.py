@@ -32,8 +32,7 @@ class TreeWalk:
         self, base_score: np.float32, columns: Sequence[NDArray[np.intp]], thresholds: Sequence[Floats32], leaves: Floats32
     ) -> None:
         self._base_score = base_score
-        self._columns = columns
-        self._thresholds = thresholds
+        self._levels = list(zip(columns, thresholds, strict=True))
         self._leaves = leaves
         self._roots = np.arange(len(columns[0])) if columns else np.arange(len(leaves))
 
@@ -60,17 +59,36 @@ class TreeWalk:
         base_score = np.float32(json.loads(learner["learner_model_param"]["base_score"].replace("E", "e"))[0])
         return cls(base_score, [c.ravel() for c in columns], [t.ravel() for t in thresholds], leaves.ravel())
 
-    def predict(self, row: Floats32) -> np.float32:
-        """Return the raw output of one row of shape ``(n_features,)``, NaN where missing."""
+    def predict(self, rows: NDArray[np.floating[Any]]) -> Floats32:
+        """Return the raw outputs of rows of shape ``(n_rows, n_features)``, NaN where missing; shape ``(n_rows,)``."""
+        raw = np.empty(len(rows), np.float32)
+        for index, row in enumerate(rows):
+            raw[index] = self._sum(self._leaves_of(self._both_ways(row)))
+        return raw
+
+    @staticmethod
+    def _both_ways(row: NDArray[np.floating[Any]]) -> Floats32:
+        """Return the two copies of a row, as float32: missing values lead left in the first, right in the second."""
+        values = np.empty((2, len(row)), np.float32)
+        values[:] = row
         missing = np.isnan(row)
-        values = np.concatenate([np.where(missing, np.float32(-np.inf), row), np.where(missing, np.float32(np.inf), row)])
+        if missing.any():
+            values[0, missing] = -np.inf
+            values[1, missing] = np.inf
+        return values.ravel()
+
+    def _leaves_of(self, values: Floats32) -> NDArray[np.intp]:
         node = self._roots
-        for column, threshold in zip(self._columns, self._thresholds, strict=True):
+        for column, threshold in self._levels:
             right = values.take(column.take(node)) >= threshold.take(node)
-            node = 2 * node + right
-        terms = np.empty(len(node) + 1, np.float32)
+            node = node + node
+            node += right
+        return node
+
+    def _sum(self, leaves: NDArray[np.intp]) -> np.float32:
+        terms = np.empty(len(leaves) + 1, np.float32)
         terms[0] = self._base_score
-        terms[1:] = self._leaves.take(node)
+        terms[1:] = self._leaves.take(leaves)
         total: np.float32 = np.add.accumulate(terms)[-1]  # one by one, in order; sum() would add pairwise
         return total
 

@@ -36,7 +36,7 @@ class _Store:
     days: NDArray[Any]
     counts: NDArray[np.int8]
     past: Ints  # what follows from the days: sums of the whole days of each window
-    past_counts: Ints
+    past_counts: NDArray[Any]
     baseline: Floats  # of the day of the last row
     carried: Floats  # the last baseline that enough good days had
 
@@ -52,7 +52,7 @@ class _Store:
             days=np.zeros((n_slots, detector.days, detector.day_channels), dtype=detector.day_dtype),
             counts=np.zeros((n_slots, detector.days, detector.day_channels), dtype=np.int8),
             past=np.zeros(windows, dtype=np.int64),
-            past_counts=np.zeros(windows, dtype=np.int64),
+            past_counts=np.zeros(windows, dtype=np.int16),
             baseline=np.full((n_slots, *(own if detector.baseline else (0,))), np.nan),
             carried=np.full((n_slots, *(own if detector.baseline else (0,))), np.nan),
         )
@@ -155,7 +155,7 @@ class Bank:
             baseline = store.baseline[at, np.newaxis]
             return Memory(recent, sums, sums, today, today_counts, past, past_counts, baseline, wrong)
         days, today = _by_day(store.days[at].astype(np.int64), sums, rows.day_of_row)
-        counts, today_counts = _by_day(store.counts[at].astype(np.int64), present.astype(np.int64), rows.day_of_row)
+        counts, today_counts = _by_day(store.counts[at].astype(np.int64), present, rows.day_of_row)
         n_days, baseline = int(rows.day_of_row[-1]) + 1, np.empty((len(at), 0))
         if detector.baseline:
             baseline = self._baseline(store, detector, at, days, counts, n_days)
@@ -340,19 +340,18 @@ def _days(suite: Suite) -> int:
     return max(detector.days for detector in suite.detectors)
 
 
-def _by_day(days: Ints, values: Ints, day_of_row: Ints) -> tuple[Ints, Ints]:
+def _by_day(days: Ints, values: Ints | Bools, day_of_row: Ints) -> tuple[Ints, Ints]:
     """Return the sums of each day, those of new days appended, and the running sum of the day as of each row."""
-    running = np.cumsum(values, axis=1)
+    running = np.empty(values.shape, dtype=np.int64)
     n_midnights, n_days = int(day_of_row[-1]), days.shape[1]
-    starts = np.searchsorted(day_of_row, np.arange(n_midnights + 2))
-    before = np.where((starts > 0)[:, np.newaxis], running[:, starts - 1], 0)
-    before[:, 0] -= days[:, -1]
-    if day_of_row[0] > 0:
-        before[:, 1] = 0
-    running -= before[:, day_of_row]
+    starts = np.searchsorted(day_of_row, np.arange(n_midnights + 2)).tolist()
     sums = np.concatenate([days, np.zeros((len(days), n_midnights, days.shape[2]), dtype=np.int64)], axis=1)
     for midnight in range(int(day_of_row[0]), n_midnights + 1):
-        sums[:, n_days - 1 + midnight] = running[:, starts[midnight + 1] - 1]
+        today = slice(starts[midnight], starts[midnight + 1])
+        np.cumsum(values[:, today], axis=1, dtype=np.int64, out=running[:, today])
+        if not midnight:  # the day goes on
+            running[:, today] += days[:, -1:]
+        sums[:, n_days - 1 + midnight] = running[:, today.stop - 1]
     return sums, running
 
 

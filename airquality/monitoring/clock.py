@@ -23,8 +23,10 @@ _CLIP_SD = 3.0
 #: The square of such an error, summed over a day, still fits 32 bits.
 _LARGEST_ERROR = 128 * 4096
 _N_LAGS = len(_LAGS)
-#: Hours that each window needs, (windows, 1, 1).
-_LEAST_COUNTS = 12 * np.array(_WINDOW_DAYS).reshape(-1, 1, 1)
+#: Hours that each window needs, (windows, 1).
+_LEAST_COUNTS = 12 * np.array(_WINDOW_DAYS)[:, np.newaxis]
+#: Rows judged at a time, so that what is computed for them stays in the processor's cache.
+_BLOCK_ROWS = 32
 _LATE, _EARLY = (np.maximum(lags, 0)[:, np.newaxis] for lags in (_LAGS, np.negative(_LAGS)))
 
 
@@ -85,9 +87,13 @@ class Clock:
 
     def statistics(self, rows: Rows, memory: Memory) -> Floats:
         """Return the log ratio by window and node; below 0 where the present hour fits best."""
-        variance = self._variances(rows, memory)
-        ratio = np.log(variance[..., 0, :] / variance[..., 1:, :].min(axis=-2))
-        out: Floats = ratio.reshape(*ratio.shape[:2], len(self.cells))
+        n_rows = memory.today.shape[0] * rows.n_new
+        ratio = np.empty((n_rows, len(_WINDOW_DAYS), N_NODES))
+        for start in range(0, n_rows, _BLOCK_ROWS):
+            block = slice(start, start + _BLOCK_ROWS)
+            variance = _variances(rows, memory, block)
+            np.divide(variance[..., 0, :], _least(variance[..., 1:, :]), out=ratio[block])
+        out: Floats = np.log(ratio).reshape(-1, rows.n_new, len(self.cells))
         witnesses = avoiding(memory.wrong).sum(axis=1)
         out[..., np.tile(witnesses <= VIEWS // 2, len(_WINDOW_DAYS))] = np.nan  # the middle prediction may be a wrong one
         return out
@@ -101,18 +107,32 @@ class Clock:
     def size(self, rows: Rows, memory: Memory, cell: int) -> Floats:
         """Return by how many hours the sensor is late (negative: early)."""
         index, node = divmod(cell, N_NODES)
-        variance = self._variances(rows, memory)[:, :, index, :, node]
-        return np.asarray(np.array(_LAGS)[np.argmin(np.nan_to_num(variance, nan=np.inf), axis=-1)], dtype=np.float64)
+        variance = _variances(rows, memory, slice(None))[:, index, :, node]
+        best = np.argmin(np.nan_to_num(variance, nan=np.inf), axis=-1)
+        return np.asarray(np.array(_LAGS, dtype=np.float64)[best].reshape(-1, rows.n_new))
 
-    def _variances(self, rows: Rows, memory: Memory) -> Floats:
-        """Return ``(stations, n, windows, lags, nodes)``, NaN with fewer than half of the window's hours."""
-        sums, counts = memory.last_days(rows)
-        by_lag = (*sums.shape[:-1], 2, _N_LAGS, N_NODES)
-        n = counts.reshape(by_lag)[..., 0, :, :]
-        means = sums.reshape(by_lag) / np.maximum(n, 1)[..., np.newaxis, :, :]
-        mean, square = means[..., 0, :, :], means[..., 1, :, :]
-        variance = np.maximum(square - mean * mean / _ERROR_SCALE, 1.0)
-        return np.where(n >= _LEAST_COUNTS, variance, np.nan)
+
+def _variances(rows: Rows, memory: Memory, block: slice) -> Floats:
+    """Return ``(rows, windows, lags, nodes)`` of a block of all stations' rows, NaN with fewer than half of the hours."""
+    half = _N_LAGS * N_NODES
+    sums, counts = memory.last_days_of(rows, block, half)
+    known = counts >= _LEAST_COUNTS
+    n = np.maximum(counts, 1).astype(np.float64)
+    mean, variance = sums[..., :half] / n, sums[..., half:] / n
+    mean *= mean
+    mean /= _ERROR_SCALE
+    variance -= mean
+    np.maximum(variance, 1.0, out=variance)
+    variance[~known] = np.nan
+    return variance.reshape(*variance.shape[:2], _N_LAGS, N_NODES)
+
+
+def _least(variances: Floats) -> Floats:
+    """Return the least over the lags, ``(..., nodes)`` of ``(..., lags, nodes)``; halves at a time, as each is one run."""
+    while variances.shape[-2] > 1:
+        half = variances.shape[-2] // 2
+        variances = np.minimum(variances[..., :half, :], variances[..., half:, :])
+    return variances[..., 0, :]
 
 
 def _by_row(table: NDArray[Any]) -> NDArray[Any]:

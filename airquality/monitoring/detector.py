@@ -85,9 +85,10 @@ class Recent:
         """
         n_channels, n_hours = new.shape[2], self.table.shape[2]
         oldest = ((self.first_hour - 1) // self.period + 1) % n_hours
-        old, recent = self.table[self.slots, :n_channels, oldest:], self.table[self.slots, :n_channels, :oldest]
+        held = self.table.take(self.slots, axis=0)  # whole stations: one piece of memory each
+        parts = [held[:, :n_channels, oldest:], held[:, :n_channels, :oldest], new.transpose(0, 2, 1)]
         out = np.empty((len(new), n_channels, n_hours + new.shape[1]), dtype=self.table.dtype)
-        return np.concatenate([old, recent, new.transpose(0, 2, 1)], axis=2, out=out)
+        return np.concatenate(parts, axis=2, out=out)
 
     @functools.cached_property
     def all(self) -> NDArray[Any]:
@@ -189,6 +190,14 @@ class Memory:
         day = rows.day_of_row
         sums = self.today[:, :, np.newaxis] + self.past[:, day]
         return sums, self.today_counts[:, :, np.newaxis] + self.past_counts[:, day]
+
+    def last_days_of(self, rows: Rows, block: slice, n_counts: int) -> tuple[Floats, Ints]:
+        """Return the same of a block of all stations' rows, ``(rows, windows, day channels)``; of the first counts alone."""
+        station, row = np.divmod(np.arange(len(self.today) * rows.n_new)[block], rows.n_new)
+        day = rows.day_of_row[row]
+        sums = self.past[station, day] + self.today[station, row][:, np.newaxis]
+        counts = self.past_counts[station, day, :, :n_counts] + self.today_counts[station, row, np.newaxis, :n_counts]
+        return sums.astype(np.float64), counts
 
 
 class Detector(Protocol):

@@ -2,44 +2,78 @@
 
 from __future__ import annotations
 
-import math
+from collections.abc import Iterable
 
 import numpy as np
 from numpy.typing import NDArray
 
 Floats = NDArray[np.float64]
+Places = NDArray[np.intp]
 
 
-class Distribution:
-    """The values of one column, prepared so that a window's distance to them costs a few vector operations."""
+class Distributions:
+    """The values of several columns, prepared so that a window's distances to all of them cost a few vector operations.
 
-    __slots__ = ("_integral", "_levels", "values")
+    Args:
+        columns: The values of each, NaN left out.
+    """
 
-    def __init__(self, values: Floats) -> None:
-        finite = np.sort(values[~np.isnan(values)])
-        self.values = finite
-        self._levels = np.linspace(0.0, 1.0, len(finite) + 1)
-        self._integral = np.concatenate(([0.0], np.cumsum(finite))) / max(len(finite), 1)
+    def __init__(self, columns: Iterable[Floats]) -> None:
+        self._values = [np.sort(values[~np.isnan(values)]) for values in columns]
+        self._sizes = np.array([len(values) for values in self._values])
+        levels = [np.linspace(0.0, 1.0, len(values) + 1) for values in self._values]
+        integrals = [np.concatenate(([0.0], np.cumsum(values))) / max(len(values), 1) for values in self._values]
+        self._slopes = np.concatenate([[*(np.diff(i) / np.diff(x)), 0.0] for i, x in zip(integrals, levels, strict=True)])
+        self._levels, self._integral = np.concatenate(levels), np.concatenate(integrals)
+        self._starts = np.cumsum([0, *map(len, levels)])[:-1]  # of each column in these three
+        self._at_edges: dict[int, Floats] = {}  # what does not depend on the sample but on its length, by length
 
-    def distance(self, sample: Floats) -> float:
-        """Return the Wasserstein-1 distance of ``sample`` (any order, NaN left out) to these values, in their unit.
+    def distances(self, samples: Floats) -> Floats:
+        """Return each column's Wasserstein-1 distance to its sample, in its unit; NaN if either side is empty.
 
         The area between the two quantile functions, exactly: the sample's is a staircase, and under each step the
         reference's lies below the step up to the share of values below it and above it from there on.
-        NaN if either side is empty.
 
-        >>> round(Distribution(np.array([0.0, 1.0, 3.0])).distance(np.array([5.0, 6.0, 8.0])), 9)
-        5.0
+        Args:
+            samples: ``(n, columns)``, each in any order, NaN left out.
+
+        >>> Distributions([np.array([0.0, 1.0, 3.0])]).distances(np.array([[5.0], [6.0], [8.0]])).round(9)
+        array([5.])
         """
-        steps = np.sort(sample[~np.isnan(sample)])
-        n_steps, n_values = len(steps), len(self.values)
-        if not n_steps or not n_values:
-            return math.nan
-        edges = np.arange(n_steps + 1) / n_steps
-        crossing = self.values.searchsorted(steps) / n_values
+        steps = np.sort(np.ascontiguousarray(samples.T), axis=1)
+        n_known = len(samples) - np.isnan(steps).sum(axis=1)
+        found = np.full(len(steps), np.nan)
+        for n_steps in set(n_known.tolist()) - {0}:  # mostly one: columns are silent together
+            columns = np.flatnonzero((n_known == n_steps) & (self._sizes > 0))
+            if len(columns):
+                found[columns] = self._distances(columns, steps[columns, :n_steps])
+        return found
+
+    def _distances(self, columns: Places, steps: Floats) -> Floats:
+        """Return the distances of columns whose sorted samples, ``(columns, n)``, are as long."""
+        edges = np.arange(steps.shape[1] + 1) / steps.shape[1]
+        below = [self._values[column].searchsorted(sample) for column, sample in zip(columns.tolist(), steps, strict=True)]
+        crossing = np.array(below) / self._sizes[columns, np.newaxis]
         crossing = np.minimum(np.maximum(crossing, edges[:-1]), edges[1:])
-        at_edges = np.interp(edges, self._levels, self._integral)
-        at_crossing = np.interp(crossing, self._levels, self._integral)
-        under_steps = steps.dot(2.0 * crossing - edges[:-1] - edges[1:])
-        under_values = 2.0 * at_crossing.sum() - at_edges[:-1].sum() - at_edges[1:].sum()
-        return max(float(under_steps - under_values), 0.0)
+        weights = 2.0 * crossing - edges[:-1] - edges[1:]
+        under_steps = np.array([sample.dot(weight) for sample, weight in zip(steps, weights, strict=True)])
+        first, second = self._sums_at(edges)[:, columns]
+        under_values = 2.0 * self._integral_up_to(columns, crossing).sum(axis=1) - first - second
+        return np.asarray(np.maximum(under_steps - under_values, 0.0))
+
+    def _sums_at(self, edges: Floats) -> Floats:
+        """Return the sums of each column's integral up to all edges but the last, and up to all but the first."""
+        if len(edges) not in self._at_edges:
+            columns = np.arange(len(self._sizes))
+            at_edges = self._integral_up_to(columns, np.broadcast_to(edges, (len(columns), len(edges))))
+            self._at_edges[len(edges)] = np.stack([at_edges[:, :-1].sum(axis=1), at_edges[:, 1:].sum(axis=1)])
+        return self._at_edges[len(edges)]
+
+    def _integral_up_to(self, columns: Places, shares: Floats) -> Floats:
+        """Return the integral of each column's quantiles from 0 to ``shares``, ``(columns, n)``; as ``np.interp`` does."""
+        sizes, starts = self._sizes[columns, np.newaxis], self._starts[columns, np.newaxis]
+        below = (shares * sizes).astype(np.intp)  # the level at or below a share, but for rounding
+        below -= self._levels[starts + below] > shares
+        below += self._levels[starts + np.minimum(below + 1, sizes)] <= shares
+        at = starts + np.minimum(below, sizes)
+        return np.asarray(self._slopes[at] * (shares - self._levels[at]) + self._integral[at])

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 from airquality.ground.typed import plain
 from airquality.monitoring.alarms import Event
-from airquality.monitoring.distance import Distribution
+from airquality.monitoring.distance import Distributions
 from airquality.monitoring.performance import Performance
 from airquality.monitoring.reference import Reference, digest_of, load_reference
 from airquality.monitoring.thresholds import Calibration, Threshold
@@ -39,6 +39,7 @@ EXPECTED_COLUMNS = (TARGET, *JUDGED_COLUMNS)
 MIN_TRUTHS = 12
 
 _INDEX = {name: index for index, name in enumerate(RAW_COLUMNS)}
+_JUDGED = [_INDEX[name] for name in JUDGED_COLUMNS]
 
 
 @dataclass(frozen=True, slots=True)
@@ -261,21 +262,21 @@ class Judge:
         self.calibration = calibration
         #: The versions that predicted in this process and are not of the reference's model.
         self.uncalibrated: set[str] = set()
-        self._columns = {name: Distribution(reference.values[:, _INDEX[name]]) for name in JUDGED_COLUMNS}
-        self._predictions = Distribution(reference.predictions)
+        self._distributions = Distributions([*reference.values[:, _JUDGED].T, reference.predictions])
 
     def judge(self, kind: WindowKind, values: Floats, predictions: Floats) -> Verdict:
         """Return the verdict on a window's rows: ``values`` ``(n, 13)``, ``predictions`` ``(n,)``."""
         limits = self.calibration.kinds[kind.name]
-        present = ~np.isnan(values)
-        seen = dict(zip(RAW_COLUMNS, present.sum(axis=0).tolist(), strict=True))
+        seen = dict(zip(RAW_COLUMNS, (~np.isnan(values)).sum(axis=0).tolist(), strict=True))
         all_silent = not any(seen[name] for name in EXPECTED_COLUMNS)
+        samples = np.column_stack([values[:, _JUDGED], predictions])
+        *distances, of_predictions = self._distributions.distances(samples).tolist()
         return Verdict(
             columns=tuple(
-                _distance(name, self._columns[name], values[:, _INDEX[name]], seen[name], kind, limits.data)
-                for name in JUDGED_COLUMNS
+                _distance(name, distance, seen[name], kind, limits.data)
+                for name, distance in zip(JUDGED_COLUMNS, distances, strict=True)
             ),
-            prediction=_distance("prediction", self._predictions, predictions, len(predictions), kind, limits.prediction),
+            prediction=_distance("prediction", of_predictions, len(predictions), kind, limits.prediction),
             performance=Performance.of(predictions, values[:, _INDEX[TARGET]]),
             rmse_threshold=limits.performance.of("rmse"),
             missing=() if all_silent else tuple(name for name in EXPECTED_COLUMNS if not seen[name]),
@@ -283,10 +284,8 @@ class Judge:
         )
 
 
-def _distance(
-    column: str, reference: Distribution, sample: Floats, seen: int, kind: WindowKind, limit: Threshold
-) -> Distance:
-    statistic = reference.distance(sample) if seen >= kind.min_values else math.nan
+def _distance(column: str, distance: float, seen: int, kind: WindowKind, limit: Threshold) -> Distance:
+    statistic = distance if seen >= kind.min_values else math.nan
     return Distance(column, statistic, limit.of(column), 1.0 - seen / kind.hours)
 
 

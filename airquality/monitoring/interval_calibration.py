@@ -6,6 +6,7 @@ before its truth did on the same history, always looking forward.
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import json
 import math
@@ -80,7 +81,7 @@ class TrackRecord:
     weeks: int
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class IntervalCalibration:
     """By case the tables, how well errors were estimated before their truth, and where coverage stays; and made of what."""
 
@@ -91,7 +92,7 @@ class IntervalCalibration:
     data_hash: str
     model_hash: str
 
-    @property
+    @functools.cached_property
     def basis(self) -> str:
         """What identifies it: a station's memory belongs to one calibration."""
         return hashlib.sha256(self._body().encode()).hexdigest()[:16]

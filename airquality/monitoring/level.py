@@ -136,11 +136,11 @@ class Level:
         sums, counts = memory.recent.window_sums(LEVEL_WINDOWS)
         least = np.maximum(_LEAST_VALUES, _LEAST_SHARE * counts.max(axis=-1, keepdims=True))
         means = np.where(counts >= least, sums / np.maximum(counts, 1) / CHANNEL_SCALE, np.nan)
-        baseline = memory.baseline[:, rows.day_of_row] / CHANNEL_SCALE  # (station, row, node, channel)
-        shifts = means[:, :, :, np.newaxis] - baseline[:, :, np.newaxis]
-        by_channel = shifts.reshape(-1, _N_WINDOWS * N_NODES, N_CHANNELS).transpose(2, 0, 1)
-        own = means[..., :N_NODES] - baseline[..., _NODES, _NODES][:, :, np.newaxis]
-        return np.ascontiguousarray(by_channel), own.reshape(-1, _N_WINDOWS * N_NODES)
+        baseline = memory.baseline / CHANNEL_SCALE  # (station, midnight, node, channel)
+        own = means[..., :N_NODES] - baseline[..., _NODES, _NODES][:, rows.day_of_row, np.newaxis]
+        by_channel = np.ascontiguousarray(baseline.transpose(3, 0, 1, 2))[:, :, rows.day_of_row, np.newaxis]
+        shifts = np.ascontiguousarray(means.transpose(3, 0, 1, 2))[..., np.newaxis] - by_channel
+        return shifts.reshape(N_CHANNELS, -1, _N_WINDOWS * N_NODES), own.reshape(-1, _N_WINDOWS * N_NODES)
 
 
 def _residuals(shifts: Floats, own: Floats, views: _Views) -> tuple[Floats, Bools | None]:
@@ -153,8 +153,10 @@ def _residuals(shifts: Floats, own: Floats, views: _Views) -> tuple[Floats, Bool
         blind = (lacks | np.isnan(own).reshape(1, -1, _N_WINDOWS, N_NODES)).reshape(2 * VIEWS, *own.shape)
         shifts, own = np.where(missing, 0.0, shifts), np.nan_to_num(own)
     residuals = np.repeat(own[np.newaxis], 2 * VIEWS, axis=0)
+    explained = np.empty_like(residuals)
     for coefficients, shift in zip(views.coefficients, shifts, strict=True):
-        residuals -= coefficients * shift
+        np.multiply(coefficients, shift, out=explained)
+        residuals -= explained
     return residuals, blind
 
 

@@ -23,11 +23,15 @@ class Performance:
     @classmethod
     def of(cls, predictions: Floats, truths: Floats) -> Performance:
         """Compare ``predictions`` with ``truths``, both ``(n,)``; rows without a truth are left out."""
-        sums = ErrorSums()
         measured = ~np.isnan(truths)
+        squared = absolute = truth_sum = truth_squared = 0.0
         for prediction, truth in zip(predictions[measured].tolist(), truths[measured].tolist(), strict=True):
-            sums = sums.plus(prediction, truth)
-        return sums.performance()
+            error = prediction - truth
+            squared += error * error
+            absolute += abs(error)
+            truth_sum += truth
+            truth_squared += truth * truth
+        return ErrorSums(int(measured.sum()), squared, absolute, truth_sum, truth_squared).performance()
 
 
 @dataclass(frozen=True, slots=True)

@@ -140,8 +140,9 @@ class Spike:
         return np.asarray(height * (np.exp(rows.relations.rhythm[:, cell].mean()) if NODES[cell].log else 1.0))
 
     def _second_largest(self, rows: Rows, memory: Memory) -> Floats:
-        windows = windows_over(np.maximum(memory.recent.all, 0), _SPIKE_HOURS, rows.n_new)
-        second = np.partition(windows, _SPIKE_HOURS - 2, axis=-1)[..., -2]
+        windows = windows_over(np.maximum(memory.recent.all, 0), _SPIKE_HOURS, rows.n_new).copy()
+        np.put_along_axis(windows, windows.argmax(axis=-1, keepdims=True), 0, axis=-1)
+        second: NDArray[Any] = windows.max(axis=-1)
         return second.transpose(0, 2, 1).astype(np.float64)
 
 

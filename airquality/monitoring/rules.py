@@ -29,7 +29,7 @@ _LOST_HOURS = 24
 _REPORTING = (_N_DEVICE + 1) // 2
 _CLIP_DAYS = (3, 7)
 _COARSE_HOURS, _COARSE_VALUES = 48, 24
-_HOURS_BACK = np.arange(_COARSE_HOURS)
+_HOURS_BACK = np.arange(_COARSE_HOURS, dtype=np.float32)
 _LONGEST_RUN = 8
 
 
@@ -291,7 +291,9 @@ class Coarse(_Rule):
         values = rows.new[..., _DEVICE].astype(np.float32)
         windows = windows_over(recent.followed_by(values), _COARSE_HOURS, rows.n_new)
         same = windows[..., -2::-1] == windows[..., -1:]  # from the latest hour before to the earliest
-        age = np.where(same.any(axis=-1), same.argmax(axis=-1) + 1, _COARSE_HOURS).transpose(0, 2, 1).astype(np.float32)
+        latest = same.argmax(axis=-1)
+        seen = same[..., 0] | (latest > 0)
+        age = np.where(seen, latest + 1, _COARSE_HOURS).transpose(0, 2, 1).astype(np.float32)
         return np.concatenate([values, np.where(np.isnan(values), np.float32(np.nan), age)], axis=-1)
 
     def statistics(self, rows: Rows, memory: Memory) -> Floats:
@@ -314,8 +316,7 @@ class Coarse(_Rule):
     def _counts(self, rows: Rows, memory: Memory) -> tuple[Floats, Floats]:
         """Return different values and values, counting each value where the window first sees it."""
         ages = memory.recent.windows(_COARSE_HOURS)[:, _N_DEVICE:]
-        distinct = np.count_nonzero(ages > _HOURS_BACK, axis=-1)
-        known = np.count_nonzero(ages > 0, axis=-1)
+        distinct, known = _count(ages > _HOURS_BACK), _count(ages > 0)
         return distinct.transpose(0, 2, 1).astype(np.float64), known.transpose(0, 2, 1).astype(np.float64)
 
 
@@ -347,9 +348,17 @@ def _largest_before(todays: range, days: NDArray[Any], window: int) -> NDArray[A
     half, out = days.shape[1] // 2, []
     for today in todays:
         largest, times = days[:, :half, today - window + 1 : today], days[:, half:, today - window + 1 : today]
-        top = np.fmax.reduce(largest, axis=2)
-        out.append(np.concatenate([top, np.where(largest == top[..., np.newaxis], times, 0.0).sum(axis=2)], axis=1))
+        top = largest[..., 0]
+        for day in range(1, largest.shape[2]):  # a handful, each of all stations at once
+            top = np.fmax(top, largest[..., day])
+        n_times = sum(np.where(largest[..., day] == top, times[..., day], 0.0) for day in range(largest.shape[2]))
+        out.append(np.concatenate([top, n_times], axis=1))
     return np.stack(out, axis=1)[:, :, np.newaxis]
+
+
+def _count(flags: Bools) -> NDArray[np.uint8]:
+    """Return how many are set along the last axis, at most 255."""
+    return np.asarray(np.add.reduce(flags.view(np.uint8), axis=-1, dtype=np.uint8))
 
 
 def _twice(channels: Sequence[int], n_columns: int) -> list[int]:

@@ -1,8 +1,8 @@
 """The detectors that judge a window once it is closed: which statistics of its verdict raise which alarm.
 
 Each is a name, the kinds of windows it judges, what its alarms begin with, by alarm whether a verdict raises it, and a fault
-it notices. What a
-window cannot speak to is left out: that window neither raises nor clears it. Statistics and thresholds are the verdict's.
+it notices. What a window cannot judge is left out: that window neither raises nor clears it. Statistics and thresholds are
+the verdict's.
 """
 
 from __future__ import annotations

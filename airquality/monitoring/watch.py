@@ -26,6 +26,8 @@ from airquality.records import RAW_COLUMNS, isoformat
 
 #: After so long a silence the station starts anew: no baseline reaches across it.
 FORGOTTEN_HOURS = 36 * 24
+#: A watch grows by at least so many stations.
+_LEAST_MORE_SLOTS = 8
 
 #: What tells stations apart: a name, or whatever owns the station; its ``str`` is shown.
 K = TypeVar("K", bound=Hashable)
@@ -163,11 +165,17 @@ class Watch(Generic[K]):
     def _station(self, station_id: K) -> _Station:
         if station_id not in self._stations:
             if not self._free:
-                self._free = list(range(2 * self._bank.n_slots - 1, self._bank.n_slots - 1, -1))
-                self._rising = np.concatenate([self._rising, np.zeros_like(self._rising)])
-                self._bank.grow(2 * self._bank.n_slots)
+                self._grow()
             self._stations[station_id] = _Station(self._free.pop(), Book(self._places))
         return self._stations[station_id]
+
+    def _grow(self) -> None:
+        """Make room for a quarter more stations: what is free takes as much memory as what is not."""
+        before = self._bank.n_slots
+        n_slots = before + max(before // 4, _LEAST_MORE_SLOTS)
+        self._free = list(range(n_slots - 1, before - 1, -1))
+        self._rising = np.concatenate([self._rising, np.zeros((n_slots - before, self._rising.shape[1]), dtype=np.int64)])
+        self._bank.grow(n_slots)
 
     # ---- rows ----
 
@@ -302,15 +310,16 @@ class Watch(Generic[K]):
 
     def _rising_since(self, stations: list[_Station], first: int, excess: Floats) -> Ints:
         """Return, per station, row and cell, the hour since which the cell has been above half of its threshold, else 0."""
-        n_rows = excess.shape[1]
-        hours = first + np.arange(n_rows, dtype=np.int64)
-        below = ~(excess >= RISING)
-        if below.all():
-            return np.zeros((len(stations), n_rows, excess.shape[2]), dtype=np.int64)
-        before = self._rising[[station.slot for station in stations]]
-        last_below = np.maximum.accumulate(np.where(below, hours[:, np.newaxis], 0), axis=1)
-        since = np.where(last_below > 0, last_below + 1, np.where(before > 0, before, first)[:, np.newaxis])
-        return np.where(below, 0, since)
+        rising = np.zeros(excess.shape, dtype=np.int64)
+        above = excess >= RISING
+        cells = np.flatnonzero(above.any(axis=(0, 1)))  # a few of them
+        if len(cells):
+            hours, below = first + np.arange(excess.shape[1], dtype=np.int64), ~above[..., cells]
+            before = self._rising[np.array([station.slot for station in stations])[:, np.newaxis], cells]
+            last_below = np.maximum.accumulate(np.where(below, hours[:, np.newaxis], 0), axis=1)
+            since = np.where(last_below > 0, last_below + 1, np.where(before > 0, before, first)[:, np.newaxis])
+            rising[..., cells] = np.where(below, 0, since)
+        return rising
 
     def _read(
         self, station: _Station, step: Step, index: int, excess: Floats, rising: Ints

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from airquality.monitoring.distance import Distribution
+from airquality.monitoring.distance import Distributions
 from airquality.monitoring.drift import JUDGED_COLUMNS, MIN_TRUTHS, Floats, Hours, WindowKind
 from airquality.monitoring.performance import Performance
 from airquality.monitoring.thresholds import KindCalibration, Threshold, calibrate
@@ -97,19 +97,13 @@ def past_distances(series: Floats, hours: Hours, kind: WindowKind, reference_hou
     distances, starts = [], []
     for first in range(0, len(series) - 2 * reference_hours + 1, _REFERENCE_STRIDE_HOURS):
         end = first + reference_hours
-        references = [Distribution(column) for column in series[first:end].T]
+        reference = Distributions(series[first:end].T)
         for start in _starts(end, end + reference_hours, kind):
-            distances.append(_distances(references, series[start : start + kind.hours], kind))
+            window = series[start : start + kind.hours]
+            seen = (~np.isnan(window)).sum(axis=0)
+            distances.append(np.where(seen >= kind.min_values, reference.distances(window), np.nan))
             starts.append(hours[start])
     return np.array(distances).reshape(-1, series.shape[1]), np.array(starts, dtype=np.int64)
-
-
-def _distances(references: list[Distribution], window: Floats, kind: WindowKind) -> list[float]:
-    seen = (~np.isnan(window)).sum(axis=0)
-    return [
-        reference.distance(column) if n_values >= kind.min_values else math.nan
-        for reference, column, n_values in zip(references, window.T, seen, strict=True)
-    ]
 
 
 def past_errors(predictions: Floats, truths: Floats, hours: Hours, kind: WindowKind) -> tuple[Floats, Hours]:

@@ -182,6 +182,9 @@ class WindowBooks:
         self._deadline_hours = deadline_hours
         self._anchor: int | None = None
         self._books: dict[str, list[_Book]] = {kind.name: [] for kind in KINDS}
+        self._next_end = math.inf  # the first last hour of an open window
+        self._any_is_in = False  # whether a closed window may have all its truths
+        self._deadline: float = math.inf  # the first hour at which a closed window waits no longer
         #: By kind: how far estimates were from what truth then said.
         self.records = {kind.name: Record() for kind in KINDS}
 
@@ -193,6 +196,7 @@ class WindowBooks:
             books, end = self._books[kind], self._end_of(hours, hour)
             if not books or books[-1].end_hour < end:
                 books.append(_Book(end))
+                self._next_end = min(self._next_end, end)
             books[-1].add_row(interval)
 
     def learn(self, hour: int, prediction: float, interval: Interval, truth: float, delay: int) -> None:
@@ -204,24 +208,41 @@ class WindowBooks:
             for book in reversed(self._books[kind]):
                 if book.end_hour == end:
                     book.add_truth(hour, book.sums.plus(prediction, truth), interval, inside, late)
+                    self._any_is_in |= book.known is not None and not book.n_awaited
                     break
 
     def close_until(self, hour: int) -> None:
         """Note what is known of the windows whose last hour is ``hour`` or earlier, as they close."""
-        for books in self._books.values():
-            for book in reversed(books):
-                if book.known is not None:
-                    break
-                if book.end_hour <= hour:
-                    book.known = book.sums
+        if hour < self._next_end:
+            return
+        open_books = [book for books in self._books.values() for book in books if book.known is None]
+        for book in open_books:
+            if book.end_hour <= hour:
+                book.known = book.sums
+                self._note_closed(book)
+        self._next_end = min((book.end_hour for book in open_books if book.known is None), default=math.inf)
 
     def final(self, newest_hour: int) -> list[WindowTruth]:
         """Take out the windows that are final now, and return what their truth says, shorter windows first."""
-        said: list[WindowTruth] = []
-        for kind, books in self._books.items():
-            if books and books[0].known is not None:  # else none has closed
-                said += self._final(kind, newest_hour)
+        if not self._any_is_in and newest_hour < self._deadline:
+            return []
+        said = [truth for kind in self._books for truth in self._final(kind, newest_hour)]
+        self._note_ends()
         return said
+
+    def _note_ends(self) -> None:
+        """Note anew when which window is to be looked at, so that the rows between need not look."""
+        self._next_end = self._deadline = math.inf
+        self._any_is_in = False
+        for book in (book for books in self._books.values() for book in books):
+            if book.known is None:
+                self._next_end = min(self._next_end, book.end_hour)
+            else:
+                self._note_closed(book)
+
+    def _note_closed(self, book: _Book) -> None:
+        self._any_is_in |= not book.n_awaited
+        self._deadline = min(self._deadline, book.end_hour + self._deadline_hours)
 
     def _final(self, kind: str, newest_hour: int) -> Iterator[WindowTruth]:
         waiting = []
@@ -258,6 +279,7 @@ class WindowBooks:
         made._anchor = state.anchor
         made._books |= {kind: [_Book.from_state(book) for book in books] for kind, books in state.books.items()}
         made.records |= state.records
+        made._note_ends()
         return made
 
 

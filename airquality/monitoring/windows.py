@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import sys
 from collections import deque
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -108,9 +109,10 @@ class Windows:
         self._ends: dict[str, int] = {}  # last hour of the open window of each kind
         self._n_rows = 0  # rows of the open week, which holds the open day
         self._hours = np.empty(WEEKLY.hours, dtype=np.int64)
-        self._values = np.empty((WEEKLY.hours, len(RAW_COLUMNS)))
-        self._predictions = np.empty(WEEKLY.hours)
-        self._intervals = np.empty((WEEKLY.hours, len(_NO_INTERVAL)))
+        self._numbers = np.empty((WEEKLY.hours, len(RAW_COLUMNS) + 1 + len(_NO_INTERVAL)))  # of a row, written at once
+        self._values = self._numbers[:, : len(RAW_COLUMNS)]
+        self._predictions = self._numbers[:, len(RAW_COLUMNS)]
+        self._intervals = self._numbers[:, len(RAW_COLUMNS) + 1 :]
         self._versions: list[str] = []
         self._detected = OpenAlarms()  # as of the last predicted hour
         self._waiting: deque[Event] = deque()  # found in rows after that
@@ -175,13 +177,10 @@ class Windows:
 
     def _append(self, reading: Reading, predicted: Predicted) -> None:
         row = self._n_rows
-        self._hours[row] = reading.hour
-        self._values[row] = reading.values
-        self._predictions[row] = predicted.value
         interval = predicted.interval
-        self._intervals[row] = (
-            _NO_INTERVAL if interval is None else (interval.lower, interval.upper, interval.expected_square)
-        )
+        around = _NO_INTERVAL if interval is None else (interval.lower, interval.upper, interval.expected_square)
+        self._hours[row] = reading.hour
+        self._numbers[row] = (*reading.values, predicted.value, *around)
         self._versions.append(predicted.model_version)
         self._n_rows = row + 1
         self._last_hour = reading.hour
@@ -297,7 +296,7 @@ class Windows:
         windows._values[:n_rows] = state.values
         windows._predictions[:n_rows] = state.predictions
         windows._intervals[:n_rows] = state.intervals if len(state.intervals) == n_rows else _NO_INTERVAL
-        windows._versions = list(state.versions)
+        windows._versions = list(map(sys.intern, state.versions))  # a week of copies of one text otherwise
         windows.errors = state.errors
         windows.drifted, windows.empty = dict(state.drifted), dict(state.empty)
         windows.alarms = {(alarm.detector, alarm.alarm): alarm for alarm in state.alarms}

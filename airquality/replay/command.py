@@ -18,7 +18,6 @@ from airquality.ground.errors import ContractError, UsageError
 from airquality.ground.files import write_atomically
 from airquality.ground.settings import Settings, read_settings
 from airquality.ground.shown import printable
-from airquality.model import registry
 from airquality.model.model import Model
 from airquality.records import HISTORY_HOURS, HOUR_LIMITS, TARGET_UNIT, hour_of, isoformat
 from airquality.replay.comparison import Comparison, compare, daily_rmse
@@ -73,6 +72,8 @@ def _hour(text: str) -> int:
 
 
 def _run(args: argparse.Namespace) -> int:
+    from airquality.model import registry  # MLflow takes two seconds to import, which no --help should
+
     hours, settings = _hours(args), read_settings()
     log.configure(settings.log_level, settings.log_format)
     registry.configure()
@@ -86,6 +87,8 @@ def _run(args: argparse.Namespace) -> int:
 
 
 def _load(settings: Settings, version: str) -> Model:
+    from airquality.model import registry
+
     return registry.load(settings, version).model
 
 

@@ -13,7 +13,7 @@ from airquality.ground.errors import ContractError
 from airquality.monitoring.drift import DAILY, WEEKLY, Judge, Window, WindowState
 from airquality.monitoring.window_truth import WindowTruth
 from airquality.monitoring.windows import per_kind
-from airquality.reports.process import Job, ReportResult
+from airquality.reports.jobs import Job, ReportResult
 
 AnyJob = TypeVar("AnyJob", bound=Job)
 

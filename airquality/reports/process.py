@@ -24,13 +24,11 @@ from typing import Literal
 from airquality.events import WindowSettled
 from airquality.ground import log
 from airquality.ground.settings import Settings
-from airquality.monitoring.drift import Window, load_judge
+from airquality.monitoring.drift import load_judge
 from airquality.monitoring.promise import Promise
 from airquality.records import isoformat
+from airquality.reports.jobs import Job, ReportResult
 
-#: What the child is given: a window that closed, whose report is to be written, or one whose truth is final, which its
-#: report is to say.
-Job = Window | WindowSettled
 #: What the child does with it, told how many are due after it: write the report and return the HTML's path. Raising means
 #: the report failed.
 Write = Callable[[Job, int], Path]
@@ -43,19 +41,6 @@ _CHILD_NICENESS = 5
 _SPAWN = multiprocessing.get_context("spawn")
 
 logger = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True, slots=True)
-class ReportResult:
-    """The end of one window's report: its file, or why there is none; ``settled`` where it was made anew for its truth."""
-
-    station_id: str
-    kind: str
-    end_hour: int
-    result: Literal["generated", "failed"]
-    path: Path | None = None
-    error: str = ""
-    settled: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,8 +14,9 @@ from airquality.events import WindowSettled
 from airquality.metrics import ConsumerMetrics
 from airquality.monitoring.drift import Window
 from airquality.records import isoformat
+from airquality.reports.jobs import Job, ReportResult
 from airquality.reports.ledger import ReportLedger
-from airquality.reports.process import Job, ReportProcess, ReportResult
+from airquality.reports.process import ReportProcess
 
 #: Seconds between two attempts at a report that failed; doubled as long as they fail.
 RETRY_SECONDS = (30.0, 900.0)

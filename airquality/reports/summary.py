@@ -70,7 +70,7 @@ class Part:
     """The figures of one raw partition.
 
     ``counts`` is what the consumer counts (``rows_in`` and what became of the rows), ``reports`` holds the counters of the
-    monitoring by name and window kind, ``alarms`` the open ones as they stand in the summary.
+    monitoring by name and window kind, ``alarms`` the open ones as the summary shows them.
     """
 
     group: str
@@ -149,16 +149,14 @@ _NO_REPORTS = {name: per_kind() for name in ("generated", "failed", "drifted", "
 
 
 #: What the summary says of an alarm; by whom, where somebody acknowledged it.
-_SAID = ("since", "column", "size", "unit", "by", "by_at")
+_SHOWN = ("since", "column", "size", "unit", "by", "by_at")
 
 
 def _shown(station_id: str, event: Event) -> dict[str, Any]:
     """Return what the summary says of an open alarm."""
     if event.alarm[0]:  # a verdict's: it has neither size nor sensor
         return {"station_id": station_id, "detector": event.detector, "alarm": event.column, "since": isoformat(event.at)}
-    said = {
-        name: value for name, value in event.to_json().items() if name in ("since", "column", "size", "unit", "by", "by_at")
-    }
+    said = {name: value for name, value in event.to_json().items() if name in _SHOWN}
     return {"station_id": station_id, "alarm": f"{event.detector}:{event.column}", **said}
 
 

@@ -26,8 +26,8 @@ from airquality.reports.document import settled as described
 from airquality.reports.evidence import Artist, Evidence
 from airquality.reports.evidence_page import ASSETS_PLACE, framed
 from airquality.reports.folder import Entry, ReportsFolder
+from airquality.reports.jobs import Job
 from airquality.reports.overview import FULL_STATIONS, LISTED_STATIONS, Station, overview, strip
-from airquality.reports.process import Job
 from airquality.reports.sources import KnownRows
 
 #: Windows in the table of the index, stations in the table of a window.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from itertools import chain
 from typing import Any
 
@@ -30,7 +30,8 @@ _MAX_SECOND_LOOK_BYTES = 1024 * 1024
 
 def json_object(body: bytes) -> dict[str, Any]:
     """Return the JSON object in a body; raises ``RequestError`` 422, or 413 before a body of too many values is parsed."""
-    if body.count(b"[") + body.count(b"{") > MAX_ROWS + _OTHER_CONTAINERS or body.count(b",") > _MAX_VALUES:
+    many_values = len(body) > _MAX_VALUES and body.count(b",") > _MAX_VALUES
+    if many_values or body.count(b"[") + body.count(b"{") > MAX_ROWS + _OTHER_CONTAINERS:
         raise RequestError(413, "invalid_request", f"too many values: at most {MAX_ROWS} rows a request")
     try:
         request = orjson.loads(body)
@@ -49,13 +50,13 @@ def field(request: dict[str, Any], name: str, kind: type) -> Any:
     return value
 
 
-def refuse_repeated_names(body: bytes, names: int, texts: Iterable[object] = ()) -> None:
+def refuse_repeated_names(body: bytes, names: int, colons: int = 0) -> None:
     """Refuse a body in which a name stands twice in an object: which value is meant cannot be known.
 
     A parser keeps the last one, so the colons are counted: there is one for each of the ``names`` that were parsed, besides
-    those in ``texts``. Only where that does not come out is the body looked at again.
+    the ``colons`` in texts (:func:`colons_in`). Only where that does not come out is the body looked at again.
     """
-    if b"\\" not in body and body.count(b":") == names + "".join(map(str, texts)).count(":"):
+    if b"\\" not in body and body.count(b":") == names + colons:
         return
     if len(body) > _MAX_SECOND_LOOK_BYTES:
         raise invalid("a name seems to be there twice: which value is meant cannot be known")
@@ -63,6 +64,11 @@ def refuse_repeated_names(body: bytes, names: int, texts: Iterable[object] = ())
         json.loads(body, object_pairs_hook=_unique)
     except RecursionError as error:
         raise invalid("the body is nested too deeply") from error
+
+
+def colons_in(texts: Iterable[object]) -> int:
+    """Return how many colons there are in the texts among these values."""
+    return "".join(text for text in texts if isinstance(text, str)).count(":")
 
 
 def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
@@ -73,24 +79,6 @@ def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     return found
 
 
-def check_names(names: list[str], expected: tuple[str, ...]) -> None:
-    """Refuse absent, unknown and repeated names, all of them at once."""
-    if names == list(expected):
-        return
-    given, known = Counter(map(str, names)), set(expected)
-    faults = {
-        "absent": [name for name in expected if name not in given],
-        "unknown": [name for name in given if name not in known],
-        "repeated": sorted(name for name, count in given.items() if count > 1),
-    }
-    if any(faults.values()):
-        counts = ", ".join(f"{len(listed)} {fault}" for fault, listed in faults.items() if listed)
-        raise invalid(
-            f"the features are not the model's: {counts}",
-            **{fault: named(listed) for fault, listed in faults.items() if listed},
-        )
-
-
 def float64_rows(body: bytes) -> tuple[list[str], NDArray[np.float64]]:
     """Return the names and the rows of a binary body (:mod:`airquality.model.rows`), the rows read-only."""
     try:
@@ -99,26 +87,26 @@ def float64_rows(body: bytes) -> tuple[list[str], NDArray[np.float64]]:
         raise invalid(f"the body is no binary rows: {error}") from error
     request = json_object(head)
     names: list[str] = field(request, "features", list)
-    refuse_repeated_names(head, len(request), (name for name in names if isinstance(name, str)))
+    refuse_repeated_names(head, len(request), colons_in(names))
     if not names or len(values) % len(names):
         raise invalid(f"{len(values)} values are no whole number of rows of {len(names)} features")
     return names, _within_limits(values.reshape(-1, len(names)))
 
 
-def matrix(listed: list[list[float | None]], width: int) -> NDArray[np.float64]:
-    """Return the rows as float64, null as NaN, shape ``(len(listed), width)``."""
+def matrix(listed: Sequence[Any], width: int) -> NDArray[np.float64]:
+    """Return rows of values as float64, null as NaN, shape ``(len(listed), width)``."""
     _check_number(len(listed))
     for index, row in enumerate(listed):
-        if not isinstance(row, list) or len(row) != width:
+        if not isinstance(row, list | tuple) or len(row) != width:
             raise invalid(f"row {index} must be an array of {width} values", row=index)
-    if not _types(listed) <= _NUMBER_TYPES:
+    if not set(map(type, chain.from_iterable(listed))) <= _NUMBER_TYPES:
         raise invalid("values must be numbers or null")
     return _within_limits(np.array(listed, dtype=np.float64).reshape(-1, width))
 
 
 def _within_limits(found: NDArray[np.float64]) -> NDArray[np.float64]:
     _check_number(len(found))
-    if np.any(np.abs(found) > _FLOAT32_MAX):
+    if (np.abs(found) > _FLOAT32_MAX).any():
         raise invalid(f"values must lie within +-{_FLOAT32_MAX:.4g}")
     return found
 
@@ -128,7 +116,3 @@ def _check_number(n_rows: int) -> None:
         raise invalid("there are no rows to predict")
     if n_rows > MAX_ROWS:
         raise RequestError(413, "invalid_request", f"{n_rows} rows are too many: at most {MAX_ROWS} a request")
-
-
-def _types(rows: Iterable[list[float | None]]) -> set[type]:
-    return set(map(type, chain.from_iterable(rows)))

@@ -10,9 +10,8 @@ import ipaddress
 import logging
 import os
 import socket
-from collections.abc import Awaitable, Callable, MutableMapping
+from collections.abc import Callable
 from functools import lru_cache
-from typing import Any
 from urllib.parse import urlsplit
 
 from uvicorn import Config
@@ -21,17 +20,12 @@ from airquality.ground import command
 from airquality.ground.errors import AirQualityError, UsageError
 from airquality.ground.shown import shown
 from airquality.serving import key, problems
+from airquality.serving.direct import App, Receive, Scope, Send
 from airquality.serving.key import Key
 
 #: Besides addresses of this machine and of private networks, which no page can have as its name.
 KNOWN_HOSTS = ("localhost", "api", "host.docker.internal")
 _ANY = "*"
-
-Scope = MutableMapping[str, Any]
-Message = MutableMapping[str, Any]
-Receive = Callable[[], Awaitable[Message]]
-Send = Callable[[Message], Awaitable[None]]
-App = Callable[[Scope, Receive, Send], Awaitable[None]]
 
 logger = logging.getLogger(__name__)
 

@@ -17,12 +17,14 @@ from starlette.staticfiles import StaticFiles
 
 from airquality.model import rows
 from airquality.serving import documents, pages, problems
+from airquality.serving.direct import App, Direct
 from airquality.serving.documents import answers
 from airquality.serving.problems import RequestError
 from airquality.serving.service import Service, describe
 
-#: A larger body is parsed in a thread: a small one is answered sooner than a thread begins.
-_INLINE_BYTES = 256 * 1024
+#: A larger body, of some 30 rows, is worked on in a thread, so that others are answered meanwhile; a small one is answered
+#: sooner than a thread begins.
+_INLINE_BYTES = 32 * 1024
 
 _NO_REPORT = "no such report: the first one of a station comes 24 predictions after its warm-up, into REPORTS_DIR"
 
@@ -87,7 +89,7 @@ async def predict_from_readings(request: Request) -> Response:
 
 
 @router.get("/health", responses=answers(documents.Health))
-async def health() -> Response:
+async def health(_: Request) -> Response:
     """Say that the process is alive."""
     return _answer({"status": "ok"})
 
@@ -126,26 +128,25 @@ async def start(request: Request) -> Response:
 
 
 @router.get("/docs", include_in_schema=False)
-async def docs() -> Response:
+async def docs(_: Request) -> Response:
     """Show the documentation, to be tried."""
     return HTMLResponse(pages.docs(), headers=pages.HEADERS)
 
 
 @router.get("/redoc", include_in_schema=False)
-async def redoc() -> Response:
+async def redoc(_: Request) -> Response:
     """Show the documentation, to be read."""
     return HTMLResponse(pages.redoc(), headers=pages.HEADERS)
 
 
 @router.get("/reports", include_in_schema=False)
-async def reports() -> Response:
+async def reports(_: Request) -> Response:
     """Lead to the folder, whose pages link to each other relative to it."""
     return RedirectResponse("/reports/")
 
 
-async def refuse(request: Request, error: Exception) -> Response:
+def refuse(request: Request, error: RequestError) -> Response:
     """Answer a request that cannot be answered, count it, and end a connection whose body nobody will read."""
-    assert isinstance(error, RequestError)
     _service(request).metrics.errors.labels(error.reason).inc()
     if error.reason == "upload":
         logger.info("%s %s: %s", request.method, request.url.path, error)
@@ -164,18 +165,27 @@ async def refuse_by_status(request: Request, error: Exception) -> Response:
     return answer
 
 
-async def break_down(_: Request, error: Exception) -> Response:
+def break_down(error: Exception) -> Response:
     """Answer a request that met a fault of ours; the log has its traceback."""
     return _refusal(problems.problem(500, f"an internal error: {type(error).__name__}; the service's log says more"))
+
+
+async def break_down_elsewhere(_: Request, error: Exception) -> Response:
+    """Answer alike where the framework or its files met the fault."""
+    return break_down(error)
 
 
 def add_to(app: FastAPI) -> None:
     """Add every route and every refusal to an application."""
     app.include_router(router)
     app.mount(pages.ASSETS, StaticFiles(packages=[pages.ASSETS_PACKAGE]))
-    app.add_exception_handler(RequestError, refuse)
     app.add_exception_handler(HTTPException, refuse_by_status)
-    app.add_exception_handler(Exception, break_down)
+    app.add_exception_handler(Exception, break_down_elsewhere)
+
+
+def direct(app: FastAPI, otherwise: App) -> Direct:
+    """Return the layer that calls the handlers of this module itself, and ``otherwise`` for what is none of theirs."""
+    return Direct(app, router.routes, refuse, break_down, otherwise)
 
 
 def show_reports(app: FastAPI, folder: Path) -> None:

@@ -8,6 +8,7 @@ import hmac
 import ipaddress
 import logging
 from collections.abc import Iterable, Iterator
+from functools import lru_cache
 
 from pydantic import SecretStr
 
@@ -70,6 +71,7 @@ def _password(credentials: bytes) -> bytes:
         return b""
 
 
+@lru_cache(maxsize=256)  # of this machine's own addresses there are few
 def is_loopback_address(address: str) -> bool:
     """Return whether only programs of this machine can have sent to this address; of a socket's file nothing is known.
 

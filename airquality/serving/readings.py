@@ -79,7 +79,7 @@ def _json_rows(body: bytes) -> list[dict[str, Any]]:
         if not isinstance(row, dict):
             raise invalid(f"reading {index} must be a JSON object", row=index)
     names = len(request) + sum(map(len, rows))
-    bodies.refuse_repeated_names(body, names, (value for row in rows for value in row.values() if isinstance(value, str)))
+    bodies.refuse_repeated_names(body, names, bodies.colons_in(value for row in rows for value in row.values()))
     return list(rows)
 
 

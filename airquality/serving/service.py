@@ -6,6 +6,7 @@ import logging
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -21,6 +22,7 @@ from airquality.model.model import Model
 from airquality.model.registry import RegisteredModel
 from airquality.records import TARGET_UNIT, isoformat
 from airquality.serving import bodies, readings
+from airquality.serving.columns import Columns
 from airquality.serving.problems import RequestError, invalid
 from airquality.serving.readings import NewestFeatures
 from airquality.serving.uploads import Uploads
@@ -29,6 +31,14 @@ from airquality.serving.uploads import Uploads
 _NAMED_ROWS = 1_000
 
 logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class _Answering:
+    """The model that answers, and how rows are read for it."""
+
+    registered: RegisteredModel
+    columns: Columns
 
 
 class Service:
@@ -42,18 +52,18 @@ class Service:
         self.uploads = Uploads()
         self.why_not_ready = "the model is being loaded"
         self._newest_features = newest_features
-        self._served: RegisteredModel | None = None
+        self._answering: _Answering | None = None
 
     @property
     def served(self) -> RegisteredModel | None:
         """The model that answers now; None before the first one is loaded."""
-        return self._served
+        return self._answering.registered if self._answering else None
 
     def serve(self, registered: RegisteredModel) -> None:
         """Answer with this model from the next request on."""
         self.metrics.model.clear()
         self.metrics.model.labels(registered.name, registered.version).set(1)
-        self._served = registered
+        self._answering = _Answering(registered, Columns(registered.model.card.features))
         logger.info(
             "serving %s version %s (%s data)", registered.name, registered.version, registered.model.card.data_source
         )
@@ -63,7 +73,7 @@ class Service:
         try:
             version = registry.champion_version(self.settings)
             self.metrics.registry_unreachable.set(0)
-            if self._served is None or version not in (None, self._served.version):
+            if self.served is None or version not in (None, self.served.version):
                 self.serve(registry.load(self.settings, version))
         except ContractError as error:  # the registry answers; what it holds may not serve
             self._stay(str(error))
@@ -77,56 +87,57 @@ class Service:
         self.why_not_ready = shown(why)
         if unreachable:
             self.metrics.registry_unreachable.set(1)
-        logger.warning("%s; %s", self.why_not_ready, "still serving the version before" if self._served else "not ready")
+        logger.warning("%s; %s", self.why_not_ready, "still serving the version before" if self.served else "not ready")
 
     def predict(self, body: bytes) -> dict[str, Any]:
         """Answer ``{"features": {name: number | null}}``."""
         with self._observed():
-            served = self._require_served()
+            answering = self._require_model()
             request = bodies.json_object(body)
-            row = bodies.field(request, "features", dict)
-            bodies.refuse_repeated_names(body, len(request) + len(row), row)
-            predictions = self._predict(served, _ordered(served, list(row), [list(row.values())]))
-            return {"prediction": predictions[0], "model_version": served.version}
+            row = answering.columns.row(body, request, bodies.field(request, "features", dict))
+            return {"prediction": self._predict(answering, row)[0], "model_version": answering.registered.version}
 
     def predict_batch(self, body: bytes) -> dict[str, Any]:
         """Answer ``{"features": [names], "rows": [[number | null, ...], ...]}``, names once and a list of values a row."""
         with self._observed():
-            served = self._require_served()
+            answering = self._require_model()
             request = bodies.json_object(body)
             names, rows = bodies.field(request, "features", list), bodies.field(request, "rows", list)
-            bodies.refuse_repeated_names(body, len(request), (name for name in names if isinstance(name, str)))
-            return {"predictions": self._predict(served, _ordered(served, names, rows)), "model_version": served.version}
+            bodies.refuse_repeated_names(body, len(request), bodies.colons_in(names))
+            return self._batch(answering, answering.columns.ordered(names, rows))
 
     def predict_rows(self, body: bytes) -> dict[str, Any]:
         """Answer what :meth:`predict_batch` answers, for the rows of a binary body (:mod:`airquality.model.rows`)."""
         with self._observed():
-            served = self._require_served()
+            answering = self._require_model()
             names, matrix = bodies.float64_rows(body)
-            return {"predictions": self._predict(served, _ordered(served, names, matrix)), "model_version": served.version}
+            return self._batch(answering, answering.columns.ordered(names, matrix))
 
     def predict_from_readings(self, body: bytes, content_type: str = "") -> dict[str, Any]:
         """Answer ``{"readings": [{"DateTime": ..., the 13 columns}, ...]}``, or the same as CSV, for the last of them."""
         with self._observed():
-            served = self._require_served()
+            answering = self._require_model()
             sent = readings.parse(body, content_type)
             row, hours_used = readings.newest_row(sent, self._newest_features)
             return {
-                "prediction": self._predict(served, _ordered(served, list(features.NAMES), row))[0],
+                "prediction": self._predict(answering, answering.columns.ordered(list(features.NAMES), row))[0],
                 "unit": TARGET_UNIT,
                 "DateTime": isoformat(sent[-1].hour),
                 "hours_used": hours_used,
                 "missing_features": [name for name, value in zip(features.NAMES, row[0], strict=True) if np.isnan(value)],
-                "model_version": served.version,
+                "model_version": answering.registered.version,
             }
 
-    def _require_served(self) -> RegisteredModel:
-        if self._served is None:
+    def _require_model(self) -> _Answering:
+        if self._answering is None:
             raise RequestError(503, "model_not_loaded", f"no model is loaded: {self.why_not_ready}")
-        return self._served
+        return self._answering
 
-    def _predict(self, served: RegisteredModel, matrix: NDArray[np.float64]) -> list[float]:
-        predictions = _scored(served.model, matrix)
+    def _batch(self, answering: _Answering, matrix: NDArray[np.float64]) -> dict[str, Any]:
+        return {"predictions": self._predict(answering, matrix), "model_version": answering.registered.version}
+
+    def _predict(self, answering: _Answering, matrix: NDArray[np.float64]) -> list[float]:
+        predictions = _scored(answering.registered.model, matrix)
         self.metrics.value.set(predictions[-1])
         missing = np.isnan(matrix).sum(axis=1)
         self.metrics.missing.set(int(missing[-1]))
@@ -162,16 +173,6 @@ def describe(served: RegisteredModel) -> dict[str, Any]:
         "history_hours": card.history_hours,
         "scores": card.scores,
     }
-
-
-def _ordered(
-    served: RegisteredModel, names: list[str], rows: list[list[float | None]] | NDArray[np.float64]
-) -> NDArray[np.float64]:
-    """Return the rows as the model reads them: every feature once, in its order."""
-    expected = served.model.card.features
-    bodies.check_names(names, expected)
-    matrix = rows if isinstance(rows, np.ndarray) else bodies.matrix(rows, len(names))
-    return matrix if names == list(expected) else matrix[:, [names.index(name) for name in expected]]
 
 
 def _scored(model: Model, matrix: NDArray[np.float64]) -> list[float]:

@@ -89,7 +89,7 @@ class Topics:
 
 @dataclass(frozen=True)
 class Note:
-    """What is committed with a partition's offset, and stands in the headers of every snapshot of the same transaction.
+    """What is committed with a partition's offset, and written into the headers of every snapshot of the transaction.
 
     Attributes:
         position: The offset it is committed with: the next raw row to read.

@@ -13,7 +13,7 @@ from airquality.ground.shown import printable
 from airquality.monitoring import registry
 from airquality.monitoring.drift import Verdict, Window
 from airquality.records import HISTORY_HOURS, TARGET, Prediction, isoformat
-from airquality.reports.process import ReportResult
+from airquality.reports.jobs import ReportResult
 from airquality.stream.account import Counts
 from airquality.stream.batch import Batch
 from airquality.stream.partition import PartitionState

@@ -7,6 +7,7 @@ from collections.abc import Callable
 
 from airquality.ground.errors import Unavailable
 from airquality.metrics import ConsumerMetrics
+from airquality.records import Prediction
 from airquality.stream.batch import Batch
 from airquality.stream.ports import Stream
 
@@ -42,7 +43,10 @@ class Gauges:
         for outcome, reasons in by_reason:
             for reason, count in reasons.items():
                 self._metrics.outcomes.labels(outcome, reason).inc(count)
-        for prediction in batch.predictions:
+        latest: dict[str, Prediction] = {}
+        for prediction in reversed(batch.predictions):
+            latest.setdefault(prediction.station_id, prediction)
+        for prediction in reversed(latest.values()):  # the last one last: stations without series of their own share one
             self._metrics.stations.show_prediction(
                 prediction.station_id, prediction.prediction, prediction.lower, prediction.upper
             )

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 from airquality.events import AlarmEvent, OperationTaken, RowsMissed, WindowJudged, WindowSettled
 from airquality.ground.errors import InvalidRecord
@@ -24,6 +24,7 @@ from airquality.reports.summary import PartitionFigures
 from airquality.stream.account import Note
 from airquality.stream.batch import Batch
 from airquality.stream.checkpoint import Checkpoint, Snapshot
+from airquality.stream.entered import Accepted, Entered, Passed, Told
 from airquality.stream.homes import Homes
 from airquality.stream.kafka_io import Record
 from airquality.stream.ports import Monitoring, OpenStation, Predictor
@@ -34,37 +35,9 @@ from airquality.stream.then import Then
 
 #: A snapshot takes a millisecond or two and up to 50 KB: a commit with many must not keep the next rows waiting.
 SNAPSHOTS_PER_COMMIT = 500
-
-
-@dataclass(frozen=True, slots=True)
-class _Accepted:
-    """A row that entered the history of its station; ``ready`` where it is to be predicted."""
-
-    station: Station
-    reading: Reading
-    record: Record
-    ready: bool
-
-
-@dataclass(frozen=True, slots=True)
-class _Told:
-    """What a station is told beside its rows, after the row of its ``hour``."""
-
-    station: Station
-    what: LateTruth | Operation | Refusal
-    hour: int
-    record: Record
-
-
-@dataclass(frozen=True, slots=True)
-class _Passed:
-    """A replayed row that its station holds already: it only says how far the partition's time has gone on."""
-
-    hour: int
-    record: Record
-
-
-_Entered = _Accepted | _Told | _Passed
+#: On a partition with more stations than this, rows are so much further back before they are due: else a thousand stations
+#: that catch up would be snapshotted every fifth row, which takes longer than the rows.
+STATIONS_AS_SET = 100
 
 
 def _publish(found: Iterable[Found], station: Station, batch: Batch) -> None:
@@ -125,19 +98,26 @@ class PartitionState:
         self.known: Callable[[Record], bool] | None = None
         self.quiet = Quiet()
         self.quiet.newest = self._newest_admitted = note.newest
+        # So that a commit costs what its rows do, however many stations have none.
+        self._unsaved: dict[str, Station] = {}
+        self._n_saved = 0
         self._note = note
         self._open_station = open_station
         self._monitoring = monitoring
         self._clock = clock
 
+    def hold(self, station: Station) -> None:
+        """Take in a station that was brought back from its snapshot, before any row."""
+        self.stations[station.station_id] = station
+        self._n_saved += station.saved
+        if station.unsaved is not None:
+            self._unsaved[station.station_id] = station
+
     def apply(self, records: Iterable[Record], predictor: Predictor) -> Batch:
         """Take in records in order and return what came of them; ``predictor`` is asked once, for all ready rows."""
-        batch, entered = Batch(), list[_Entered]()
-        for record in records:
-            entry = self._admit(record, batch)
-            entered += [entry] if entry else []
-            self.next_offset = record.offset + 1
-        answers = self._predict([row for row in entered if isinstance(row, _Accepted) and row.ready], predictor)
+        batch = Batch()
+        entered = self._admit_all(records, batch)
+        answers = self._predict([row for row in entered if isinstance(row, Accepted) and row.ready], predictor)
         self._judge(entered)
         for entry in entered:
             self._take(entry, answers, batch)
@@ -147,7 +127,15 @@ class PartitionState:
         self.counts.add(batch.counts)
         return batch
 
-    def _admit(self, record: Record, batch: Batch) -> _Entered | None:
+    def _admit_all(self, records: Iterable[Record], batch: Batch) -> list[Entered]:
+        entered = list[Entered]()
+        for record in records:
+            entry = self._admit(record, batch)
+            entered += [entry] if entry else []
+            self.next_offset = record.offset + 1
+        return entered
+
+    def _admit(self, record: Record, batch: Batch) -> Entered | None:
         """Return what the record means to its station, None where it means nothing; count what became of it."""
         if self.known is not None and self.known(record):
             return self._passed(record)
@@ -165,7 +153,7 @@ class PartitionState:
             batch.refuse(record, error)
         return None
 
-    def _passed(self, record: Record) -> _Passed | None:
+    def _passed(self, record: Record) -> Passed | None:
         """Return the hour of a record that its station holds already, None where it was refused then."""
         try:
             found = parse_record(record.key, record.value, record.headers)
@@ -174,9 +162,9 @@ class PartitionState:
         if not isinstance(found, Reading) or self.then.kept_out(record):
             return None
         self._newest_admitted = max(self._newest_admitted, found.hour)
-        return _Passed(found.hour, record)
+        return Passed(found.hour, record)
 
-    def _admit_reading(self, reading: Reading, record: Record, batch: Batch) -> _Entered | None:
+    def _admit_reading(self, reading: Reading, record: Record, batch: Batch) -> Entered | None:
         station = self._station(reading, record)
         try:
             outcome = station.buffer.push(reading, kafka_hour(record.timestamp_ms))
@@ -193,9 +181,9 @@ class PartitionState:
         if outcome is Outcome.WARMUP:
             batch.counts.warmup += 1
             batch.warming = reading
-        return _Accepted(station, reading, record, outcome is Outcome.READY)
+        return Accepted(station, reading, record, outcome is Outcome.READY)
 
-    def _admit_truth(self, truth: LateTruth, record: Record, batch: Batch) -> _Told | None:
+    def _admit_truth(self, truth: LateTruth, record: Record, batch: Batch) -> Told | None:
         """Let a late truth fill its hour; one of a station that is not here was never streamed here."""
         station = self._known_station(truth.station_id, record)
         outcome = TruthOutcome.NEVER_STREAMED if station is None else station.buffer.fill(truth)
@@ -204,23 +192,24 @@ class PartitionState:
             return None
         return self._told(station, truth, record)
 
-    def _admit_operation(self, operation: Operation, record: Record, batch: Batch) -> _Told | None:
+    def _admit_operation(self, operation: Operation, record: Record, batch: Batch) -> Told | None:
         """Count what an operator decided; it takes effect, and is published, where the station has rows."""
         station = self._known_station(operation.station_id, record)
         batch.counts.operations[operation.kind] = batch.counts.operations.get(operation.kind, 0) + 1
         return None if station is None else self._told(station, operation, record)
 
-    def _told(self, station: Station, what: LateTruth | Operation | Refusal, record: Record) -> _Told | None:
+    def _told(self, station: Station, what: LateTruth | Operation | Refusal, record: Record) -> Told | None:
         hour = station.buffer.newest_hour
         if hour is None:
             return None
         self._mark(station, record.offset)
-        return _Told(station, what, hour, record)
+        return Told(station, what, hour, record)
 
     def _mark(self, station: Station, offset: int) -> None:
         """Note that no snapshot holds what the record at ``offset`` did to its station."""
         if station.unsaved is None:
             station.unsaved = Unsaved(offset, self.pred_offset, self.dlq_offset, self._clock(), self._newest_admitted)
+            self._unsaved[station.station_id] = station
 
     def _station(self, reading: Reading, record: Record) -> Station:
         """Return the row's station, opened if this is its first row; a refused row leaves nothing behind."""
@@ -239,11 +228,11 @@ class PartitionState:
             self.homes.require(station_id, self.partition)
         return self.stations.get(station_id)
 
-    def _predict(self, ready: Sequence[_Accepted], predictor: Predictor) -> dict[int, RowAnswer]:
+    def _predict(self, ready: Sequence[Accepted], predictor: Predictor) -> dict[int, RowAnswer]:
         """Return what the model says of each row, by raw offset; rows are asked for station by station."""
         if not ready:
             return {}
-        by_station: dict[str, list[_Accepted]] = {}
+        by_station: dict[str, list[Accepted]] = {}
         for row in ready:
             by_station.setdefault(row.station.station_id, []).append(row)
         rows = [row for of_station in by_station.values() for row in of_station]
@@ -256,31 +245,31 @@ class PartitionState:
         )
         return dict(zip(asked.offsets, predictor.predict(asked), strict=True))
 
-    def _judge(self, entered: Sequence[_Entered]) -> None:
+    def _judge(self, entered: Sequence[Entered]) -> None:
         """Let the hour-by-hour detectors judge the rows, whether or not the model predicts them, all stations together."""
         by_station: dict[str, list[Reading | Operation]] = {}
         for entry in entered:
-            if isinstance(entry, _Passed):
+            if isinstance(entry, Passed):
                 continue
-            item = entry.reading if isinstance(entry, _Accepted) else entry.what
+            item = entry.reading if isinstance(entry, Accepted) else entry.what
             if isinstance(item, Reading | Operation):
                 by_station.setdefault(entry.station.station_id, []).append(item)
         if by_station:
             self._monitoring.judge([(self.stations[station_id], items) for station_id, items in by_station.items()])
 
-    def _take(self, entry: _Entered, answers: Mapping[int, RowAnswer], batch: Batch) -> None:
+    def _take(self, entry: Entered, answers: Mapping[int, RowAnswer], batch: Batch) -> None:
         """Let a station take in what entered it, in the order of the stream."""
         before = self.quiet.newest
         match entry:
-            case _Accepted():
+            case Accepted():
                 self._update(entry, answers.get(entry.record.offset), batch)
                 self._say_silences(self.quiet.move(entry.station, entry.reading.hour), entry.record, before, batch)
-            case _Passed():
+            case Passed():
                 self._say_silences(self.quiet.pass_by(entry.hour), entry.record, before, batch)
-            case _Told():
+            case Told():
                 _publish(self._tell(entry, batch), entry.station, batch)
 
-    def _tell(self, told: _Told, batch: Batch) -> Sequence[Found]:
+    def _tell(self, told: Told, batch: Batch) -> Sequence[Found]:
         match told.what:
             case Operation():
                 batch.findings.append(OperationTaken(told.what, told.hour, told.record.timestamp_ms))
@@ -303,9 +292,10 @@ class PartitionState:
             if unsaved is None or unsaved.offset > record.offset:
                 since = self._clock() if unsaved is None else unsaved.since
                 station.unsaved = Unsaved(record.offset, self.pred_offset, self.dlq_offset, since, newest)
+                self._unsaved[station.station_id] = station
             _publish(events, station, batch)
 
-    def _update(self, row: _Accepted, answer: RowAnswer | None, batch: Batch) -> None:
+    def _update(self, row: Accepted, answer: RowAnswer | None, batch: Batch) -> None:
         """Let a row's station take it in; one the model has no value for stays in the history all the same."""
         if isinstance(answer, InvalidRecord):
             batch.refuse(row.record, answer)
@@ -333,12 +323,13 @@ class PartitionState:
     def checkpoint(self, max_offsets: int, max_seconds: float) -> Checkpoint:
         """Return what the next commit says; its snapshots are of stations whose oldest unsaved row is far back or old.
 
+        ``max_offsets`` holds for up to :data:`STATIONS_AS_SET` stations, and for more of them in proportion.
         A station whose windows still wait for their reports is left out: a restart must see those windows again. At most
         :data:`SNAPSHOTS_PER_COMMIT` are taken, the others with the next commits. Nothing changes here: see
         :meth:`take_commit`.
         """
         due = self._due(max_offsets, max_seconds)
-        kept = [s.unsaved for s in self.stations.values() if s.unsaved and s.station_id not in due]
+        kept = [s.unsaved for s in self._unsaved.values() if s.unsaved and s.station_id not in due]
         note = replace(
             self._note,
             position=self.next_offset,
@@ -347,7 +338,7 @@ class PartitionState:
             pred_offset=min((u.pred_offset for u in kept), default=0),
             dlq_offset=min((u.dlq_offset for u in kept), default=0),
             newest=min(kept, key=lambda u: u.offset).newest if kept else self._newest_admitted,
-            n_saved=sum(station.saved or station_id in due for station_id, station in self.stations.items()),
+            n_saved=self._n_saved + sum(not station.saved for station in due.values()),
             uncalibrated=self._monitoring.uncalibrated,
         )
         header = (NOTE_HEADER, note.encode().encode())  # what a restart without an offset begins with
@@ -356,11 +347,12 @@ class PartitionState:
 
     def _due(self, max_offsets: int, max_seconds: float) -> dict[str, Station]:
         began, due = self._clock(), dict[str, Station]()
-        for station_id, station in self.stations.items():
+        far = max_offsets * max(1.0, len(self.stations) / STATIONS_AS_SET)
+        for station_id, station in self._unsaved.items():
             unsaved = station.unsaved
             if unsaved is None or station.reports.outstanding:
                 continue
-            if self.next_offset - unsaved.offset >= max_offsets or began - unsaved.since >= max_seconds:
+            if self.next_offset - unsaved.offset >= far or began - unsaved.since >= max_seconds:
                 due[station_id] = station
                 if len(due) == SNAPSHOTS_PER_COMMIT:
                     break
@@ -375,7 +367,9 @@ class PartitionState:
         self.dirty = False
         for station_id in checkpoint.station_ids:
             station = self.stations[station_id]
+            self._n_saved += not station.saved
             station.saved_offset, station.unsaved, station.saved = checkpoint.position - 1, None, True
+            del self._unsaved[station_id]
 
     def figures(self) -> PartitionFigures:
         """Return what the summary says of this partition."""

@@ -13,7 +13,7 @@ from airquality.ground.typed import Document
 from airquality.incoming import Operation
 from airquality.model.predictor import FeatureRows
 from airquality.records import Reading, RowAnswer, Served
-from airquality.reports.process import Job, ReportResult
+from airquality.reports.jobs import Job, ReportResult
 from airquality.reports.summary import PartitionFigures
 from airquality.stream.account import Topics
 from airquality.stream.kafka_io import Record
@@ -94,7 +94,7 @@ class Stream(Protocol):
         """Read a gained partition from ``offset`` on."""
 
     def position(self, partition: int) -> Position | None:
-        """Return where the group stands in a raw partition, None if nowhere."""
+        """Return the offset the group has committed for a raw partition, with its note; None without one."""
 
     def commit(self, messages: Iterable[Message], positions: Mapping[int, Position], ownership: Ownership) -> list[int]:
         """Publish ``messages`` and move the group to ``positions``, all or nothing; return the messages' offsets."""
@@ -116,4 +116,4 @@ class Reader(Protocol):
         """Return which topics there are now."""
 
     def group_positions(self, n_partitions: int) -> dict[int, tuple[int, str]]:
-        """Return where the group stands in each raw partition, and its note there."""
+        """Return the offset and the note the group has committed, by raw partition."""

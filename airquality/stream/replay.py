@@ -11,7 +11,7 @@ from airquality.ground.errors import InvalidRecord
 from airquality.incoming import parse_record
 from airquality.model.predictor import FeatureRows
 from airquality.records import Prediction, RowAnswer
-from airquality.reports.process import Job
+from airquality.reports.jobs import Job
 from airquality.stream import snapshots
 from airquality.stream.account import Counts, Note
 from airquality.stream.identity import Plan, Refused
@@ -126,7 +126,7 @@ def _load(state: PartitionState, open_station: OpenStation, station_id: str, sav
     if note is None or note.era != plan.note.era:  # its offset is that of a raw log that is gone
         station.saved_offset = -1
         station.unsaved = Unsaved(plan.resume, state.pred_offset, state.dlq_offset, -math.inf)  # due at once
-    state.stations[station_id] = station
+    state.hold(station)
     state.homes.learn(station_id, state.partition, since_ms)
 
 

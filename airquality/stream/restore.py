@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 
 from airquality.ground.settings import Settings
-from airquality.reports.process import Job
+from airquality.reports.jobs import Job
 from airquality.stream.account import Note, Topics
 from airquality.stream.dead_letters import refused_row, refused_rows
 from airquality.stream.homes import Homes

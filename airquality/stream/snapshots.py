@@ -31,6 +31,9 @@ _ARRAY = "__array__"
 _ARRAY_KINDS = "biuf"
 
 
+_HOLDING = (dict, list)
+
+
 class TooLarge(ValueError):
     """The state takes more room than a station may."""
 
@@ -117,9 +120,9 @@ def _restore(value: Any) -> Any:
     if isinstance(value, dict):
         if _ARRAY in value:
             return _array(value)
-        return {key: _restore(item) for key, item in value.items()}
+        return {key: _restore(item) if type(item) in _HOLDING else item for key, item in value.items()}
     if isinstance(value, list):
-        return [_restore(item) for item in value]
+        return [_restore(item) if type(item) in _HOLDING else item for item in value]
     return value
 
 

@@ -48,6 +48,8 @@ MAX_GRID_HOURS = 8_192
 #: What the account of truths is called where it is off, beside the windows and the detectors' own names.
 INTERVALS = "intervals"
 
+_NOTHING: Mapping[str, int] = {}
+
 A = TypeVar("A")
 T = TypeVar("T")
 
@@ -153,12 +155,16 @@ class Station:
         events = self._detected(row)
         found += events
         if WINDOWS in self._live:
-            seen = Row(row.reading, row.predicted, tuple(events), self._learning(row.reading.hour))
-            found += self._found(WINDOWS, self.windows.update, seen)
-        if INTERVALS in self._live:
-            found += self._heard(self._found(INTERVALS, self.assurance.update, row))
+            found += self._found(WINDOWS, self.windows.update, self._with_events(row, events))
+        if INTERVALS in self._live and (learned := self._found(INTERVALS, self.assurance.update, row)):
+            found += self._heard(learned)
         self._next_hour = row.reading.hour + 1
-        return self._said(found)
+        return self._said(found) if found else found
+
+    def _with_events(self, row: Row, events: list[Event]) -> Row:
+        """Return the row with what the detectors say of it; most often that is nothing."""
+        learning = self._learning(row.reading.hour)
+        return Row(row.reading, row.predicted, tuple(events), learning) if events or learning else row
 
     def note_off(self, part: str, why: str, since: int) -> None:
         """Note that a part sees no row from hour ``since`` on in this process."""
@@ -178,7 +184,11 @@ class Station:
         """Return the interval to publish with the prediction of a row that is taken in next; None once that failed."""
         if INTERVALS not in self._live:
             return None
-        return self._asked(INTERVALS, lambda value: self.assurance.around(reading, value), prediction, None)
+        try:
+            return self.assurance.around(reading, prediction)
+        except Exception as error:  # noqa: BLE001 - as in _asked
+            self._switch_off(INTERVALS, error)
+            return None
 
     def take_truth(self, truth: LateTruth) -> list[Found]:
         """Take in a truth that came late and filled its hour; return what was found."""
@@ -202,7 +212,7 @@ class Station:
 
     def note_newest(self, newest: int) -> None:
         """Note the newest hour of the partition as of the station's latest row."""
-        for name, part in list(self._timed.items()):
+        for name, part in self._timed.items():
             self._asked(name, part.note_newest, newest, None)
 
     @property
@@ -211,7 +221,12 @@ class Station:
         return max((part.newest_then for part in self._timed.values()), default=-1)
 
     def _found(self, name: str, ask: Callable[[A], Sequence[Found]], what: A) -> Sequence[Found]:
-        return self._asked(name, ask, what, ())
+        """Return what a part finds, nothing where it fails."""
+        try:
+            return ask(what)
+        except Exception as error:  # noqa: BLE001 - as in _asked
+            self._switch_off(name, error)
+            return ()
 
     def _asked(self, name: str, ask: Callable[[A], T], what: A, otherwise: T) -> T:
         """Return what a part says, ``otherwise`` where it fails: it is off then, and nothing asks it any more."""
@@ -247,14 +262,16 @@ class Station:
         return said
 
     def _detected(self, row: Row) -> list[Event]:
-        said = [found for name, part in list(self._judging.items()) for found in self._found(name, part.update, row)]
-        events = [found for found in said if isinstance(found, Event)]
-        return events if len(events) < 2 else sorted(events, key=lambda event: event.at)
+        said: list[Found] = []
+        for name, part in self._judging.items():  # a part that fails leaves another mapping in its place
+            said += self._found(name, part.update, row)
+        return sorted((found for found in said if isinstance(found, Event)), key=lambda event: event.at) if said else []
 
     def _learning(self, hour: int) -> tuple[tuple[str, int], ...]:
-        none: Mapping[str, int] = {}
-        said = [self._asked(name, part.learning, hour, none) for name, part in list(self._learning_parts.items())]
-        return tuple(item for learning in said for item in learning.items())
+        said: list[tuple[str, int]] = []
+        for name, part in self._learning_parts.items():
+            said += self._asked(name, part.learning, hour, _NOTHING).items()
+        return tuple(said)
 
     def snapshot(self, group: str, offset: int) -> bytes:
         """Return :meth:`state` as the state topic holds it; a part whose memory cannot stand there is off from now on."""

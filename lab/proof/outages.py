@@ -12,7 +12,6 @@ from itertools import islice
 from urllib.parse import urlparse
 
 from airquality.ground.settings import read_settings
-from airquality.model import registry
 from lab.proof import service
 from lab.proof.rows import SMALL, Outcome, Proof, row, stop
 from lab.proof.site import PROJECT, Process
@@ -111,6 +110,8 @@ def service_comes_and_goes(proof: Proof) -> Outcome:
 @row("alias", alone=True, quick=False)
 def alias_moves(proof: Proof) -> Outcome:
     """The champion alias moved between two models, the registry locked at times: no request fails, no value is mixed up."""
+    from airquality.model import registry  # MLflow takes two seconds to import, which no --help should
+
     settings = read_settings(
         mlflow_tracking_uri=proof.ground.environment["MLFLOW_TRACKING_URI"], artifacts_dir=proof.ground.artifacts
     )

@@ -49,6 +49,9 @@ class Answers:
     start: int | None = None
 
 
+NO_ANSWERS = Answers()
+
+
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Give ``parser`` the flags, in a group of their own."""
     group = parser.add_argument_group("what only the owner of a file can say", "each is asked for where it is needed")

@@ -11,13 +11,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from airquality.data.files import columns, content, grid, numbers, times, units
-from airquality.data.files.answers import Answers
+from airquality.data.files.answers import NO_ANSWERS, Answers
 from airquality.data.steps import why_not_hourly
 from airquality.ground.errors import UsageError
 from airquality.ground.shown import shown
 from airquality.records import DEVICE_COLUMNS, RAW_COLUMNS, datetime_of
-
-NO_ANSWERS = Answers()
 
 
 @dataclass(frozen=True, slots=True)

@@ -50,7 +50,7 @@ def main(task: dict[str, Any]) -> None:
         state.set("history", (held + row)[-HISTORY_HOURS * _ROW_BYTES :])
         if len(held) < HISTORY_HOURS * _ROW_BYTES:
             return None
-        if not moments:
+        if "began" not in moments:
             moments["began"], moments["cpu_began"] = time.perf_counter(), time.process_time()
         grid = np.frombuffer(held + row).reshape(-1, len(RAW_COLUMNS))
         hours = np.array([parse_hour(reading["DateTime"])])
