@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import weakref
 from dataclasses import dataclass
 from typing import Self
 
 import numpy as np
 from numpy.typing import NDArray
 
+from airquality.data.arrivals import Arrival
 from airquality.data.digests import DigestsState, HourDigests
 from airquality.ground.errors import InvalidRecord
 from airquality.ground.typed import immutable
 from airquality.incoming import LateTruth, TruthOutcome
+from airquality.model.features import PLAN
+from airquality.model.rings import Rings
 from airquality.records import HISTORY_HOURS, RAW_COLUMNS, TARGET, Outcome, Reading, check_not_future, isoformat
 
 _MISSING_ROW = (np.nan,) * len(RAW_COLUMNS)
@@ -33,15 +37,21 @@ class FeatureBuffer:
 
     Invariant: the grid ends at ``newest_hour``; a missing hour is a row of NaN; an hour enters once, and only its
     truth may come later. Readings and truths come one by one; the feature rows of the readings that were ready are taken
-    together, by :func:`airquality.stream.station.take_features`, with the same bits however the stream was cut.
+    together, by :func:`airquality.stream.feature_rows.take_features`, with the same bits however the stream was cut.
+
+    Args:
+        rings: Where the hours are kept, with those of other stations; None: alone.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, rings: Rings | None = None) -> None:
         self.newest_hour: int | None = None
         self.warmed_hours = 0
-        self._history = np.full((HISTORY_HOURS, len(RAW_COLUMNS)), np.nan)
+        self._rings = Rings(PLAN) if rings is None else rings
+        self._place = self._rings.open()
+        weakref.finalize(self, self._rings.close, self._place).atexit = False
+        self._derived = False  # whether the rings hold what is derived from the hours
         self._digests = HourDigests()
-        self._arrived: list[tuple[float, ...]] = []
+        self._arrived: list[tuple[float, ...]] = []  # since the hours that the rings hold
         self._ready: list[tuple[int, int]] = []
         self._grids: list[NDArray[np.float64]] = []  # what the rows saw that were ready before a truth came
         self._taken: list[tuple[int, int]] = []  # those rows, by their index in all these grids
@@ -83,12 +93,25 @@ class FeatureBuffer:
             return TruthOutcome.TOO_OLD
         if self.newest_hour is None or age < 0 or not self._digests.accepted(truth.hour, self.newest_hour):
             return TruthOutcome.NEVER_STREAMED
-        known = self._target_at(age)
+        known = self._target_of(truth.hour, age)
         if not np.isnan(known):
             return TruthOutcome.REPEATED if known == truth.value else TruthOutcome.CONTRADICTING
         self._close_grid()
-        self._history[-1 - age, _TARGET_COLUMN] = truth.value
+        self._rings.fill(self._place, truth.hour, _TARGET_COLUMN, truth.value)
+        self._derived = False
         return TruthOutcome.FILLED
+
+    def arrival(self, most_hours: int) -> Arrival | None:
+        """Return what came since, to be taken in with other stations' hours; None where :meth:`take` is to be called.
+
+        That is where there is nothing, where truths came between, and where more than ``most_hours`` came.
+        """
+        if self.newest_hour is None or self._grids or not 0 < len(self._arrived) <= most_hours:
+            return None
+        ready = [index for index, _ in self._ready]
+        arrival = Arrival(self._rings, self._place, self.newest_hour, self._arrived, ready, self._derived)
+        self._arrived, self._ready, self._derived = [], [], True
+        return arrival
 
     def take(self) -> tuple[NDArray[np.float64], list[tuple[int, int]]]:
         """Return the hours that the ready readings see, and the ``(grid index, hour)`` of each; keep the last 168 only.
@@ -96,7 +119,7 @@ class FeatureBuffer:
         Where truths came between, hours stand there again: each reading's 168 hours lie right before it.
         """
         self._close_grid()
-        grids, ready = self._grids or [self._history.copy()], self._taken
+        grids, ready = self._grids or [self._grid()], self._taken
         self._grids, self._taken = [], []
         return (grids[0] if len(grids) == 1 else np.concatenate(grids)), ready
 
@@ -109,35 +132,40 @@ class FeatureBuffer:
         return BufferState(self.newest_hour, self.warmed_hours, history, self._digests.state())
 
     @classmethod
-    def from_state(cls, state: BufferState) -> Self:
-        """Return a buffer that goes on exactly where :meth:`state` was taken."""
-        buffer = cls()
+    def from_state(cls, state: BufferState, rings: Rings | None = None) -> Self:
+        """Return a buffer that goes on exactly where :meth:`state` was taken, in ``rings``."""
+        buffer = cls(rings)
         buffer.newest_hour = state.newest_hour
         buffer.warmed_hours = state.warmed_hours
-        buffer._history = state.history.copy()
+        buffer._rings.put(buffer._place, buffer._held_hour(), state.history)
         buffer._digests = HourDigests.from_state(state.digests)
         return buffer
 
+    def _held_hour(self) -> int:
+        """Return the newest hour that the rings hold."""
+        return -1 if self.newest_hour is None else self.newest_hour - len(self._arrived)
+
     def _grid(self) -> NDArray[np.float64]:
+        """Return the hours that the rings hold, and those that came since."""
         arrived = np.array(self._arrived, dtype=np.float64).reshape(-1, len(RAW_COLUMNS))
-        return np.concatenate([self._history, arrived])
+        return np.concatenate([self._rings.hours(self._place, self._held_hour()), arrived])
 
     def _close_grid(self) -> None:
         """Set the grid aside if ready readings see it, and keep its last 168 hours."""
-        if not self._arrived:
+        if not self._arrived or self.newest_hour is None:
             return
         grid = self._grid()
         if self._ready:
             start = sum(map(len, self._grids)) + HISTORY_HOURS
             self._taken += [(start + index, hour) for index, hour in self._ready]
             self._grids.append(grid)
-        self._history = grid[-HISTORY_HOURS:].copy()
-        self._arrived, self._ready = [], []
+        self._rings.put(self._place, self.newest_hour, grid[-HISTORY_HOURS:])
+        self._arrived, self._ready, self._derived = [], [], False
 
-    def _target_at(self, age: int) -> float:
+    def _target_of(self, hour: int, age: int) -> float:
         if age < len(self._arrived):
             return self._arrived[-1 - age][_TARGET_COLUMN]
-        return float(self._history[len(self._arrived) - 1 - age, _TARGET_COLUMN])
+        return self._rings.value(self._place, hour, _TARGET_COLUMN)
 
     def _advance(self, reading: Reading) -> None:
         if not self._ready and len(self._arrived) > HISTORY_HOURS:  # a warm-up with gaps: nobody takes rows yet
@@ -145,7 +173,10 @@ class FeatureBuffer:
         gap = 0 if self.newest_hour is None else reading.hour - self.newest_hour - 1
         if gap >= HISTORY_HOURS:
             self.warmed_hours = 0
-        self._arrived.extend([_MISSING_ROW] * min(gap, HISTORY_HOURS))
+            self._close_grid()
+            self._rings.clear(self._place)
+        else:
+            self._arrived.extend([_MISSING_ROW] * gap)
         self._arrived.append(reading.values)
         self._digests.accept(reading.hour, gap, reading.digest())
         self.newest_hour = reading.hour

@@ -29,6 +29,8 @@ from airquality.ground.settings import Settings
 from airquality.ground.typed import Document, restored
 from airquality.incoming import Operation
 from airquality.metrics import ConsumerMetrics
+from airquality.model.features import PLAN
+from airquality.model.rings import Rings
 from airquality.monitoring import interval_calibration
 from airquality.monitoring.alarms import STATION, Event, OpenAlarms
 from airquality.monitoring.assurance import DEADLINE_HOURS, Assurance, AssuranceState
@@ -83,16 +85,17 @@ class Stations:
         self.intervals = intervals
         self.deadline_hours = deadline_hours
         self.failures = failures or Failures()
+        self._rings = Rings(PLAN)  # one for all stations, so that the rows of a batch are computed together
 
     def open(self, station_id: str, saved: Document | None = None) -> Station:
         """Return a station; raises ``KeyError``, ``TypeError`` or ``ValueError`` if its document is of another release."""
         if saved is None:
             parts, windows, assurance = self._detectors(station_id, {}), self._windows(station_id, {}), self._assurance({})
             reports, alarms = ReportLedger(), OpenAlarms()
-            return Station(station_id, FeatureBuffer(), parts, windows, reports, alarms, assurance, self.failures)
+            return Station(station_id, FeatureBuffer(self._rings), parts, windows, reports, alarms, assurance, self.failures)
         return Station(
             station_id,
-            FeatureBuffer.from_state(restored(BufferState, saved["buffer"])),
+            FeatureBuffer.from_state(restored(BufferState, saved["buffer"]), self._rings),
             self._detectors(station_id, saved["detectors"]),
             self._windows(station_id, saved),
             ReportLedger.from_state(station_id, restored(LedgerState, saved["reports"]), self.judge),

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from airquality.records import HISTORY_HOURS, RAW_COLUMNS, TARGET, Reading
-from airquality.stream.station import Station, take_features
+from airquality.stream.feature_rows import take_features
+from airquality.stream.station import Station
 from benchmarks.lives import Lives
 
 if TYPE_CHECKING:

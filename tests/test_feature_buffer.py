@@ -14,8 +14,8 @@ from airquality.ground.typed import plain
 from airquality.incoming import LateTruth, TruthOutcome
 from airquality.model import features
 from airquality.records import HISTORY_HOURS, RAW_COLUMNS, Outcome, Reading, isoformat
-from airquality.stream import station
-from airquality.stream.station import take_features
+from airquality.stream import feature_rows
+from airquality.stream.feature_rows import take_features
 from feature_buffer import FeatureBuffer
 
 MISSING = (math.nan,) * len(RAW_COLUMNS)
@@ -283,6 +283,15 @@ def test_a_state_does_not_change_when_its_buffer_goes_on() -> None:
     assert frozen(FeatureBuffer.from_state(state)) == before
 
 
+@pytest.mark.parametrize("silent", [168, 400])
+def test_a_state_after_an_outage_holds_no_hour_from_before_it(silent: int) -> None:
+    buffer = warm_buffer()
+    assert outcome(buffer, reading(START + silent)) == "warmup"
+    history = buffer.state().history
+    assert np.isnan(history[:-1]).all()
+    assert history[-1, 1] == (START + silent) % 10_007
+
+
 def test_a_state_with_ready_rows_is_refused() -> None:
     buffer = warm_buffer()
     buffer.push(reading(START))
@@ -339,7 +348,7 @@ def test_state_of_a_filled_buffer_is_not_shared_with_it() -> None:
 
 
 def test_take_features_of_many_truths_gives_the_bits_of_one_row_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(station, "MAX_GRID_HOURS", 400)
+    monkeypatch.setattr(feature_rows, "MAX_GRID_HOURS", 400)
     together, one_by_one = warm_buffer(), warm_buffer()
     expected = []
     for hour in range(START, START + 40):

@@ -17,12 +17,13 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from airquality.ground.errors import InvalidRecord
-from airquality.model import features
+from airquality.model import calendar, features
 from airquality.model.features import FAMILIES, NAMES, Family
 from airquality.model.history import History
 from airquality.records import HISTORY_HOURS, RAW_COLUMNS, TARGET, Outcome, Reading, datetime_of
-from airquality.stream.station import take_features
+from airquality.stream.feature_rows import take_features
 from feature_buffer import FeatureBuffer
+from tests import feature_oracle
 
 Floats = NDArray[np.float64]
 
@@ -274,6 +275,49 @@ def test_no_cut_grouping_or_restart_changes_a_bit(seed: int, mean_batch: int, n_
         assert station.taken == station.batch_rows()
 
 
+ODD = [math.inf, -math.inf, 0.0, -0.0, -1.0, 5e-324, 1.7e308]
+
+
+@few
+@given(seed=seeds, odd_share=st.sampled_from([0.0, 0.001, 0.1]))
+def test_rows_have_the_bits_of_the_declarations_over_the_whole_grid(seed: int, odd_share: float) -> None:
+    rng = np.random.default_rng(seed)
+    values = patchy_values(600, seed)
+    odd = rng.random(values.shape) < odd_share
+    values[odd] = rng.choice(ODD, odd.sum())
+    positions = rng.permutation(np.arange(HISTORY_HOURS, 600))[: rng.choice([1, 2, 300, 432])]
+    expected = feature_oracle.rows(values, START + positions, positions)
+    assert features.rows(values, START + positions, positions).tobytes() == expected.tobytes()
+
+
+def test_sums_of_negative_zeros_are_those_of_the_oracle() -> None:
+    values = -0.0 * dense_values(T + 1)
+    values[:, RAW_COLUMNS.index("T")] = [*[-0.0] * T, 0.0]
+    expected = feature_oracle.rows(values, np.array([START + T]), np.array([T]))[0]
+    assert row_at(values, T).tobytes() == expected.tobytes()
+    assert not np.signbit(expected[NAMES.index("t_over_mean_24h")])
+
+
+@given(st.lists(st.integers(0, 2_016_000), min_size=1, max_size=5))
+def test_waves_of_any_hour_until_2199_are_those_of_its_date(hours: list[int]) -> None:
+    of_dates = [
+        wave(2 * math.pi * phase)
+        for moment in map(datetime_of, hours)
+        for phase in (moment.hour / 24, moment.weekday() / 7, (moment.month - 1) / 12)
+        for wave in (math.sin, math.cos)
+    ]
+    np.testing.assert_allclose(calendar.waves(np.array(hours)).ravel(), of_dates, rtol=0, atol=1e-12)
+
+
+def test_logarithms_have_the_same_bits_wherever_they_stand() -> None:
+    values = np.random.default_rng(4).lognormal(0.0, 3.0, 999)
+    alone = b"".join(np.log(values[i : i + 1]).tobytes() for i in range(len(values)))
+    for before in range(9):
+        shifted = np.concatenate([np.ones(before), values])
+        assert np.log(shifted)[before:].tobytes() == alone
+    assert np.log(values.reshape(-1, 3)).tobytes() == alone
+
+
 def test_a_long_file_is_computed_in_parts_with_the_same_bits() -> None:
     values = patchy_values(1_300, 1)
     whole = features.rows(
@@ -318,7 +362,7 @@ def test_the_truth_of_an_hour_never_enters_its_own_features(seed: int, hidden: f
 
 
 def test_asking_for_the_truth_of_an_hour_is_an_error() -> None:
-    history = History(dense_values(T + 1), np.array([START + T]), np.array([T]))
+    history = History()
     for channel in ("log_co", "log_co_squared", "ratio_s1"):
         with pytest.raises(ValueError, match="what is to be predicted"):
             history.now(channel)

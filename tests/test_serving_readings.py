@@ -19,7 +19,7 @@ from airquality.model.registry import RegisteredModel
 from airquality.records import HISTORY_HOURS, RAW_COLUMNS, Reading, isoformat
 from airquality.serving.problems import RequestError
 from airquality.serving.service import Service
-from airquality.stream.station import take_features
+from airquality.stream.feature_rows import take_features
 from api_service import newest_features
 from feature_buffer import FeatureBuffer
 

@@ -26,7 +26,12 @@ import numpy as np
 import orjson
 from numpy.typing import NDArray
 
-from airquality.model.history import CALIBRATED, LOG_FLOORS, LOG_TARGET, Floats, History
+from airquality.model import calendar
+from airquality.model.channels import CALIBRATED, LOG_FLOORS, LOG_TARGET, Floats
+from airquality.model.grid import Grid
+from airquality.model.history import History
+from airquality.model.plan import BEST_ROWS, Plan
+from airquality.model.terms import Term
 from airquality.network.current import NETWORK
 from airquality.records import HISTORY_HOURS, RAW_COLUMNS, TARGET
 
@@ -49,32 +54,26 @@ BASE_FEATURE = f"{_TARGET}_base"
 
 @dataclass(frozen=True)
 class Family:
-    """Features computed together: their names, the hours of history they read, and one function of the history.
+    """Features computed together: their names, the hours of history they read, and what each is made of.
 
-    ``compute`` returns one array of shape ``(n_rows,)`` a name, in the order of ``names``.
+    ``compute`` returns one term a name, in the order of ``names``; see :class:`airquality.model.history.History`.
     """
 
     title: str
     names: tuple[str, ...]
     history_hours: int
-    compute: Callable[[History], list[Floats]]
+    compute: Callable[[History], list[Term]]
 
 
-def _calendar(h: History) -> list[Floats]:
-    hour_of_day = h.hours % 24
-    days = h.hours // 24
-    # 1970-01-01 was a Thursday (3 where Monday is 0); months through datetime64, whose arithmetic is exact
-    weekday = (days + 3) % 7
-    month = days.astype("datetime64[D]").astype("datetime64[M]").astype(np.int64) % 12
-    cycles = ((hour_of_day, 24), (weekday, 7), (month, 12))
-    return [wave(2 * np.pi * np.arange(period) / period)[phase] for phase, period in cycles for wave in (np.sin, np.cos)]
+def _calendar(h: History) -> list[Term]:
+    return [h.wave(*wave) for wave in calendar.WAVES]
 
 
-def _base(h: History) -> list[Floats]:
-    return [np.exp(h.base), h.base, h.count(LOG_TARGET, 24), h.count(LOG_TARGET, 168)]
+def _base(h: History) -> list[Term]:
+    return [h.base_level, h.base, h.count(LOG_TARGET, 24), h.count(LOG_TARGET, 168)]
 
 
-def _recalibrated(h: History) -> list[Floats]:
+def _recalibrated(h: History) -> list[Term]:
     out = []
     for name in CALIBRATED:
         ratio = f"ratio_{name}"
@@ -83,36 +82,36 @@ def _recalibrated(h: History) -> list[Floats]:
     return out
 
 
-def _target_lags(h: History) -> list[Floats]:
+def _target_lags(h: History) -> list[Term]:
     return [h.lag(LOG_TARGET, lag) - h.base for lag in TARGET_LAGS]
 
 
-def _target_rolling(h: History) -> list[Floats]:
+def _target_rolling(h: History) -> list[Term]:
     means = [h.mean(LOG_TARGET, w) - h.base for w in WINDOWS]
     stds = [h.std(LOG_TARGET, w) for w in WINDOWS]
-    extremes = [x - h.base for pick in (np.fmin, np.fmax) for x in h.extremes(LOG_TARGET, WINDOWS, pick)]
+    extremes = [pick(LOG_TARGET, w) - h.base for pick in (h.lowest, h.highest) for w in WINDOWS]
     return [*means, *stds, *extremes, h.same_hour(LOG_TARGET) - h.base]
 
 
-def _target_differences(h: History) -> list[Floats]:
+def _target_differences(h: History) -> list[Term]:
     one, two, three = (h.lag(LOG_TARGET, lag) for lag in (1, 2, 3))
     steps = [CALIBRATED[x] * (h.now(f"log_{x}") - h.lag(f"log_{x}", 1)) for x in CALIBRATED]
     return [one - two, one - 2 * two + three, one - h.lag(LOG_TARGET, 25), *(one + step - h.base for step in steps)]
 
 
-def _sensor_levels(h: History) -> list[Floats]:
+def _sensor_levels(h: History) -> list[Term]:
     return [h.now(f"log_{x}") for x in GASES]
 
 
-def _sensor_over_base(h: History) -> list[Floats]:
+def _sensor_over_base(h: History) -> list[Term]:
     return [h.now(f"log_{x}") - h.base for x in GASES]
 
 
-def _sensor_over_mean(h: History) -> list[Floats]:
+def _sensor_over_mean(h: History) -> list[Term]:
     return [h.now(f"log_{x}") - h.mean(f"log_{x}", w) for x in GASES for w in (24, 168)]
 
 
-def _sensor_differences(h: History) -> list[Floats]:
+def _sensor_differences(h: History) -> list[Term]:
     out = []
     for x in GASES:
         now, (one, two, day) = h.now(f"log_{x}"), (h.lag(f"log_{x}", lag) for lag in (1, 2, 24))
@@ -120,7 +119,7 @@ def _sensor_differences(h: History) -> list[Floats]:
     return out
 
 
-def _ratios(h: History) -> list[Floats]:
+def _ratios(h: History) -> list[Term]:
     out = []
     for a, b in PAIRS:
         usual = h.mean(f"log_{a}", 168) - h.mean(f"log_{b}", 168)
@@ -128,11 +127,11 @@ def _ratios(h: History) -> list[Floats]:
     return out
 
 
-def _products(h: History) -> list[Floats]:
-    return [(h.now(f"log_{a}") + h.now(f"log_{b}")) / 2 - h.base for a, b in PAIRS]
+def _products(h: History) -> list[Term]:
+    return [0.5 * (h.now(f"log_{a}") + h.now(f"log_{b}")) - h.base for a, b in PAIRS]
 
 
-def _weather(h: History) -> list[Floats]:
+def _weather(h: History) -> list[Term]:
     products = [h.now(a.short) * h.now(b.short) for a, b in _WEATHER_PRODUCTS]
     over_mean = [h.now(channel) - h.mean(channel, 24) for channel in map(_scale, WEATHER)]
     return [*(h.now(name) for name in WEATHER), *products, *over_mean]
@@ -157,7 +156,7 @@ _RATIO_KINDS = ("last", *(f"{w}h" for w in CALIBRATION_WINDOWS), "same_hour")
 
 #: Every feature, in the order of the model's columns. Names end in what they are relative to: ``rel`` is log over the base.
 FAMILIES = (
-    Family("calendar", _names("{}_{}", ("hour", "weekday", "month"), ("sin", "cos")), 0, _calendar),
+    Family("calendar", tuple(f"{cycle}_{wave}" for cycle, wave in calendar.WAVES), 0, _calendar),
     Family("base", (BASE_FEATURE, f"log_{BASE_FEATURE}", f"{_TARGET}_count_24h", f"{_TARGET}_count_168h"), 168, _base),
     Family("re-calibration", _names(f"{_TARGET}_from_{{}}_{{}}_rel", tuple(CALIBRATED), _RATIO_KINDS), 168, _recalibrated),
     Family(f"{_LABEL} lags", _names(f"{_TARGET}_lag_{{}}h_rel", TARGET_LAGS), 168, _target_lags),
@@ -199,6 +198,9 @@ FAMILIES = (
     ),
 )
 NAMES: tuple[str, ...] = tuple(name for family in FAMILIES for name in family.names)
+_HISTORY = History()
+#: How they are computed.
+PLAN = Plan([term for family in FAMILIES for term in family.compute(_HISTORY)])
 _BATCH_ROWS = 512
 
 
@@ -221,8 +223,10 @@ def rows(values: Floats, hours: NDArray[np.int64], positions: NDArray[np.intp]) 
     if positions.min() < HISTORY_HOURS:
         raise ValueError(f"position {positions.min()} has fewer than {HISTORY_HOURS} hours of history before it")
     with np.errstate(invalid="ignore", over="ignore"):  # an infinite value is refused at the edge; here it must not warn
-        history = History(values, hours, positions)
-        return np.stack([column for family in FAMILIES for column in family.compute(history)], axis=1)
+        grid = Grid(PLAN.reading, values)
+        wanted = grid.rows(hours, positions)
+        pieces = [wanted.part(slice(first, first + BEST_ROWS)) for first in range(0, len(positions), BEST_ROWS)]
+        return np.concatenate([PLAN.compute(PLAN.reading.read(grid.kept, piece)) for piece in pieces])
 
 
 def batch(hours: NDArray[np.int64], values: Floats) -> Floats:

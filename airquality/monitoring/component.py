@@ -13,6 +13,7 @@ from typing import Any, ClassVar, Protocol, Self, runtime_checkable
 import numpy as np
 from numpy.typing import NDArray
 
+from airquality.data.arrivals import Arrival
 from airquality.incoming import LateTruth, Operation, TruthOutcome
 from airquality.monitoring.alarms import Event
 from airquality.monitoring.drift import Window
@@ -164,6 +165,9 @@ class Buffer(Protocol):
 
     def fill(self, truth: LateTruth) -> TruthOutcome:
         """Let a late truth fill its hour, in the order of the stream."""
+
+    def arrival(self, most_hours: int) -> Arrival | None:
+        """Return what came since, to be taken in with other stations' hours; None where :meth:`take` is to be called."""
 
     def take(self) -> tuple[NDArray[np.float64], list[tuple[int, int]]]:
         """Return hours, ``(n_hours, n_columns)``, and the ``(grid index, hour)`` of each ready reading, in order."""

@@ -25,12 +25,13 @@ from airquality.stream.account import Note
 from airquality.stream.batch import Batch
 from airquality.stream.checkpoint import Checkpoint, Snapshot
 from airquality.stream.entered import Accepted, Entered, Passed, Told
+from airquality.stream.feature_rows import take_features
 from airquality.stream.homes import Homes
 from airquality.stream.kafka_io import Record
 from airquality.stream.ports import Monitoring, OpenStation, Predictor
 from airquality.stream.quiet import Quiet
 from airquality.stream.saved import NOTE_HEADER, SINCE_HEADER
-from airquality.stream.station import Station, Unsaved, take_features
+from airquality.stream.station import Station, Unsaved
 from airquality.stream.then import Then
 
 #: A snapshot takes a millisecond or two and up to 50 KB: a commit with many must not keep the next rows waiting.

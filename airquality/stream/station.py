@@ -7,17 +7,13 @@ the detectors had open at its end. A component that fails is off until the next 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import TypeVar
 
-import numpy as np
-from numpy.typing import NDArray
-
 from airquality.ground.typed import plain
 from airquality.incoming import LateTruth, Operation
-from airquality.model import features
 from airquality.monitoring.alarms import Event, OpenAlarms
 from airquality.monitoring.assurance import Assurance, AssuranceState
 from airquality.monitoring.component import (
@@ -38,13 +34,11 @@ from airquality.monitoring.failures import Failures
 from airquality.monitoring.intervals import Interval
 from airquality.monitoring.window_truth import WindowTruth
 from airquality.monitoring.windows import WINDOWS, Windows, WindowsState
-from airquality.records import HISTORY_HOURS, Reading
+from airquality.records import Reading
 from airquality.reports.ledger import LedgerState, ReportLedger
 from airquality.reports.summary import StationFigures
 from airquality.stream import snapshots
 
-#: Features are computed over this many hours of grids at a time: 30 MB. Where truths come between rows, each row has a grid.
-MAX_GRID_HOURS = 8_192
 #: What the account of truths is called where it is off, beside the windows and the detectors' own names.
 INTERVALS = "intervals"
 
@@ -346,36 +340,3 @@ def _saveable(part: Component) -> object | None:
         return part.state()
     except Exception:  # noqa: BLE001 - whatever is wrong with it is what it failed of, which is logged
         return None
-
-
-def take_features(buffers: Sequence[Buffer]) -> NDArray[np.float64]:
-    """Take the waiting feature rows of many stations at once: by buffer, each in the order of its readings.
-
-    Returns:
-        Shape ``(n_ready, len(features.NAMES))``.
-    """
-    grids, hours, positions, start = [], [], [], 0
-    for grid, ready in _taken(buffers):
-        positions += [start + index for index, _ in ready]
-        hours += [hour for _, hour in ready]
-        grids.append(grid)
-        start += len(grid)
-    if not grids:
-        return np.empty((0, len(features.NAMES)))
-    return _rows_in_pieces(np.concatenate(grids), np.array(hours, dtype=np.int64), np.array(positions, dtype=np.intp))
-
-
-def _rows_in_pieces(grid: NDArray[np.float64], hours: NDArray[np.int64], positions: NDArray[np.intp]) -> NDArray[np.float64]:
-    """Compute the feature rows, whose positions ascend, from at most :data:`MAX_GRID_HOURS` at a time: memory is bounded."""
-    pieces, first = [], 0
-    while first < len(positions):
-        start = positions[first] - HISTORY_HOURS
-        end = int(np.searchsorted(positions, start + MAX_GRID_HOURS))
-        piece = slice(first, end)
-        pieces.append(features.rows(grid[start : start + MAX_GRID_HOURS], hours[piece], positions[piece] - start))
-        first = end
-    return np.concatenate(pieces)
-
-
-def _taken(buffers: Sequence[Buffer]) -> Iterator[tuple[NDArray[np.float64], list[tuple[int, int]]]]:
-    return (taken for buffer in buffers if (taken := buffer.take())[1])

@@ -1,0 +1,38 @@
+"""Hours of a station on their way into what is kept of all stations."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+
+class TakesIn(Protocol):
+    """What is kept of stations; see ``airquality.model.rings.Rings``."""
+
+    def take_in(self, arrivals: Sequence[Arrival]) -> NDArray[np.float64]:
+        """Take in hours of different stations; return the feature rows wanted of them, by arrival, in the order of hours."""
+
+
+@dataclass(frozen=True, slots=True)
+class Arrival:
+    """Consecutive hours of a station, of which it is not known yet what features are made of.
+
+    Attributes:
+        into: What takes them in.
+        place: The station's place there.
+        newest_hour: The last one of them.
+        values: The raw values of each, NaN for a missing hour.
+        ready: Those of which feature rows are wanted, by index, ascending.
+        derived: Whether the place holds what is derived from the hours before.
+    """
+
+    into: TakesIn
+    place: int
+    newest_hour: int
+    values: Sequence[tuple[float, ...]]
+    ready: Sequence[int]
+    derived: bool

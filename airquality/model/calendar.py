@@ -1,0 +1,40 @@
+"""Where an hour stands in the cycles of the calendar."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+Floats = NDArray[np.float64]
+
+_HOURS_A_WEEK = 168
+_FUNCTIONS = {"sin": np.sin, "cos": np.cos}
+#: The cycles, and the waves that are known of each.
+CYCLES = ("hour", "weekday", "month")
+WAVES = tuple((cycle, wave) for cycle in CYCLES for wave in _FUNCTIONS)
+
+
+def waves(hours: NDArray[np.int64]) -> Floats:
+    """Return the waves of the hours, shape ``(n, len(WAVES))``.
+
+    >>> waves(np.array([6])).round(3).tolist()[0][:2]
+    [1.0, 0.0]
+    """
+    # months through datetime64, whose arithmetic is exact
+    months = (hours // 24).view("datetime64[D]").astype("datetime64[M]").view(np.int64) % 12
+    return np.concatenate([_WEEK.take(hours % _HOURS_A_WEEK, axis=0), _YEAR.take(months, axis=0)], axis=1)
+
+
+def _cycle(period: int) -> Floats:
+    """Return sine and cosine of every phase of a cycle, shape ``(period, 2)``."""
+    angles = 2 * np.pi * np.arange(period) / period
+    return np.stack([function(angles) for function in _FUNCTIONS.values()], axis=1)
+
+
+def _week() -> Floats:
+    """Return the waves of hour and weekday for every hour of the week that began at 1970-01-01T00, a Thursday."""
+    hours = np.arange(_HOURS_A_WEEK)
+    return np.concatenate([_cycle(24)[hours % 24], _cycle(7)[(hours // 24 + 3) % 7]], axis=1)  # Monday is 0
+
+
+_WEEK, _YEAR = _week(), _cycle(12)
