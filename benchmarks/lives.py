@@ -23,7 +23,9 @@ from monitoring_service import MonitoringService
 #: Hours of a station's past: its detectors have seen eight weeks, so that they judge everything.
 PAST_HOURS = 8 * 7 * 24
 #: Every station lives the life of one of these, each of which begins so many hours later than the one before.
-TEMPLATES, APART_HOURS = 4, 31
+TEMPLATES, APART_HOURS = 24, 31
+#: So much shorter is the past of each than of the one before: their windows close in every hour of the day and of the week.
+_SHORTER_HOURS = 7
 #: What the seeded registry calls its champion.
 MODEL_VERSION = "1"
 GROUP = "bench"
@@ -46,7 +48,7 @@ class Lives:
     @cached_property
     def _documents(self) -> list[Document]:
         numbers = range(TEMPLATES)
-        stations = [life(self._ground, number, number * APART_HOURS).station for number in numbers]
+        stations = [_past(self._ground, number).station for number in numbers]
         return [snapshots.decode(station.snapshot(GROUP, -1)) for station in stations]
 
     def snapshot(self, number: int) -> bytes:
@@ -65,6 +67,11 @@ class Lives:
         frame, at = self._ground.frame, number % TEMPLATES * APART_HOURS + index
         values = frame.values[at % len(frame)]
         return Reading(name_of(number), int(frame.hours[0]) + at, tuple(values.tolist()))
+
+
+def _past(ground: Ground, number: int) -> Life:
+    later = number * _SHORTER_HOURS
+    return life(ground, number, number * APART_HOURS + later, PAST_HOURS - later)
 
 
 def name_of(number: int) -> str:
