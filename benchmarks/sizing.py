@@ -6,6 +6,7 @@ are choices. A live station sends one row an hour.
 
 from __future__ import annotations
 
+import argparse
 import json
 import math
 import sys
@@ -243,8 +244,8 @@ def _hours(seconds: float) -> str:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Write the tables into the page; 0 done."""
-    del arguments
+    """Write the tables into the page; 0 done, 2 usage."""
+    argparse.ArgumentParser(prog="python -m benchmarks.sizing", description=__doc__).parse_args(arguments)
     PAGE.write_text(filled(PAGE.read_text(), json.loads(FIGURES.read_text())))
     print(f"written to {PAGE}")
     return 0

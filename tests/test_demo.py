@@ -45,8 +45,11 @@ def started(tmp_path: Path, *program: str) -> Iterator[tuple[subprocess.Popen[by
 
 def descendants(pid: int) -> set[int]:
     """Return the process and everything below it, from /proc."""
-    children = {int(child) for task in Path(f"/proc/{pid}/task").glob("*/children") for child in task.read_text().split()}
-    return {pid}.union(*(descendants(child) for child in children))
+    return {pid}.union(*(descendants(child) for child in children(pid)))
+
+
+def children(pid: int) -> set[int]:
+    return {int(child) for task in Path(f"/proc/{pid}/task").glob("*/children") for child in task.read_text().split()}
 
 
 def is_gone(pid: int) -> bool:
@@ -91,18 +94,18 @@ def kill_the_parent(process: subprocess.Popen[bytes]) -> None:
 
 
 def hang_up(process: subprocess.Popen[bytes]) -> None:
-    (run,) = descendants(process.pid) & {int(pid) for pid in runs_of(process)}
-    os.kill(run, signal.SIGHUP)
+    os.kill(run_of(process), signal.SIGHUP)
 
 
 def kill_the_run(process: subprocess.Popen[bytes]) -> None:
-    (run,) = runs_of(process)
-    os.kill(run, signal.SIGKILL)
+    os.kill(run_of(process), signal.SIGKILL)
 
 
-def runs_of(process: subprocess.Popen[bytes]) -> set[int]:
-    """Return the process of the run itself among the descendants."""
-    return {pid for pid in descendants(process.pid) if b"-m\0lab.demo" in Path(f"/proc/{pid}/cmdline").read_bytes()}
+def run_of(process: subprocess.Popen[bytes]) -> int:
+    """Return the process of the run itself: what it starts looks like it until it has become another program."""
+    (run,) = children(process.pid)
+    assert b"-m\0lab.demo" in Path(f"/proc/{run}/cmdline").read_bytes()
+    return run
 
 
 @pytest.mark.slow

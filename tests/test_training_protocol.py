@@ -255,7 +255,7 @@ def test_a_stack_on_plain_folds_is_refused(study: Study, tmp_path: Path, monkeyp
     members = [Run("climatology", "baseline", "climatology"), Run("base", "baseline", "base")]
     known = study.before_test()
     assert ensembles.blend("stack", members, known, bench, "stacked").method == "blend"
-    monkeypatch.setattr(protocol, "TimeSeriesSplit", lambda n: KFold(n))
+    monkeypatch.setattr("sklearn.model_selection.TimeSeriesSplit", lambda n: KFold(n))
     with pytest.raises(ContractError, match="has seen rows up to"):
         ensembles.blend("stack", members, known, bench, "stacked")
 
