@@ -60,13 +60,9 @@ def bare(bench: Bench, settings: Settings, n_rows: int) -> dict[str, Any]:
 
 
 def rates(found: Mapping[str, Any], n_rows: int) -> dict[str, float]:
-    """Return rows a second and CPU us a row between the first row and the commit of the last."""
-    at, _, cpu, _ = found["commits"][-1] if found["commits"][-1][1] <= n_rows else _last(found["commits"], n_rows)
+    """Return rows a second and CPU us a row from the first row to the commit of the last, without the program's end."""
+    at, _, cpu, _ = next(commit for commit in found["commits"] if commit[1] >= n_rows)
     return {"rows/s": n_rows / (at - found["began"]), "CPU us": (cpu - found["cpu_began"]) / n_rows * 1e6}
-
-
-def _last(commits: list[list[float]], n_rows: int) -> list[float]:
-    return next(commit for commit in commits if commit[1] >= n_rows)
 
 
 @section("replay", place=1, minutes=5)

@@ -19,6 +19,7 @@ from benchmarks import __main__ as bench
 from benchmarks import endurance, environments, figures, load, page, results, spread, stages, targets
 from benchmarks.figures import Figure, ratio
 from benchmarks.ground import Ground
+from benchmarks.replay import rates
 from benchmarks.results import Result
 from benchmarks.sections import Bench, Contender, Outcome, Section, sections
 from benchmarks.targets import Excuse, Target, judge
@@ -266,3 +267,9 @@ def test_load_counts_whole_answers(echo: int) -> None:
 def test_load_refused_request_is_an_error(echo: int) -> None:
     with pytest.raises(AirQualityError, match="503"):
         load.load(load.Request(echo, "/", b"x", {}), 1, 0.2)
+
+
+def test_rates_end_with_the_commit_of_the_last_row_not_with_what_a_program_does_before_it_ends() -> None:
+    commits = [[1.0, 500, 0.25, 100.0], [2.0, 1_000, 0.5, 100.0], [9.0, 1_000, 8.0, 100.0]]
+    found = {"began": 0.0, "cpu_began": 0.0, "commits": commits}
+    assert rates(found, 1_000) == {"rows/s": 500.0, "CPU us": 500.0}
