@@ -150,12 +150,12 @@ class Cluster:
     def committed_offsets(self, group: str, topic: str) -> dict[int, int]:
         """Return what the group has committed of each partition, 0 where it has committed nothing."""
         wanted = ConsumerGroupTopicPartitions(group, [TopicPartition(topic, p) for p in self.partitions(topic)])
-        deadline = time.monotonic() + SECONDS
+        deadline = time.monotonic() + 3 * SECONDS
         while True:
             [future] = self.admin.list_consumer_group_offsets([wanted]).values()
             try:
                 return {found.partition: max(found.offset, 0) for found in future.result(SECONDS).topic_partitions}
-            except KafkaException:  # the coordinator of a new group, or of a broker that is back, is not there yet
+            except (KafkaException, TimeoutError):  # a new group, or a broker that is back, has no coordinator yet
                 if time.monotonic() > deadline:
                     raise
                 time.sleep(0.2)
