@@ -152,7 +152,7 @@ class Cluster:
         wanted = ConsumerGroupTopicPartitions(group, [TopicPartition(topic, p) for p in self.partitions(topic)])
         deadline = time.monotonic() + 3 * SECONDS
         while True:
-            [future] = self.admin.list_consumer_group_offsets([wanted]).values()
+            [future] = self.admin.list_consumer_group_offsets([wanted], request_timeout=10).values()
             try:
                 return {found.partition: max(found.offset, 0) for found in future.result(SECONDS).topic_partitions}
             except (KafkaException, TimeoutError):  # a new group, or a broker that is back, has no coordinator yet
