@@ -50,6 +50,7 @@ def test_check_clean_file_exits_0(fitted: Path, tmp_path: Path, capsys: pytest.C
     assert "not judged here, needs the model" in out
 
 
+@pytest.mark.slow
 def test_check_json_is_the_streams_own_events_and_exits_3(
     fitted: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

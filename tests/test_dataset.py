@@ -71,6 +71,7 @@ def offline() -> bytes:
     raise Unavailable("no network")
 
 
+@pytest.mark.slow
 @given(tables, st.integers(hour_of(datetime.min), 10**6))
 def test_stream_csv_returns_every_bit(tmp_path_factory: pytest.TempPathFactory, rows: list[list[float]], hour: int) -> None:
     path = tmp_path_factory.mktemp("stream") / "rows.csv"

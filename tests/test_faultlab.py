@@ -120,6 +120,7 @@ def flag_above(reference: np.ndarray, before: np.ndarray, after: np.ndarray) -> 
     return np.flatnonzero(after > np.nanmax(reference)).tolist()
 
 
+@pytest.mark.slow
 def test_lab_scores_detectors_and_a_rival_of_ones_own_and_writes_the_board(tmp_path: Path) -> None:
     calibration, stream, reference = watched.calibration(), watched.stream(), watched.history().values
     faults = cases([300], ("stuck", "step up"))

@@ -284,6 +284,7 @@ def test_index_page_deleted_by_hand_is_no_link(tmp_path: Path) -> None:
     assert "(page deleted)" in page
 
 
+@pytest.mark.slow
 def test_index_of_many_stations_with_many_findings_is_small(tmp_path: Path) -> None:
     bad = stations.changed(QUIET[:24], dict.fromkeys(("T", "RH", "AH", "C6H6(GT)", "PT08.S1(CO)", "NO2(GT)"), 900.0))
     window = daily(bad)

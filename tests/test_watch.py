@@ -188,6 +188,7 @@ def test_learning_cold_station_whose_column_stays_away_goes_on_for_it_alone() ->
     assert watch.learning("a") == {"CO(GT)": (hours[599] // 24 + 1) * 24}
 
 
+@pytest.mark.slow
 def test_learning_as_of_an_hour_does_not_depend_on_what_came_later() -> None:
     hours, values = watched.stream().hours, watched.stream().values
     whole, piecewise = watched.calibration().watch(), watched.calibration().watch()
