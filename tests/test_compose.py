@@ -265,23 +265,33 @@ def test_health_check_of_http_says_what_it_was_told_and_judges_by_the_status(sta
     assert (check.returncode == 0, said) == (status == 200, '{"faults": []}\n')
 
 
+def health_check(service: dict[str, Any], port: int) -> list[str]:
+    """Return a broker's health check, asking another port."""
+    script: str = service["healthcheck"]["test"][-1].replace("$$", "$")
+    return ["bash", "-c", script.replace("/29092", f"/{port}")]
+
+
+def asked_by_health_check(service: dict[str, Any], brokers: int, passes: bool) -> bytes:
+    """Run a broker's health check against a socket that knows so many live brokers; return what it asked."""
+    with (
+        socket.create_server(("127.0.0.1", 0)) as server,
+        subprocess.Popen(health_check(service, server.getsockname()[1])) as check,
+        server.accept()[0] as connection,
+    ):
+        asked = connection.recv(1000)
+        while len(asked) < 18:
+            asked += connection.recv(1000)
+        connection.sendall(struct.pack(">iii", 20, 1, brokers) + bytes(12))
+        assert (check.wait(20) == 0) == passes
+    return asked
+
+
 def test_health_check_of_kafka_accepts_one_live_broker_and_nothing_else() -> None:
-    script = SERVICES["kafka"]["healthcheck"]["test"][-1].replace("$$", "$")
     for brokers, passes in ((1, True), (0, False)):
-        with socket.create_server(("127.0.0.1", 0)) as server:
-            own = script.replace("/29092", f"/{server.getsockname()[1]}")
-            with subprocess.Popen(["bash", "-c", own]) as check:
-                connection = server.accept()[0]
-                with connection:
-                    asked = connection.recv(1000)
-                    while len(asked) < 18:
-                        asked += connection.recv(1000)
-                    connection.sendall(struct.pack(">iii", 20, 1, brokers) + bytes(12))
-                    assert (check.wait(20) == 0) == passes
+        asked = asked_by_health_check(SERVICES["kafka"], brokers, passes)
     size, api, version, correlation, client, topics = struct.unpack(">ihhihi", asked)
     assert (size, api, version, correlation, client, topics) == (len(asked) - 4, 3, 1, 1, -1, 0)
-    closed = script.replace("/29092", "/1")
-    assert subprocess.run(["bash", "-c", closed], capture_output=True).returncode != 0
+    assert subprocess.run(health_check(SERVICES["kafka"], 1), capture_output=True).returncode != 0
 
 
 def test_mlflow_answers_to_its_compose_name_and_to_the_browser() -> None:
@@ -382,17 +392,7 @@ def test_every_client_of_three_brokers_is_told_of_all_and_waits_for_all() -> Non
 
 @pytest.mark.parametrize(("brokers", "passes"), [(3, True), (2, True), (1, False), (0, False)])
 def test_health_check_of_one_of_three_brokers_wants_two(brokers: int, passes: bool) -> None:
-    script = THREE["services"]["kafka"]["healthcheck"]["test"][-1].replace("$$", "$")
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        script = script.replace("/29092", f"/{server.getsockname()[1]}")
-        with subprocess.Popen(["bash", "-c", script]) as check:
-            connection = server.accept()[0]
-            with connection:
-                asked = connection.recv(1000)
-                while len(asked) < 18:
-                    asked += connection.recv(1000)
-                connection.sendall(struct.pack(">iii", 20, 1, brokers) + bytes(12))
-                assert (check.wait(20) == 0) == passes
+    asked_by_health_check(THREE["services"]["kafka"], brokers, passes)
 
 
 def test_every_container_that_uses_kafka_is_told_how_to_prove_who_it_is() -> None:
