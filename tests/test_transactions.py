@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import socketserver
+import threading
 import types
 import uuid
 from collections.abc import Iterator
@@ -11,6 +13,7 @@ import pytest
 from kafka import KafkaAdminClient, KafkaConsumer, TopicPartition
 from kafka.admin import MemberToRemove
 from kafka.errors import KafkaTimeoutError
+from kafka.protocol.metadata import CoordinatorType
 from kafka.structs import ConsumerGroupMetadata, MemberState
 
 from airquality.ground.errors import ContractError, Unavailable
@@ -193,6 +196,35 @@ def test_lag_is_what_is_left_to_read(settings: Settings, stream: TransactionalSt
     send(settings, 0, b"a", b"b", b"c")
     take(stream, 3)
     assert stream.lag() == {0: 0, 1: 0}
+
+
+@pytest.fixture
+def lost_node() -> Iterator[int]:
+    """The port of a node that drops every connection."""
+    with socketserver.TCPServer(("127.0.0.1", 0), socketserver.BaseRequestHandler) as server:
+        serving = threading.Thread(target=server.serve_forever)
+        serving.start()
+        yield server.server_address[1]
+        server.shutdown()
+        serving.join()
+
+
+@pytest.mark.broker
+@pytest.mark.parametrize("kind", ["transaction", "consumer_group"])
+def test_commit_whose_coordinator_was_lost_asks_for_another(settings: Settings, lost_node: int, kind: str) -> None:
+    patient = settings.model_copy(update={"watchdog_seconds": 3600})  # a test that fails must not end its process
+    with closing(TransactionalStream(patient)) as stream:
+        ownership = owned(stream, 2)
+        transactions = stream._producer._transaction_manager
+        lost = types.SimpleNamespace(error_code=0, node_id=99, host="127.0.0.1", port=lost_node)
+        node = transactions._metadata.add_coordinator(lost, CoordinatorType.GROUP, "lost")
+        setattr(transactions, f"_{kind}_coordinator", node)
+        message = Message(settings.pred_topic, 0, None, b"once")
+        committing = threading.Thread(target=stream.commit, args=([message], {0: Position(1, "")}, ownership), daemon=True)
+        committing.start()
+        committing.join(30)
+        assert not committing.is_alive()
+    assert [record.value for record in kafka_io.read(settings, settings.pred_topic, 0)] == [b"once"]
 
 
 @pytest.mark.broker

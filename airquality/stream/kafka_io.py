@@ -20,6 +20,7 @@ from kafka.errors import (
     NodeNotReadyError,
     SaslAuthenticationFailedError,
 )
+from kafka.net.compat import KafkaNetClient
 
 from airquality.ground.errors import AirQualityError, ContractError, Denied, Unavailable, UsageError
 from airquality.ground.settings import Settings
@@ -31,6 +32,7 @@ from airquality.stream.topics import TOPIC_CONFIGS
 
 CONNECT_TIMEOUT_MS = 3_000
 TOPIC_SECONDS = 10.0
+LOOK_AGAIN_SECONDS = 0.1
 #: How long reading a partition to its end may stand still: longer than a dead worker's transaction can hold it up.
 STALL_SECONDS = 60.0
 
@@ -125,9 +127,25 @@ def idempotent_producer(settings: Settings) -> KafkaProducer:
         return open_producer(settings, enable_idempotence=True, linger_ms=5, batch_size=64 * 1024)
 
 
+class _LookingAgain(KafkaNetClient):  # type: ignore[misc]
+    """A connection that says no where the one of kafka-python 3.0 raises.
+
+    Its transactions ask a coordinator that does not answer for another, but after an error they forget what they wanted of
+    it: whoever waits for the transaction then waits for ever. Each no takes a moment, for until the cluster has noticed a
+    lost broker it names it again.
+    """
+
+    def await_ready(self, node_id: str | int, timeout_ms: float = 30_000) -> bool:
+        try:
+            return bool(super().await_ready(node_id, timeout_ms))
+        except KafkaConnectionError:
+            time.sleep(LOOK_AGAIN_SECONDS)
+            return False
+
+
 def open_producer(settings: Settings, **config: Any) -> KafkaProducer:
     """Return a producer that waits for all replicas, connected."""
-    return KafkaProducer(**_connection(settings), acks="all", **config)
+    return KafkaProducer(**_connection(settings), acks="all", kafka_client=_LookingAgain, **config)
 
 
 def open_consumer(settings: Settings, **config: Any) -> KafkaConsumer:

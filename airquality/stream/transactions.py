@@ -29,6 +29,9 @@ from airquality.stream.kafka_io import Record, kafka_errors_as_unavailable, reco
 
 SESSION_TIMEOUT_MS = 10_000
 TRANSACTION_TIMEOUT_MS = 20_000
+#: The producer waits so long for a coordinator that is gone before it asks who took over. The cluster fences a lost broker
+#: after 9 s; the client's own 30 s would be the longest silence of every consumer after each loss.
+REQUEST_TIMEOUT_MS = 10_000
 #: How soon new partitions, and another topic under the same name, are noticed.
 METADATA_AGE_MS = 10_000
 #: A figure that is asked for every few seconds may not hold up the loop, nor a stop, while a broker is away.
@@ -185,6 +188,7 @@ class TransactionalStream:
             self._settings,
             transactional_id=f"{self._settings.consumer_group}-{self._settings.consumer_instance_id or uuid.uuid4()}",
             transaction_timeout_ms=TRANSACTION_TIMEOUT_MS,
+            request_timeout_ms=REQUEST_TIMEOUT_MS,
             linger_ms=1,
             batch_size=256 * 1024,
         )
