@@ -26,15 +26,15 @@ from airquality.model import backtest, features, inputs
 from airquality.model.backtest import Origin
 from airquality.model.model import TRAIN_ONLY_DIR, Model
 from airquality.monitoring import calibration as detectors
-from airquality.monitoring import interval_calibration
-from airquality.monitoring.drift import KINDS, WindowKind
-from airquality.monitoring.interval_calibration import Floats, Forecasts, forecasts_of
-from airquality.monitoring.intervals import Case
-from airquality.monitoring.performance import Performance
 from airquality.monitoring.reference import Reference
 from airquality.monitoring.thresholds import CALIBRATION_NAME, REFERENCE_NAME, Calibration, Threshold
 from airquality.monitoring.window_calibration import History, calibrate_history, span
 from airquality.records import RAW_COLUMNS, TARGET, TARGET_UNIT
+from airquality.truth import interval_calibration
+from airquality.truth.interval_calibration import Floats, Forecasts, forecasts_of
+from airquality.truth.intervals import Case
+from airquality.truth.kinds import KINDS, WindowKind
+from airquality.truth.performance import Performance
 
 _EXAMPLES = """\
 examples:

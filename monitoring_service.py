@@ -31,14 +31,12 @@ from airquality.incoming import Operation
 from airquality.metrics import ConsumerMetrics
 from airquality.model.features import PLAN
 from airquality.model.rings import Rings
-from airquality.monitoring import interval_calibration
 from airquality.monitoring.alarms import STATION, Event, OpenAlarms
 from airquality.monitoring.assurance import DEADLINE_HOURS, Assurance, AssuranceState
 from airquality.monitoring.component import Component
 from airquality.monitoring.detectors import Detectors, DetectorsState, StationDetectors
-from airquality.monitoring.drift import MIN_TRUTHS, Judge, Window, load_judge
+from airquality.monitoring.drift import Judge, Window, load_judge
 from airquality.monitoring.failures import Failures
-from airquality.monitoring.interval_calibration import IntervalCalibration
 from airquality.monitoring.listed import LABELS, label_of
 from airquality.monitoring.registry import components
 from airquality.monitoring.windows import WINDOWS, Windows, WindowsState
@@ -51,6 +49,9 @@ from airquality.reports.makers import ReportMakers
 from airquality.reports.queue import ReportQueue
 from airquality.reports.summary import Owner, Part, PartitionFigures, SummaryFile, merge
 from airquality.stream.station import INTERVALS, Off, Station
+from airquality.truth import interval_calibration
+from airquality.truth.interval_calibration import IntervalCalibration
+from airquality.truth.performance import MIN_TRUTHS
 from feature_buffer import BufferState, FeatureBuffer
 
 #: Model versions without a reference that are remembered with the offsets; the oldest are long out of every window.

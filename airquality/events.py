@@ -14,10 +14,11 @@ from airquality.ground.typed import plain, restored
 from airquality.incoming import TYPE_HEADER, Operation, parse_record
 from airquality.monitoring.alarms import Event
 from airquality.monitoring.component import Missed
-from airquality.monitoring.drift import KIND_BY_NAME, MIN_TRUTHS, Window, WindowKind
-from airquality.monitoring.performance import Performance
-from airquality.monitoring.window_truth import Held, WindowTruth
+from airquality.monitoring.drift import Window
 from airquality.records import TARGET, UNITS, hour_of, isoformat
+from airquality.truth.kinds import KIND_BY_NAME, WindowKind
+from airquality.truth.performance import MIN_TRUTHS, Performance
+from airquality.truth.window_truth import Held, WindowTruth
 
 #: Changes whenever a reader of the last release would misread a record.
 VERSION = 1

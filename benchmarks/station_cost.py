@@ -12,10 +12,10 @@ from pathlib import Path
 from prometheus_client import CollectorRegistry, generate_latest
 
 from airquality.metrics import ConsumerMetrics
-from airquality.monitoring.drift import DAILY, WEEKLY
 from airquality.reports.folder import ReportsFolder
 from airquality.reports.overview import overview
 from airquality.stream import snapshots
+from airquality.truth.kinds import DAILY, WEEKLY
 from benchmarks.ground import Ground
 from benchmarks.lives import life
 from benchmarks.report_parts import ReportParts

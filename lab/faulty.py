@@ -11,9 +11,9 @@ from airquality.data import dataset
 from airquality.events import AlarmEvent, alarm_sentence
 from airquality.ground.settings import Settings
 from airquality.monitoring import calibration
-from airquality.monitoring.drift import DAILY
 from airquality.records import TARGET_UNIT, Prediction, isoformat
 from airquality.stream import events_command, kafka_io
+from airquality.truth.kinds import DAILY
 from lab.faultlab.spec import SHORT, Spec
 
 #: Alarm lines shown of one station.

@@ -26,8 +26,7 @@ from airquality.model import features
 from airquality.model.predictor import FeatureRows
 from airquality.monitoring import calibration
 from airquality.monitoring.detectors import Detectors
-from airquality.monitoring.drift import KINDS, Judge, Window
-from airquality.monitoring.performance import Performance
+from airquality.monitoring.drift import Judge, Window
 from airquality.monitoring.reference import Reference
 from airquality.monitoring.thresholds import Calibration
 from airquality.monitoring.window_calibration import History, calibrate_history
@@ -42,6 +41,8 @@ from airquality.stream.batch import Batch
 from airquality.stream.homes import Homes
 from airquality.stream.kafka_io import Record
 from airquality.stream.partition import PartitionState
+from airquality.truth.kinds import KINDS
+from airquality.truth.performance import Performance
 from grafana import panels
 from monitoring_service import MonitoringService
 from tests import report_writers

@@ -7,9 +7,9 @@ import math
 
 import numpy as np
 
-from airquality.monitoring import interval_calibration
-from airquality.monitoring.interval_calibration import Forecasts, IntervalCalibration
-from airquality.monitoring.intervals import Case
+from airquality.truth import interval_calibration
+from airquality.truth.interval_calibration import Forecasts, IntervalCalibration
+from airquality.truth.intervals import Case
 
 START = 300_000
 

@@ -21,7 +21,6 @@ from airquality.ground.typed import Document
 from airquality.incoming import Operation
 from airquality.model.predictor import FeatureRows
 from airquality.monitoring.detectors import Detectors
-from airquality.monitoring.interval_calibration import IntervalCalibration
 from airquality.records import Reading, RowAnswer, Served
 from airquality.reports.due import Due, Job, ReportResult
 from airquality.reports.summary import PartitionFigures, added
@@ -29,6 +28,7 @@ from airquality.stream.account import Topics
 from airquality.stream.kafka_io import Record
 from airquality.stream.station import Station
 from airquality.stream.transactions import Message, Position
+from airquality.truth.interval_calibration import IntervalCalibration
 from tests import stations
 
 

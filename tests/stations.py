@@ -10,14 +10,15 @@ import numpy as np
 
 from airquality.monitoring.component import Predicted, Row
 from airquality.monitoring.detectors import Detectors
-from airquality.monitoring.drift import KINDS, Floats, Judge, Window
-from airquality.monitoring.interval_calibration import IntervalCalibration
-from airquality.monitoring.performance import Performance
+from airquality.monitoring.drift import Floats, Judge, Window
 from airquality.monitoring.reference import Reference
 from airquality.monitoring.thresholds import Calibration
 from airquality.monitoring.window_calibration import History, calibrate_history
 from airquality.records import RAW_COLUMNS, TARGET, Reading
 from airquality.stream.station import Station
+from airquality.truth.interval_calibration import IntervalCalibration
+from airquality.truth.kinds import KINDS
+from airquality.truth.performance import Performance
 from monitoring_service import Stations
 
 FIRST_HOUR = 300_003

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import ast
 import re
+import statistics
 import subprocess
 import sys
+from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,7 +28,7 @@ FLOORS = {
             ["network"],
             ["records"],
             ["incoming"],
-            ["data", "metrics"],
+            ["data", "metrics", "truth"],
             ["model", "monitoring"],
             ["events"],
             ["reports"],
@@ -132,6 +134,10 @@ PURE = (
     "airquality.ground.errors",
     "feature_buffer",
 )
+#: How long a module and a function may be, and which share of the package's lines one room may have.
+MOST_LINES, MOST_FUNCTION_LINES, MOST_OF_THE_PACKAGE = 400, 50, 0.25
+#: What the functions of the package and of the doors are like: half of them, and nine in ten, are at most so long.
+MEDIAN_FUNCTION_LINES, MOST_FUNCTIONS_LINES = 8, 25
 HEAVY = {"kafka", "confluent_kafka", "mlflow", "evidently", "xgboost", "sklearn", "pandas", "fastapi", "requests", "uvicorn"}
 
 
@@ -176,6 +182,21 @@ class Module:
     def imported(self) -> set[str]:
         """The top-level names imported."""
         return {target.split(".")[0] for _, target in self.imports()}
+
+    @property
+    def n_lines(self) -> int:
+        return self.tree.body[-1].end_lineno or 0 if self.tree.body else 0
+
+    def function_lengths(self) -> dict[str, int]:
+        """The lines of each function, without its docstring."""
+        functions = (node for node in ast.walk(self.tree) if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef))
+        return {f"{node.name}:{node.lineno}": _lines(node) for node in functions}
+
+
+def _lines(function: ast.FunctionDef | ast.AsyncFunctionDef) -> int:
+    first = function.body[0]
+    docstring = (first.end_lineno or 0) - first.lineno + 1 if ast.get_docstring(function) is not None else 0
+    return (function.end_lineno or 0) - function.lineno + 1 - docstring
 
 
 def parse(path: str, source: str | bytes) -> Module:
@@ -289,6 +310,16 @@ def opens_kafka(module: Module) -> set[str]:
     return {name for name in called if name.split(".")[0] in ("kafka", "confluent_kafka") and name.endswith(CLIENTS)}
 
 
+def is_too_long(module: Module) -> set[str]:
+    """Modules of more lines than a reader keeps in mind; tests follow what they test."""
+    return {f"{module.n_lines} lines"} if module.n_lines > MOST_LINES and module.folder != "tests" else set()
+
+
+def has_a_long_function(module: Module) -> set[str]:
+    """Functions that do not fit on a screen, docstrings apart."""
+    return {name for name, n_lines in module.function_lengths().items() if n_lines > MOST_FUNCTION_LINES}
+
+
 RULES = (
     opens_kafka,
     climbs_a_floor,
@@ -298,6 +329,8 @@ RULES = (
     has_no_subject,
     acts_at_import,
     knows_a_column,
+    is_too_long,
+    has_a_long_function,
 )
 
 
@@ -305,6 +338,32 @@ RULES = (
 def test_the_rule_holds(rule: Callable[[Module], set[str]]) -> None:
     broken = {module.path: found for module in MODULES if (found := rule(module))}
     assert broken == {}, rule.__doc__
+
+
+def shares(modules: list[Module]) -> dict[str, float]:
+    """Return each room's share of the lines of the package."""
+    lines = Counter(dict.fromkeys(FLOORS, 0))
+    for module in modules:
+        lines[module.floor] += module.n_lines
+    return {room: n_lines / lines.total() for room, n_lines in lines.items()}
+
+
+def test_no_room_is_a_quarter_of_the_package() -> None:
+    package = [module for module in MODULES if module.folder == "airquality"]
+    assert {room: share for room, share in shares(package).items() if share > MOST_OF_THE_PACKAGE} == {}
+
+
+def test_shares_of_two_rooms_are_of_their_lines() -> None:
+    small, large = parse("airquality/data/x.py", "a = 1"), parse("airquality/model/x.py", "a = 1\nb = 2\nc = 3")
+    found = shares([small, large])
+    assert (found["data"], found["model"]) == (0.25, 0.75)
+
+
+def test_functions_are_short() -> None:
+    product = [module for module in MODULES if module.folder in ("", "airquality")]
+    lengths = [n_lines for module in product for n_lines in module.function_lengths().values()]
+    assert statistics.median(lengths) <= MEDIAN_FUNCTION_LINES
+    assert statistics.quantiles(lengths, n=10)[-1] <= MOST_FUNCTIONS_LINES
 
 
 def circle(modules: list[Module]) -> list[str]:
@@ -367,6 +426,8 @@ def test_every_kind_of_module_is_looked_at() -> None:
         (knows_a_column, "airquality/x.py", "BASE = 'co_base'"),
         (knows_a_column, "lab/proof/x.py", "body['PT08.S1(CO)'] = 3"),
         (knows_a_column, "grafana/panels.py", "legend = 'Predicted NO2(GT) by station'"),
+        (is_too_long, "airquality/x.py", "\n" * 400 + "a = 1"),
+        (has_a_long_function, "lab/x.py", 'def f():\n    """Act."""\n' + "    a = 1\n" * 50),
         (acts_at_import, "consumer.py", "import logging\nlogging.basicConfig(level='INFO')"),
         (acts_at_import, "consumer.py", "from logging import basicConfig as b\nb()"),
         (acts_at_import, "consumer.py", "from airquality.ground import log\nlog.configure()"),
@@ -394,6 +455,8 @@ def test_the_rule_can_be_broken(rule: Callable[[Module], set[str]], path: str, s
         ("airquality/stream/kafka_io.py", "import kafka"),
         ("airquality/x.py", '"""The error of CO(GT)."""\nT = TypeVar("T")\nscore = "commit"\nname = "T-shirt"'),
         ("airquality/network/uci_360.py", "NAME = 'CO(GT)'"),
+        ("airquality/x.py", "\n" * 399 + "a = 1"),
+        ("lab/x.py", 'def f():\n    """Act."""\n' + "    a = 1\n" * 49),
         ("training/deep/x.py", "import mlflow, xgboost"),
         ("consumer.py", "import monitoring_service, feature_buffer"),
         ("lab/demo.py", "import consumer, producer"),

@@ -14,11 +14,12 @@ from airquality.ground.typed import plain, restored
 from airquality.incoming import LateTruth, with_late_truths
 from airquality.monitoring.assurance import Assurance, AssuranceState
 from airquality.monitoring.component import Found, Predicted, Row
-from airquality.monitoring.coverage import Band, CoverageWatch, band_of
-from airquality.monitoring.performance import Performance
-from airquality.monitoring.window_truth import WindowTruth
+from airquality.monitoring.coverage import CoverageWatch
 from airquality.records import RAW_COLUMNS, Reading
 from airquality.stream import snapshots
+from airquality.truth.band import Band, band_of
+from airquality.truth.performance import Performance
+from airquality.truth.window_truth import WindowTruth
 from tests.forecasts import calibration
 
 START = 300_000

@@ -11,9 +11,9 @@ from numpy.typing import NDArray
 from airquality.data.digests import REMEMBERED_HOURS
 from airquality.ground.typed import plain
 from airquality.monitoring.detectors import Detectors, StationDetectors
-from airquality.monitoring.drift import WEEKLY
 from airquality.records import Reading
 from airquality.stream import snapshots
+from airquality.truth.kinds import WEEKLY
 from monitoring_service import HOURLY
 from tests import stations, watched
 

@@ -19,11 +19,12 @@ from airquality.data import dataset
 from airquality.ground.errors import ContractError, UsageError
 from airquality.monitoring import drift, thresholds
 from airquality.monitoring.distance import Distributions
-from airquality.monitoring.drift import DAILY, EXPECTED_COLUMNS, KINDS, WEEKLY, Judge, Verdict, load_judge
-from airquality.monitoring.performance import ErrorSums, Performance
+from airquality.monitoring.drift import EXPECTED_COLUMNS, Judge, Verdict, load_judge
 from airquality.monitoring.registry import window_detectors
 from airquality.monitoring.thresholds import Calibration, calibrate
 from airquality.records import RAW_COLUMNS
+from airquality.truth.kinds import DAILY, KINDS, WEEKLY
+from airquality.truth.performance import ErrorSums, Performance
 from tests import stations
 
 #: A made-up week on which no verdict is true; about one seed in three gives one.

@@ -25,10 +25,10 @@ from airquality.incoming import LateTruth, with_late_truths
 from airquality.model import features, inputs
 from airquality.model.inputs import LATE_HOURS
 from airquality.model.model import Model
-from airquality.monitoring.performance import Performance
 from airquality.records import HISTORY_HOURS, RAW_COLUMNS, TARGET, Prediction, Reading, hour_of, isoformat
 from airquality.reports.summary import SUMMARY_NAME
 from airquality.stream import kafka_io
+from airquality.truth.performance import Performance
 from benchmarks import replay
 from benchmarks.ground import Ground
 from benchmarks.lives import PAST_HOURS, name_of

@@ -26,9 +26,10 @@ from airquality.model.backtest import Origin
 from airquality.model.model import TRAIN_ONLY_DIR, Card, Model, TargetTransform
 from airquality.monitoring import drift, thresholds, window_calibration
 from airquality.monitoring.distance import Distributions
-from airquality.monitoring.drift import DAILY, WEEKLY, load_judge
-from airquality.monitoring.performance import Performance
+from airquality.monitoring.drift import load_judge
 from airquality.records import RAW_COLUMNS, Served, hour_of
+from airquality.truth.kinds import DAILY, WEEKLY
+from airquality.truth.performance import Performance
 from tests import real_data, stations
 
 pytestmark = pytest.mark.slow

@@ -13,10 +13,10 @@ import numpy as np
 import pytest
 
 from airquality.ground.errors import ContractError, UsageError
-from airquality.monitoring import interval_calibration
-from airquality.monitoring.interval_calibration import INTERVALS_NAME, Forecasts, load, play
-from airquality.monitoring.interval_scores import score
-from airquality.monitoring.intervals import CASES, LATE_AFTER_HOURS, SHARE_BOUNDS, Intervals, IntervalsState
+from airquality.truth import interval_calibration
+from airquality.truth.interval_calibration import INTERVALS_NAME, Forecasts, load, play
+from airquality.truth.interval_scores import score
+from airquality.truth.intervals import CASES, LATE_AFTER_HOURS, SHARE_BOUNDS, Intervals, IntervalsState
 from tests.forecasts import START, calibration, forecasts
 from training.intervals import Stretch
 
@@ -151,7 +151,7 @@ def test_load_of_a_damaged_file_is_refused(tmp_path: Path, damage: Callable[[Any
 
 def test_load_of_other_settings_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     interval_calibration.write(calibration(), tmp_path)
-    monkeypatch.setattr("airquality.monitoring.intervals.SILENT_FACTOR", 2.0)
+    monkeypatch.setattr("airquality.truth.intervals.SILENT_FACTOR", 2.0)
     with pytest.raises(ContractError, match="another release"):
         load(tmp_path)
 

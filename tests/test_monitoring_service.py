@@ -29,9 +29,7 @@ from airquality.metrics import ConsumerMetrics
 from airquality.monitoring.alarms import Event
 from airquality.monitoring.component import Predicted, Row
 from airquality.monitoring.detectors import Detectors, StationDetectors
-from airquality.monitoring.drift import KINDS, Window
-from airquality.monitoring.performance import Performance
-from airquality.monitoring.window_truth import Held, WindowTruth
+from airquality.monitoring.drift import Window
 from airquality.records import Reading, isoformat
 from airquality.reports.due import Due, ReportResult
 from airquality.reports.ledger import MAX_UNMADE, SAVED_UNMADE_HOURS, LedgerState, ReportLedger
@@ -39,6 +37,9 @@ from airquality.reports.queue import RETRY_SECONDS
 from airquality.reports.summary import SUMMARY_NAME, PartitionFigures
 from airquality.stream import snapshots
 from airquality.stream.station import Off, Station
+from airquality.truth.kinds import KINDS
+from airquality.truth.performance import Performance
+from airquality.truth.window_truth import Held, WindowTruth
 from lab.waiting import wait_until
 from monitoring_service import MonitoringService
 from tests import report_writers, stations

@@ -21,7 +21,6 @@ from airquality.ground.settings import Settings
 from airquality.incoming import TRUTH_OUTCOMES, LateTruth, Operation, with_late_truths
 from airquality.model.predictor import FeatureRows
 from airquality.monitoring.detectors import Detectors, DetectorsState
-from airquality.monitoring.performance import ErrorSums, Performance
 from airquality.records import HISTORY_HOURS, MAX_HOURS_AHEAD, Prediction, Reading, RowAnswer
 from airquality.stream import snapshots
 from airquality.stream.account import Counts, Note
@@ -36,6 +35,7 @@ from airquality.stream.ports import Predictor
 from airquality.stream.replay import replay
 from airquality.stream.saved import SavedStations
 from airquality.stream.transactions import Message, Position
+from airquality.truth.performance import ErrorSums, Performance
 from monitoring_service import HOURLY
 from tests import watched
 from tests.forecasts import calibration

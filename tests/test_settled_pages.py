@@ -12,8 +12,8 @@ from airquality.events import WindowSettled
 from airquality.incoming import LateTruth
 from airquality.monitoring.component import Predicted, Row
 from airquality.monitoring.drift import Window
-from airquality.monitoring.window_truth import WindowTruth
 from airquality.records import RAW_COLUMNS, TARGET
+from airquality.truth.window_truth import WindowTruth
 from tests import stations
 from tests.forecasts import calibration
 from tests.whole_reports import WholeReports

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from airquality.monitoring.performance import Performance
 from airquality.reports.summary import SUMMARY_NAME, Owner, Part, SummaryFile
+from airquality.truth.performance import Performance
 from tests.test_partition import Life, stream_of
 
 OWNER = Owner("group", "raw", "uci", Performance(0.3, 0.2, 0.9, 600))

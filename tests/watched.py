@@ -13,8 +13,7 @@ from airquality.data.dataset import Frame
 from airquality.monitoring import relations, tails
 from airquality.monitoring.bank import STEP_HOURS, Bank
 from airquality.monitoring.calibration import Calibration
-from airquality.monitoring.drift import KINDS, Judge
-from airquality.monitoring.performance import Performance
+from airquality.monitoring.drift import Judge
 from airquality.monitoring.reference import Reference
 from airquality.monitoring.rules import Limits, limits_of
 from airquality.monitoring.suite import Suite, build
@@ -24,6 +23,8 @@ from airquality.monitoring.thresholds import KindCalibration
 from airquality.monitoring.watch import statistics_of
 from airquality.monitoring.window_calibration import History, calibrate_history
 from airquality.records import RAW_COLUMNS, TARGET
+from airquality.truth.kinds import KINDS
+from airquality.truth.performance import Performance
 
 Floats = NDArray[np.float64]
 

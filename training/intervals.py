@@ -1,6 +1,6 @@
 """Score the prediction intervals and the estimated error on history and on the test, into docs/intervals.md.
 
-Everything is played forward as the stream would publish it. The settings of ``airquality/monitoring/intervals.py`` were
+Everything is played forward as the stream would publish it. The settings of ``airquality/truth/intervals.py`` were
 chosen on the stretches of history alone; the test block had been used before (see docs/model-card.md) and is labelled so.
 Needs the data set, ``backtest.csv`` and ``artifacts/``; chooses nothing.
 """
@@ -24,12 +24,13 @@ from airquality.model import backtest, features, inputs
 from airquality.model.backtest import Origin
 from airquality.model.inputs import LATE_HOURS
 from airquality.model.model import TRAIN_ONLY_DIR, Model
-from airquality.monitoring import interval_calibration
-from airquality.monitoring.coverage import CoverageWatch, band_of
-from airquality.monitoring.interval_calibration import Floats, Forecasts, forecasts_of
-from airquality.monitoring.interval_scores import Coverage, IntervalScores, constant, score
-from airquality.monitoring.intervals import Case, Interval, Intervals
+from airquality.monitoring.coverage import CoverageWatch
 from airquality.records import HISTORY_HOURS, datetime_of
+from airquality.truth import interval_calibration
+from airquality.truth.band import band_of
+from airquality.truth.interval_calibration import Floats, Forecasts, forecasts_of
+from airquality.truth.interval_scores import Coverage, IntervalScores, constant, score
+from airquality.truth.intervals import Case, Interval, Intervals
 from training import results
 
 PAGE = Path(__file__).resolve().parent.parent / "docs" / "intervals.md"

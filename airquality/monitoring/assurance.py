@@ -14,12 +14,12 @@ from airquality.ground.typed import immutable
 from airquality.incoming import LateTruth
 from airquality.monitoring.component import Found, Row
 from airquality.monitoring.coverage import CoverageState, CoverageWatch
-from airquality.monitoring.interval_calibration import IntervalCalibration
-from airquality.monitoring.intervals import CASES, Case, Interval, Intervals, IntervalsState
-from airquality.monitoring.performance import ErrorSums
-from airquality.monitoring.window_truth import BooksState, WindowBooks
 from airquality.network.current import NETWORK
 from airquality.records import HISTORY_HOURS, RAW_COLUMNS, Reading
+from airquality.truth.interval_calibration import IntervalCalibration
+from airquality.truth.intervals import CASES, Case, Interval, Intervals, IntervalsState
+from airquality.truth.performance import ErrorSums
+from airquality.truth.window_truth import BooksState, WindowBooks
 
 #: Hours of the station after a window's end in which its truth may come, unless a setting says otherwise.
 DEADLINE_HOURS = 72

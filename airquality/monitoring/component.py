@@ -17,9 +17,9 @@ from airquality.data.arrivals import Arrival
 from airquality.incoming import LateTruth, Operation, TruthOutcome
 from airquality.monitoring.alarms import Event
 from airquality.monitoring.drift import Window
-from airquality.monitoring.intervals import Interval
-from airquality.monitoring.window_truth import WindowTruth
 from airquality.records import Outcome, Reading, isoformat
+from airquality.truth.intervals import Interval
+from airquality.truth.window_truth import WindowTruth
 
 
 @dataclass(frozen=True, slots=True)

@@ -21,11 +21,12 @@ from numpy.typing import NDArray
 from airquality.ground.typed import plain
 from airquality.monitoring.alarms import Event
 from airquality.monitoring.distance import Distributions
-from airquality.monitoring.performance import Performance
 from airquality.monitoring.reference import Reference, digest_of, load_reference
 from airquality.monitoring.thresholds import Calibration, Threshold
 from airquality.network.current import NETWORK
-from airquality.records import DAILY_HOURS, DEVICE_COLUMNS, RAW_COLUMNS, TARGET, WEEKLY_HOURS
+from airquality.records import DEVICE_COLUMNS, RAW_COLUMNS, TARGET
+from airquality.truth.kinds import KIND_BY_NAME, WindowKind
+from airquality.truth.performance import MIN_TRUTHS, Performance
 
 Floats = NDArray[np.float64]
 Hours = NDArray[np.int64]
@@ -35,30 +36,9 @@ Hours = NDArray[np.int64]
 JUDGED_COLUMNS = (*DEVICE_COLUMNS, *(column.name for column in NETWORK.of_role("analyser")))
 #: Columns whose silence is an alarm while others report.
 EXPECTED_COLUMNS = (TARGET, *JUDGED_COLUMNS)
-#: Below this many measured truths a window's error says nothing.
-MIN_TRUTHS = 12
 
 _INDEX = {name: index for index, name in enumerate(RAW_COLUMNS)}
 _JUDGED = [_INDEX[name] for name in JUDGED_COLUMNS]
-
-
-@dataclass(frozen=True, slots=True)
-class WindowKind:
-    """A length of window; daily and weekly differ by these two values and by nothing else."""
-
-    name: str
-    hours: int
-
-    @property
-    def min_values(self) -> int:
-        """Values a column needs to be judged: half the window's hours."""
-        return self.hours // 2
-
-
-DAILY = WindowKind("daily", DAILY_HOURS)
-WEEKLY = WindowKind("weekly", WEEKLY_HOURS)
-KINDS = (DAILY, WEEKLY)
-KIND_BY_NAME = {kind.name: kind for kind in KINDS}
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -11,8 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from airquality.ground.errors import ContractError, UsageError
-from airquality.monitoring.performance import Performance
 from airquality.records import Served
+from airquality.truth.performance import Performance
 
 Floats = NDArray[np.float64]
 Hours = NDArray[np.int64]

@@ -12,8 +12,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from airquality.monitoring.drift import DAILY, EXPECTED_COLUMNS, KINDS, WEEKLY, Floats, Verdict, WindowKind
+from airquality.monitoring.drift import EXPECTED_COLUMNS, Floats, Verdict
 from airquality.records import DEVICE_COLUMNS, RAW_COLUMNS, TARGET
+from airquality.truth.kinds import DAILY, KINDS, WEEKLY, WindowKind
 
 
 @dataclass(frozen=True, slots=True)

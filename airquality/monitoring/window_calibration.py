@@ -9,10 +9,11 @@ from dataclasses import dataclass
 import numpy as np
 
 from airquality.monitoring.distance import Distributions
-from airquality.monitoring.drift import JUDGED_COLUMNS, MIN_TRUTHS, Floats, Hours, WindowKind
-from airquality.monitoring.performance import Performance
+from airquality.monitoring.drift import JUDGED_COLUMNS, Floats, Hours
 from airquality.monitoring.thresholds import KindCalibration, Threshold, calibrate
 from airquality.records import RAW_COLUMNS, TARGET, datetime_of
+from airquality.truth.kinds import WindowKind
+from airquality.truth.performance import MIN_TRUTHS, Performance
 
 #: Share of windows without known faults that may raise each of the three verdicts: one day a month, one week in twenty.
 BUDGETS = {"daily": 1 / 30, "weekly": 1 / 20}

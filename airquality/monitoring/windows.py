@@ -16,10 +16,11 @@ from airquality.ground.typed import immutable
 from airquality.incoming import LateTruth, Operation
 from airquality.monitoring.alarms import Event, OpenAlarms
 from airquality.monitoring.component import Found, Missed, Predicted, Row
-from airquality.monitoring.drift import DAILY, KINDS, WEEKLY, Floats, Hours, Judge, Window, WindowKind
-from airquality.monitoring.performance import ErrorSums
+from airquality.monitoring.drift import Floats, Hours, Judge, Window
 from airquality.monitoring.registry import window_detectors
 from airquality.records import RAW_COLUMNS, TARGET, Reading, isoformat
+from airquality.truth.kinds import DAILY, KINDS, WEEKLY, WindowKind
+from airquality.truth.performance import ErrorSums
 
 #: Events of rows without a prediction wait for the window they fall into; of more than these, the oldest count at once.
 MAX_WAITING_EVENTS = 100

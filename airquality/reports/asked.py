@@ -6,11 +6,11 @@ from datetime import datetime, timedelta
 from pathlib import Path
 
 from airquality.ground.files import write_atomically
-from airquality.monitoring.drift import KINDS
 from airquality.reports import pages, paths
 from airquality.reports.folder import Entry, ReportsFolder, folder_name
 from airquality.reports.lock import OWN_FOLDER
 from airquality.reports.nav import Explained, Nav
+from airquality.truth.kinds import KINDS
 
 _HOUR = timedelta(hours=1)
 

@@ -16,12 +16,12 @@ import numpy as np
 from airquality.data.dataset import STATION_IDS
 from airquality.events import truth_to_json
 from airquality.monitoring.drift import JUDGED_COLUMNS, Distance, Floats, Hours, Judge, Window
-from airquality.monitoring.performance import Performance
 from airquality.monitoring.thresholds import Threshold
-from airquality.monitoring.window_truth import WindowTruth
 from airquality.records import RAW_COLUMNS, TARGET, UNITS, hour_of, isoformat
 from airquality.reports.findings import Finding, findings_of
 from airquality.reports.folder import LAYOUT
+from airquality.truth.performance import Performance
+from airquality.truth.window_truth import WindowTruth
 
 Sidecar = Mapping[str, Any]
 

@@ -23,11 +23,12 @@ import orjson
 from airquality.events import WindowSettled
 from airquality.ground.files import write_atomically
 from airquality.ground.typed import plain, restored
-from airquality.monitoring.drift import KIND_BY_NAME, Judge, Window, WindowKind, WindowState
-from airquality.monitoring.window_truth import WindowTruth
+from airquality.monitoring.drift import Judge, Window, WindowState
 from airquality.records import hour_of
 from airquality.reports.folder import folder_name, report_stem
 from airquality.reports.lock import OWN_FOLDER
+from airquality.truth.kinds import KIND_BY_NAME, WindowKind
+from airquality.truth.window_truth import WindowTruth
 
 #: A window that closed, whose report is to be made, or one whose truth is final, which its page is to say.
 Job = Window | WindowSettled

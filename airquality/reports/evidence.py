@@ -21,10 +21,11 @@ import numpy as np
 import pandas as pd
 
 from airquality.ground.errors import ContractError
-from airquality.monitoring.drift import JUDGED_COLUMNS, MIN_TRUTHS, Floats, Judge, Window
+from airquality.monitoring.drift import JUDGED_COLUMNS, Floats, Judge, Window
 from airquality.records import RAW_COLUMNS, TARGET, datetime_of
 from airquality.reports.evidence_page import Evidence, apart
 from airquality.reports.figures import p_value
+from airquality.truth.performance import MIN_TRUTHS
 
 with warnings.catch_warnings():
     warnings.simplefilter("ignore")  # deprecations among its own dependencies

@@ -29,11 +29,11 @@ from urllib.parse import quote
 import orjson
 
 from airquality.ground.files import write_atomically
-from airquality.monitoring.drift import KIND_BY_NAME, KINDS
 from airquality.records import datetime_of
 from airquality.reports.findings import Finding
 from airquality.reports.lock import OWN_FOLDER, locked
 from airquality.reports.paths import OfWindow
+from airquality.truth.kinds import KIND_BY_NAME, KINDS
 
 #: Counts up when the sidecar's shape changes: a sidecar of another layout is another release's.
 LAYOUT = 4

@@ -14,10 +14,11 @@ from typing import Self, TypeVar
 
 from airquality.events import WindowSettled
 from airquality.ground.errors import ContractError
-from airquality.monitoring.drift import DAILY, WEEKLY, Judge, Window, WindowState
-from airquality.monitoring.window_truth import WindowTruth
+from airquality.monitoring.drift import Judge, Window, WindowState
 from airquality.monitoring.windows import per_kind
 from airquality.reports.due import Due, Job
+from airquality.truth.kinds import DAILY, WEEKLY
+from airquality.truth.window_truth import WindowTruth
 
 AnyJob = TypeVar("AnyJob", bound=Job)
 

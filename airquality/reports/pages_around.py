@@ -9,13 +9,13 @@ from datetime import datetime, timedelta
 from pathlib import Path
 
 from airquality.ground.files import write_atomically
-from airquality.monitoring.drift import KINDS
 from airquality.monitoring.promise import Promise
 from airquality.reports import pages, paths
 from airquality.reports.asked import nav_of
 from airquality.reports.due import DueFolder
 from airquality.reports.folder import Entry, ReportsFolder
 from airquality.reports.overview import FULL_STATIONS, LISTED_STATIONS, Station, overview, strip
+from airquality.truth.kinds import KINDS
 
 #: Windows in the table of the index, stations in the table of a window.
 INDEX_ROWS = 20

@@ -7,7 +7,7 @@ from pathlib import PurePosixPath
 from typing import Protocol
 from urllib.parse import quote
 
-from airquality.monitoring.drift import WindowKind
+from airquality.truth.kinds import WindowKind
 
 INDEX = "index.html"
 ASSETS = "assets"

@@ -18,10 +18,10 @@ from typing import Any
 
 from airquality.ground.files import write_atomically
 from airquality.monitoring.alarms import Event
-from airquality.monitoring.performance import ErrorSums, Performance
 from airquality.monitoring.windows import per_kind
 from airquality.records import isoformat
 from airquality.reports.lock import OWN_FOLDER, locked
+from airquality.truth.performance import ErrorSums, Performance
 
 SUMMARY_NAME = "monitoring_summary.json"
 

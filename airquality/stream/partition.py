@@ -18,7 +18,6 @@ from airquality.incoming import LateTruth, Operation, TruthOutcome, parse_record
 from airquality.model.predictor import FeatureRows
 from airquality.monitoring.component import Found, Missed, Predicted, Refusal, Row
 from airquality.monitoring.drift import Window
-from airquality.monitoring.window_truth import WindowTruth
 from airquality.records import Outcome, Prediction, Reading, RowAnswer, check_not_future, kafka_hour
 from airquality.reports.summary import PartitionFigures
 from airquality.stream.account import Note
@@ -33,6 +32,7 @@ from airquality.stream.quiet import Quiet
 from airquality.stream.saved import NOTE_HEADER, SINCE_HEADER
 from airquality.stream.station import Station, Unsaved
 from airquality.stream.then import Then
+from airquality.truth.window_truth import WindowTruth
 
 #: A snapshot takes a millisecond or two and up to 50 KB: a commit with many must not keep the next rows waiting.
 SNAPSHOTS_PER_COMMIT = 500

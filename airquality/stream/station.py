@@ -31,13 +31,13 @@ from airquality.monitoring.component import (
 )
 from airquality.monitoring.drift import Window
 from airquality.monitoring.failures import Failures
-from airquality.monitoring.intervals import Interval
-from airquality.monitoring.window_truth import WindowTruth
 from airquality.monitoring.windows import WINDOWS, Windows, WindowsState
 from airquality.records import Reading
 from airquality.reports.ledger import LedgerState, ReportLedger
 from airquality.reports.summary import StationFigures
 from airquality.stream import snapshots
+from airquality.truth.intervals import Interval
+from airquality.truth.window_truth import WindowTruth
 
 #: What the account of truths is called where it is off, beside the windows and the detectors' own names.
 INTERVALS = "intervals"

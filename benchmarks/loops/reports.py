@@ -9,7 +9,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from airquality.monitoring.drift import DAILY, WEEKLY
+from airquality.truth.kinds import DAILY, WEEKLY
 from benchmarks.ground import Ground
 from benchmarks.lives import life
 from benchmarks.report_parts import ReportParts

@@ -31,6 +31,20 @@ def _dumps(value: Any) -> bytes:
     return value if isinstance(value, bytes) else orjson.dumps(value)
 
 
+def _application(task: dict[str, Any]) -> Application:
+    return Application(
+        broker_address=task["servers"],
+        consumer_group=task["group"],
+        processing_guarantee="exactly-once",
+        auto_offset_reset="earliest",
+        commit_every=task["batch"],
+        commit_interval=3600.0,
+        state_dir=task["state_dir"],
+        rocksdb_options=RocksDBOptions(dumps=_dumps, loads=bytes),
+        loglevel="WARNING",
+    )
+
+
 def main(task: dict[str, Any]) -> None:
     """Predict ``n_rows`` rows; the clock runs from the first that is predicted to the last commit."""
     logging.getLogger("quixstreams").setLevel(logging.WARNING)
@@ -65,17 +79,7 @@ def main(task: dict[str, Any]) -> None:
         }
 
     InternalProducer.commit_transaction = committed
-    app = Application(
-        broker_address=task["servers"],
-        consumer_group=task["group"],
-        processing_guarantee="exactly-once",
-        auto_offset_reset="earliest",
-        commit_every=task["batch"],
-        commit_interval=3600.0,
-        state_dir=task["state_dir"],
-        rocksdb_options=RocksDBOptions(dumps=_dumps, loads=bytes),
-        loglevel="WARNING",
-    )
+    app = _application(task)
     raw = app.topic(task["raw_topic"], value_deserializer="bytes", key_deserializer="str")
     pred = app.topic(task["pred_topic"], value_serializer="bytes", key_serializer="str")
     stream = app.dataframe(raw).apply(orjson.loads).apply(predict, stateful=True)

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from airquality.monitoring.interval_calibration import WEEK_HOURS, Floats, Forecasts, weekly_errors
-from airquality.monitoring.intervals import COVERAGE, LEVELS, Interval
+from airquality.truth.interval_calibration import WEEK_HOURS, Floats, Forecasts, weekly_errors
+from airquality.truth.intervals import COVERAGE, LEVELS, Interval
 
 #: A week with fewer truths has no coverage of its own.
 _MIN_WEEK_TRUTHS = 50

@@ -10,6 +10,9 @@ from numpy.typing import NDArray
 
 Floats = NDArray[np.float64]
 
+#: Below this many measured truths a window's error says nothing.
+MIN_TRUTHS = 12
+
 
 @dataclass(frozen=True, slots=True)
 class Performance:

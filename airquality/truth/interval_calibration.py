@@ -21,9 +21,10 @@ from numpy.typing import NDArray
 
 from airquality.ground.errors import ContractError, UsageError
 from airquality.ground.files import write_atomically
-from airquality.monitoring import intervals
-from airquality.monitoring.coverage import Band, band_of
-from airquality.monitoring.intervals import (
+from airquality.records import DEVICE_COLUMNS, RAW_COLUMNS, TARGET
+from airquality.truth import intervals
+from airquality.truth.band import Band, band_of
+from airquality.truth.intervals import (
     EDGE_SHARES,
     LEVELS,
     N_QUANTILES,
@@ -37,7 +38,6 @@ from airquality.monitoring.intervals import (
     remembered,
     scale_of,
 )
-from airquality.records import DEVICE_COLUMNS, RAW_COLUMNS, TARGET
 
 Floats = NDArray[np.float64]
 

@@ -11,9 +11,9 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, fields
 from typing import Any, NamedTuple, Self
 
-from airquality.monitoring.drift import KINDS, MIN_TRUTHS
-from airquality.monitoring.intervals import LEVELS, Interval
-from airquality.monitoring.performance import ErrorSums, Performance
+from airquality.truth.intervals import LEVELS, Interval
+from airquality.truth.kinds import KINDS
+from airquality.truth.performance import MIN_TRUTHS, ErrorSums, Performance
 
 #: What a window's coverage is counted by: all truths, by level of the prediction, and by state of the device.
 GROUPS = ("all", *LEVELS, "device", "device silent")
