@@ -21,7 +21,7 @@ from prometheus_client import CollectorRegistry
 import consumer
 from airquality.ground.errors import Unavailable
 from airquality.metrics import ConsumerMetrics
-from airquality.stream import kafka_io
+from airquality.stream import kafka_io, workers
 from airquality.stream.account import Counts
 from airquality.stream.identity import Refused
 from airquality.stream.limits import Limits, Stopped
@@ -41,8 +41,8 @@ def supervised(monkeypatch: pytest.MonkeyPatch, away: int, **limits: Any) -> tup
             raise left.pop()
         return Counts(rows_in=1, warmup=1)
 
-    monkeypatch.setattr(consumer, "time", types.SimpleNamespace(sleep=clock.sleep, monotonic=clock))
-    monkeypatch.setattr(consumer, "_work", work)
+    monkeypatch.setattr(workers, "time", types.SimpleNamespace(sleep=clock.sleep, monotonic=clock))
+    monkeypatch.setattr(workers, "_work", work)
     monkeypatch.setattr(kafka_io, "ensure_topics", lambda _: None)
     monkeypatch.setattr(MonitoringService, "open", lambda *_: contextlib.nullcontext())
     began = clock()
@@ -77,7 +77,7 @@ def test_run_names_as_many_stations_in_its_metrics_as_the_setting_says(monkeypat
         shown.append({sample.labels["station"] for sample in family.samples})
         return Counts()
 
-    monkeypatch.setattr(consumer, "_work", work)
+    monkeypatch.setattr(workers, "_work", work)
     monkeypatch.setattr(kafka_io, "ensure_topics", lambda _: None)
     monkeypatch.setattr(MonitoringService, "open", lambda *_: contextlib.nullcontext())
     consumer.run(SETTINGS.model_copy(update={"consumer_metrics_port": 0, "metrics_stations": 1}), Limits())
@@ -94,12 +94,12 @@ def test_run_without_kafka_at_the_start_waits_only_where_a_supervisor_asked_for_
         if away:
             raise away.pop()
 
-    monkeypatch.setattr(consumer, "time", types.SimpleNamespace(sleep=clock.sleep, monotonic=clock))
+    monkeypatch.setattr(workers, "time", types.SimpleNamespace(sleep=clock.sleep, monotonic=clock))
     monkeypatch.setattr(kafka_io, "ensure_topics", ensure_topics)
     settings = SETTINGS.model_copy(update={"consumer_waits_for_kafka": waits})
 
     def ensure() -> None:
-        consumer._ensure_topics(settings, Patience(clock=clock), Limits())
+        workers._ensure_topics(settings, Patience(clock=clock), Limits())
 
     if waits:
         ensure()
@@ -113,8 +113,8 @@ def refused(monkeypatch: pytest.MonkeyPatch, limits: Limits, clock: Clock) -> No
     def work(*_: object) -> Counts:
         raise Refused("600 rows are gone")
 
-    monkeypatch.setattr(consumer, "time", types.SimpleNamespace(sleep=clock.sleep, monotonic=clock))
-    monkeypatch.setattr(consumer, "_work", work)
+    monkeypatch.setattr(workers, "time", types.SimpleNamespace(sleep=clock.sleep, monotonic=clock))
+    monkeypatch.setattr(workers, "_work", work)
     monkeypatch.setattr(kafka_io, "ensure_topics", lambda _: None)
     monkeypatch.setattr(MonitoringService, "open", lambda *_: contextlib.nullcontext())
     consumer.run(SETTINGS.model_copy(update={"consumer_metrics_port": 0}), limits)
@@ -156,7 +156,9 @@ def test_run_refused_with_a_limit_ends_at_once(monkeypatch: pytest.MonkeyPatch, 
 _MONITORING_OFF = """
 import contextlib
 import consumer
-consumer.MonitoringService.open = lambda *_: contextlib.nullcontext()
+from airquality.stream import kafka_io, workers
+from monitoring_service import MonitoringService
+MonitoringService.open = lambda *_: contextlib.nullcontext()
 """
 
 
@@ -220,7 +222,7 @@ def defect(*_):
     threading.Thread(target=threading.Event().wait).start()
     raise KeyError("a defect")
 program.LEAVE_SECONDS = 1.0
-consumer.kafka_io.ensure_topics = defect
+kafka_io.ensure_topics = defect
 program.leave(lambda: consumer.main([]))
 """
 
@@ -232,9 +234,9 @@ class Stuck(contextlib.nullcontext):
         threading.Event().wait()
 def defect(*_):
     raise KeyError("a defect")
-consumer.CLOSE_SECONDS = 1.0
-consumer.MonitoringService.open = lambda *_: Stuck()
-consumer.kafka_io.ensure_topics = defect
+workers.CLOSE_SECONDS = 1.0
+MonitoringService.open = lambda *_: Stuck()
+kafka_io.ensure_topics = defect
 sys.exit(consumer.main([]))
 """
 
@@ -260,7 +262,7 @@ def wait(settings):
     print("waiting", flush=True)
     while True:
         time.sleep(0.1)
-consumer.kafka_io.ensure_topics = wait
+kafka_io.ensure_topics = wait
 sys.exit(consumer.main([]))
 """
 
@@ -322,7 +324,7 @@ def test_the_metrics_port_is_given_back() -> None:
     settings = SETTINGS.model_copy(update={"consumer_metrics_port": free_port(), "consumer_metrics_host": "127.0.0.1"})
     address = ("127.0.0.1", settings.consumer_metrics_port)
     for _ in range(20):  # a connection may come in at any turn of the end
-        with consumer._exposed(settings, registry), socket.create_connection(address):
+        with workers._exposed(settings, registry), socket.create_connection(address):
             pass
     with pytest.raises(ConnectionRefusedError):
         socket.create_connection(address)
@@ -332,7 +334,7 @@ def test_health_without_kafka_and_api_names_both() -> None:
     registry = CollectorRegistry()
     ConsumerMetrics(registry)
     away = {"api_url": f"http://127.0.0.1:{free_port()}", "consumer_metrics_port": 0, "consumer_metrics_host": "127.0.0.1"}
-    with consumer._exposed(SETTINGS.model_copy(update=away), registry) as port:
+    with workers._exposed(SETTINGS.model_copy(update=away), registry) as port:
         answer = requests.get(f"http://127.0.0.1:{port}/health", timeout=10)
     assert answer.status_code == 503
     kafka, api = answer.json()["faults"]

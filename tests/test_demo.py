@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from lab import demo, ownership
+from lab import demo, ownership, parts
 from lab.waiting import wait_until
 from tests.system import PROJECT
 
@@ -138,7 +138,7 @@ def test_demo_output_closed_by_its_reader_ends_quietly_and_leaves_nothing_runnin
 def test_demo_run_folder_of_somebody_else_is_refused(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    mine = tmp_path / demo.FOLDER_NAME / "thesis.txt"
+    mine = tmp_path / parts.FOLDER_NAME / "thesis.txt"
     mine.parent.mkdir()
     mine.write_text("the only copy")
     monkeypatch.setenv("RUN_DIR", str(tmp_path))
@@ -150,16 +150,16 @@ def test_demo_run_folder_of_somebody_else_is_refused(
 
 def test_demo_reports_of_another_run_stay_and_new_ones_go_elsewhere(tmp_path: Path) -> None:
     wanted, folder = tmp_path / "reports", tmp_path / "run"
-    with demo._reports_folder(wanted, folder) as reports_dir:
+    with parts._reports_folder(wanted, folder) as reports_dir:
         assert reports_dir == wanted
         (wanted / "daily").mkdir(parents=True)
         (wanted / "daily" / "ours.html").write_text("ours")
-    with demo._reports_folder(wanted, folder) as reports_dir:
+    with parts._reports_folder(wanted, folder) as reports_dir:
         assert reports_dir == wanted
         assert not (wanted / "daily").exists(), "the last run's own reports make room"
         (wanted / "ours.html").write_text("ours")
     (wanted / "theirs.html").write_text("theirs")
-    with demo._reports_folder(wanted, folder) as reports_dir:
+    with parts._reports_folder(wanted, folder) as reports_dir:
         assert reports_dir == folder / "reports"
     assert {path.name for path in wanted.iterdir()} >= {"ours.html", "theirs.html"}
 
@@ -172,7 +172,7 @@ def test_demo_clean_removes_what_runs_left_and_keeps_the_rest(
     (tmp_path / "run" / "kafka").mkdir(parents=True)
     (tmp_path / "reports").mkdir()
     (tmp_path / "reports" / "theirs.html").write_text("theirs")
-    with ownership.own_folder(tmp_path / "run" / demo.FOLDER_NAME):
+    with ownership.own_folder(tmp_path / "run" / parts.FOLDER_NAME):
         pass
     assert demo.main(["--clean"]) == 0
     assert [path.name for path in (tmp_path / "run").iterdir()] == ["kafka"]
@@ -181,5 +181,5 @@ def test_demo_clean_removes_what_runs_left_and_keeps_the_rest(
 
 
 def test_demo_registry_is_beside_its_logs_and_free_of_odd_signs_of_the_checkout() -> None:
-    assert demo._registry_uri(PROJECT / "run" / "mine") == "sqlite:///run/mine/mlflow.db"
-    assert demo._registry_uri(PROJECT / "50%20" / "run") == "sqlite:///50%2520/run/mlflow.db"
+    assert parts._registry_uri(PROJECT / "run" / "mine") == "sqlite:///run/mine/mlflow.db"
+    assert parts._registry_uri(PROJECT / "50%20" / "run") == "sqlite:///50%2520/run/mlflow.db"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import subprocess
 import sys
+from collections.abc import Collection
 from pathlib import Path
 
 import pytest
@@ -16,6 +17,8 @@ HEAVY = {
     *("mlflow", "xgboost", "sklearn", "scipy", "pandas", "pyarrow", "fastapi", "starlette", "uvicorn", "evidently"),
     *("matplotlib", "plotly", "lightgbm", "catboost", "skopt", "river"),
 }
+#: What a program needs to run, each a tenth of a second or less: all of them would keep its help waiting for half a second.
+PARTS = {"kafka", "numpy", "prometheus_client", "pydantic", "pydantic_settings", "requests", "jinja2"}
 #: Runs a file with --help as its own program, and prints which of the named modules that imported.
 ASKED = """
 import runpy, sys
@@ -52,9 +55,9 @@ def programs() -> list[str]:
     return sorted(str(path.relative_to(ROOT)) for path in files if is_program(path))
 
 
-def imported(code: str, name: str) -> set[str]:
-    """Return the heavy libraries that the ``--help`` of one program imports."""
-    command = [sys.executable, "-c", code, name, *sorted(HEAVY)]
+def imported(code: str, name: str, libraries: Collection[str] = HEAVY) -> set[str]:
+    """Return those of the libraries that the ``--help`` of one program imports."""
+    command = [sys.executable, "-c", code, name, *sorted(libraries)]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=120, check=False)
     assert done.returncode == 0, done.stderr
     assert "usage" in done.stdout.lower()
@@ -69,3 +72,15 @@ def test_help_of_a_program_imports_no_heavy_library(path: str) -> None:
 @pytest.mark.parametrize("tool", sorted(TOOLS))
 def test_help_of_a_tool_imports_no_heavy_library(tool: str) -> None:
     assert imported(TOOL, TOOLS[tool].module) == set()
+
+
+@pytest.mark.parametrize(
+    ("code", "name", "needed"),
+    [
+        (ASKED, "consumer.py", set()),
+        (TOOL, "airquality.replay.command", set()),
+        (ASKED, "lab/demo.py", {"numpy"}),  # its help lists the kinds of faults that there are
+    ],
+)
+def test_help_of_a_program_of_many_parts_imports_none_of_them(code: str, name: str, needed: set[str]) -> None:
+    assert imported(code, name, PARTS) == needed

@@ -164,12 +164,13 @@ CONSUMER = [
     "-c",
     """
 import contextlib, sys, consumer
+from monitoring_service import MonitoringService
 class Off(contextlib.nullcontext):
     def __enter__(self):
         return self
     def __getattr__(self, name):
         return lambda *_: None
-consumer.MonitoringService.open = lambda *_: Off()
+MonitoringService.open = lambda *_: Off()
 sys.exit(consumer.main([]))
 """,
 ]

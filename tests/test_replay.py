@@ -16,7 +16,7 @@ from airquality.incoming import LateTruth
 from airquality.model import features
 from airquality.model.model import Model
 from airquality.records import HISTORY_HOURS, RAW_COLUMNS, Prediction, Reading, isoformat
-from airquality.replay import command
+from airquality.replay import command, run
 from airquality.replay.comparison import compare, daily_rmse
 from airquality.replay.explain import explain
 from airquality.replay.past import Past, Row, read_past
@@ -190,8 +190,8 @@ def test_command_rebuilds_what_a_real_broker_holds_and_says_what_is_gone(
     past = past_of(readings(HISTORY_HOURS + N_PREDICTED), model)
     publish(settings, past)
     chosen = settings.model_copy(update={"reports_dir": tmp_path})
-    monkeypatch.setattr(command, "read_settings", lambda: chosen)
-    monkeypatch.setattr(command, "_load", lambda *_: model)
+    monkeypatch.setattr(run, "read_settings", lambda: chosen)
+    monkeypatch.setattr(run, "_load", lambda *_: model)
     monkeypatch.setattr(log, "configure", lambda *_: None)
     hour = past.predictions[-1].hour
 
@@ -217,7 +217,7 @@ def test_command_rebuilds_what_a_real_broker_holds_and_says_what_is_gone(
     delete_before(settings, 1, HISTORY_HOURS // 2)
     assert command.main(one) == 1
     assert f"begins at offset {HISTORY_HOURS // 2}" in capsys.readouterr().err
-    assert command.main(["--station", "roof"]) == command.NOT_EQUAL
+    assert command.main(["--station", "roof"]) == run.NOT_EQUAL
 
 
 def delete_before(settings: Settings, partition: int, offset: int) -> None:

@@ -53,9 +53,9 @@ class TargetTransform:
         """Return the base in the target's unit with the default where it is NaN."""
         return np.where(np.isnan(base), self.default_base, base)
 
-    def to_target(self, raw: Floats, base: Floats) -> Floats:
-        """Return the prediction of raw outputs and their rows' bases, all of shape ``(n_rows,)``."""
-        root = np.maximum(np.sqrt(self.base(base)) + raw, 0.0)
+    def to_target(self, raw: NDArray[np.floating[Any]], base: Floats) -> Floats:
+        """Return the prediction of raw outputs (float32 or float64) and their rows' bases, all of shape ``(n_rows,)``."""
+        root: Floats = np.maximum(np.sqrt(self.base(base)) + raw, 0.0)
         return root * root
 
     def from_target(self, target: Floats, base: Floats) -> Floats:
@@ -154,8 +154,8 @@ class Model:
             raise ValueError(f"feature rows must have shape (n, {len(self.card.features)}), not {matrix.shape}")
         if len(matrix) == 0:
             return np.empty(0)
-        raw = self._raw(matrix).astype(np.float64)
-        return self.card.transform.to_target(raw, matrix[:, self._base_column])
+        base = matrix[:, self._base_column].copy()  # before the trees: they leave none of these places in the cache
+        return self.card.transform.to_target(self._raw(matrix), base)
 
     def _raw(self, rows: Floats) -> NDArray[np.float32]:
         return self._walk.predict(rows) if self._walk and len(rows) <= WALKED_ROWS else self._raw_of_booster(rows)

@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
-from airquality.data.dataset import Frame
 from airquality.ground.errors import UsageError
 from airquality.monitoring.relations import Relations
 from airquality.network.current import NETWORK
 from airquality.records import hour_of, isoformat
 from lab.faultlab import faults
 from lab.faultlab.faults import COLUMNS, SOURCES, Change, Fault, Healthy
+
+if TYPE_CHECKING:
+    from airquality.data.dataset import Frame
 
 #: What a column may be called for short.
 SHORT = {NETWORK[name].short.upper(): name for name in COLUMNS}
@@ -83,7 +85,7 @@ class Spec:
         self.require_within(int(frame.hours[0]), int(frame.hours[-1]))
         fault = self._fault(self.hour - int(frame.hours[0]))
         healthy = Healthy.of(frame.values, history.values)
-        return Frame(frame.hours, faults.inject(healthy, fault, relations, self.change), frame.source)
+        return replace(frame, values=faults.inject(healthy, fault, relations, self.change))
 
 
 def parse(text: str) -> Spec:
