@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import importlib.util
 import re
 import shutil
 import socket
@@ -510,6 +511,11 @@ def test_images_install_within_the_bounds_of_requirements_txt(role: str) -> None
     everything["mlflow-skinny"] = everything["mlflow"]
     for package, bounds in requirements(f"requirements-{role}.txt").items():
         assert everything[package] == bounds, package
+
+
+def test_api_image_serves_with_the_loop_and_the_parser_of_the_benchmarks() -> None:
+    measured = {name for name in ("uvloop", "httptools") if importlib.util.find_spec(name)}  # uvicorn takes what it finds
+    assert measured <= set(requirements("requirements-api.txt"))
 
 
 def test_the_api_image_neither_trains_nor_reports() -> None:

@@ -20,6 +20,8 @@ NOT_IMPORTED = {
     "fastapi-offline": "its files are served",
     "crc32c": "kafka-python imports it",
     "python-snappy": "kafka-python imports it",
+    "uvloop": "uvicorn imports it",
+    "httptools": "uvicorn imports it",
     "openapi-python-client": "a test runs its program",
     "pytest-timeout": "a plugin of pytest",
     "pytest-xdist": "a plugin of pytest",
