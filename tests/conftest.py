@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import re
 import types
@@ -21,6 +22,15 @@ if TYPE_CHECKING:
 hypothesis_settings.register_profile("ci", deadline=None, max_examples=40, derandomize=True, database=None, print_blob=True)
 hypothesis_settings.register_profile("search", deadline=None, max_examples=1_000, print_blob=True)
 hypothesis_settings.load_profile("ci")
+
+
+@pytest.fixture(autouse=True)
+def collector() -> Iterator[None]:
+    """Let the garbage collector look at everything again that a consumer within a test has kept from it."""
+    threshold = gc.get_threshold()
+    yield
+    gc.unfreeze()
+    gc.set_threshold(*threshold)
 
 
 @pytest.fixture(scope="session")

@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import time
+import tracemalloc
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -30,6 +31,7 @@ from airquality.monitoring.alarms import Event
 from airquality.monitoring.component import Predicted, Row
 from airquality.monitoring.detectors import Detectors, StationDetectors
 from airquality.monitoring.drift import Window
+from airquality.monitoring.windows import Windows
 from airquality.records import Reading, isoformat
 from airquality.reports.due import Due, ReportResult
 from airquality.reports.ledger import MAX_UNMADE, SAVED_UNMADE_HOURS, LedgerState, ReportLedger
@@ -762,3 +764,15 @@ def test_the_consumers_process_never_imports_the_plotting_stack() -> None:
     program = "import monitoring_service, sys; print(*({'evidently', 'plotly', 'pandas', 'xgboost'} & set(sys.modules)))"
     found = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=True)
     assert found.stdout.split() == []
+
+
+def test_windows_take_memory_for_the_days_of_the_open_week_that_have_rows() -> None:
+    judge, readings = stations.judge(), stations.readings_of(stations.values_of(30))
+    tracemalloc.start()
+    opened = [Windows(f"station_{number}", judge) for number in range(20)]
+    for windows in opened:
+        for reading in readings[:20]:
+            windows.update(Row(reading, Predicted(1.0, "1")))
+    held, _ = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert held / len(opened) < 12_000  # the rows of a week alone are 24 KB

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import tracemalloc
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -163,6 +164,16 @@ def test_rings_more_stations_change_nothing_of_those_there_are() -> None:
         for station, values in zip(stations, made_up(rng, len(stations)), strict=True):
             station.push(station.hour + 1, values)
         assert taken_is_right(stations)
+
+
+def test_rings_of_many_stations_keep_little_room_that_is_free() -> None:
+    tracemalloc.start()
+    rings, held = Rings(PLAN), dict[int, float]()
+    for number in range(1, 401):
+        rings.open()
+        held[number] = tracemalloc.get_traced_memory()[0] / number
+    tracemalloc.stop()
+    assert max(held[number] for number in range(200, 401)) < 1.03 * rings.bytes_per_place
 
 
 def test_rings_a_station_takes_less_than_80_kb() -> None:

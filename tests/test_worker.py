@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping
 from contextlib import nullcontext
 from dataclasses import replace
 from functools import partial
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -400,6 +401,25 @@ def test_idle_means_that_no_record_came_for_that_time(rig: Rig) -> None:
     rig.worker.run()
     assert rig.worker.counts.rows_in == 3
     assert 17.0 <= rig.clock() - began < 18.0
+
+
+@pytest.mark.parametrize(("takes", "waits"), [(0.01, 5.0), (1.0, 100.0)])
+def test_worker_summary_that_takes_long_is_written_less_often(
+    rig: Rig, monkeypatch: pytest.MonkeyPatch, takes: float, waits: float
+) -> None:
+    rig.restart(idle_exit_seconds=250.0)
+    written: list[float] = []
+
+    def write(_: object) -> None:
+        written.append(rig.clock())
+        rig.clock.sleep(takes)
+
+    monkeypatch.setattr(rig.monitors, "write_summary", write)
+    rig.send(0, 1)
+    rig.worker.run()
+    *paced, _ = written  # the last one is that of the end
+    assert len(paced) > 2
+    assert all(waits <= later - earlier < waits + 1.5 for earlier, later in pairwise(paced))
 
 
 def test_a_worker_without_partitions_leaves_the_summary_alone(rig: Rig) -> None:

@@ -205,9 +205,9 @@ class Rings:
         return sum(array[:1].nbytes for array in self._arrays())
 
     def _grow(self) -> None:
-        """Add an eighth to the places."""
+        """Add a few places: what is free takes as much memory as what is not, and large arrays grow without being copied."""
         n_places = len(self._raw)
-        more = max(n_places // 8, 1)
+        more = max(n_places // 64, 1)
         for array in self._arrays():
             array.resize((n_places + more, *array.shape[1:]), refcheck=False)  # its views are made anew
         self._kept = Kept(

@@ -109,11 +109,9 @@ class Windows:
         self._last_hour: int | None = None
         self._ends: dict[str, int] = {}  # last hour of the open window of each kind
         self._n_rows = 0  # rows of the open week, which holds the open day
-        self._hours = np.empty(WEEKLY.hours, dtype=np.int64)
-        self._numbers = np.empty((WEEKLY.hours, len(RAW_COLUMNS) + 1 + len(_NO_INTERVAL)))  # of a row, written at once
-        self._values = self._numbers[:, : len(RAW_COLUMNS)]
-        self._predictions = self._numbers[:, len(RAW_COLUMNS)]
-        self._intervals = self._numbers[:, len(RAW_COLUMNS) + 1 :]
+        self._hours = np.empty(0, dtype=np.int64)
+        self._numbers = np.empty((0, len(RAW_COLUMNS) + 1 + len(_NO_INTERVAL)))  # of a row, written at once
+        self._make_room()
         self._versions: list[str] = []
         self._detected = OpenAlarms()  # as of the last predicted hour
         self._waiting: deque[Event] = deque()  # found in rows after that
@@ -171,6 +169,16 @@ class Windows:
             self._values[row, _TARGET_COLUMN] = truth.value
         return []
 
+    def _make_room(self, n_rows: int = 1) -> None:
+        """Let the open week have room for so many rows, in whole days: a week's room is 24 KB, and mostly half empty."""
+        kept, room = slice(0, self._n_rows), math.ceil(n_rows / DAILY.hours) * DAILY.hours
+        hours, numbers = np.empty(room, dtype=np.int64), np.empty((room, self._numbers.shape[1]))
+        hours[kept], numbers[kept] = self._hours[kept], self._numbers[kept]
+        self._hours, self._numbers = hours, numbers
+        self._values = numbers[:, : len(RAW_COLUMNS)]
+        self._predictions = numbers[:, len(RAW_COLUMNS)]
+        self._intervals = numbers[:, len(RAW_COLUMNS) + 1 :]
+
     def _follow(self, hour: float) -> None:
         """Keep which of the detectors' alarms are open as of ``hour``."""
         while self._waiting and self._waiting[0].takes_effect <= hour:
@@ -180,6 +188,8 @@ class Windows:
         row = self._n_rows
         interval = predicted.interval
         around = _NO_INTERVAL if interval is None else (interval.lower, interval.upper, interval.expected_square)
+        if row == len(self._hours):
+            self._make_room(row + 1)
         self._hours[row] = reading.hour
         self._numbers[row] = (*reading.values, predicted.value, *around)
         self._versions.append(predicted.model_version)
@@ -211,6 +221,7 @@ class Windows:
         self.empty[kind.name] += n_passed - (window is not None) - n_missed
         if kind is WEEKLY:
             self._n_rows = 0
+            self._make_room()
             self._versions.clear()
         return window
 
@@ -292,6 +303,7 @@ class Windows:
         windows.model_version = state.model_version
         windows._last_hour = state.last_hour
         windows._ends = dict(state.ends)
+        windows._make_room(max(1, len(state.hours)))
         n_rows = windows._n_rows = len(state.hours)
         windows._hours[:n_rows] = state.hours
         windows._values[:n_rows] = state.values

@@ -18,6 +18,7 @@ from airquality.events import Finding
 from airquality.ground.errors import Unavailable
 from airquality.ground.settings import Settings
 from airquality.metrics import ConsumerMetrics
+from airquality.stream import collector
 from airquality.stream.account import Counts
 from airquality.stream.batch import Batch
 from airquality.stream.commits import Commits
@@ -34,7 +35,9 @@ from airquality.stream.restore import Restorer
 from airquality.stream.transactions import Ownership, Poll
 
 POLL_SECONDS = 0.25
-SUMMARY_SECONDS = 5.0
+#: How often the summary is written; less often where that would take more than this share of the time, as with thousands
+#: of stations, all of which it looks at.
+SUMMARY_SECONDS, SUMMARY_SHARE = 5.0, 0.01
 #: How long a stop writes snapshots: Docker kills 10 s after it asked.
 STOP_SECONDS = 4.0
 #: How long a run that ends by itself asks a Kafka that does not answer.
@@ -80,7 +83,7 @@ class Worker:
         self._gained: set[int] = set()  # assigned, not restored yet
         self._ownership = Ownership()
         self._refusal: Refused | None = None
-        self._summarised = -math.inf
+        self._summary_due = -math.inf
         self._active = self._clock()  # when rows or partitions last came
 
     def run(self) -> None:
@@ -112,9 +115,8 @@ class Worker:
         polled = self._stream.poll(POLL_SECONDS, int(max_records))
         self._take(polled)
         news = bool(polled.records or self._gained)
-        for partition in sorted(self._gained & self._ownership.partitions):  # not while the group still rebalances
-            self._gained.discard(partition)
-            self._restore(partition)
+        if ready := self._gained & self._ownership.partitions:  # not while the group still rebalances
+            self._restore_all(sorted(ready))
         if self._refusal:  # what is there is saved first
             self._finish()
             raise self._refusal
@@ -137,9 +139,12 @@ class Worker:
     def _take(self, polled: Poll) -> None:
         """Let go of the partitions that were lost, before anything else is written; those gained are restored later."""
         self._ownership = polled.ownership
-        for partition in polled.lost & set(self._partitions):
+        lost = polled.lost & set(self._partitions)
+        for partition in lost:
             self._partitions.pop(partition).release()
             self._restorer.release(partition)
+        if lost:
+            collector.let_go()
         self._gained = (self._gained - polled.lost) | polled.gained
 
     def _process(self, records: dict[int, list[Record]]) -> None:
@@ -164,6 +169,12 @@ class Worker:
         changed = dict.fromkeys(finding.station_id for finding in findings)
         self._monitoring.show_alarms([state.stations[station_id] for station_id in changed])
 
+    def _restore_all(self, partitions: Iterable[int]) -> None:
+        with collector.restoring():
+            for partition in partitions:
+                self._gained.discard(partition)
+                self._restore(partition)
+
     def _restore(self, partition: int) -> None:
         try:
             restored = self._restorer.restore(partition)
@@ -185,9 +196,9 @@ class Worker:
         self._console.show_reports(self._monitoring.poll())
         self._gauges.measure_lag()
         self._console.show_life(self.counts, self._gauges.behind, self._monitoring.backlog)
-        if self._clock() - self._summarised >= SUMMARY_SECONDS:
-            self._summarised = self._clock()
+        if (began := self._clock()) >= self._summary_due:
             self._summarise()
+            self._summary_due = began + max(SUMMARY_SECONDS, (self._clock() - began) / SUMMARY_SHARE)
 
     def _summarise(self) -> None:
         if self._partitions:  # without any there is nothing to tell, and what an owner wrote before stays
