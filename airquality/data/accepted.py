@@ -15,7 +15,7 @@ def accepted(frame: Frame, now_hour: int) -> tuple[Frame, list[str]]:
     """Return the rows that a stream fed with the file now would accept, and what is odd about the file.
 
     Args:
-        frame: The file as it stands.
+        frame: The file, unchanged.
         now_hour: The hour of Kafka's timestamps: rows far ahead of it and of their station are refused.
     """
     remarks: list[str] = []
@@ -55,13 +55,13 @@ def _in_order(frame: Frame, now_hour: int, remarks: list[str]) -> Frame:
             why["future"][row] = True
         else:
             newest, later[row], seen[hour] = hour, True, row
-    said = {
+    sentences = {
         "repeated": "ignored: the hour is there already, with the same values",
         "conflicting": "refused: the hour is there already, with other values",
         "late": "refused: earlier than a row before (is the file in the order of DateTime?)",
         "future": "refused: in the future",
     }
-    remarks += [f"{_rows(why[name])} {text}" for name, text in said.items() if why[name].any()]
+    remarks += [f"{_rows(why[name])} {text}" for name, text in sentences.items() if why[name].any()]
     return _kept(frame, later)
 
 

@@ -126,7 +126,7 @@ class _Lane:
     Args:
         open_writer: Opens the writer in a child.
         timeout_seconds: How long a child may take.
-        ended: Told of each end, in a thread of the lane.
+        ended: Called at each end, in a thread of the lane.
         changed: Guards the lane.
         part: What is made.
         at_a_time: How many a child is given at a time.
@@ -296,10 +296,10 @@ class ReportMakers:
         dead = self._storing is not None and not self._storing.is_alive()
         if not self._closed and (dead or self._pages.broken or self._evidence.broken):
             raise RuntimeError("a thread that has reports made has ended; its traceback was logged")
-        found = []
+        outcomes = []
         while not self._outcomes.empty():
-            found.append(self._outcomes.get_nowait())
-        return found
+            outcomes.append(self._outcomes.get_nowait())
+        return outcomes
 
     def wait(self, timeout_seconds: float) -> list[Outcome]:
         """Wait for an outcome and return it with any others that are there; empty if none came in time."""

@@ -50,7 +50,7 @@ class Restorer:
     Args:
         settings: Where everything is.
         reader: Reads what is committed.
-        stream: Knows where the group stands.
+        stream: Knows the committed offsets of the group.
         open_station: Opens a station.
         monitoring: Judges rows, and lets go of stations.
         clock: Monotonic seconds.
@@ -136,7 +136,7 @@ class Restorer:
             )
 
     def _after_another_dlq(self, facts: Facts) -> Facts:
-        """Say that the dead-letter topic is another one than before, and forget where the group stood in the old one."""
+        """Say that the dead-letter topic is another one than before, and forget the offset in the old one."""
         notes = [note for note in (facts.note, facts.saved) if note and note.topics.is_other("dlq", facts.topics)]
         if not notes:
             return facts
@@ -208,12 +208,12 @@ class Restorer:
 
     def _group_notes(self, n_partitions: int) -> list[Note]:
         """Return the group's committed notes, read once for partitions that are gained together."""
-        read_at, found = self._group
+        read_at, committed = self._group
         if self._clock() - read_at > GROUP_SECONDS:
             notes = [Note.decode(text) for _, text in self._reader.group_positions(n_partitions).values()]
-            found = [note for note in notes if note is not None]
-            self._group = self._clock(), found
-        return found
+            committed = [note for note in notes if note is not None]
+            self._group = self._clock(), committed
+        return committed
 
     def _moving(self, now: Topics, carried: set[Topics]) -> tuple[str, ...]:
         """Return the stations whose rows come on another partition since partitions were added."""
@@ -278,5 +278,5 @@ def _of_another_dlq(note: Note | None) -> Note | None:
 
 
 def _without_state(records: Iterator[Record]) -> Iterator[Record]:
-    """Yield the records without their values: who lives where stands in key and headers."""
+    """Yield the records without their values: which station lives where is in key and headers."""
     return (record if record.value is None else record._replace(value=b"") for record in records)
