@@ -21,8 +21,9 @@ from airquality.data import dataset
 from airquality.ground import command
 from airquality.ground.errors import AirQualityError
 from benchmarks.station_cost import index_page, metrics_page, report_cost, station_cost
+from lab.child import Child
 from lab.proof.rows import die, stop
-from lab.proof.site import ROLES, Ground, Process, Site, prepared
+from lab.proof.site import ROLES, Ground, Site, prepared
 from lab.proof.topics import Sent
 from lab.proof.traffic import Source, interleaved, stations
 from lab.waiting import Failed
@@ -45,7 +46,7 @@ class Usage:
     peak_bytes: int
 
     @classmethod
-    def of(cls, process: Process) -> Usage:
+    def of(cls, process: Child) -> Usage:
         """Read it from /proc."""
         fields = Path(f"/proc/{process.pid}/stat").read_text().rsplit(") ", 1)[1].split()
         status = Path(f"/proc/{process.pid}/status").read_text()
@@ -122,7 +123,7 @@ def cpu_a_row(lab: Lab) -> Figures:
 def rebalance(lab: Lab) -> Figures:
     """Stop, then kill, one of two consumers while a row comes every 20 ms: how long the slowest row waits."""
     figures: Figures = {}
-    endings: tuple[tuple[str, Callable[[Process], None]], ...] = (("stopped", stop), ("killed", die))
+    endings: tuple[tuple[str, Callable[[Child], None]], ...] = (("stopped", stop), ("killed", die))
     for name, end in endings:
         with lab.ground.site(f"rebalance-{name}", TOPIC_PARTITIONS="6") as site:
             lab.send(site, 60, WARMUP_HOURS)

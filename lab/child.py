@@ -72,9 +72,13 @@ class Child:
         """Return the program's exit status, None while it runs."""
         return self._process.poll()
 
-    def wait(self) -> int:
-        """Wait until the program ends by itself and return its exit status."""
-        return self._process.wait()
+    def wait(self, timeout_seconds: float | None = None) -> int:
+        """Wait until the program ends by itself and return its exit status; raises ``subprocess.TimeoutExpired``."""
+        return self._process.wait(timeout_seconds)
+
+    def send_signal(self, number: int) -> None:
+        """Send the program a signal, not its group; does nothing once it has ended."""
+        self._process.send_signal(number)
 
     def end(self, timeout_seconds: float = END_TIMEOUT_SECONDS) -> None:
         """Ask the program to end (SIGTERM); by force if it has not in time, or if this wait is interrupted."""

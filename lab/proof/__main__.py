@@ -8,6 +8,8 @@ accounting closed.
 from __future__ import annotations
 
 import argparse
+import os
+import signal
 import sys
 import tempfile
 import time
@@ -20,7 +22,9 @@ from pathlib import Path
 import numpy as np
 
 from airquality.data import dataset
+from airquality.ground import command
 from lab.proof import (
+    alias,
     brokers,
     crashes,
     identity,
@@ -38,9 +42,24 @@ from lab.proof.results import Result, keep, write_page
 from lab.proof.rows import ROWS, Outcome, Proof
 from lab.proof.site import Ground, prepared
 from lab.proof.traffic import Source
+from lab.waiting import Failed
 
 #: The modules whose rows there are: importing one registers them.
-REGISTERED = (crashes, outages, inputs, letters, identity, brokers, producers, truths, machine, upgrade, sabotage, soak)
+REGISTERED = (
+    crashes,
+    outages,
+    alias,
+    inputs,
+    letters,
+    identity,
+    brokers,
+    producers,
+    truths,
+    machine,
+    upgrade,
+    sabotage,
+    soak,
+)
 QUICK_SCALE, WHOLE_SCALE = 1, 5
 
 _EXAMPLES = """\
@@ -50,16 +69,28 @@ examples:
   make prove ROW=kills            one row
   make prove ROW=kills ARGS="--seed 7"
 
-exit status: 0 proven, 1 not
+exit status: 0 proven, 1 not, 130 interrupted
 """
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Run the command line; 0 proven, 1 not."""
+    """Run the command line; 0 proven, 1 not, 130 interrupted: what it started is ended then, and no result is kept."""
     arguments = _parser().parse_args(argv)
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        if signal.getsignal(number) is not signal.SIG_IGN:  # nohup ignores one of them
+            signal.signal(number, signal.default_int_handler)
+    return command.run("proof", lambda: _prove(arguments))
+
+
+def _prove(arguments: argparse.Namespace) -> int:
     names = arguments.row or [name for name, row in ROWS.items() if not row.on_demand and (row.quick or not arguments.quick)]
     with tempfile.TemporaryDirectory(prefix="air-quality-proof-") as directory, prepared(Path(directory)) as ground:
-        results = _run_all(names, ground, arguments)
+        try:
+            results = _run_all(names, ground, arguments)
+        except KeyboardInterrupt:
+            ground.end()
+            print("interrupted", flush=True)
+            os._exit(command.INTERRUPTED)  # rows beside each other cannot be interrupted; the brokers end with this process
     if arguments.write:
         print(f"written: {write_page()}")
     failed = sum(bool(result.faults) for result in results)
@@ -98,8 +129,8 @@ def _run_all(names: Sequence[str], ground: Ground, arguments: argparse.Namespace
                 keep(results[-1])
         return results
 
-    with ThreadPoolExecutor(arguments.jobs) as pool:
-        beside = list(pool.map(run, [name for name in names if not ROWS[name].alone]))
+    pool = ThreadPoolExecutor(arguments.jobs)  # in no with block, which would wait for rows that nothing can interrupt
+    beside = list(pool.map(run, [name for name in names if not ROWS[name].alone]))
     return list(chain(*beside, *(run(name) for name in names if ROWS[name].alone)))
 
 
@@ -114,6 +145,8 @@ def _run(name: str, proof: Proof, seed: int) -> Result:
         outcome = ROWS[name].run(proof)
     except Exception as error:  # noqa: BLE001 - of whatever kind, it is this row's, and the others go on
         outcome = Outcome(faults=[f"{type(error).__name__}: {error}"])
+    if proof.ground.over.is_set():
+        raise Failed(f"{name}: interrupted")
     result = Result.of(name, outcome, scale=proof.scale, seed=seed, seconds=round(time.monotonic() - started))
     print(f"{name}: {result.verdict} in {result.seconds} s ({result.said})", flush=True)
     for fault in result.faults:

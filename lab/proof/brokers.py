@@ -14,11 +14,12 @@ from functools import partial
 from itertools import islice
 from pathlib import Path
 
+from lab.child import Child
 from lab.proof import service
 from lab.proof.identity import Refusal
 from lab.proof.outages import breakable
 from lab.proof.rows import SMALL, Outcome, Proof, Supervised, die, row, stop
-from lab.proof.site import PROJECT, ROLES, Process, Site
+from lab.proof.site import PROJECT, ROLES, Site
 from lab.proof.topics import Found
 from lab.proof.traffic import HOURS, STATIONS, interleaved
 from lab.waiting import Failed, wait_until
@@ -28,7 +29,7 @@ from lab.waiting import Failed, wait_until
 class Three:
     """Three brokers behind ``python -m airquality broker``, and where they answer."""
 
-    process: Process
+    process: Child
     servers: str
 
     def kill_one(self, which: int) -> None:
@@ -48,7 +49,7 @@ def three_brokers(directory: Path) -> Iterator[Three]:
     environment = {name: value for name, value in os.environ.items() if name != "KAFKA_BOOTSTRAP_SERVERS"}
     command = [sys.executable, "-m", "airquality", "broker", "--broker", "three", "--data-dir", str(directory / "kafka")]
     with log.open("ab") as output:
-        process = subprocess.Popen(command, cwd=PROJECT, env=environment, stdout=output, stderr=subprocess.STDOUT)
+        process = Child(command, PROJECT, environment, output)
     try:
         wait_until(lambda: process.poll() is not None or "Ctrl-C ends it" in log.read_text(), "three brokers answer", 180)
         found = re.search(r"export KAFKA_BOOTSTRAP_SERVERS=(\S+)", log.read_text())
@@ -56,8 +57,7 @@ def three_brokers(directory: Path) -> Iterator[Three]:
             raise Failed(f"three brokers cannot be had: {log.read_text()[-600:]}")
         yield Three(process, found[1])
     finally:
-        process.terminate()
-        process.wait(60)
+        process.end(60)
 
 
 @row("brokers3", quick=False)
@@ -101,7 +101,7 @@ def topics_change_while_running(proof: Proof) -> Outcome:
     return Outcome({"cases": 6}, faults)
 
 
-def _said(site: Site, consumer: Process, words: str) -> None:
+def _said(site: Site, consumer: Child, words: str) -> None:
     """Wait until a running consumer says these words."""
     wait_until(lambda: consumer.poll() is not None or words in site.said(), f"{site.name}: {words}", 120)
 
@@ -140,7 +140,7 @@ def _partitions_raised_over_waiting_rows(proof: Proof) -> list[str]:
         return faults
 
 
-def _raised_and_repartitioned(site: Site, consumer: Process) -> list[str]:
+def _raised_and_repartitioned(site: Site, consumer: Child) -> list[str]:
     """Raise the partitions and do what the consumer says then; return what was wrong with the words."""
     site.cluster.raise_partitions([site.topic(role) for role in ROLES], 5)
     _said(site, consumer, "repartition")
@@ -175,10 +175,10 @@ def _state_recreated(proof: Proof) -> list[str]:
         return [f"state topic recreated while running: {fault}" for fault in proof.verdict(site)]
 
 
-def _deleted_once_fetched(proof: Proof, end: Callable[[Process], None]) -> list[str]:
+def _deleted_once_fetched(proof: Proof, end: Callable[[Child], None]) -> list[str]:
     """Delete rows that the consumer has fetched and not predicted, since the service is away; end it once it has."""
     with (
-        breakable(proof) as broken,
+        breakable(proof.ground.environment["API_URL"]) as broken,
         proof.ground.site(f"deleted-fetched-{end.__name__}", TOPIC_PARTITIONS="1") as site,
     ):
         limits = {"API_URL": broken.url, "API_TIMEOUT_SECONDS": "2", "MAX_POLL_RECORDS": "20"}

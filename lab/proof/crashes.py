@@ -151,9 +151,8 @@ def _stalled(proof: Proof, many: int, point: str) -> tuple[int, list[str]]:
         short = {**SMALL, "MAX_POLL_INTERVAL_SECONDS": "6"}
         others = [site.consumer(**short) for _ in range(many - 1)]
         site.grown("pred", 20)
-        restored = site.said().count("restored")
         victim = site.consumer(**short, **injected(PROOF_STALL_AT=f"{point}:1:{_HANGS[many]}"))
-        wait_until(lambda: site.said().count("restored") > restored, f"{site.name}: it has a partition", 120)
+        wait_until(partial(_shared, site, many), f"{site.name}: each of {many} has a partition", 120)
         sent += site.cluster.send(site.topic("raw"), islice(rows, 16 * 6))
         wait_until(lambda: "the proof lets it go on" in site.said() or victim.poll() is not None, f"{point} is left", 120)
         never = [] if victim.poll() is None else [f"{point}: the consumer ended with {victim.poll()}"]
@@ -162,6 +161,11 @@ def _stalled(proof: Proof, many: int, point: str) -> tuple[int, list[str]]:
         stop(victim, *others)
         site.finish(idle_seconds=14)
         return sent, never + [f"{point}, {many} consumers: {fault}" for fault in proof.verdict(site)]
+
+
+def _shared(site: Site, many: int) -> bool:
+    held = site.cluster.assigned(site.group)
+    return len(held) == many and all(held)
 
 
 @row("finishing")

@@ -8,9 +8,10 @@ from collections.abc import Iterable
 from itertools import cycle, islice
 from pathlib import Path
 
+from lab.child import Child
 from lab.proof import poison
 from lab.proof.rows import SMALL, Outcome, Proof, die, row
-from lab.proof.site import Process, Site
+from lab.proof.site import Site
 from lab.proof.topics import Sent
 from lab.proof.traffic import HOURS, STATIONS, disordered, interleaved, stations
 from lab.waiting import wait_until
@@ -92,7 +93,7 @@ def _cpu_seconds(site: Site) -> float:
     return used
 
 
-def _used(process: Process) -> float:
+def _used(process: Child) -> float:
     fields = Path(f"/proc/{process.pid}/stat").read_text().rsplit(")", 1)[1].split()
     return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 

@@ -2,19 +2,15 @@
 
 from __future__ import annotations
 
-import json
-import sqlite3
 import time
-from collections import Counter
 from collections.abc import Iterator
-from contextlib import closing, contextmanager, nullcontext
+from contextlib import contextmanager
 from itertools import islice
 from urllib.parse import urlparse
 
-from airquality.ground.settings import read_settings
+from lab.child import Child
 from lab.proof import service
 from lab.proof.rows import SMALL, Outcome, Proof, row, stop
-from lab.proof.site import PROJECT, Process
 from lab.proof.traffic import HOURS, STATIONS, interleaved, stations
 from lab.waiting import wait_until
 
@@ -43,7 +39,7 @@ _MISBEHAVIOUR: tuple[tuple[service.Fault, float], ...] = (
 
 def _misbehaving(proof: Proof, many: int) -> tuple[int, list[str]]:
     """Let the service misbehave under so many consumers; return how many rows there were, and the differences."""
-    with breakable(proof) as broken, proof.ground.site(f"service-{many}") as site:
+    with breakable(proof.ground.environment["API_URL"]) as broken, proof.ground.site(f"service-{many}") as site:
         names = stations(16 * (3 if proof.whole else 1))
         limits = {"API_URL": broken.url, "API_TIMEOUT_SECONDS": "2", "MAX_POLL_INTERVAL_SECONDS": "6"}
         rows = interleaved(proof.source, names, HOURS)
@@ -66,14 +62,14 @@ def _misbehaving(proof: Proof, many: int) -> tuple[int, list[str]]:
         return sent, crashed + [f"{many} consumers: {fault}" for fault in proof.verdict(site)]
 
 
-def _ended(running: list[Process]) -> list[int]:
-    return [process.returncode for process in running if process.poll() is not None]
+def _ended(running: list[Child]) -> list[int]:
+    return [code for process in running if (code := process.poll()) is not None]
 
 
 @contextmanager
-def breakable(proof: Proof) -> Iterator[service.Service]:
-    """Yield a service that stands before the real one."""
-    url = urlparse(proof.ground.environment["API_URL"])
+def breakable(address: str) -> Iterator[service.Service]:
+    """Yield a service that stands before the real one at an address."""
+    url = urlparse(address)
     with service.Service(str(url.hostname), int(url.port or 0)) as broken:
         yield broken
 
@@ -82,7 +78,7 @@ def breakable(proof: Proof) -> Iterator[service.Service]:
 def service_comes_and_goes(proof: Proof) -> Outcome:
     """The service away, then 20 % of its answers 503, then 5 s late; what waits is done within twice the outage."""
     outage = 12.0 * proof.scale
-    with breakable(proof) as broken, proof.ground.site("outage") as site:
+    with breakable(proof.ground.environment["API_URL"]) as broken, proof.ground.site("outage") as site:
         limits = {"API_URL": broken.url}
         rows = interleaved(proof.source, STATIONS, HOURS)
         sent = site.cluster.send(site.topic("raw"), islice(rows, 16 * 172))
@@ -105,56 +101,3 @@ def service_comes_and_goes(proof: Proof) -> Outcome:
         late = [f"{drained:.0f} s to catch up after {outage:.0f} s away"] if drained > 2 * outage else []
         figures = {"s away": round(outage), "s to catch up": round(drained, 1), "rows": sent}
         return Outcome(figures, late + proof.verdict(site))
-
-
-@row("alias", alone=True, quick=False)
-def alias_moves(proof: Proof) -> Outcome:
-    """The champion alias moved between two models, the registry locked at times: no request fails, no value is mixed up."""
-    from airquality.model import registry  # MLflow takes two seconds to import, which no --help should
-
-    settings = read_settings(
-        mlflow_tracking_uri=proof.ground.environment["MLFLOW_TRACKING_URI"], artifacts_dir=proof.ground.artifacts
-    )
-    registry.configure()
-    first = str(registry.champion_version(settings))
-    models = {first: proof.ground.artifacts, registry.register(_OTHER_MODEL, settings, settings.model_alias): _OTHER_MODEL}
-    registry.promote(settings, first, "the proof begins with it")
-    with breakable(proof) as watched, proof.ground.site("alias") as site:
-        limits = {"API_URL": watched.url}
-        rows = interleaved(proof.source, STATIONS, HOURS)
-        sent = site.cluster.send(site.topic("raw"), islice(rows, 16 * 172))
-        consumer = site.consumer(**SMALL, **limits)
-        site.grown("pred", 20)
-        moves = 4 * proof.scale
-        for move in range(moves):
-            registry.promote(settings, list(models)[(move + 1) % 2], "the proof moves it")
-            with _locked_registry(settings.mlflow_tracking_uri) if move % 4 == 3 else nullcontext():
-                sent += site.cluster.send(site.topic("raw"), islice(rows, 12))
-                site.caught_up(seconds=60)
-        sent += site.cluster.send(site.topic("raw"), rows)
-        stop(consumer)
-        site.finish(idle_seconds=8, **limits)
-        failed = {status: count for status, count in watched.answers.items() if status != 200}
-        faults = [f"requests that failed, by status: {failed}"] if failed else []
-        published = site.cluster.committed(site.topic("pred"))
-        named = Counter(json.loads(record.value or b"")["model_version"] for record in published)
-        if set(named) != set(models):
-            faults.append(f"versions that predicted: {dict(named)}, not both of {list(models)}")
-        figures = {"moves": moves, "requests": watched.answers.total(), "rows": sent}
-        figures |= {f"by version {version}": count for version, count in sorted(named.items())}
-        return Outcome(figures, faults + proof.verdict(site, models=models))
-
-
-#: A model with other values: the one that has seen the training rows only.
-_OTHER_MODEL = PROJECT / "artifacts" / "train_only"
-_LOCKED_SECONDS = 12.0
-
-
-@contextmanager
-def _locked_registry(uri: str) -> Iterator[None]:
-    """Let nobody read or write the registry's database for a while: whoever asks it waits, and is told that it is locked."""
-    with closing(sqlite3.connect(uri.removeprefix("sqlite:///"), timeout=30.0, isolation_level=None)) as database:
-        database.execute("BEGIN EXCLUSIVE")
-        time.sleep(_LOCKED_SECONDS)
-        yield
-        database.execute("ROLLBACK")

@@ -7,8 +7,9 @@ from pathlib import Path
 
 from airquality.data import dataset
 from airquality.data.dataset import Frame
+from lab.child import Child
 from lab.proof.rows import SMALL, Outcome, Proof, die, row, stop
-from lab.proof.site import Process, Site
+from lab.proof.site import Site
 
 #: Slow enough to be killed in the middle, fast enough to end.
 _RATE = "100"
@@ -61,5 +62,5 @@ def _file(proof: Proof, site: Site, n_rows: int) -> Path:
     return path
 
 
-def _produce(site: Site, csv: Path, station: str) -> Process:
+def _produce(site: Site, csv: Path, station: str) -> Child:
     return site.start("producer.py", "--csv", str(csv), "--station-id", station, "--rate", _RATE)

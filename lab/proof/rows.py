@@ -10,8 +10,9 @@ from pathlib import Path
 
 import numpy as np
 
+from lab.child import Child
 from lab.proof import judge, oracle
-from lab.proof.site import INJECT, Ground, Process, Site
+from lab.proof.site import INJECT, Ground, Site
 from lab.proof.topics import Found
 from lab.proof.traffic import Source
 from lab.waiting import wait_until
@@ -104,17 +105,16 @@ def injected(**environment: str) -> dict[str, str]:
     return {"PYTHONPATH": os.pathsep.join(paths), **environment}
 
 
-def die(process: Process) -> None:
+def die(process: Child) -> None:
     """Kill a process as a crash would, if it still runs."""
-    if process.poll() is None:
-        os.kill(process.pid, signal.SIGKILL)
+    process.send_signal(signal.SIGKILL)
     process.wait()
 
 
-def stop(*processes: Process) -> None:
+def stop(*processes: Child) -> None:
     """End processes as an operator would."""
     for process in processes:
-        process.terminate()
+        process.send_signal(signal.SIGTERM)
     for process in processes:
         process.wait(60)
 

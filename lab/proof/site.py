@@ -7,6 +7,8 @@ import os
 import signal
 import subprocess
 import sys
+import tempfile
+import threading
 import urllib.error
 import urllib.request
 from collections.abc import Iterator, Mapping
@@ -16,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from airquality.data import uci_file
+from lab.child import Child
 from lab.ports import free_port
 from lab.proof.topics import Cluster
 from lab.waiting import Failed, wait_until
@@ -26,16 +29,15 @@ ROLES = ("raw", "pred", "state", "dlq", "events")
 PARTITIONS = 3
 RUN_SECONDS = 900.0  # reports are drawn before a consumer ends
 
-Process = subprocess.Popen[bytes]
-
 
 class Broker:
     """A real Apache Kafka behind ``python -m airquality broker``, which the proof may kill, freeze and bring back."""
 
-    def __init__(self, directory: Path) -> None:
-        self._directory = directory
+    def __init__(self, directory: Path, temporary: Path | None = None) -> None:
+        """Prepare a broker; ``temporary`` is a folder to remove if this process dies before it."""
+        self._directory, self._temporary = directory, temporary
         self._port = free_port()
-        self._process: Process | None = None
+        self._process: Child | None = None
         self.servers = f"127.0.0.1:{self._port}"
 
     def start(self) -> None:
@@ -46,9 +48,7 @@ class Broker:
         path = self._directory / "broker.log"
         with path.open("ab") as log:
             before = log.tell()
-            process = self._process = subprocess.Popen(
-                [sys.executable, *command], cwd=PROJECT, env=environment, stdout=log, stderr=subprocess.STDOUT
-            )
+            process = self._process = Child([sys.executable, *command], PROJECT, environment, log, self._temporary)
         wait_until(
             lambda: process.poll() is not None or b"Ctrl-C ends it" in path.read_bytes()[before:], "the broker answers", 180
         )
@@ -71,12 +71,15 @@ class Broker:
     def stop(self) -> None:
         """End it as an operator would."""
         assert self._process is not None
-        self._process.terminate()  # not SIGINT, which a job in the background ignores
+        self._process.send_signal(signal.SIGTERM)  # not SIGINT, which a job in the background ignores
         self._ended()
 
     def _ended(self) -> None:
         assert self._process is not None
-        self._process.wait(150)  # as long as it takes with clients on a busy machine
+        try:
+            self._process.wait(150)  # as long as it takes with clients on a busy machine
+        finally:
+            self._process.kill()
 
 
 @dataclass
@@ -87,7 +90,7 @@ class Site:
     directory: Path
     environment: dict[str, str]
     cluster: Cluster
-    processes: list[Process] = field(default_factory=list)
+    processes: list[Child] = field(default_factory=list)
     project: Path = PROJECT  # whose programs it runs
 
     def topic(self, role: str) -> str:
@@ -110,35 +113,23 @@ class Site:
 
     def execute(self, *command: str, code: int | None = 0, environment: Mapping[str, str] | None = None) -> str:
         """Run any command as :meth:`run` does."""
-        done = subprocess.run(
-            command,
-            cwd=self.project,
-            env={**self.environment, **(environment or {})},
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-            timeout=RUN_SECONDS,
-            check=False,
-        )
-        if code is not None and done.returncode != code:
-            raise Failed(f"{' '.join(command)} ended with {done.returncode}, not {code}: {done.stdout[-1500:]}")
-        return done.stdout
+        with tempfile.TemporaryFile() as output:
+            with Child(command, self.project, {**self.environment, **(environment or {})}, output) as program:
+                status = program.wait(RUN_SECONDS)
+            output.seek(0)
+            said = output.read().decode(errors="replace")
+        if code is not None and status != code:
+            raise Failed(f"{' '.join(command)} ended with {status}, not {code}: {said[-1500:]}")
+        return said
 
-    def start(self, *program: str, **overrides: str) -> Process:
+    def start(self, *program: str, **overrides: str) -> Child:
         """Start a program; its output goes to this site's log."""
         with (self.directory / "log.txt").open("ab") as log:
-            process = subprocess.Popen(
-                [self.python, *program],
-                cwd=self.project,
-                env={**self.environment, **overrides},
-                stdout=log,
-                stderr=subprocess.STDOUT,
-                start_new_session=True,
-            )
+            process = Child([self.python, *program], self.project, {**self.environment, **overrides}, log)
         self.processes.append(process)
         return process
 
-    def consumer(self, *arguments: str, **overrides: str) -> Process:
+    def consumer(self, *arguments: str, **overrides: str) -> Child:
         """Start a consumer."""
         return self.start("consumer.py", *arguments, **overrides)
 
@@ -170,9 +161,7 @@ class Site:
     def end(self) -> None:
         """Kill whatever still runs."""
         for process in self.processes:
-            if process.poll() is None:
-                process.kill()
-            process.wait()
+            process.kill()
 
 
 @dataclass
@@ -182,6 +171,15 @@ class Ground:
     directory: Path
     broker: Broker
     environment: dict[str, str]
+    sites: list[Site] = field(default_factory=list)
+    #: Set once nothing more may be started, and nothing be judged: rows that run beside each other cannot be interrupted.
+    over: threading.Event = field(default_factory=threading.Event)
+
+    def end(self) -> None:
+        """Kill whatever the rows have started and still runs."""
+        self.over.set()
+        for site in self.sites:
+            site.end()
 
     @property
     def artifacts(self) -> Path:
@@ -217,6 +215,7 @@ class Ground:
             **overrides,
         }
         site = Site(name, directory, environment, Cluster(environment["KAFKA_BOOTSTRAP_SERVERS"]))
+        self.sites.append(site)
         try:
             site.run("-m", "airquality", "topics")
             yield site
@@ -243,8 +242,9 @@ def prepared(directory: Path) -> Iterator[Ground]:
         "LOG_FORMAT": "text",
         "PYTHONUNBUFFERED": "1",
     }
-    broker = Broker(directory)
+    broker = Broker(directory, temporary=directory)
     base = Site("base", directory, environment, Cluster(broker.servers))
+    ground = Ground(directory, broker, environment, [base])
     try:
         broker.start()
         (directory / "dataset").mkdir()
@@ -256,14 +256,15 @@ def prepared(directory: Path) -> Iterator[Ground]:
         base.run("generate_reference_dataset.py")
         base.run("-m", "airquality", "registry", "seed")
         base.start("-m", "uvicorn", "api_service:app", "--host", "127.0.0.1", "--port", str(api_port))
-        wait_until(lambda: _is_ready(environment["API_URL"]), "the prediction service is ready")
-        yield Ground(directory, broker, environment)
+        wait_until(lambda: is_ready(environment["API_URL"]), "the prediction service is ready")
+        yield ground
     finally:
-        base.end()
+        ground.end()
         broker.stop()
 
 
-def _is_ready(url: str) -> bool:
+def is_ready(url: str) -> bool:
+    """Return whether the service at an address has a model."""
     try:
         with urllib.request.urlopen(f"{url}/ready", timeout=2) as answer:
             return bool(answer.status == 200)

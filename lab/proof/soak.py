@@ -11,8 +11,9 @@ from pathlib import Path
 
 import numpy as np
 
+from lab.child import Child
 from lab.proof.rows import Outcome, Proof, row, stop
-from lab.proof.site import Process, Site
+from lab.proof.site import Site
 from lab.proof.topics import Found, Sent
 from lab.proof.traffic import stations
 
@@ -68,7 +69,7 @@ def steady_traffic(proof: Proof) -> Outcome:
         )
 
 
-def _paced(proof: Proof, seconds: int, consumer: Process, samples: list[Sample]) -> Iterator[Sent]:
+def _paced(proof: Proof, seconds: int, consumer: Child, samples: list[Sample]) -> Iterator[Sent]:
     """Yield what is sent, a second's worth at a time, and look at the consumer now and then."""
     began = time.monotonic()
     for second, batch in enumerate(_seconds(proof, seconds)):
@@ -106,7 +107,7 @@ def _seconds(proof: Proof, seconds: int) -> Iterator[list[Sent]]:
         yield batch
 
 
-def _sample(process: Process, at: float) -> Sample:
+def _sample(process: Child, at: float) -> Sample:
     folder = Path(f"/proc/{process.pid}")
     fields = _status(process.pid)
     started = [path.read_text().split() for path in (folder / "task").glob("*/children")]  # by each of its threads

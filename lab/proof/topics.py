@@ -160,6 +160,11 @@ class Cluster:
                     raise
                 time.sleep(0.2)
 
+    def assigned(self, group: str) -> list[int]:
+        """Return how many partitions each member of a group has."""
+        [future] = self.admin.describe_consumer_groups([group], request_timeout=10).values()
+        return [len(member.assignment.topic_partitions) for member in future.result(SECONDS).members]
+
     def delete_records(self, topic: str, before: Mapping[int, int]) -> None:
         """Delete the records of each partition before an offset, as retention would."""
         wanted = [TopicPartition(topic, partition, offset) for partition, offset in before.items()]

@@ -11,9 +11,10 @@ import numpy as np
 
 from airquality.incoming import TRUTH, TYPE_HEADER
 from airquality.records import TARGET
+from lab.child import Child
 from lab.proof import oracle
 from lab.proof.rows import SMALL, Outcome, Proof, die, row
-from lab.proof.site import Process, Site
+from lab.proof.site import Site
 from lab.proof.topics import Sent
 from lab.proof.traffic import HOURS, Source, sent, stations
 
@@ -50,7 +51,7 @@ def truth_a_day_late(proof: Proof) -> Outcome:
         return Outcome(figures, [*proof.verdict(site), *_not_rebuilt(site, names)])
 
 
-def _start(site: Site, instance: str) -> Process:
+def _start(site: Site, instance: str) -> Child:
     """Start a consumer that takes the place of its killed predecessor at once."""
     return site.consumer(**SMALL, CONSUMER_INSTANCE_ID=instance)
 
