@@ -46,10 +46,10 @@ class Usage:
     peak_bytes: int
 
     @classmethod
-    def of(cls, process: Child) -> Usage:
-        """Read it from /proc."""
-        fields = Path(f"/proc/{process.pid}/stat").read_text().rsplit(") ", 1)[1].split()
-        status = Path(f"/proc/{process.pid}/status").read_text()
+    def of(cls, process: int) -> Usage:
+        """Read that of a process id from /proc."""
+        fields = Path(f"/proc/{process}/stat").read_text().rsplit(") ", 1)[1].split()
+        status = Path(f"/proc/{process}/status").read_text()
         peak = next(int(line.split()[1]) for line in status.splitlines() if line.startswith("VmHWM:"))
         return cls((int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK"), 1024 * peak)
 
@@ -112,10 +112,10 @@ def cpu_a_row(lab: Lab) -> Figures:
         lab.send(site, n_stations, WARMUP_HOURS)
         consumer = site.consumer(SNAPSHOT_SECONDS="0.001")
         site.caught_up(seconds=300)
-        before = Usage.of(consumer)
+        before = Usage.of(consumer.pid)
         sent = lab.send(site, n_stations, QUIET_HOURS, WARMUP_HOURS)
         site.caught_up(seconds=300)
-        after = Usage.of(consumer)
+        after = Usage.of(consumer.pid)
         die(consumer)
         return {"consumer: us CPU a row in batches": 1e6 * (after.cpu_seconds - before.cpu_seconds) / sent}
 

@@ -9,6 +9,8 @@ import sys
 from collections.abc import Collection
 from pathlib import Path
 
+import pytest
+
 from airquality.__main__ import TOOLS
 
 ROOT = Path(__file__).resolve().parent.parent

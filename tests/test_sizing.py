@@ -91,7 +91,7 @@ def test_usage_of_a_process_grows_with_what_it_does() -> None:
         with subprocess.Popen([sys.executable, "-c", program], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
             assert process.stdout
             process.stdout.readline()
-            found.append(Usage.of(process))
+            found.append(Usage.of(process.pid))
             process.communicate()
     assert found[1].cpu_seconds > found[0].cpu_seconds
     assert found[1].peak_bytes > found[0].peak_bytes + 70_000_000
