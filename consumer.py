@@ -17,7 +17,7 @@ _DESCRIPTION = """\
 Consume readings, predict each hour, publish the predictions, and make daily and weekly reports.
 
 Every row of the raw topic becomes exactly one of: warm-up, prediction, duplicate, dead letter. Runs until stopped unless
-told otherwise. Settings are environment variables: KAFKA_BOOTSTRAP_SERVERS (localhost:9092), API_URL
+stated otherwise. Settings are environment variables: KAFKA_BOOTSTRAP_SERVERS (localhost:9092), API_URL
 (http://localhost:8000), CONSUMER_GROUP, CONSUMER_METRICS_PORT (8001), CONSUMER_METRICS_HOST
 (this machine and Docker's bridge), REPORTS_DIR and more (airquality/ground/settings.py).
 """

@@ -70,7 +70,7 @@ class Stations:
         detectors: Judge their hours.
         intervals: What the intervals of their predictions are made of; None: they have none.
         deadline_hours: How many hours after its end a window waits for its truth.
-        failures: Is told of the parts that fail.
+        failures: Counts the parts that fail.
     """
 
     def __init__(

@@ -317,7 +317,7 @@ def replay(
     Args:
         records: What to send; never read further ahead than the record being sent.
         send: Sends one record.
-        pace: Holds each row back until it is due; a late truth goes with the row it stands before.
+        pace: Holds each row back until it is due; a late truth goes with the row after it.
         stopped: Asked before each record.
         acknowledged: Called once per row, in order, with its number, counted from 1.
         in_flight: How many records may be unacknowledged at a time.

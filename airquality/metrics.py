@@ -202,7 +202,7 @@ class StationMetrics:
         )
         self.alarms = Gauge(
             "air_quality_open_alarms",
-            "Alarms open now, by what they are about; column where it is one, or several that cannot be told apart.",
+            "Alarms open now, by what they are about; column where it is one, or several where it cannot be known which.",
             ["station", "alarm", "column"],
             registry=registry,
         )

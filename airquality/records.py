@@ -52,11 +52,11 @@ MAX_STATION_ID_BYTES = 255
 MAX_RECORD_BYTES = 64 * 1024
 #: The predictions that can be meant, in the unit of the target, inclusive: those that could be measured.
 PREDICTION_LIMITS = HARD_LIMITS[TARGET]
-#: A registry's version is a number of a few digits; it stands in every prediction, in metrics and in log lines.
+#: A registry's version is a number of a few digits; it is in every prediction, in metrics and in log lines.
 MAX_MODEL_VERSION_CHARACTERS = 64
 #: Why a record is refused by what it holds; of several faults the first one in the order of the columns counts.
 PARSE_REASONS = ("oversize", "malformed", "not_finite", "out_of_range", "unknown_type")
-#: Why a reading is refused by where it stands: against what was accepted before it, Kafka's timestamp, its partition.
+#: Why a reading is refused by its place in the stream: against what was accepted before, Kafka's time, its partition.
 ORDER_REASONS = ("conflict", "late", "future", "moved")
 #: The closed set of reasons a record is dead-lettered for; ``unpredictable``: the model has no usable value for the row.
 DEAD_LETTER_REASONS = (*PARSE_REASONS, *ORDER_REASONS, "unpredictable")
@@ -102,7 +102,7 @@ def datetime_of(hour: int) -> datetime:
 
 @functools.lru_cache(maxsize=256)
 def isoformat(hour: int) -> str:
-    """Return ``hour`` as it stands in records.
+    """Return ``hour`` as records write it.
 
     >>> isoformat(27)
     '1970-01-02T03:00:00'
@@ -136,7 +136,7 @@ class Reading:
         return replace(self, values=(*self.values[:_TARGET], math.nan, *self.values[_TARGET + 1 :]))
 
     def digest(self) -> int:
-        """Return a non-zero 32-bit checksum of the values, by which a repeated hour is told from a contradicted one."""
+        """Return a non-zero 32-bit checksum of the values, which tells a repeated hour from a contradicted one."""
         return zlib.crc32(_PACKED(*self.values)) or 1
 
     def to_bytes(self) -> bytes:
@@ -208,7 +208,7 @@ def _or_nan(value: float | None) -> float:
 class Served:
     """What ``GET /version`` says of the model that answers: its data and the error of its twin on the validation rows.
 
-    ``valid_rmse`` is in the unit of the target. None stands for what the service does not say.
+    ``valid_rmse`` is in the unit of the target. None: the service does not say.
     """
 
     version: str

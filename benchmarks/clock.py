@@ -1,6 +1,6 @@
 """The clock of a contender that uses kafka-python: when its first row came, and when each of its transactions was committed.
 
-It stands between the program and the client library, so it measures every program alike and needs nothing of the program.
+It is between the program and the client library, so it measures every program alike and needs nothing of the program.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""A figure: what the rounds of a run measured of one thing, told by its median and its range."""
+"""A figure: what the rounds of a run measured of one thing, as its median and its range."""
 
 from __future__ import annotations
 

@@ -50,8 +50,10 @@ class Bench:
                 measured = contenders[name]()
                 for what, value in measured.items():
                     found[name].setdefault(what, []).append(value)
-                told = ", ".join(f"{what} {value:,.4g}" for what, value in measured.items() if not what.startswith("stage/"))
-                print(f"  round {number + 1}/{self.rounds}  {name}: {told}", flush=True)
+                listed = ", ".join(
+                    f"{what} {value:,.4g}" for what, value in measured.items() if not what.startswith("stage/")
+                )
+                print(f"  round {number + 1}/{self.rounds}  {name}: {listed}", flush=True)
         return found
 
 

@@ -104,7 +104,7 @@ def kept_if_foreign(path: Path) -> Iterator[None]:
 
 
 def _is_own(path: Path) -> bool:
-    """Whether the label beside a file lists it as it stands."""
+    """Whether the label beside a file lists it unchanged."""
     try:
         return hashlib.sha256(path.read_bytes()).hexdigest() == dataset.read_label(path.parent).files.get(path.name)
     except UsageError:

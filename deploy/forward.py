@@ -1,6 +1,6 @@
 """Pass connections on: ``forward.py PORT HOST:PORT``, from this container's port to that one.
 
-A published port belongs to one container, so a service that may be scaled cannot publish one. This stands in front of it:
+A published port belongs to one container, so a service that may be scaled cannot publish one. This listens in front of it:
 each connection goes to one of the addresses that the name has at that moment, whichever of them answers.
 """
 

@@ -38,9 +38,11 @@ def direct(name: str = "requirements-dev.txt") -> dict[str, str]:
 
 def licence(package: str) -> str:
     """Return the licence that a package's metadata name."""
-    told = metadata.metadata(package)
-    classified = [value.split(" :: ")[-1] for value in told.get_all("Classifier", []) if value.startswith("License :: OSI")]
-    expression, text = (told.get_all(name, [""])[0] for name in ("License-Expression", "License"))
+    declared = metadata.metadata(package)
+    classified = [
+        value.split(" :: ")[-1] for value in declared.get_all("Classifier", []) if value.startswith("License :: OSI")
+    ]
+    expression, text = (declared.get_all(name, [""])[0] for name in ("License-Expression", "License"))
     return expression or ", ".join(classified) or text.split("\n")[0] or _STATED_ELSEWHERE.get(package, "not stated")
 
 

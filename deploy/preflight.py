@@ -47,7 +47,7 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def engine() -> Iterator[str]:
-    """Yield what stands between here and a container engine."""
+    """Yield what keeps a container engine from being used."""
     if not shutil.which("docker"):
         yield "docker: install Docker Engine or Docker Desktop (or run without containers: make run)"
     elif not docker_info():

@@ -1,6 +1,6 @@
 """Provide a Kafka broker without containers: an external one, else a real one in a child JVM, else librdkafka's mock.
 
-The choice is made by :func:`start`, in this order, and told to the user in one line (``Broker.description``):
+The choice is made by :func:`start`, in this order, and shown to the user in one line (``Broker.description``):
 
 1. ``KAFKA_BOOTSTRAP_SERVERS`` is set: that broker; nothing is started.
 2. A real single-node Apache Kafka (KRaft), if there is Java 17 or newer and its jars are in the cache or Maven brings them.
@@ -59,7 +59,7 @@ def start(prefer: str | None = None, data_dir: Path | None = None, say: Say = _l
         prefer: ``real``, ``mock``, ``secured`` or ``three`` forces that kind, over both environment variables; None leaves
             the choice.
         data_dir: Where a real broker keeps its data; None: a temporary directory that ``close`` removes.
-        say: Told, line by line, what takes long.
+        say: Called with each line about what takes long.
         port: The client port of a real broker; the others choose or have their own.
 
     Raises:

@@ -30,7 +30,7 @@ _REPLICATED: dict[str, object] = {
 
 
 class KafkaCluster(Broker):
-    """Three nodes, each broker and controller; a client is told of all three."""
+    """Three nodes, each broker and controller; a client gets all three addresses."""
 
     def __init__(self, installation: Installation, data_dir: Path | None = None) -> None:
         """Prepare nodes that are not running yet; their data are under ``data_dir``, None: in a temporary directory."""

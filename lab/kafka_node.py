@@ -27,10 +27,10 @@ START_TIMEOUT_SECONDS = 90.0
 STOP_TIMEOUT_SECONDS = 15.0
 
 
-#: Stands in every file of a data directory that a start overwrites.
+#: Written in every file of a data directory that a start overwrites.
 _AUTHOR = "Written by python -m airquality broker"
 
-# Standard output is the log file, so that what the JVM itself says on the way down stands in the same place.
+# Standard output is the log file, so that what the JVM itself says on the way down is in the same place.
 _LOG4J = f"""\
 <!-- {_AUTHOR} -->
 <Configuration status="WARN" shutdownHook="disable">

@@ -92,7 +92,7 @@ class WholeGrid:
         return extreme
 
     def wave(self, cycle: str, wave: str) -> Floats:
-        """Return the sine or cosine of where hour t stands in a cycle of the calendar."""
+        """Return the sine or cosine of the place of hour t in a cycle of the calendar."""
         days = self.hours // 24
         month = days.astype("datetime64[D]").astype("datetime64[M]").astype(np.int64) % 12
         phase, period = {"hour": (self.hours % 24, 24), "weekday": ((days + 3) % 7, 7), "month": (month, 12)}[cycle]

@@ -110,7 +110,7 @@ class SimulatedKafka:
         return self.topics
 
     def group_positions(self, n_partitions: int) -> dict[int, tuple[int, str]]:
-        """Return where the group stands."""
+        """Return the group's committed position."""
         return {partition: (at.offset, at.note) for partition, at in self.positions.items()}
 
 

@@ -421,7 +421,7 @@ WIDTH = len(features.NAMES)
 
 
 @pytest.mark.parametrize(
-    ("rows", "told"),
+    ("rows", "message"),
     [
         ([["1.5"] * WIDTH], "values must be numbers or null"),
         ([[True] * WIDTH], "values must be numbers or null"),
@@ -439,10 +439,10 @@ WIDTH = len(features.NAMES)
     ],
     ids=lambda value: value if isinstance(value, str) else str(value)[:24],
 )
-def test_rows_that_are_no_matrix_of_numbers_are_refused(service: Service, rows: object, told: str) -> None:
+def test_rows_that_are_no_matrix_of_numbers_are_refused(service: Service, rows: object, message: str) -> None:
     written = str(rows).replace("'", '"').replace("True", "true").replace("None", "null")
     request = b'{"features": %b, "rows": %b}' % (orjson.dumps(features.NAMES), written.encode())
-    assert told in refusal(service, request)["detail"]
+    assert message in refusal(service, request)["detail"]
 
 
 def test_a_row_without_a_finite_prediction_is_refused_rather_than_answered_with_null(service: Service) -> None:
@@ -453,7 +453,7 @@ def test_a_row_without_a_finite_prediction_is_refused_rather_than_answered_with_
 
 
 @pytest.mark.parametrize(
-    ("path", "body", "told"),
+    ("path", "body", "message"),
     [
         ("/predict", b"", "not JSON"),
         ("/predict", b'{"features": {"a": NaN}}', "not JSON"),
@@ -468,10 +468,10 @@ def test_a_row_without_a_finite_prediction_is_refused_rather_than_answered_with_
         ("/predict/batch", b'{"features": []}', "'rows' must be a JSON array"),
     ],
 )
-def test_a_body_of_another_shape_is_refused_with_what_is_wrong(client: Client, path: str, body: bytes, told: str) -> None:
+def test_a_body_of_another_shape_is_refused_with_what_is_wrong(client: Client, path: str, body: bytes, message: str) -> None:
     answer = client.post(path, body)
     assert answer.status_code == 422
-    assert told in answer.json()["detail"]
+    assert message in answer.json()["detail"]
 
 
 @pytest.mark.timeout(60)
@@ -670,13 +670,13 @@ def test_program_wrong_arguments_are_a_usage_error(arguments: list[str]) -> None
     assert ended.value.code == 2
 
 
-@pytest.mark.parametrize(("argument", "told"), [("--help", "examples:"), ("--version", "air-quality-monitoring ")])
+@pytest.mark.parametrize(("argument", "message"), [("--help", "examples:"), ("--version", "air-quality-monitoring ")])
 def test_program_help_has_examples_and_version_is_known(
-    argument: str, told: str, capsys: pytest.CaptureFixture[str]
+    argument: str, message: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     with pytest.raises(SystemExit) as ended:
         api_service.main([argument])
-    assert (ended.value.code, told in capsys.readouterr().out) == (0, True)
+    assert (ended.value.code, message in capsys.readouterr().out) == (0, True)
 
 
 def test_program_wrong_setting_is_one_sentence(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:

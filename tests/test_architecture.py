@@ -162,7 +162,7 @@ class Module:
         return Path(self.path).stem
 
     def imports(self) -> Iterator[tuple[str, str]]:
-        """Every import, wherever it stands, as the name it binds and the dotted name it binds it to."""
+        """Every import, wherever it is, as the name it binds and the dotted name it binds it to."""
         for node in ast.walk(self.tree):
             if isinstance(node, ast.Import):
                 for alias in node.names:
@@ -367,7 +367,7 @@ def test_functions_are_short() -> None:
 
 
 def circle(modules: list[Module]) -> list[str]:
-    """Return what stands in or above a circle of imports, wherever they stand but for those of types alone."""
+    """Return what is in or above a circle of imports, wherever they are but for those of types alone."""
     named = {module.path.removesuffix(".py").replace("/", "."): at_run_time(module) for module in modules}
     sources = {name: module.sources() for name, module in named.items()}
     left = {name: {n for each in sources[name] for n in (each, each.rpartition(".")[0])} & set(named) for name in named}
@@ -377,7 +377,7 @@ def circle(modules: list[Module]) -> list[str]:
 
 
 def at_run_time(module: Module) -> Module:
-    """Return the module without what stands under ``if TYPE_CHECKING``."""
+    """Return the module without what is under ``if TYPE_CHECKING``."""
     kept = [
         node for node in module.tree.body if not (isinstance(node, ast.If) and "TYPE_CHECKING" in ast.unparse(node.test))
     ]

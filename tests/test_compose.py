@@ -169,8 +169,8 @@ def test_every_dependency_is_waited_for_until_it_is_of_use() -> None:
 def test_service_that_names_another_is_stopped_before_it(name: str) -> None:
     """Compose stops in the reverse order of direct dependencies; one that is only implied by a job's does not count."""
     service = SERVICES[name]
-    told = [*service.get("environment", {}).values(), *service.get("command", [])]
-    addresses = " ".join(re.sub(r"\$\{\w+:-([^}]*)\}", r"\1", str(value)) for value in told)
+    values = [*service.get("environment", {}).values(), *service.get("command", [])]
+    addresses = " ".join(re.sub(r"\$\{\w+:-([^}]*)\}", r"\1", str(value)) for value in values)
     named = {other for other in LONG_RUNNING if re.search(rf"(^|[/ ]){other}:\d+", addresses)}
     assert named
     assert named <= set(SERVICES[name]["depends_on"])
@@ -241,16 +241,16 @@ def test_no_container_reaches_kafka_by_the_hosts_address_nor_the_host_by_the_con
 def test_what_is_on_the_network_is_not_looked_for_behind_a_proxy() -> None:
     for name in sorted(set(OWN) - {"api-port", "consumer-port"}):
         environment = SERVICES[name]["environment"]
-        told = [str(value) for key, value in environment.items() if key.lower() != "no_proxy"]
-        addresses = " ".join(re.sub(r"\$\{\w+:-([^}]*)\}", r"\1", value) for value in told)
+        values = [str(value) for key, value in environment.items() if key.lower() != "no_proxy"]
+        addresses = " ".join(re.sub(r"\$\{\w+:-([^}]*)\}", r"\1", value) for value in values)
         named = {other for other in SERVICES if re.search(rf"(^|[/ ]){other}:\d+", addresses)}
         assert environment["NO_PROXY"] == environment["no_proxy"]
         assert named <= set(environment["NO_PROXY"].split(","))
 
 
 @pytest.mark.parametrize("status", [200, 503])
-def test_health_check_of_http_says_what_it_was_told_and_judges_by_the_status(status: int) -> None:
-    told = f"HTTP/1.1 {status} X\r\nContent-Length: 14\r\n\r\n" + '{"faults": []}'
+def test_health_check_of_http_prints_the_answer_and_judges_by_the_status(status: int) -> None:
+    answer = f"HTTP/1.1 {status} X\r\nContent-Length: 14\r\n\r\n" + '{"faults": []}'
     with socket.create_server(("127.0.0.1", 0)) as server:
         script = SERVICES["consumer"]["healthcheck"]["test"][-1].replace("$$", "$")
         script = script.replace("/8001", f"/{server.getsockname()[1]}")
@@ -261,7 +261,7 @@ def test_health_check_of_http_says_what_it_was_told_and_judges_by_the_status(sta
                 while not asked.endswith(b"\r\n\r\n"):  # bash writes line by line
                     asked += connection.recv(1000)
                 assert asked == b"GET /health HTTP/1.0\r\n\r\n"
-                connection.sendall(told.encode())
+                connection.sendall(answer.encode())
             said, _ = check.communicate(timeout=20)
     assert (check.returncode == 0, said) == (status == 200, '{"faults": []}\n')
 
@@ -376,7 +376,7 @@ def test_three_brokers_hold_everything_three_times_and_acknowledge_on_two() -> N
     assert differing == {"KAFKA_CONTROLLER_QUORUM_VOTERS", "KAFKA_HEAP_OPTS"}
 
 
-def test_every_client_of_three_brokers_is_told_of_all_and_waits_for_all() -> None:
+def test_every_client_of_three_brokers_names_all_and_waits_for_all() -> None:
     clients = {name for name, service in BASE["services"].items() if "kafka" in service.get("depends_on", {})}
     assert clients == {"kafka-init", "kafka-ui", "lag-exporter", "consumer", "producer"}
     for name in clients:
@@ -396,7 +396,7 @@ def test_health_check_of_one_of_three_brokers_wants_two(brokers: int, passes: bo
     asked_by_health_check(THREE["services"]["kafka"], brokers, passes)
 
 
-def test_every_container_that_uses_kafka_is_told_how_to_prove_who_it_is() -> None:
+def test_every_container_that_uses_kafka_gets_its_credentials() -> None:
     asked = {field.upper() for field in KafkaSecurity.model_fields} | {"TOPIC_PREFIX"}
     for name in ("kafka-init", "consumer", "producer"):
         environment = SERVICES[name]["environment"]

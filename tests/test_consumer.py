@@ -1,4 +1,4 @@
-"""The door: what is tried again, what a wrong environment is told, what the port does."""
+"""The door: what is tried again, what is said of a wrong environment, what the port does."""
 
 from __future__ import annotations
 

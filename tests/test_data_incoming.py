@@ -422,9 +422,9 @@ def test_read_one_strange_value_is_left_to_its_row_and_announced(tmp_path: Path)
     assert found.frame.values[6, -1] == -999
     assert "1 rows have an impossible AH (such as -999)" in found.remarks[0]
     assert "--missing-value -999" in found.remarks[0]
-    told = read(path, "--missing-value", "-999.0")
-    assert math.isnan(told.frame.values[6, -1])
-    assert told.remarks == ()
+    declared = read(path, "--missing-value", "-999.0")
+    assert math.isnan(declared.frame.values[6, -1])
+    assert declared.remarks == ()
 
 
 def test_read_marker_that_fills_most_of_a_column_is_asked_for(tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""Drivers of databases: an address whose driver is not installed is wrong usage, told in a line."""
+"""Drivers of databases: an address whose driver is not installed is wrong usage, said in a line."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ def test_require_driver_that_is_there_says_nothing(uri: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("uri", "told"),
+    ("uri", "message"),
     [
         ("postgresql://localhost/x", "pip install psycopg"),
         ("mysql+pymysql://ann:secret@db/x", "pip install pymysql"),
@@ -24,11 +24,11 @@ def test_require_driver_that_is_there_says_nothing(uri: str) -> None:
         ("postgresql://localhost:port/x", "no such kind of database"),
     ],
 )
-def test_require_driver_that_is_not_there_is_wrong_usage_in_a_line(uri: str, told: str) -> None:
+def test_require_driver_that_is_not_there_is_wrong_usage_in_a_line(uri: str, message: str) -> None:
     with pytest.raises(UsageError) as caught:
         require_driver("MLFLOW_TRACKING_URI", uri)
     assert str(caught.value).startswith(f"MLFLOW_TRACKING_URI={uri.replace('ann:secret@', '')}: ")
-    assert told in str(caught.value)
+    assert message in str(caught.value)
     assert "\n" not in str(caught.value)
 
 

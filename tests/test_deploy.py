@@ -57,8 +57,8 @@ def test_preflight_of_three_brokers_wants_their_ports_and_memory(
 
 @pytest.mark.parametrize("verb", ["up", "stream", "logs", "down"])
 def test_verb_with_three_brokers_checks_for_them_where_it_starts_them(verb: str) -> None:
-    told = subprocess.run(["make", "-n", verb, "BROKERS=3"], cwd=ROOT, capture_output=True, text=True, check=True).stdout
-    assert ("--brokers 3" in told) == (verb in ("up", "stream"))
+    printed = subprocess.run(["make", "-n", verb, "BROKERS=3"], cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    assert ("--brokers 3" in printed) == (verb in ("up", "stream"))
 
 
 def test_three_brokers_asked_of_make_are_both_files_for_compose() -> None:

@@ -60,14 +60,14 @@ def fail(*_: object, **__: object) -> None:
 
 
 def send_everything(rig: Rig) -> None:
-    """Send two stations' rows, one of them silent at the end, and what else a station can be told of."""
+    """Send two stations' rows, one of them silent at the end, and what else a station can get."""
     for first in range(0, N_HOURS, 10):
         rig.send(first, 10)
         rig.send(first, 10, station=1) if first < N_HOURS - 20 else None
     rig.kafka.append(RAW, 0, b"station_0", reading(0, START - 5).to_bytes())  # late
     unknown = max(hour for hour in range(START, START + N_HOURS) if math.isnan(reading(0, hour).actual))
-    for told in (Operation("station_0", "reset", "T", who="Ada"), LateTruth("station_0", unknown, 2.5)):
-        rig.kafka.append(RAW, 0, b"station_0", told.to_bytes(), headers=(*told.headers,))
+    for record in (Operation("station_0", "reset", "T", who="Ada"), LateTruth("station_0", unknown, 2.5)):
+        rig.kafka.append(RAW, 0, b"station_0", record.to_bytes(), headers=(*record.headers,))
 
 
 def run(rig: Rig) -> Failures:

@@ -121,9 +121,9 @@ class Oracle:
         return EXPONENT[x] * self._log(x) + ratio
 
     def _base_of_now(self) -> pd.Series:
-        told = pd.DataFrame({x: self._estimate(x, self._last[f"ratio_{x}"]) for x in ("c6h6", "nox", "s1")})
+        estimates = pd.DataFrame({x: self._estimate(x, self._last[f"ratio_{x}"]) for x in ("c6h6", "nox", "s1")})
         past = pd.DataFrame({"last": self._last["log_co"], "same hour": self._same_hour["log_co"]})
-        return told.mean(axis=1).where(told.notna().any(axis=1), past.mean(axis=1))
+        return estimates.mean(axis=1).where(estimates.notna().any(axis=1), past.mean(axis=1))
 
     def _calendar(self) -> Iterator[tuple[str, pd.Series]]:
         phases = {"hour": self._times.hour / 24, "weekday": self._times.weekday / 7, "month": (self._times.month - 1) / 12}

@@ -89,14 +89,14 @@ def test_topics_now_of_unequal_partitions_is_refused_with_the_remedy(settings: S
     with closing(KafkaAdminClient(bootstrap_servers=settings.kafka_bootstrap_servers)) as admin:
         admin.create_partitions({settings.raw_topic: 3})
 
-    def told() -> bool:
+    def known() -> bool:
         try:
             kafka_io.topics_now(settings)
         except Refused:
             return True
         return False
 
-    wait_until(told, "the third partition is known", 30)
+    wait_until(known, "the third partition is known", 30)
     with pytest.raises(Refused, match=r"equal numbers of partitions.*repartition"):
         kafka_io.topics_now(settings)
 

@@ -21,7 +21,7 @@ OUTAGE = (
     "<KafkaTCPTransport [127.0.0.1:54309<-50740]>: socket disconnected",
     "<KafkaTCPTransport [127.0.0.1:54309<-50740]>: Abort (KafkaConnectionError: socket disconnected)",
 )
-#: What it wrote where no broker was there from the start, before its error was told by ours.
+#: What it wrote where no broker was there from the start, before its error was logged by ours.
 ABSENT_FROM_THE_START = (
     "Bootstrap bootstrap-0 not ready; waiting 0.10 secs",
     "Bootstrap failed: KafkaTimeoutError: Unable to bootstrap from ['127.0.0.1:39441']",

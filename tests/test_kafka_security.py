@@ -111,7 +111,7 @@ def always(**changes: str) -> Callable[[SecuredBroker], dict[str, str]]:
 
 
 @pytest.mark.parametrize(
-    ("listener", "changes", "told"),
+    ("listener", "changes", "message"),
     [
         ("SASL", wrong_password, "does not take the password of user air-quality .*KAFKA_SASL_PASSWORD"),
         ("SASL", always(KAFKA_SASL_USERNAME="nobody"), "does not take the password of user nobody"),
@@ -141,12 +141,12 @@ def always(**changes: str) -> Callable[[SecuredBroker], dict[str, str]]:
     ],
 )
 def test_refusal_is_one_sentence_that_says_what_to_set(
-    secured: SecuredBroker, listener: str, changes: Callable[[SecuredBroker], dict[str, str]], told: str
+    secured: SecuredBroker, listener: str, changes: Callable[[SecuredBroker], dict[str, str]], message: str
 ) -> None:
     sentence = refusals.refusal(variant(secured, listener, **changes(secured)))
     assert sentence is not None
     assert "\n" not in sentence
-    assert re.search(told, sentence), sentence
+    assert re.search(message, sentence), sentence
 
 
 def test_refusal_by_a_broker_that_answers_is_none(secured: SecuredBroker) -> None:
@@ -252,10 +252,10 @@ def test_missing_right_names_resource_and_operation_one_after_the_other(secured:
     names = kafka_io.topic_names(one.settings)
     assert one.denied(lambda: kafka_io.ensure_topics(one.settings)).startswith("DESCRIBE on topics acl.air_quality.raw, ")
     one.allow(TOPIC, "acl.", ACLOperation.DESCRIBE, prefixed=True)
-    told = one.denied(lambda: kafka_io.ensure_topics(one.settings))
-    assert told.startswith("CREATE on topics acl.air_quality.raw, ")
-    assert "--create --topic acl.air_quality.state --partitions 3 --config message" in told
-    assert "cleanup.policy=compact" in told
+    message = one.denied(lambda: kafka_io.ensure_topics(one.settings))
+    assert message.startswith("CREATE on topics acl.air_quality.raw, ")
+    assert "--create --topic acl.air_quality.state --partitions 3 --config message" in message
+    assert "cleanup.policy=compact" in message
     kafka_io.ensure_topics(one.owner)
     kafka_io.ensure_topics(one.settings)  # what is there need not be made
     assert one.denied(one.commit).startswith("WRITE on transactional ids that begin with acl.air-quality-consumer-")
@@ -282,8 +282,8 @@ def test_right_taken_away_from_a_running_consumer_is_named(secured: SecuredBroke
         for partition in owned(stream, 3).partitions:
             stream.start(partition, 0)
         one.deny(GROUP, one.settings.consumer_group, ACLOperation.READ)
-        told = one.denied(lambda: wait_until(lambda: not one.commit_on(stream), "the group is denied", 30))
-        assert told.startswith("READ on group gone.air-quality-consumer:")
+        message = one.denied(lambda: wait_until(lambda: not one.commit_on(stream), "the group is denied", 30))
+        assert message.startswith("READ on group gone.air-quality-consumer:")
 
 
 def test_right_to_read_taken_away_while_polling_is_named(secured: SecuredBroker) -> None:
@@ -301,8 +301,8 @@ def test_right_to_read_taken_away_while_polling_is_named(secured: SecuredBroker)
             stream.poll(0.2, 10)
             return False
 
-        told = one.denied(lambda: wait_until(polled, "the topic is denied", 30))
-        assert told.startswith("READ on topic poll.air_quality.raw:")
+        message = one.denied(lambda: wait_until(polled, "the topic is denied", 30))
+        assert message.startswith("READ on topic poll.air_quality.raw:")
 
 
 def test_running_consumer_whose_password_was_changed_says_so_and_exits_1(secured: SecuredBroker, tmp_path: Path) -> None:

@@ -39,7 +39,7 @@ def in_environment(monkeypatch: pytest.MonkeyPatch, **variables: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("variables", "told"),
+    ("variables", "message"),
     [
         ({"KAFKA_SECURITY_PROTOCOL": "TLS"}, "KAFKA_SECURITY_PROTOCOL=TLS: .*SASL_SSL"),
         ({"KAFKA_SECURITY_PROTOCOL": "SASL_SSL"}, "needs KAFKA_SASL_MECHANISM .*KAFKA_SASL_USERNAME, KAFKA_SASL_PASSWORD"),
@@ -64,10 +64,10 @@ def in_environment(monkeypatch: pytest.MonkeyPatch, **variables: str) -> None:
     ],
 )
 def test_read_settings_trust_that_contradicts_itself_is_one_line_without_the_secret(
-    monkeypatch: pytest.MonkeyPatch, variables: dict[str, str], told: str
+    monkeypatch: pytest.MonkeyPatch, variables: dict[str, str], message: str
 ) -> None:
     in_environment(monkeypatch, **variables)
-    with pytest.raises(UsageError, match=told) as caught:
+    with pytest.raises(UsageError, match=message) as caught:
         read_settings()
     assert "\n" not in str(caught.value)
     assert SECRET not in "".join(traceback.format_exception(caught.value))
@@ -124,7 +124,7 @@ def test_read_settings_prefix_goes_before_all_names_once(monkeypatch: pytest.Mon
 
 
 @pytest.mark.parametrize(
-    ("field", "content", "told"),
+    ("field", "content", "message"),
     [
         ("kafka_ssl_cafile", None, "KAFKA_SSL_CAFILE=.*: No such file"),
         ("kafka_ssl_cafile", "no certificate", "KAFKA_SSL_CAFILE=.*no certificate in PEM"),
@@ -133,14 +133,14 @@ def test_read_settings_prefix_goes_before_all_names_once(monkeypatch: pytest.Mon
     ],
 )
 def test_tls_context_of_an_unusable_file_names_its_variable(
-    tmp_path: Path, field: str, content: str | None, told: str
+    tmp_path: Path, field: str, content: str | None, message: str
 ) -> None:
     file = tmp_path / "x.pem"
     if content is not None:
         file.write_text(content)
     given: dict[str, Any] = {"kafka_security_protocol": "SSL", field: file}
     security = KafkaSecurity(**given)
-    with pytest.raises(UsageError, match=told):
+    with pytest.raises(UsageError, match=message):
         tls.context(security)
 
 

@@ -123,15 +123,15 @@ def test_configure_a_locale_without_the_letters_stops_no_output() -> None:
     assert (done.returncode, done.stdout) == (0, "Z\\xfcrich \\u2713 \\ud800\n")
 
 
-@pytest.mark.parametrize(("level", "told"), [("INFO", 0), ("DEBUG", 1)])
+@pytest.mark.parametrize(("level", "n_lines"), [("INFO", 0), ("DEBUG", 1)])
 def test_configure_the_kafka_client_is_heard_in_full_only_at_debug(
-    monkeypatch: pytest.MonkeyPatch, level: str, told: int
+    monkeypatch: pytest.MonkeyPatch, level: str, n_lines: int
 ) -> None:
     stream = io.StringIO()
     monkeypatch.setattr(sys, "stderr", stream)
     log.configure(level, "text")
     logging.getLogger("kafka.net.manager").error("Connection failed: KafkaConnectionError: 111 ECONNREFUSED")
-    assert len(stream.getvalue().splitlines()) == told
+    assert len(stream.getvalue().splitlines()) == n_lines
 
 
 def test_configure_level_and_format_hold_for_libraries_with_handlers_of_their_own(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -690,14 +690,14 @@ def test_summary_reports_generated_never_go_back_when_a_backlog_is_taken_over(tm
     first.service.write_summary({0: figures(COUNTS, before)})
     replayed = second.run(168)  # no report has been counted yet
 
-    def told() -> dict[str, int]:
+    def generated() -> dict[str, int]:
         second.service.write_summary({0: figures(COUNTS, replayed)})
         generated: dict[str, int] = json.loads((tmp_path / SUMMARY_NAME).read_text())["reports_generated"]
         return generated
 
-    assert told() == {"daily": 7, "weekly": 1}
+    assert generated() == {"daily": 7, "weekly": 1}
     second.service.close(drain=True, deadline_seconds=60)
-    assert told() == {"daily": 7, "weekly": 1}
+    assert generated() == {"daily": 7, "weekly": 1}
 
 
 def test_summary_of_fewer_rows_than_before_is_another_history(tmp_path: Path) -> None:

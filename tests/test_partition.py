@@ -517,7 +517,7 @@ def test_operation_on_the_hour_a_window_closes_leaves_the_window_as_its_rows_say
 
 
 def test_windows_say_what_is_learned_and_what_operators_did_however_the_stream_is_cut() -> None:
-    def told(sizes: list[int]) -> list[tuple[str, int, tuple[tuple[str, int], ...], tuple[tuple[int, str], ...]]]:
+    def shown(sizes: list[int]) -> list[tuple[str, int, tuple[tuple[str, int], ...], tuple[tuple[int, str], ...]]]:
         monitors = Monitors(watching())
         state, found = fresh(monitors=monitors), []
         for records in dealt(kafka.log("raw"), sizes):
@@ -533,8 +533,8 @@ def test_windows_say_what_is_learned_and_what_operators_did_however_the_stream_i
         kafka.append("raw", 0, b"roof", Reading("roof", hour, tuple(cells)).to_bytes())
         if row == 600:
             kafka.append("raw", 0, b"roof", reset.to_bytes(), headers=(*reset.headers,))
-    found = told([1000])
-    assert found == told([1]) == told([7, 90])
+    found = shown([1000])
+    assert found == shown([1]) == shown([7, 90])
     assert dict(found[0][2]).keys() >= {"PT08.S1(CO)", "T"}
     assert {until for kind, end, learning, _ in found for _, until in learning if until <= end} == set()
     assert [dict(learning).get("T", 0) > 0 for kind, _, learning, _ in found if kind == "daily"][-5:] == [False] + [True] * 4
@@ -609,14 +609,14 @@ def two_stations_one_saved() -> Life:
     return life
 
 
-def test_a_restart_stands_where_the_group_stands() -> None:
+def test_restart_goes_on_at_the_committed_offset() -> None:
     life = two_stations_one_saved()
-    stood, counts = life.state.next_offset, life.state.counts
+    committed, counts = life.state.next_offset, life.state.counts
     life.restart()
-    assert life.state.next_offset == stood
+    assert life.state.next_offset == committed
     life.finish()
     life.restart()
-    assert life.state.next_offset == stood
+    assert life.state.next_offset == committed
     assert life.state.counts == counts
 
 

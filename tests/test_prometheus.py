@@ -26,7 +26,7 @@ RULES = [
 ]
 ALERTS = {rule["alert"]: rule for rule in RULES if "alert" in rule}
 RECORDED = {rule["record"] for rule in RULES if "record" in rule}
-#: promlint's one complaint, and why it stands: the user fixed the name.
+#: promlint's one complaint, and why it is accepted: the user fixed the name.
 WAIVED_LINT = {'missing_values_count non-histogram and non-summary metrics should not have "_count" suffix'}
 
 

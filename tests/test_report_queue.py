@@ -191,7 +191,7 @@ def test_due_window_comes_back_as_it_was(tmp_path: Path) -> None:
     for job in jobs:
         folder.store(job)
     assert again(folder, settled) == settled
-    for each in windows[1:]:  # the last of two windows of one day stands
+    for each in windows[1:]:  # the last of two windows of one day is kept
         back = again(folder, each)
         assert isinstance(back, Window)
         assert back.digest() == each.digest()

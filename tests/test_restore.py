@@ -53,8 +53,8 @@ class Run:
             metrics = ConsumerMetrics(self.registry)
             console, opener = Console(self.lines.append), self.monitors.open_station
             reader = KafkaReader(settings)
-            kind, told = Killed if killed else Worker, Limits(**given)
-            worker = kind(settings, stream, reader, Service(), self.monitors, opener, metrics, console, told)
+            kind = Killed if killed else Worker
+            worker = kind(settings, stream, reader, Service(), self.monitors, opener, metrics, console, Limits(**given))
             worker.run()
             self.counts = worker.counts
 
@@ -110,11 +110,11 @@ def recreate(settings: Settings, admin: KafkaAdminClient, topic: str) -> None:
     before = kafka_io.topics_now(settings)
     admin.delete_topics([topic])
 
-    def made_anew() -> bool:
+    def recreated() -> bool:
         kafka_io.ensure_topics(settings)
         return kafka_io.topics_now(settings) != before
 
-    wait_until(made_anew, f"{topic} is another", 60)
+    wait_until(recreated, f"{topic} is another", 60)
 
 
 def set_offsets(settings: Settings, admin: KafkaAdminClient, offset: int) -> None:
@@ -265,14 +265,14 @@ def test_poll_overtaken_by_retention_starts_over_and_is_refused(settings: Settin
         admin.delete_records({TopicPartition(settings.raw_topic, 0): 40})
         stream.start(0, 20)
 
-        def told() -> bool:
+        def gap_reported() -> bool:
             try:
                 stream.poll(0.5, 100)
             except Unavailable as error:
                 return "OffsetOutOfRange" in str(error)
             return False
 
-        wait_until(told, "the stream says that the rows are gone", 60)
+        wait_until(gap_reported, "the stream says that the rows are gone", 60)
     with pytest.raises(Refused, match="20 rows that were never read"):
         Run(settings)
 

@@ -29,24 +29,24 @@ ODD = [math.inf, -math.inf, 0.0, -0.0, -1.0, 5e-324, 1.7e308]
 
 
 @dataclass
-class Told:
-    """A station: its buffer, all hours it was told, and of each waiting row its hour and the 169 hours that it sees."""
+class Fed:
+    """A station: its buffer, all hours it was given, and of each waiting row its hour and the 169 hours that it sees."""
 
     buffer: FeatureBuffer
     hour: int
-    told: dict[int, tuple[float, ...]] = field(default_factory=dict)
+    given: dict[int, tuple[float, ...]] = field(default_factory=dict)
     windows: list[tuple[int, Floats]] = field(default_factory=list)
 
     def push(self, hour: int, values: tuple[float, ...]) -> None:
-        self.hour, self.told[hour] = hour, values
+        self.hour, self.given[hour] = hour, values
         if self.buffer.push(Reading("station", hour, values)) is Outcome.READY:
-            seen = [self.told.get(h, MISSING) for h in range(hour - HISTORY_HOURS, hour + 1)]
+            seen = [self.given.get(h, MISSING) for h in range(hour - HISTORY_HOURS, hour + 1)]
             self.windows.append((hour, np.array(seen)))
 
     def fill(self, hour: int, value: float) -> None:
-        values = self.told.get(hour)
+        values = self.given.get(hour)
         if self.buffer.fill(LateTruth("station", hour, value)).value == "filled" and values:
-            self.told[hour] = (*values[:TARGET_COLUMN], value, *values[TARGET_COLUMN + 1 :])
+            self.given[hour] = (*values[:TARGET_COLUMN], value, *values[TARGET_COLUMN + 1 :])
 
 
 def made_up(rng: np.random.Generator, n_hours: int, missing: float = 0.2, odd: float = 0.0) -> list[tuple[float, ...]]:
@@ -57,15 +57,15 @@ def made_up(rng: np.random.Generator, n_hours: int, missing: float = 0.2, odd: f
     return [tuple(row) for row in values.tolist()]
 
 
-def warm(rings: Rings, hour: int, rng: np.random.Generator, missing: float = 0.2) -> Told:
+def warm(rings: Rings, hour: int, rng: np.random.Generator, missing: float = 0.2) -> Fed:
     """A station whose newest hour is ``hour``."""
-    station = Told(FeatureBuffer(rings), hour)
+    station = Fed(FeatureBuffer(rings), hour)
     for past, values in enumerate(made_up(rng, HISTORY_HOURS, missing), hour - HISTORY_HOURS + 1):
         station.push(past, values)
     return station
 
 
-def taken_is_right(stations: list[Told]) -> bool:
+def taken_is_right(stations: list[Fed]) -> bool:
     """Take all rows that wait: are they the oracle's, to the last bit?"""
     taken = take_features([station.buffer for station in stations])
     windows = [window for station in stations for window in station.windows]
@@ -97,7 +97,7 @@ def test_take_features_any_cut_of_any_stations_has_the_oracles_bits(seed: int, m
             restarted.fill(restarted.hour - int(rng.integers(HISTORY_HOURS)), 3.25)
 
 
-def go_on(station: Told, rng: np.random.Generator, rows: list[tuple[float, ...]]) -> None:
+def go_on(station: Fed, rng: np.random.Generator, rows: list[tuple[float, ...]]) -> None:
     """Let readings come, some after a gap, and some truths right after them."""
     for values in rows:
         gap = rng.choice([2, 5, 30, 167, 168, 169, 1_000]) if rng.random() < 0.1 else 1
@@ -115,7 +115,7 @@ def test_take_features_one_row_of_each_of_many_stations_has_the_oracles_bits() -
         history = made_up(rng, HISTORY_HOURS)
         buffer = FeatureBuffer.from_state(replace(station.buffer.state(), history=np.array(history)), rings)
         first = station.hour - HISTORY_HOURS + 1
-        stations.append(Told(buffer, station.hour, dict(enumerate(history, first))))
+        stations.append(Fed(buffer, station.hour, dict(enumerate(history, first))))
     for _ in range(2):
         for station, values in zip(stations, made_up(rng, len(stations)), strict=True):
             station.push(station.hour + 1, values)
@@ -158,7 +158,7 @@ def test_rings_a_place_that_was_given_away_holds_nothing_of_the_station_before()
 def test_rings_more_stations_change_nothing_of_those_there_are() -> None:
     rng = np.random.default_rng(3)
     rings = Rings(PLAN)
-    stations: list[Told] = []
+    stations: list[Fed] = []
     for _ in range(20):
         stations.append(warm(rings, START, rng))
         for station, values in zip(stations, made_up(rng, len(stations)), strict=True):

@@ -137,7 +137,7 @@ def test_service_never_shows_the_credentials_of_its_registry() -> None:
 
 
 @pytest.mark.parametrize(
-    ("uri", "told"),
+    ("uri", "message"),
     [
         ("sqlite:/mlflow.db", "three slashes"),
         ("postgresql://localhost/x", "driver is not installed"),
@@ -145,9 +145,9 @@ def test_service_never_shows_the_credentials_of_its_registry() -> None:
     ],
 )
 @pytest.mark.slow
-def test_service_with_an_address_that_can_never_work_is_wrong_usage(uri: str, told: str) -> None:
+def test_service_with_an_address_that_can_never_work_is_wrong_usage(uri: str, message: str) -> None:
     done = served(MLFLOW_TRACKING_URI=uri)
     assert done.returncode == 2
     [line] = [line for line in done.stderr.splitlines() if "error" in line.lower()]
     assert f"MLFLOW_TRACKING_URI={uri}: " in line
-    assert told in line
+    assert message in line

@@ -126,7 +126,7 @@ def refused(service: Service, body: bytes, content_type: str = "", status: int =
 
 
 @pytest.mark.parametrize(
-    ("change", "told"),
+    ("change", "message"),
     [
         ({"T": "warm"}, "T must be a number or null"),
         ({"T": 1e9}, "T = 1000000000.0 lies outside"),
@@ -136,17 +136,17 @@ def refused(service: Service, body: bytes, content_type: str = "", status: int =
     ],
 )
 def test_predict_from_readings_wrong_value_names_the_reading(
-    service: Service, readings: list[Reading], change: dict[str, Any], told: str
+    service: Service, readings: list[Reading], change: dict[str, Any], message: str
 ) -> None:
     rows = as_rows(readings[:200])
     rows[17].update(change)
     problem = refused(service, orjson.dumps({"readings": rows}))
     assert problem["row"] == 17
-    assert told in problem["detail"]
+    assert message in problem["detail"]
 
 
 @pytest.mark.parametrize(
-    ("body", "told"),
+    ("body", "message"),
     [
         (b"[]", "must be a JSON object"),
         (b'{"readings": {}}', "'readings' must be a JSON array"),
@@ -158,8 +158,8 @@ def test_predict_from_readings_wrong_value_names_the_reading(
         (b"\xff\xfe", "neither JSON nor CSV"),
     ],
 )
-def test_predict_from_readings_other_shapes_are_refused(service: Service, body: bytes, told: str) -> None:
-    assert told in refused(service, body)["detail"]
+def test_predict_from_readings_other_shapes_are_refused(service: Service, body: bytes, message: str) -> None:
+    assert message in refused(service, body)["detail"]
 
 
 def test_predict_from_readings_csv_cell_too_many_names_the_reading(service: Service, readings: list[Reading]) -> None:

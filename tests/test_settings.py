@@ -93,7 +93,7 @@ def test_settings_are_frozen() -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "value", "told"),
+    ("name", "value", "message"),
     [
         ("API_URL", "127.0.0.1:8000", "write http://127.0.0.1:8000"),
         ("API_URL", "localhost:8000", "write http://localhost:8000"),
@@ -129,13 +129,13 @@ def test_settings_are_frozen() -> None:
     ],
 )
 def test_read_settings_address_that_can_never_work_is_one_line(
-    monkeypatch: pytest.MonkeyPatch, name: str, value: str, told: str
+    monkeypatch: pytest.MonkeyPatch, name: str, value: str, message: str
 ) -> None:
     monkeypatch.setenv(name, value)
     with pytest.raises(UsageError) as caught:
         read_settings()
     assert f"{name}={value}: " in str(caught.value)
-    assert told in str(caught.value)
+    assert message in str(caught.value)
     assert "\n" not in str(caught.value)
 
 

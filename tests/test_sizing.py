@@ -105,5 +105,5 @@ def test_a_part_that_does_not_exist_is_wrong_usage(capsys: pytest.CaptureFixture
     assert "there is no nothing" in said
     with pytest.raises(SystemExit):
         main(["--help"])
-    told = capsys.readouterr().out
-    assert all(part in told for part in PARTS)
+    printed = capsys.readouterr().out
+    assert all(part in printed for part in PARTS)

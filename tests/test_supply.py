@@ -96,7 +96,7 @@ def fake(tmp_path: Path, output: str, status: int) -> str:
 
 
 @pytest.mark.parametrize(
-    ("output", "told", "code"),
+    ("output", "printed", "code"),
     [
         ("", "not checked: the database", 0),
         ('{"dependencies": [{"name": "a", "skip_reason": "Dependency not found"}]}', "not checked: the database", 0),
@@ -109,7 +109,7 @@ def fake(tmp_path: Path, output: str, status: int) -> str:
     ],
 )
 def test_audit_says_what_was_not_checked(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str], output: str, told: str, code: int
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], output: str, printed: str, code: int
 ) -> None:
     assert audit.main([fake(tmp_path, output, code), "x.lock"]) == code
-    assert told in capsys.readouterr().out
+    assert printed in capsys.readouterr().out

@@ -39,7 +39,7 @@ def test_faults_of_a_topic_as_it_has_to_be_are_none() -> None:
 
 
 @pytest.mark.parametrize(
-    ("setting", "value", "told"),
+    ("setting", "value", "advice"),
     [
         ("message.timestamp.type", "CreateTime", "--add-config message.timestamp.type=LogAppendTime"),
         ("cleanup.policy", "compact", "--add-config cleanup.policy=delete"),
@@ -52,9 +52,9 @@ def test_faults_of_a_topic_as_it_has_to_be_are_none() -> None:
         ("unclean.leader.election.enable", "true", "unclean.leader.election.enable=false"),
     ],
 )
-def test_fault_of_a_setting_says_what_to_change(setting: str, value: str, told: str) -> None:
+def test_fault_of_a_setting_says_what_to_change(setting: str, value: str, advice: str) -> None:
     [said] = faults(replace(SAFE, configs={**CONFIGS, setting: value}))
-    assert re.search(told, said), said
+    assert re.search(advice, said), said
 
 
 def test_faults_of_unequal_partitions_one_replica_and_an_absent_topic_are_named() -> None:

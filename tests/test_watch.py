@@ -111,12 +111,12 @@ def test_observe_group_whose_column_becomes_known_closes_and_the_column_opens_in
     values[150:300, watched.column("C6H6(GT)")] = 30.0
     events = events_of(values)
     group, own = "PT08.S2(NMHC)/C6H6(GT)", "C6H6(GT)"
-    told = [(event.kind, event.column) for event in events if event.kind != "changed"]
-    assert told[:3] == [("opened", group), ("closed", group), ("opened", own)]
+    changes = [(event.kind, event.column) for event in events if event.kind != "changed"]
+    assert changes[:3] == [("opened", group), ("closed", group), ("opened", own)]
     assert events[1].at == events[2].at
     assert events[2].since == events[0].since
-    assert told[-1] == ("closed", own)
-    opened, closed = ([column for kind, column in told if kind == wanted] for wanted in ("opened", "closed"))
+    assert changes[-1] == ("closed", own)
+    opened, closed = ([column for kind, column in changes if kind == wanted] for wanted in ("opened", "closed"))
     assert sorted(opened) == sorted(closed), "whatever opens closes under its own name"
 
 

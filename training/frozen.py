@@ -100,7 +100,7 @@ def sha256(path: Path) -> str:
 
 
 def committed(path: Path) -> str:
-    """Return the commit that froze the file as it stands.
+    """Return the commit that froze the file in its present form.
 
     Raises:
         ContractError: it is not committed, or has changed since.

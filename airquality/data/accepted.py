@@ -15,7 +15,7 @@ def accepted(frame: Frame, now_hour: int) -> tuple[Frame, list[str]]:
     """Return the rows that a stream fed with the file now would accept, and what is odd about the file.
 
     Args:
-        frame: The file as it stands.
+        frame: The file, unchanged.
         now_hour: The hour of Kafka's timestamps: rows far ahead of it and of their station are refused.
     """
     remarks: list[str] = []

@@ -41,7 +41,7 @@ Values = NDArray[np.float64]
 #: Whose readings a labelled file holds. Simulated rows never share the real station's history, and nobody else's do.
 STATION_IDS: dict[DataSource, str] = {"uci": "uci-360", "simulated": "simulated-360"}
 
-#: Simulated history lives in a folder of this name, so that it never stands where the real file is looked for.
+#: Simulated history lives in a folder of this name, so that it is never taken for the real file.
 SIMULATED_DIR = "simulated"
 #: The label beside the derived files: which data they were made of.
 LABEL_NAME = "source.json"
@@ -226,7 +226,7 @@ def write_table(path: Path, names: Sequence[str], hours: Hours, values: Values) 
 
 
 def read_stream_csv(path: Path) -> Frame:
-    """Read a CSV of readings as it stands, with no questions answered: in its order, with its gaps and repeated hours.
+    """Read a CSV of readings unchanged: in its order, with its gaps and repeated hours.
 
     Raises:
         UsageError: the file is absent, a column is not there, or a cell cannot be read; the message says where.

@@ -1,4 +1,4 @@
-"""Checksums of a station's accepted hours, by which a repeated hour is told from a contradicted one: 12 KB for 13 months."""
+"""Checksums of a station's accepted hours, which tell a repeated hour from a contradicted one: 12 KB for 13 months."""
 
 from __future__ import annotations
 

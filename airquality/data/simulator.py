@@ -17,7 +17,7 @@ Hours = NDArray[np.int64]
 Values = NDArray[np.float64]
 
 # What the simulator knows of any station: the dates of the real history, how dry and humid its air is, and means by hour of
-# its log target, all rounded. What it knows of single columns stands in the declaration of the network.
+# its log target, all rounded. What it knows of single columns is in the declaration of the network.
 _N_ROWS = 9357
 _HUMIDITY = (9.0, 89.0)  # per cent
 _BLOCK_STARTS = (6549, 7953)  # missing shares differ by block of the 70/15/15 split

@@ -1,1 +1,1 @@
-"""What everything stands on: errors, settings, log lines, files."""
+"""What everything else uses: errors, settings, log lines, files."""

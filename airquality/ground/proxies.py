@@ -36,7 +36,7 @@ def exempt_loopback() -> None:
 
 
 def proxy_hint(url: str) -> str:
-    """Return the half sentence that names the proxy variable which stands between this process and ``url``, if one does."""
+    """Return the half sentence that names the proxy variable that applies to ``url``, if one does."""
     parts = urlsplit(url)
     host = parts.hostname or ""
     proxies = getproxies_environment()

@@ -1,4 +1,4 @@
-"""Where an hour stands in the cycles of the calendar."""
+"""The place of an hour in the cycles of the calendar."""
 
 from __future__ import annotations
 

@@ -67,7 +67,7 @@ class History:
         return terms.mean_of_known([self.lag(channel, hours) for hours in _SAME_HOUR_LAGS])
 
     def wave(self, cycle: str, wave: str) -> Term:
-        """Return the ``sin`` or ``cos`` of where hour t stands in a cycle: ``hour``, ``weekday`` or ``month``."""
+        """Return the ``sin`` or ``cos`` of the place of hour t in a cycle: ``hour``, ``weekday`` or ``month``."""
         return Wave(cycle, wave)
 
     def calibrated(self, name: str, ratio: Term) -> Term:
@@ -80,9 +80,9 @@ class History:
 
         NaN only where the 168 hours hold no target at all.
         """
-        told = terms.mean_of_known([self.calibrated(name, self.last(f"ratio_{name}")) for name in CALIBRATED])
+        estimate = terms.mean_of_known([self.calibrated(name, self.last(f"ratio_{name}")) for name in CALIBRATED])
         past = terms.mean_of_known([self.last(LOG_TARGET), self.same_hour(LOG_TARGET)])
-        return terms.first_known(told, past)
+        return terms.first_known(estimate, past)
 
     @property
     def base_level(self) -> Term:

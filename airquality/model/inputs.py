@@ -1,4 +1,4 @@
-"""What is known when an hour is predicted: the variants of the problem, told through the project's own features.
+"""What is known when an hour is predicted: the variants of the problem, computed with the project's own features.
 
 A variant hides the newest hours of some raw columns and then calls :mod:`airquality.model.features` on what is left. Nothing
 about features is repeated here.

@@ -179,7 +179,7 @@ def _check_place(location: str, uri: str) -> None:
     folder = Path(unquote(location.removeprefix("file://")))
     if location.startswith(("file:///", "/")) and not folder.is_dir():
         raise ContractError(
-            f"{uri} lies in {folder}, which is not there: was the registry, or the folder it stands in, moved? "
+            f"{uri} lies in {folder}, which is not there: was the registry, or the folder it is in, moved? "
             "Move it back; or delete its mlflow.db and mlartifacts/ and run python -m airquality registry seed"
         )
 
@@ -288,7 +288,7 @@ def _require_version(client: MlflowClient, settings: Settings, version: str) -> 
 
 
 def _check_signature(settings: Settings, version: str, model: Model) -> None:
-    """Raise ``ContractError`` unless other MLflow tools are told the same inputs, in the same order, as this system uses."""
+    """Raise ``ContractError`` unless the registry names the same inputs, in the same order, as this system uses."""
     mlflow.set_tracking_uri(settings.mlflow_tracking_uri)
     signature = mlflow.models.get_model_info(f"models:/{settings.model_name}/{version}").signature
     if signature is None or tuple(signature.inputs.input_names()) != model.card.features:

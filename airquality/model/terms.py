@@ -119,7 +119,7 @@ class Largest(Given):
 
 @dataclass(frozen=True, slots=True)
 class Wave(Given):
-    """The sine or cosine of where the hour stands in a cycle of the calendar."""
+    """The sine or cosine of the place of the hour in a cycle of the calendar."""
 
     cycle: str
     wave: str

@@ -74,7 +74,7 @@ class Transport:
         return answer
 
     def unavailable(self, what: str) -> Unavailable:
-        """Return the error that says ``what`` of this peer, and which proxy stands in between."""
+        """Return the error that says ``what`` of this peer, and which proxy is in between."""
         return Unavailable(f"the prediction service at {self.shown_url} {what}{proxy_hint(self._url)}")
 
     def close(self) -> None:

@@ -67,7 +67,7 @@ class Missed:
 
     @property
     def sentence(self) -> str:
-        """What is told of it."""
+        """The sentence that reports and logs show."""
         return f"Not judged by {self.part} from {isoformat(self.since)} to {isoformat(self.until)}: {self.why}"
 
 

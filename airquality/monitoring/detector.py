@@ -211,7 +211,7 @@ class Detector(Protocol):
     """
 
     name: str
-    #: What is told of its alarm, after the name of the column.
+    #: What its alarm says, after the name of the column.
     says: str
     #: Whether its size is how far the column is off, up or down; else it is a value, a height or a count.
     is_shift: bool

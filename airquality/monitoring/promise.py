@@ -12,7 +12,7 @@ from typing import Any, Self
 from airquality.monitoring.calibration import DEFAULT_BUDGET, DETECTORS_NAME, STALE_HOURS, SmallestShift
 from airquality.records import hour_of
 
-#: Windows, in hours, whose smallest visible shifts are told: about a day, and a week or as long as there is.
+#: Windows, in hours, whose smallest visible shifts are shown: about a day, and a week or as long as there is.
 _SOON_HOURS, _LATE_HOURS = 24, 168
 
 

@@ -24,7 +24,7 @@ from airquality.truth.performance import ErrorSums
 
 #: Events of rows without a prediction wait for the window they fall into; of more than these, the oldest count at once.
 MAX_WAITING_EVENTS = 100
-#: What stands for the lower and upper end and the expected squared error of a prediction without an interval.
+#: The lower and upper end and the expected squared error of a prediction without an interval.
 _NO_INTERVAL = (math.nan, math.nan, math.nan)
 _TARGET_COLUMN = RAW_COLUMNS.index(TARGET)
 

@@ -1,6 +1,6 @@
 """The network of UCI data set 360, "Air Quality": one station in an Italian town, 2004 and 2005.
 
-Source: https://archive.ics.uci.edu/dataset/360/air+quality. What the simulator is told (``recorded``, ``simulated``,
+Source: https://archive.ics.uci.edu/dataset/360/air+quality. The simulator's parameters (``recorded``, ``simulated``,
 ``outages``) are means, ranges and least-squares fits to the logs of the real station, all rounded.
 """
 

@@ -14,7 +14,7 @@ _TARGET, _UNIT = NETWORK.target.spoken, NETWORK.target.unit
 
 @dataclass(frozen=True, slots=True)
 class ErrorLine:
-    """A line of the table of errors; ``dotted`` where no truth stands behind it yet."""
+    """A line of the table of errors; ``dotted`` where it has no truth yet."""
 
     name: str
     rmse: float | None

@@ -89,7 +89,7 @@ class Child:
         return answers
 
     def kill(self) -> None:
-        """End the process; whoever waits for its answer is told. The only method for a second thread."""
+        """End the process; whoever waits for its answer gets an error. The only method for a second thread."""
         self._process.kill()
 
     def discard(self) -> None:

@@ -11,7 +11,7 @@ from html import escape
 
 from airquality.reports.document import Sidecar
 
-#: Stands in a page for the way to the folder of shared files.
+#: Placeholder in a page for the path to the folder of shared files.
 ASSETS_PLACE = "{assets}"
 
 _STYLE = "<link rel='stylesheet' href='{{assets}}{name}'>"
@@ -93,7 +93,7 @@ def framed(page: str, document: Sidecar, way_back: str) -> str:
 
 
 def joined(page: str, read: Callable[[str], str]) -> str:
-    """Return the page with the shared files inside and without its link back: one that stands alone.
+    """Return the page with the shared files inside and without its link back: one that needs no other file.
 
     Args:
         page: As it lies in a reports folder.

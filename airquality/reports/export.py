@@ -29,7 +29,7 @@ def main(argv: list[str] | None = None) -> int:
     except (AirQualityError, OSError) as error:
         print(f"report export: {error}", file=sys.stderr)
         return 2 if isinstance(error, UsageError) else 1
-    print(f"{out} ({out.stat().st_size / 1e6:.1f} MB) stands alone")
+    print(f"{out} ({out.stat().st_size / 1e6:.1f} MB) needs no other file")
     return 0
 
 

@@ -126,7 +126,7 @@ class _Lane:
     Args:
         open_writer: Opens the writer in a child.
         timeout_seconds: How long a child may take.
-        ended: Told of each end, in a thread of the lane.
+        ended: Called at each end, in a thread of the lane.
         changed: Guards the lane.
         part: What is made.
         at_a_time: How many a child is given at a time.

@@ -103,7 +103,7 @@ def report(document: Sidecar, nav: Nav | None, embedded: str | None = None) -> s
 
     Args:
         document: Its sidecar.
-        nav: Its links; None for a page that stands alone.
+        nav: Its links; None for a page without others beside it.
         embedded: Evidently's page, for a page that holds it inside.
     """
     findings = [Finding.from_json(fields) for fields in document["findings"]]

@@ -198,7 +198,7 @@ def _by_station(alarm: Mapping[str, Any]) -> tuple[str, str, str]:
 
 
 def added(documents: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
-    """Return the documents added up: numbers and the numbers in nested documents; of anything else the first stands.
+    """Return the documents added up: numbers and the numbers in nested documents; of anything else the first is kept.
 
     >>> added([{"rows": 1, "dead": {"late": 1}}, {"rows": 2, "dead": {"late": 1, "conflict": 3}}])
     {'rows': 3, 'dead': {'late': 2, 'conflict': 3}}

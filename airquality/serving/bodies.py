@@ -44,7 +44,7 @@ def json_object(body: bytes) -> dict[str, Any]:
 
 
 def _count(body: bytes, character: bytes) -> int:
-    """Return how often one character stands in a body: numpy counts eight times as fast where there is much to count."""
+    """Return how often a character occurs in a body: numpy counts eight times as fast where there is much to count."""
     if len(body) < _FEW_BYTES:
         return body.count(character)
     return int(np.count_nonzero(np.frombuffer(body, np.uint8) == ord(character)))
@@ -59,7 +59,7 @@ def field(request: dict[str, Any], name: str, kind: type) -> Any:
 
 
 def refuse_repeated_names(body: bytes, names: int, colons: int = 0) -> None:
-    """Refuse a body in which a name stands twice in an object: which value is meant cannot be known.
+    """Refuse a body in which an object has a name twice: which value is meant cannot be known.
 
     A parser keeps the last one, so the colons are counted: there is one for each of the ``names`` that were parsed, besides
     the ``colons`` in texts (:func:`colons_in`). Only where that does not come out is the body looked at again.

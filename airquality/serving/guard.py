@@ -1,6 +1,6 @@
 """Keep web pages out: a page that somebody opens may not reach the service through their browser.
 
-A page can send requests from the browser's machine (told by their Origin), or have its own name point at it (told by their
+A page can send requests from the browser's machine (known by their Origin), or have its own name point at it (known by their
 Host). Programs send no Origin, and name a host that is known. Those from beyond this machine are asked for the key, too.
 """
 

@@ -14,7 +14,7 @@ ASSETS = "/assets"
 #: The package that carries Swagger UI and ReDoc, and where in it they lie.
 ASSETS_PACKAGE = ("fastapi_offline", "static")
 TITLE = f"Air quality: {NETWORK.target.name} prediction"
-#: ReDoc would fetch its logo, Swagger UI a validator's badge: the browser is told to ask nobody else.
+#: ReDoc would fetch its logo, Swagger UI a validator's badge: the browser may ask nobody else.
 HEADERS = {
     "Content-Security-Policy": "default-src 'self'; script-src 'self' 'unsafe-inline'; style-src 'self' 'unsafe-inline'; "
     "img-src 'self' data:; font-src 'self' data:; worker-src 'self' blob:; frame-ancestors 'none'",

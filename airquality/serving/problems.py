@@ -1,4 +1,4 @@
-"""What a caller is told when a request cannot be answered: one shape for every error, RFC 9457 (problem+json), bounded."""
+"""The answer to a request that cannot be served: one shape for every error, RFC 9457 (problem+json), bounded."""
 
 from __future__ import annotations
 

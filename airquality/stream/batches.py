@@ -20,7 +20,7 @@ from kafka.record.util import decode_varint
 
 #: A batch of readings inflates to some 10 MB at most. Beyond this a batch is not inflated.
 MAX_BATCH_BYTES = 64 * 1024 * 1024
-#: The first header of a record that stands for one in such a batch.
+#: The first header of a record that replaces one in such a batch.
 UNREAD = "\0unread"
 
 _XERIAL = b"\x82SNAPPY\0"
@@ -32,7 +32,7 @@ def read_any_batch() -> None:
 
 
 class AnyBatch(DefaultRecordBatch):  # type: ignore[misc]
-    """The client's batch, which also reads the two kinds. A record of a batch that is too large stands without content."""
+    """The client's batch, which also reads the two kinds. A record of a batch that is too large has no content."""
 
     _buffer: bytearray
     _pos: int

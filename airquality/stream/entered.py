@@ -22,8 +22,8 @@ class Accepted:
 
 
 @dataclass(frozen=True, slots=True)
-class Told:
-    """What a station is told beside its rows, after the row of its ``hour``."""
+class SideInput:
+    """What enters a station beside its rows, after the row of its ``hour``."""
 
     station: Station
     what: LateTruth | Operation | Refusal
@@ -39,4 +39,4 @@ class Passed:
     record: Record
 
 
-Entered = Accepted | Told | Passed
+Entered = Accepted | SideInput | Passed

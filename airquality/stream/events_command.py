@@ -77,7 +77,7 @@ def sentence(finding: Finding) -> str:
 
 
 def _parser() -> argparse.ArgumentParser:
-    description = "What the monitoring found, as it stands in the events topic (EVENTS_TOPIC; KAFKA_BOOTSTRAP_SERVERS)."
+    description = "What the monitoring found, from the events topic (EVENTS_TOPIC; KAFKA_BOOTSTRAP_SERVERS)."
     p = command.parser("python -m airquality events", description, _EXAMPLES)
     verbs = p.add_subparsers(dest="verb", required=True)
     for name, text in (("tail", "every finding so far"), ("alarms", "the alarms that are open now")):

@@ -243,7 +243,7 @@ def read(
         Unavailable: no broker answers, or nothing moved for a minute.
     """
     assigned = TopicPartition(topic, partition)
-    first, end = start, stop  # an offset before the oldest is the oldest's: the client is told to begin there
+    first, end = start, stop  # an offset before the oldest is the oldest's: the client begins there
     if first is None or end is None:
         oldest, newest = log_ranges(settings, [topic], partition)[topic]
         first, end = oldest if first is None else first, newest if end is None else end
@@ -258,7 +258,7 @@ def read(
             if client.position(assigned) > position:
                 moved = time.monotonic()
             elif time.monotonic() - moved > STALL_SECONDS:
-                raise Unavailable(f"{topic}-{partition} stands still at {position} of {end}: a transaction is open there")
+                raise Unavailable(f"{topic}-{partition} is read up to {position} of {end} only: a transaction is open there")
 
 
 def record_of(consumed: Any) -> Record:
@@ -305,7 +305,7 @@ def topic_id(client: KafkaConsumer, name: str) -> str | None:
 
 
 def group_positions(settings: Settings, n_partitions: int) -> dict[int, tuple[int, str]]:
-    """Return the group's offset of every raw partition that has one, and what stands beside it; joins no group."""
+    """Return the group's offset of every raw partition that has one, and the note committed with it; joins no group."""
     if settings.kafka_api_version:  # librdkafka's mock keeps none
         return {}
     every = [TopicPartition(settings.raw_topic, partition) for partition in range(n_partitions)]

@@ -33,7 +33,7 @@ class PatientService:
         limits: End the wait.
         clock: Monotonic seconds.
         wait: Passes a moment in the group without taking records; returns the partitions owned now.
-        note_served: Is told what another model says of itself, before any of its predictions is judged.
+        note_served: Called with what another model says of itself, before any of its predictions is judged.
     """
 
     def __init__(

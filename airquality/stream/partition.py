@@ -23,7 +23,7 @@ from airquality.reports.summary import PartitionFigures
 from airquality.stream.account import Note
 from airquality.stream.batch import Batch
 from airquality.stream.checkpoint import Checkpoint, Snapshot
-from airquality.stream.entered import Accepted, Entered, Passed, Told
+from airquality.stream.entered import Accepted, Entered, Passed, SideInput
 from airquality.stream.feature_rows import take_features
 from airquality.stream.homes import Homes
 from airquality.stream.kafka_io import Record
@@ -171,7 +171,7 @@ class PartitionState:
             outcome = station.buffer.push(reading, kafka_hour(record.timestamp_ms))
         except InvalidRecord as error:
             batch.refuse(record, error)
-            return self._told(station, Refusal(reading, error.reason), record)
+            return self._side_input(station, Refusal(reading, error.reason), record)
         if outcome is Outcome.DUPLICATE:
             batch.counts.duplicates += 1
             batch.duplicates.append(reading)
@@ -184,27 +184,27 @@ class PartitionState:
             batch.warming = reading
         return Accepted(station, reading, record, outcome is Outcome.READY)
 
-    def _admit_truth(self, truth: LateTruth, record: Record, batch: Batch) -> Told | None:
+    def _admit_truth(self, truth: LateTruth, record: Record, batch: Batch) -> SideInput | None:
         """Let a late truth fill its hour; one of a station that is not here was never streamed here."""
         station = self._known_station(truth.station_id, record)
         outcome = TruthOutcome.NEVER_STREAMED if station is None else station.buffer.fill(truth)
         batch.counts.truths[outcome.value] = batch.counts.truths.get(outcome.value, 0) + 1
         if station is None or outcome is not TruthOutcome.FILLED:
             return None
-        return self._told(station, truth, record)
+        return self._side_input(station, truth, record)
 
-    def _admit_operation(self, operation: Operation, record: Record, batch: Batch) -> Told | None:
+    def _admit_operation(self, operation: Operation, record: Record, batch: Batch) -> SideInput | None:
         """Count what an operator decided; it takes effect, and is published, where the station has rows."""
         station = self._known_station(operation.station_id, record)
         batch.counts.operations[operation.kind] = batch.counts.operations.get(operation.kind, 0) + 1
-        return None if station is None else self._told(station, operation, record)
+        return None if station is None else self._side_input(station, operation, record)
 
-    def _told(self, station: Station, what: LateTruth | Operation | Refusal, record: Record) -> Told | None:
+    def _side_input(self, station: Station, what: LateTruth | Operation | Refusal, record: Record) -> SideInput | None:
         hour = station.buffer.newest_hour
         if hour is None:
             return None
         self._mark(station, record.offset)
-        return Told(station, what, hour, record)
+        return SideInput(station, what, hour, record)
 
     def _mark(self, station: Station, offset: int) -> None:
         """Note that no snapshot holds what the record at ``offset`` did to its station."""
@@ -267,18 +267,18 @@ class PartitionState:
                 self._say_silences(self.quiet.move(entry.station, entry.reading.hour), entry.record, before, batch)
             case Passed():
                 self._say_silences(self.quiet.pass_by(entry.hour), entry.record, before, batch)
-            case Told():
-                _publish(self._tell(entry, batch), entry.station, batch)
+            case SideInput():
+                _publish(self._apply(entry, batch), entry.station, batch)
 
-    def _tell(self, told: Told, batch: Batch) -> Sequence[Found]:
-        match told.what:
+    def _apply(self, side_input: SideInput, batch: Batch) -> Sequence[Found]:
+        match side_input.what:
             case Operation():
-                batch.findings.append(OperationTaken(told.what, told.hour, told.record.timestamp_ms))
-                return told.station.operate(told.what)
+                batch.findings.append(OperationTaken(side_input.what, side_input.hour, side_input.record.timestamp_ms))
+                return side_input.station.operate(side_input.what)
             case LateTruth():
-                return told.station.take_truth(told.what)
+                return side_input.station.take_truth(side_input.what)
             case Refusal():
-                return told.station.take_refusal(told.what)
+                return side_input.station.take_refusal(side_input.what)
 
     def _say_silences(
         self, silent: Iterable[tuple[Station, list[Found]]], record: Record, newest: int, batch: Batch

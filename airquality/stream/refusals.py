@@ -200,7 +200,7 @@ def _other(protocol: str) -> str:
 
 
 def _unchecked() -> ssl.SSLContext:
-    """Return a context that believes anybody: only whether TLS is spoken is asked, and nothing is told."""
+    """Return a context that believes anybody: only whether TLS is spoken is asked, and nothing is sent."""
     made = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     made.check_hostname = False
     made.verify_mode = ssl.CERT_NONE

@@ -50,7 +50,7 @@ class Restorer:
     Args:
         settings: Where everything is.
         reader: Reads what is committed.
-        stream: Knows where the group stands.
+        stream: Knows the committed offsets of the group.
         open_station: Opens a station.
         monitoring: Judges rows, and lets go of stations.
         clock: Monotonic seconds.
@@ -136,7 +136,7 @@ class Restorer:
             )
 
     def _after_another_dlq(self, facts: Facts) -> Facts:
-        """Say that the dead-letter topic is another one than before, and forget where the group stood in the old one."""
+        """Say that the dead-letter topic is another one than before, and forget the offset in the old one."""
         notes = [note for note in (facts.note, facts.saved) if note and note.topics.is_other("dlq", facts.topics)]
         if not notes:
             return facts
@@ -278,5 +278,5 @@ def _of_another_dlq(note: Note | None) -> Note | None:
 
 
 def _without_state(records: Iterator[Record]) -> Iterator[Record]:
-    """Yield the records without their values: who lives where stands in key and headers."""
+    """Yield the records without their values: which station lives where is in key and headers."""
     return (record if record.value is None else record._replace(value=b"") for record in records)

@@ -78,4 +78,4 @@ class Shadowed:
 def _differences(answers: Sequence[RowAnswer], shadows: Sequence[RowAnswer]) -> list[float]:
     """Return how far apart the two predictions of each row are, in the target's unit, where there are two."""
     both = zip(answers, shadows, strict=True)
-    return [abs(own[0] - told[0]) for told, own in both if isinstance(told, tuple) and isinstance(own, tuple)]
+    return [abs(own[0] - served[0]) for served, own in both if isinstance(served, tuple) and isinstance(own, tuple)]

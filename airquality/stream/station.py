@@ -98,7 +98,7 @@ class Station:
         reports: The account of its reports.
         alarms: What is open.
         assurance: Its intervals, and what truth made of its predictions.
-        failures: Is told of the parts that fail.
+        failures: Counts the parts that fail.
         off: The parts that were off when the snapshot was taken: they go on with the next row, which is said then.
     """
 

@@ -54,7 +54,7 @@ class Message:
 
 @dataclass(frozen=True, slots=True)
 class Position:
-    """Where a group stands in a partition: the next offset, and the note that was committed with it."""
+    """The committed position of a group in a partition: the next offset, and the note that was committed with it."""
 
     offset: int
     note: str
@@ -234,7 +234,7 @@ class TransactionalStream:
         return Poll(lost, gained, records, self._ownership)
 
     def position(self, partition: int) -> Position | None:
-        """Return where the group stands in a raw partition, None if nowhere; waits for a transaction that is open."""
+        """Return the group's committed position in a raw partition, None if there is none; waits for an open transaction."""
         raw = TopicPartition(self._settings.raw_topic, partition)
         with kafka_errors_as_unavailable(self._settings), self._watched("committed"):
             committed = self._consumer.committed(raw, metadata=True)

@@ -36,8 +36,8 @@ def main(task: dict[str, Any]) -> None:
         stages.install()
     clock.install()
     counts = consumer.run(settings, limits)
-    told = {"predictions": counts.predictions, "warmup": counts.warmup, "dead": sum(counts.dead_letters.values())}
-    print(json.dumps({**clock.report(), "counts": told, "stages": stages.seconds}), flush=True)
+    accounted = {"predictions": counts.predictions, "warmup": counts.warmup, "dead": sum(counts.dead_letters.values())}
+    print(json.dumps({**clock.report(), "counts": accounted, "stages": stages.seconds}), flush=True)
 
 
 if __name__ == "__main__":

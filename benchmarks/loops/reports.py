@@ -24,7 +24,7 @@ def main(_: dict[str, Any]) -> None:
         windows = life(ground, 0, _START, _HOURS).windows
         before_mb = _peak_mb()
         parts = ReportParts(ground.settings)
-        told: dict[str, Any] = {"before_mb": before_mb}
+        measured: dict[str, Any] = {"before_mb": before_mb}
         for kind in (DAILY, WEEKLY):
             spent, sizes = [], []
             for window in (each for each in windows if each.kind is kind):
@@ -32,8 +32,8 @@ def main(_: dict[str, Any]) -> None:
                 path = parts.write(window)
                 spent.append(time.process_time() - began)
                 sizes.append(path.stat().st_size / 2**20)
-            told[kind.name] = {"cpu_seconds": sum(spent[1:]) / len(spent[1:]), "mb": max(sizes)}
-        print(json.dumps({**told, "peak_mb": _peak_mb()}), flush=True)
+            measured[kind.name] = {"cpu_seconds": sum(spent[1:]) / len(spent[1:]), "mb": max(sizes)}
+        print(json.dumps({**measured, "peak_mb": _peak_mb()}), flush=True)
 
 
 def _peak_mb() -> float:

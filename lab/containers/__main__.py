@@ -37,7 +37,7 @@ HEALTHY_WITHIN_SECONDS = 60
 BUSY_LOAD_PER_CORE = 1.5
 API_IMAGE_MAX_MB = 600
 NOT_IN_THE_API = ["evidently", "sklearn", "lightgbm", "catboost", "skopt", "matplotlib", "plotly", "kafka"]
-#: promlint's one complaint, and why it stands: the user fixed the name.
+#: promlint's one complaint, and why it is accepted: the user fixed the name.
 WAIVED_LINT = {'missing_values_count non-histogram and non-summary metrics should not have "_count" suffix'}
 #: A user that owns nothing here, to see that reports belong to whoever owns the checkout.
 SOMEBODY = 1234
@@ -188,10 +188,10 @@ def fresh_flow(stack: Stack) -> Predictions:
         check(made["data_source"] in ("uci", "simulated"), f"a fresh clone streams, data source: {made['data_source']}")
         check(served["data_source"] == made["data_source"], "what is served was fitted on the data that are streamed")
         refused = stack.refused("--profile=alerting", "up", "-d", ALERT_WEBHOOK_URL="")
-        told = next(
+        complaint = next(
             (line for line in refused.splitlines() if "exited with code 2" in line or "successfully: exit 2" in line), ""
         )
-        check(told, f"up without a webhook fails and says what failed: {told.strip()}")
+        check(complaint, f"up without a webhook fails and says what failed: {complaint.strip()}")
         log = stack.compose("--profile=alerting", "logs", "--no-color", "alert-webhook-init")
         check("set ALERT_WEBHOOK_URL in .env" in log, "its log says what to do")
         return unique_predictions()
@@ -260,7 +260,7 @@ def unique_predictions(servers: str = reader.BOOTSTRAP) -> Predictions:
     records = reader.committed(PREDICTIONS, servers)
     found = {(record["station_id"], record["DateTime"]): record for record in records}
     check(len(found) == len(records), f"no hour is predicted twice among {len(records)} committed predictions")
-    kept = ("prediction", "actual", "model_version")  # where the row stood in Kafka may differ between flows
+    kept = ("prediction", "actual", "model_version")  # where the row was in Kafka may differ between flows
     return {hour: {name: record[name] for name in kept} for hour, record in found.items()}
 
 
@@ -274,21 +274,22 @@ def all_predicted(stack: Stack) -> Predictions:
     wait_for("all reports", lambda: summary(stack).get("reports_generated") == REPORTS, 600)
     found = {kind: len(list((stack.tree / "reports" / kind).glob(f"{kind}_*.html"))) for kind in REPORTS}
     check(found == REPORTS, f"reports on the host: {found}")
-    told = wait_for("the last row is accounted for", lambda: accounted(summary(stack)), 60)
+    totals = wait_for("the last row is accounted for", lambda: accounted(summary(stack)), 60)
     check(
-        told["rows_in"] == reader.count(RAW), f"rows in = rows sent = {told['rows_in']}, {told['duplicates']} of them again"
+        totals["rows_in"] == reader.count(RAW),
+        f"rows in = rows sent = {totals['rows_in']}, {totals['duplicates']} of them again",
     )
-    check(told["reports_failed"] == 0 and not told["dead_letters"], "no report failed, no dead letter")
+    check(totals["reports_failed"] == 0 and not totals["dead_letters"], "no report failed, no dead letter")
     return outcome
 
 
-def accounted(told: dict[str, Any]) -> dict[str, Any] | None:
+def accounted(totals: dict[str, Any]) -> dict[str, Any] | None:
     """Return the summary once it covers all committed rows and obeys: rows in = the sum of what became of them."""
-    if not told or told["rows_in"] != reader.count(RAW):
+    if not totals or totals["rows_in"] != reader.count(RAW):
         return None
-    became = told["warmup"] + told["predictions_total"] + told["duplicates"]
-    became += sum(count for name in ("dead_letters", "truths", "operations") for count in told[name].values())
-    return told if told["rows_in"] == became else None
+    became = totals["warmup"] + totals["predictions_total"] + totals["duplicates"]
+    became += sum(count for name in ("dead_letters", "truths", "operations") for count in totals[name].values())
+    return totals if totals["rows_in"] == became else None
 
 
 def summary(stack: Stack) -> dict[str, Any]:
@@ -301,8 +302,8 @@ def metrics_are_clean(stack: Stack) -> None:
     """Let promtool read both metric pages."""
     for url in ("http://localhost:8000/metrics", "http://localhost:8001/metrics"):
         promtool = ["docker", "run", "--rm", "-i", "--entrypoint", "promtool", prometheus_image(stack), "check", "metrics"]
-        told = subprocess.run(promtool, input=fetch(url), text=True, capture_output=True)
-        complaints = {line for line in (told.stdout + told.stderr).splitlines() if line.strip()}
+        lint = subprocess.run(promtool, input=fetch(url), text=True, capture_output=True)
+        complaints = {line for line in (lint.stdout + lint.stderr).splitlines() if line.strip()}
         check(complaints <= WAIVED_LINT, f"promtool check metrics {url} {sorted(complaints - WAIVED_LINT) or ''}")
 
 

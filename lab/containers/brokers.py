@@ -15,7 +15,7 @@ from lab.containers.stack import Failed, Stack, check, wait_for
 
 FILES = ("docker-compose.yml", "docker-compose.three-brokers.yml")
 SERVERS = "localhost:9092,localhost:9094,localhost:9095"
-#: The one that stands first in every list of servers.
+#: The one that is first in every list of servers.
 LOST = "kafka"
 KAFKAS_OWN = ("__consumer_offsets", "__transaction_state")
 #: Of each station: slow enough that the larger part of the rows comes after the loss.

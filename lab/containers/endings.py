@@ -21,7 +21,7 @@ SUMMARY_WORDS = "rows in ="
 
 @dataclass(frozen=True)
 class Ending:
-    """The end of one container: ``seconds`` after its service was told to stop."""
+    """The end of one container: ``seconds`` after its service was asked to stop."""
 
     service: str
     status: int
@@ -55,14 +55,14 @@ def endings(since: float) -> list[Ending]:
     command = ["docker", "events", f"--since={since:.3f}", f"--until={time.time():.3f}", "--format={{json .}}"]
     command += ["--filter=type=container", f"--filter=label=com.docker.compose.project={PROJECT}"]
     listed = subprocess.run(command, check=True, capture_output=True, text=True).stdout.splitlines()
-    told: dict[str, float] = {}
+    asked: dict[str, float] = {}
     ended = []
     for event in map(json.loads, listed):
         service, when = event["Actor"]["Attributes"]["com.docker.compose.service"], event["timeNano"] / 1e9
         if event["Action"] == "kill":  # the signal that asks
-            told.setdefault(service, when)
+            asked.setdefault(service, when)
         elif event["Action"] == "die":
-            ended.append(Ending(service, int(event["Actor"]["Attributes"]["exitCode"]), when - told.pop(service, when)))
+            ended.append(Ending(service, int(event["Actor"]["Attributes"]["exitCode"]), when - asked.pop(service, when)))
     return ended
 
 

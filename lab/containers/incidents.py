@@ -65,8 +65,8 @@ def consumer_killed(stack: Stack) -> None:
 def consumer_says(stack: Stack, words: str) -> None:
     """Wait until the consumer's container is unhealthy and says why; nothing may restart it for that."""
     wait_for("the consumer is unhealthy", lambda: stack.states()["consumer"] == "unhealthy", 60)
-    told = stack.health_of("consumer")
-    check(words in told, f"the consumer's health check says so: {told.strip()}")
+    health = stack.health_of("consumer")
+    check(words in health, f"the consumer's health check says so: {health.strip()}")
     check(stack.restarts("consumer") == 0, "the consumer waits without being restarted")
 
 

@@ -64,13 +64,13 @@ def every_row_once(stack: Stack, summary: Summary, servers: str = reader.BOOTSTR
     wait_for("all predictions", lambda: reader.count(PREDICTIONS, servers) >= PREDICTED, 240)
     found = [(each["station_id"], each["DateTime"]) for each in reader.committed(PREDICTIONS, servers)]
     check(len(found) == len(set(found)) == PREDICTED, f"{PREDICTED} predictions of {len(STATIONS)} stations, each once")
-    told = wait_for("the summary", lambda: whole(summary(stack), servers), 90)
-    check(told["rows_in"] == ROWS * len(STATIONS), f"the consumers' summaries add up to {told['rows_in']} rows")
+    totals = wait_for("the summary", lambda: whole(summary(stack), servers), 90)
+    check(totals["rows_in"] == ROWS * len(STATIONS), f"the consumers' summaries add up to {totals['rows_in']} rows")
 
 
-def whole(told: dict[str, Any], servers: str) -> dict[str, Any] | None:
+def whole(totals: dict[str, Any], servers: str) -> dict[str, Any] | None:
     """Return the summary once it covers every row in Kafka."""
-    return told if told and told["rows_in"] == reader.count(RAW, servers) else None
+    return totals if totals and totals["rows_in"] == reader.count(RAW, servers) else None
 
 
 def key_is_asked_for() -> None:

@@ -162,7 +162,7 @@ KINDS: dict[str, Change] = {
 def inject(healthy: Healthy, fault: Fault, relations: Relations, change: Change | None = None) -> Floats:
     """Return a copy of the healthy rows with the fault in them; the same fault is the same every time.
 
-    ``change`` stands in for that of the fault's kind where its size is another.
+    ``change`` replaces that of the fault's kind where its size is another.
     """
     values = healthy.values.copy()
     index, rows = _INDEX[fault.column], slice(fault.onset, None)

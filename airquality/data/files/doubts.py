@@ -98,7 +98,7 @@ def _require_possible_hours(path: Path, table: Table) -> None:
 
 
 def _require_no_marker(path: Path, values: NDArray[np.float64]) -> None:
-    """Raise if a number that one column cannot hold stands in another that can: 9999 for a missing value."""
+    """Raise if a number that one column cannot hold occurs in another that can: 9999 for a missing value."""
     low, high = np.array([HARD_LIMITS[name] for name in RAW_COLUMNS]).T
     impossible, counts = np.unique(values[(values < low) | (values > high)], return_counts=True)
     for value in impossible[counts >= LEAST_VALUES].tolist():

@@ -1,4 +1,4 @@
-"""From text to a table of texts: one header, rows of one width, and where in the file each stands."""
+"""From text to a table of texts: one header, rows of one width, and the line of the file each is on."""
 
 from __future__ import annotations
 

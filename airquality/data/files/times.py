@@ -235,7 +235,7 @@ def _signed(minutes: int) -> str:
 
 
 def _standard_time(moments: pd.Series[pd.Timestamp], refusal: _Refusal, zone: str) -> tuple[pd.Series[pd.Timestamp], str]:
-    """Return local times with summer time as the zone's standard time; a doubled hour is told by the order of its rows."""
+    """Return local times with summer time as the zone's standard time; the order of rows tells doubled hours apart."""
     try:
         aware = pd.DatetimeIndex(moments).tz_localize(zone, ambiguous="infer", nonexistent="raise")
     except ValueError as error:

@@ -35,7 +35,7 @@ class Shown:
 
     Attributes:
         document: Its sidecar.
-        nav: Its links; None for a page that stands alone.
+        nav: Its links; None for a page without others beside it.
         evidence: Evidently's page, for a page that holds it inside.
     """
 
