@@ -16,21 +16,22 @@ from tests.test_report_pages import NAV, QUIET, daily, document, read
 
 
 def _operated(shown: Shown) -> Mapping[str, Any] | None:
-    return {"operations": [[shown.document["end"], "toy"]]} if shown.document["findings"] else None
+    return {"said": "<toy>"} if shown.document["findings"] else None
 
 
-#: A section of one's own, under a template that is there; it shows itself where there are findings.
-TOY = Section("operations", _operated)
+#: A section of one's own, with its template; it shows itself where there are findings.
+TOY = Section("toy", _operated, '<section id="toy"><p>{{ said }} of {{ report.station_id }}</p></section>\n')
 
 
-def test_section_one_line_in_the_list_shows_it_where_it_stands_and_leaves_it_out_where_it_is_none(
+def test_section_one_line_in_the_list_shows_it_in_that_order_and_leaves_out_one_without_values(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(sections, "SECTIONS", (*SECTIONS, "tests.test_report_sections:TOY"))
     quiet = pages.report(document(daily()), NAV)
     found = pages.report(document(daily(stations.changed(QUIET[:24], {"C6H6(GT)": 207.0}))), NAV)
     assert "toy" not in quiet
-    assert read(found).ids == ["target", "found", "profile", "figures", "evidence", "operations"]
+    assert read(found).ids == ["target", "found", "profile", "figures", "evidence", "toy"]
+    assert "<p>&lt;toy&gt; of station_1</p>" in found  # escaped as in a template of a file
 
 
 @pytest.mark.parametrize("place", SECTIONS)

@@ -28,6 +28,11 @@ def page(template: str, **values: Any) -> str:
     return _environment().get_template(template).render(**values)
 
 
+def page_of(source: str, **values: Any) -> str:
+    """Return a template that is given as text, filled in."""
+    return _environment().from_string(source).render(**values)
+
+
 @functools.lru_cache(maxsize=1)
 def _environment() -> Environment:
     made = Environment(

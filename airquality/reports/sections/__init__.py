@@ -1,7 +1,7 @@
-"""The sections of a window's report, in the order of the page. One more is a module, its template and a line in SECTIONS.
+"""The sections of a window's report, in the order of the page. One more is a module and a line in SECTIONS.
 
-A section says from the window's document what its template, ``templates/sections/<name>.html``, is given; the template also
-has the document itself, as ``report``. A section that has nothing to show of a window leaves itself out.
+A section says from the window's document what its template is given: ``templates/sections/<name>.html``, or a text of its
+own. The template also has the document itself, as ``report``. A section that has nothing to show of a window leaves itself out.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from markupsafe import Markup
 from airquality.ground import places
 from airquality.reports.document import Sidecar
 from airquality.reports.nav import Nav
-from airquality.reports.rendering import page
+from airquality.reports.rendering import page, page_of
 
 SECTIONS = (
     "airquality.reports.sections.learning:SECTION",
@@ -46,10 +46,14 @@ class Shown:
 
 @dataclass(frozen=True, slots=True)
 class Section:
-    """A part of a report: its template's name, and what the template is given; None leaves the section out."""
+    """A part of a report: its name, and what its template is given; None leaves the section out.
+
+    ``template`` is the template itself, where it is not the file of the section's name.
+    """
 
     name: str
     values: Callable[[Shown], Mapping[str, Any] | None]
+    template: str = ""
 
 
 @functools.cache
@@ -67,4 +71,6 @@ def rendered(shown: Shown) -> list[Markup]:
 
 
 def _render(section: Section, shown: Shown, values: Mapping[str, Any]) -> Markup:
-    return Markup(page(f"sections/{section.name}.html", report=shown.document, **values).strip())
+    given = {"report": shown.document, **values}
+    html = page_of(section.template, **given) if section.template else page(f"sections/{section.name}.html", **given)
+    return Markup(html.strip())
