@@ -1,7 +1,7 @@
 """The sections of a window's report, in the order of the page. One more is a module and a line in SECTIONS.
 
 A section says from the window's document what its template is given: ``templates/sections/<name>.html``, or a text of its
-own. The template also has the document itself, as ``report``. A section that has nothing to show of a window leaves itself out.
+own. The template also has the document itself, as ``report``. A section that has nothing to show leaves itself out.
 """
 
 from __future__ import annotations
