@@ -70,6 +70,7 @@ def test_shadow_that_fails_is_off_and_said_once_while_predictions_go_on(
     assert caplog.messages == [f"the shadow {place} failed and is off; predictions go on"]
 
 
-def test_with_shadows_none_registered_is_the_service_itself() -> None:
+def test_with_shadows_none_registered_is_the_service_itself(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(shadows, "SHADOWS", ())
     service = Base()
     assert with_shadows(service) is service
