@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import functools
 import re
 import statistics
 import subprocess
@@ -203,12 +204,17 @@ def parse(path: str, source: str | bytes) -> Module:
     return Module(path, ast.parse(source, path))
 
 
-MODULES = [
-    parse(path.relative_to(ROOT).as_posix(), path.read_bytes())
-    for folder in ("", "airquality/", *(f"{folder}/" for folder in sorted(FOLDERS)))
-    for path in sorted(ROOT.glob(f"{folder}**/*.py" if folder else "*.py"))
-]
-BESIDE_THE_PACKAGE = {module.name for module in MODULES if not module.folder} | DOORS | SERVICES | FOLDERS
+@functools.cache
+def every_module() -> list[Module]:
+    """Parse every module, once and not before a test asks: collection would wait for it in every worker."""
+    return [
+        parse(path.relative_to(ROOT).as_posix(), path.read_bytes())
+        for folder in ("", "airquality/", *(f"{folder}/" for folder in sorted(FOLDERS)))
+        for path in sorted(ROOT.glob(f"{folder}**/*.py" if folder else "*.py"))
+    ]
+
+
+BESIDE_THE_PACKAGE = {path.stem for path in ROOT.glob("*.py")} | DOORS | SERVICES | FOLDERS
 
 
 # --- the rules: each names what is wrong with a module ---
@@ -336,7 +342,7 @@ RULES = (
 
 @pytest.mark.parametrize("rule", RULES, ids=lambda rule: rule.__name__)
 def test_the_rule_holds(rule: Callable[[Module], set[str]]) -> None:
-    broken = {module.path: found for module in MODULES if (found := rule(module))}
+    broken = {module.path: found for module in every_module() if (found := rule(module))}
     assert broken == {}, rule.__doc__
 
 
@@ -349,7 +355,7 @@ def shares(modules: list[Module]) -> dict[str, float]:
 
 
 def test_no_room_is_a_quarter_of_the_package() -> None:
-    package = [module for module in MODULES if module.folder == "airquality"]
+    package = [module for module in every_module() if module.folder == "airquality"]
     assert {room: share for room, share in shares(package).items() if share > MOST_OF_THE_PACKAGE} == {}
 
 
@@ -360,7 +366,7 @@ def test_shares_of_two_rooms_are_of_their_lines() -> None:
 
 
 def test_functions_are_short() -> None:
-    product = [module for module in MODULES if module.folder in ("", "airquality")]
+    product = [module for module in every_module() if module.folder in ("", "airquality")]
     lengths = [n_lines for module in product for n_lines in module.function_lengths().values()]
     assert statistics.median(lengths) <= MEDIAN_FUNCTION_LINES
     assert statistics.quantiles(lengths, n=10)[-1] <= MOST_FUNCTIONS_LINES
@@ -385,7 +391,7 @@ def at_run_time(module: Module) -> Module:
 
 
 def test_the_package_has_no_import_circle() -> None:
-    assert circle([module for module in MODULES if module.folder in ("", "airquality")]) == []
+    assert circle([module for module in every_module() if module.folder in ("", "airquality")]) == []
 
 
 def test_circle_of_two_modules_is_found() -> None:
@@ -394,7 +400,7 @@ def test_circle_of_two_modules_is_found() -> None:
 
 
 def test_every_kind_of_module_is_looked_at() -> None:
-    paths = {module.path for module in MODULES}
+    paths = {module.path for module in every_module()}
     assert {"feature_buffer.py", "airquality/model/features.py", "tests/test_architecture.py", "training/train.py"} <= paths
 
 

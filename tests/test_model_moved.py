@@ -144,6 +144,7 @@ def test_begin_champion_of_another_calibration_after_a_crash_goes_on_and_says_so
     assert processes.windows() == [("daily", 24, ("2",))] * 4
 
 
+@pytest.mark.slow
 def test_begin_rolled_back_champion_windows_of_the_one_before_keep_their_mark(rig: Rig, tmp_path: Path) -> None:
     processes = Restarts(rig, tmp_path)
     processes.run(MODEL, 168 + 12)
@@ -169,6 +170,7 @@ def test_begin_champion_of_another_calibration_before_any_prediction_is_refused(
         processes.run(OTHER, 100)
 
 
+@pytest.mark.slow
 def test_begin_offsets_that_expired_snapshots_say_that_predictions_go_on(rig: Rig, tmp_path: Path) -> None:
     processes = Restarts(rig, tmp_path)
     processes.run(MODEL, 180)

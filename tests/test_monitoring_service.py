@@ -341,6 +341,7 @@ def _weekly(observer: Station) -> Window:
 
 
 @pytest.mark.parametrize("fault", ["fail", "die"])
+@pytest.mark.slow
 def test_a_report_that_fails_once_is_tried_again(rig: Callable[..., Rig], fault: str) -> None:
     made = rig(fault, "once")
     observer = made.run(24)
@@ -422,6 +423,7 @@ def test_service_failed_reports_are_made_once_their_cause_is_gone(tmp_path: Path
     made.service.close(drain=False)
 
 
+@pytest.mark.slow
 def test_service_failed_reports_are_made_after_a_restart(tmp_path: Path) -> None:
     now = [0.0]
     made = failing_rig(tmp_path, now)
@@ -458,6 +460,7 @@ def day_then_its_truth(made: Rig) -> tuple[Station, Callable[[], None]]:
 
 @pytest.mark.parametrize("failed", ["report", "page"])
 @pytest.mark.parametrize("restarted", [False, True])
+@pytest.mark.slow
 def test_service_page_that_could_not_be_made_final_is_made_so_later(tmp_path: Path, failed: str, restarted: bool) -> None:
     now = [0.0]
     made = failing_rig(tmp_path, now)
@@ -524,6 +527,7 @@ def test_window_says_since_when_it_raises_what_it_raises() -> None:
     assert since == [None, *[FIRST + 24] * 4, None, FIRST + 6 * 24]
 
 
+@pytest.mark.slow
 def test_a_report_process_that_never_starts_fails_its_windows(tmp_path: Path) -> None:
     made = Rig(tmp_path, report_writers.never_ready)
     made.run(24)
@@ -550,6 +554,7 @@ def test_the_deadline_of_close_is_kept(rig: Callable[..., Rig]) -> None:
     assert (made.service.backlog, observer.reports.generated["daily"]) == (1, 0)
 
 
+@pytest.mark.slow
 def test_the_report_process_ignores_sigint(rig: Callable[..., Rig], tmp_path: Path) -> None:
     made = rig()
     observer = made.run(24)
@@ -595,6 +600,7 @@ def _alive(pid: int) -> bool:
         return False
 
 
+@pytest.mark.slow
 def test_a_station_that_moved_away_takes_its_windows_with_it(rig: Callable[..., Rig], tmp_path: Path) -> None:
     made = rig("hang", "once", report_timeout_seconds=1.0)
     lost, kept = made.run(72, "lost"), made.run(24, "kept")
@@ -657,6 +663,7 @@ def test_the_summary_is_complete_and_exact(rig: Callable[..., Rig], tmp_path: Pa
     assert summary["performance"]["r2"] == pytest.approx(expected.r2)
 
 
+@pytest.mark.slow
 def test_summary_of_two_consumers_is_that_of_one(tmp_path: Path) -> None:
     counts = [{"rows_in": n, "predictions_total": n, "dead_letters": {"late": n}} for n in (100, 200, 300)]
     alone, one, other = (Rig(tmp_path / name, report_writers.plain(tmp_path)) for name in ("alone", "shared", "shared"))
@@ -683,6 +690,7 @@ def test_summary_of_another_group_is_not_added(tmp_path: Path) -> None:
     assert json.loads((tmp_path / SUMMARY_NAME).read_text())["rows_in"] == COUNTS["rows_in"]
 
 
+@pytest.mark.slow
 def test_summary_reports_generated_never_go_back_when_a_backlog_is_taken_over(tmp_path: Path) -> None:
     first, second = (Rig(tmp_path, report_writers.plain(tmp_path)) for _ in range(2))
     before = first.run(168)

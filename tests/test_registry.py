@@ -237,6 +237,7 @@ def files_of(settings: Settings, name: str) -> set[Path]:
 
 
 @pytest.mark.parametrize("name", [MODEL_FILE, CARD_FILE])
+@pytest.mark.slow
 def test_load_registered_file_with_a_flipped_bit_is_refused_with_the_remedy(own_registry: Settings, name: str) -> None:
     [file] = files_of(own_registry, name)
     content = bytearray(file.read_bytes())
@@ -248,6 +249,7 @@ def test_load_registered_file_with_a_flipped_bit_is_refused_with_the_remedy(own_
     assert served(own_registry) == "2"
 
 
+@pytest.mark.slow
 def test_load_version_registered_without_checksums_is_refused_with_the_remedy(own_registry: Settings) -> None:
     [file] = files_of(own_registry, CARD_FILE)
     card = json.loads(file.read_bytes())
@@ -280,6 +282,7 @@ def test_register_damaged_on_the_way_points_no_alias_at_it(
     assert moves(settings) == [(None, "1")]
 
 
+@pytest.mark.slow
 def test_load_registry_moved_elsewhere_says_so_and_what_to_do(own_registry: Settings, tmp_path: Path) -> None:
     old = Path(own_registry.mlflow_tracking_uri.removeprefix("sqlite:///")).parent
     old.rename(tmp_path / "new place")
@@ -296,6 +299,7 @@ def test_load_registry_moved_elsewhere_says_so_and_what_to_do(own_registry: Sett
 
 
 @pytest.mark.parametrize("name", ["50% off #2", "a%20b?"])
+@pytest.mark.slow
 def test_seed_odd_characters_in_the_path_are_read_as_they_are(models: Path, tmp_path: Path, name: str) -> None:
     folder = tmp_path / name
     folder.mkdir()

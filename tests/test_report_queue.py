@@ -68,6 +68,7 @@ def test_queue_pages_come_before_any_evidence_and_both_newest_first(rig: Callabl
     assert ends(lines, "evidence") == sorted(ends(lines, "evidence"), reverse=True)
 
 
+@pytest.mark.slow
 def test_queue_snapshot_is_not_held_back_by_reports(rig: Callable[..., Rig], tmp_path: Path) -> None:
     made = rig("hang", "daily")
     observer = made.run(24 * 5)
@@ -122,6 +123,7 @@ def test_queue_killed_in_the_middle_makes_each_report_once_in_the_end(
     assert not DueFolder(tmp_path).count()
 
 
+@pytest.mark.slow
 def test_queue_draws_with_as_many_processes_as_there_are_idle_cores(
     rig: Callable[..., Rig], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -148,6 +150,7 @@ def test_queue_draws_with_as_many_processes_as_there_are_idle_cores(
     made.poll_until(lambda: not made.service._reports._makers.drawing, "the end of the last process")
 
 
+@pytest.mark.slow
 def test_queue_evidence_that_fails_is_counted_and_made_once_its_cause_is_gone(
     rig: Callable[..., Rig], tmp_path: Path
 ) -> None:

@@ -25,9 +25,8 @@ from airquality.metrics import ConsumerMetrics
 from airquality.monitoring import drift, thresholds
 from airquality.monitoring.drift import JUDGED_COLUMNS, Window
 from airquality.records import RAW_COLUMNS, datetime_of
-from airquality.reports import evidence, export, pages_around
+from airquality.reports import export, pages_around
 from airquality.reports.document import Sidecar
-from airquality.reports.evidence import plan
 from airquality.reports.paths import evidence_page
 from airquality.reports.sources import KnownRows
 from monitoring_service import MonitoringService
@@ -343,9 +342,11 @@ def test_writer_truths_of_zero_throughout_still_get_a_report(writer: WholeReport
 def test_writer_column_that_evidently_cannot_draw_is_left_out_alone(
     writer: WholeReports, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from evidently.core.report import ReferenceMetricNotFound  # here, once evidence has imported it without its warnings
+    from airquality.reports import evidence
 
     draw = evidence._draw
+
+    from evidently.core.report import ReferenceMetricNotFound  # after evidence, which imports it without its warnings
 
     def refusing(reference: Any, current: Any, columns: Sequence[str], **rest: Any) -> Any:
         if "RH" in columns:
@@ -367,11 +368,15 @@ def test_the_index_knows_what_another_process_wrote(writer: WholeReports, tmp_pa
 
 
 def test_another_wording_of_evidently_is_noticed() -> None:
+    from airquality.reports import evidence
+
     with pytest.raises(ContractError, match="wording"):
         evidence._as_evidence("Drift? Who knows.", [0.5])
 
 
 def test_the_plan_draws_all_that_has_values() -> None:
+    from airquality.reports.evidence import plan
+
     assert plan(daily()) == (list(JUDGED_COLUMNS), [])
 
 

@@ -7,6 +7,7 @@ import math
 from pathlib import Path
 
 import numpy as np
+import pytest
 
 from airquality.events import WindowSettled
 from airquality.incoming import LateTruth
@@ -17,6 +18,8 @@ from airquality.truth.window_truth import WindowTruth
 from tests import stations
 from tests.forecasts import calibration
 from tests.whole_reports import WholeReports
+
+pytestmark = pytest.mark.slow
 
 
 def day_and_its_truth() -> tuple[Window, WindowSettled]:

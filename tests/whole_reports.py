@@ -10,7 +10,6 @@ from typing import Any
 from airquality.ground.files import write_atomically
 from airquality.monitoring.drift import Judge, Window
 from airquality.reports.due import Due, DueFolder, Job
-from airquality.reports.evidence import Artist
 from airquality.reports.folder import Entry, ReportsFolder
 from airquality.reports.writer import ReportWriter
 
@@ -29,6 +28,8 @@ class WholeReports:
     """Writes whole reports, as the report processes of a consumer do one after the other."""
 
     def __init__(self, reports_dir: Path, judge: Judge, *arguments: Any, **named: Any) -> None:
+        from airquality.reports.evidence import Artist  # two seconds, which who only stores pages should not wait
+
         self.writer = ReportWriter(reports_dir, judge, *arguments, **named)
         self.artist = Artist(judge)
         self._due = DueFolder(reports_dir)
