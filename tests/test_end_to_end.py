@@ -327,7 +327,9 @@ def test_two_consumers_that_share_a_folder_and_lose_one_leave_the_summary_of_one
         return all(restored(running, name) for name in ("first", "second"))
 
     wait_until(both_own_partitions, "both own partitions", 120)
-    send(settings, rows)
+    send(settings, rows[:500])
+    wait_until(lambda: rows_summed(running) == 500, "the summary has the rows of both", 240)
+    send(settings, rows[500:])
     wait_until(lambda: watch(settings, settings.pred_topic) > 50, "predictions come", 120)
     kill(first)
     wait_until(lambda: restored(running, "second") == every, "the second one takes over", 120)
@@ -348,6 +350,14 @@ def test_two_consumers_that_share_a_folder_and_lose_one_leave_the_summary_of_one
     summary = running.summary()
     assert (summary["rows_in"], summary["reports_generated"]["daily"]) == (len(rows), 2 * len(stations))
     assert lines(running.log("first"), ["Warmup complete!", "Prediction"])
+
+
+def rows_summed(running: System) -> int:
+    """Return how many rows the summary counts so far, 0 before it is there."""
+    try:
+        return int(running.summary()["rows_in"])
+    except FileNotFoundError:
+        return 0
 
 
 def index_of(reports: Path) -> str:
