@@ -30,7 +30,7 @@ ROWS = np.array([[np.nan, 0.1, 1 / 3, -0.0], [5e-324, 1.7976931348623157e308, 1.
 
 
 class Peer(ThreadingHTTPServer):
-    """A service that answers what it is told to, and remembers what it was asked."""
+    """A service that gives the answers it is made with, and remembers what it was asked."""
 
     daemon_threads = True
 

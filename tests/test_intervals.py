@@ -97,7 +97,7 @@ def test_state_round_trips_in_the_middle_of_a_stream() -> None:
 
 
 def play_row_by_row(found: Intervals, judged: Forecasts) -> list[object]:
-    """Publish and learn hour by hour, as a station does whose truth stands in the row."""
+    """Publish and learn hour by hour, as a station does whose truth is in the row."""
     published: list[object] = []
     for row, hour in enumerate(judged.hours.tolist()):
         prediction, truth = float(judged.predictions[row]), float(judged.truths[row])

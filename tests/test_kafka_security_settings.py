@@ -58,7 +58,7 @@ def in_environment(monkeypatch: pytest.MonkeyPatch, **variables: str) -> None:
         ),
         ({"KAFKA_SECURITY_PROTOCOL": "SSL", "KAFKA_SSL_KEYFILE": "key.pem"}, "no KAFKA_SSL_CERTFILE"),
         ({"KAFKA_BOOTSTRAP_SERVERS": "SASL_SSL://kafka:9092"}, "speaks SASL_SSL, but KAFKA_SECURITY_PROTOCOL is PLAINTEXT"),
-        ({**SASL, "KAFKA_SASL_PASSWORD": f'"{SECRET}"'}, r"KAFKA_SASL_PASSWORD: it stands in quotation marks"),
+        ({**SASL, "KAFKA_SASL_PASSWORD": f'"{SECRET}"'}, r"KAFKA_SASL_PASSWORD: it is in quotation marks"),
         ({"TOPIC_PREFIX": "acme/"}, "TOPIC_PREFIX=acme/"),
         ({"TOPIC_REPLICATION_FACTOR": "0"}, "TOPIC_REPLICATION_FACTOR=0"),
     ],

@@ -62,7 +62,7 @@ def test_read_topic_that_is_yet_to_be_made_has_no_lag_and_is_not_made(settings: 
 
 
 class Fake:
-    """A reader that says what it is told, None for no answer."""
+    """A reader with given answers, None for no answer."""
 
     def __init__(self, *states: GroupState | None) -> None:
         self.states = list(states)

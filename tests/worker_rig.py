@@ -102,7 +102,7 @@ class Stream:
 
 @dataclass
 class Service:
-    """A prediction service that is away as often as it is told to be."""
+    """A prediction service that is away as often as the test says."""
 
     away: int = 0
     fault: Exception | None = None
@@ -142,7 +142,7 @@ class Rig:
         self.restart()
 
     def restart(self, monitoring: MonitoringService | None = None, **limits: float) -> None:
-        """Begin a process; ``monitoring`` stands in for the simulated one."""
+        """Begin a process; ``monitoring`` replaces the simulated one."""
         self.stream = Stream(self.kafka, self.clock)
         self.monitors = Monitors()
         self.registry = CollectorRegistry()

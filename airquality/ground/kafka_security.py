@@ -23,7 +23,7 @@ def _plain_secret(value: object) -> object:
     text = value.rstrip("\r\n")
     if len(text) > 1 and text[0] == text[-1] and text[0] in "'\"":
         raise ValueError(
-            "it stands in quotation marks, which docker --env-file keeps: write the value without; a password that has them "
+            "it is in quotation marks, which docker --env-file keeps: write the value without; a password that has them "
             "goes into a file (KAFKA_SASL_PASSWORD_FILE)"
         )
     return text

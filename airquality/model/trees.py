@@ -94,7 +94,7 @@ class TreeWalk:
 
 
 def _depth(tree: dict[str, Any]) -> int:
-    """Return how many splits the longest way through a tree has; a parent stands before its children."""
+    """Return how many splits the longest way through a tree has; a parent comes before its children."""
     depths = [0] * len(tree["left_children"])
     for node, children in enumerate(zip(tree["left_children"], tree["right_children"], strict=True)):
         for child in children:

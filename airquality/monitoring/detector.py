@@ -127,7 +127,7 @@ class Recent:
         return in_windows, known
 
     def _back(self, table: NDArray[Any], new: NDArray[Any], hours: int) -> NDArray[Any]:
-        """Return what stood ``hours`` before each new row."""
+        """Return the values ``hours`` before each new row."""
         n_new = new.shape[1]
         old = self._taken(table, hours, min(hours, n_new))
         return old if hours >= n_new else np.concatenate([old, new[:, : n_new - hours]], axis=1)

@@ -81,7 +81,7 @@ def _calibrate_performance(history: History, kind: WindowKind) -> Threshold:
 
 
 def past_distances(series: Floats, hours: Hours, kind: WindowKind, reference_hours: int) -> tuple[Floats, Hours]:
-    """Return how far windows lay from a reference in the past, when references and windows stood as they do today.
+    """Return the distances of past windows from past references, each window later than its reference, as today.
 
     A stretch of ``reference_hours`` plays the reference, the windows of the next ``reference_hours`` are measured against
     it, as the stream follows the real reference; then the same from a week later on.

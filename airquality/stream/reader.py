@@ -30,7 +30,7 @@ class KafkaReader:
         return kafka_io.topics_now(self._settings)
 
     def group_positions(self, n_partitions: int) -> dict[int, tuple[int, str]]:
-        """Return the group's offset of every raw partition that has one, and what stands beside it."""
+        """Return the group's offset of every raw partition that has one, and the note committed with it."""
         return kafka_io.group_positions(self._settings, n_partitions)
 
 

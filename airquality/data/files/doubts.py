@@ -106,7 +106,7 @@ def _require_no_marker(path: Path, values: NDArray[np.float64]) -> None:
         if elsewhere.max() >= LEAST_VALUES:
             column = RAW_COLUMNS[int(np.argmax(elsewhere))]
             raise UsageError(
-                f"{path}: {value:g} is impossible in one column and stands {elsewhere.max():,} times in {column}, where it "
+                f"{path}: {value:g} is impossible in one column and occurs {elsewhere.max():,} times in {column}, where it "
                 f"could be: if it stands for a missing value, say --missing-value {value:g}; if not, correct it in the file."
             )
 
