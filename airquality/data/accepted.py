@@ -55,13 +55,13 @@ def _in_order(frame: Frame, now_hour: int, remarks: list[str]) -> Frame:
             why["future"][row] = True
         else:
             newest, later[row], seen[hour] = hour, True, row
-    said = {
+    sentences = {
         "repeated": "ignored: the hour is there already, with the same values",
         "conflicting": "refused: the hour is there already, with other values",
         "late": "refused: earlier than a row before (is the file in the order of DateTime?)",
         "future": "refused: in the future",
     }
-    remarks += [f"{_rows(why[name])} {text}" for name, text in said.items() if why[name].any()]
+    remarks += [f"{_rows(why[name])} {text}" for name, text in sentences.items() if why[name].any()]
     return _kept(frame, later)
 
 

@@ -87,8 +87,8 @@ class DueFolder:
 
     def of(self, station_id: str) -> list[Due]:
         """Return what is due of a station; nothing where the folder cannot be read, which whoever writes reports says."""
-        found = (_parsed(station_id, path.name) for path in _files(self._dir / folder_name(station_id)))
-        return [due for due in found if due is not None]
+        parsed = (_parsed(station_id, path.name) for path in _files(self._dir / folder_name(station_id)))
+        return [due for due in parsed if due is not None]
 
     def count(self) -> Counter[str]:
         """Return by stage how much is due of all stations."""

@@ -74,8 +74,8 @@ class Finding:
 
 def findings_of(window: Window, judge: Judge) -> list[Finding]:
     """Return what is wrong with ``window``, worst first."""
-    found = [*_alarms(window), *_silences(window), *_drifts(window, judge), *_errors(window, judge)]
-    return sorted(found, key=lambda finding: (-finding.weight, finding.key))
+    findings = [*_alarms(window), *_silences(window), *_drifts(window, judge), *_errors(window, judge)]
+    return sorted(findings, key=lambda finding: (-finding.weight, finding.key))
 
 
 def _since(window: Window, key: str) -> str:
@@ -130,17 +130,17 @@ def _silence(window: Window, column: str, hours: float) -> Finding:
 def _drifts(window: Window, judge: Judge) -> list[Finding]:
     values = dict(zip(RAW_COLUMNS, window.values.T, strict=True))
     normal = dict(zip(RAW_COLUMNS, judge.reference.values.T, strict=True))
-    found = [
+    drifts = [
         _drift(window, column, column.column, UNITS.get(column.column, ""), values[column.column], normal[column.column])
         for column in window.verdict.columns
         if column.drifted
     ]
     if window.verdict.prediction.drifted:
         prediction = window.verdict.prediction
-        found.append(
+        drifts.append(
             _drift(window, prediction, PREDICTION, _UNIT, window.predictions, judge.reference.predictions),
         )
-    return found
+    return drifts
 
 
 def _drift(window: Window, distance: Distance, name: str, unit: str, values: Floats, reference: Floats) -> Finding:

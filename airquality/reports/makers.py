@@ -296,10 +296,10 @@ class ReportMakers:
         dead = self._storing is not None and not self._storing.is_alive()
         if not self._closed and (dead or self._pages.broken or self._evidence.broken):
             raise RuntimeError("a thread that has reports made has ended; its traceback was logged")
-        found = []
+        outcomes = []
         while not self._outcomes.empty():
-            found.append(self._outcomes.get_nowait())
-        return found
+            outcomes.append(self._outcomes.get_nowait())
+        return outcomes
 
     def wait(self, timeout_seconds: float) -> list[Outcome]:
         """Wait for an outcome and return it with any others that are there; empty if none came in time."""

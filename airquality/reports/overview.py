@@ -190,5 +190,5 @@ def strip(folder: ReportsFolder, station: Station, until: str = "") -> list[Cell
 def _cell(entry: Entry | None, end: datetime) -> Cell:
     if entry is None:
         return Cell(f"{day(end.isoformat())}: silent, no rows", "silent", "")
-    said = "; ".join(finding.sentence() for finding in entry.findings) or entry.document["state"]
-    return Cell(f"{day(entry.end)}: {said}", entry.document["state"], entry.path)
+    state = "; ".join(finding.sentence() for finding in entry.findings) or entry.document["state"]
+    return Cell(f"{day(entry.end)}: {state}", entry.document["state"], entry.path)

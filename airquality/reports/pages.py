@@ -171,8 +171,8 @@ def index(
 
 def sights(promise: Promise) -> list[tuple[str, str, str]]:
     """Return by column what would be seen of it within a day and within a week, in words."""
-    found = [(column, promise.within(column)) for column in promise.smallest or {}]
-    return [(column, _sight(soon), _sight(late)) for column, (soon, late) in found]
+    shifts = [(column, promise.within(column)) for column in promise.smallest or {}]
+    return [(column, _sight(soon), _sight(late)) for column, (soon, late) in shifts]
 
 
 def _sight(shift: SmallestShift | None) -> str:

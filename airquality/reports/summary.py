@@ -156,8 +156,8 @@ def _shown(station_id: str, event: Event) -> dict[str, Any]:
     """Return what the summary says of an open alarm."""
     if event.alarm[0]:  # a verdict's: it has neither size nor sensor
         return {"station_id": station_id, "detector": event.detector, "alarm": event.column, "since": isoformat(event.at)}
-    said = {name: value for name, value in event.to_json().items() if name in _SHOWN}
-    return {"station_id": station_id, "alarm": f"{event.detector}:{event.column}", **said}
+    figures = {name: value for name, value in event.to_json().items() if name in _SHOWN}
+    return {"station_id": station_id, "alarm": f"{event.detector}:{event.column}", **figures}
 
 
 def _stem(group: str, topic: str) -> str:
@@ -243,8 +243,8 @@ class SummaryFile:
                 path = folder / part.file_name
                 _write_if_changed(path, part.continuing(self._read(path)).encode())
             stem = _stem(parts[0].group, parts[0].topic)
-            found = [self._read(path) for path in folder.glob(f"{stem}-*.json")]
-            all_parts = [part for part in found if part is not None]
+            read = [self._read(path) for path in folder.glob(f"{stem}-*.json")]
+            all_parts = [part for part in read if part is not None]
             _write_if_changed(self._path, (json.dumps(merge(all_parts), indent=2) + "\n").encode())
 
     def _read(self, path: Path) -> Part | None:

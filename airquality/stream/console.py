@@ -170,12 +170,12 @@ def _closed_by(closed: list[Window], prediction: Prediction) -> list[Window]:
 
 def _faults(verdict: Verdict) -> list[str]:
     drifted = [column.column for column in (*verdict.columns, verdict.prediction) if column.drifted]
-    said = {
+    faults = {
         "drift in": drifted,
         "missing all the time:": list(verdict.missing),
         "": ["the error is above its threshold"] if verdict.degraded else [],
     }
-    return [f"{what} {', '.join(names)}".strip() for what, names in said.items() if names]
+    return [f"{what} {', '.join(names)}".strip() for what, names in faults.items() if names]
 
 
 def accounted(counts: Counts) -> str:

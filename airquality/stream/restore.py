@@ -208,12 +208,12 @@ class Restorer:
 
     def _group_notes(self, n_partitions: int) -> list[Note]:
         """Return the group's committed notes, read once for partitions that are gained together."""
-        read_at, found = self._group
+        read_at, committed = self._group
         if self._clock() - read_at > GROUP_SECONDS:
             notes = [Note.decode(text) for _, text in self._reader.group_positions(n_partitions).values()]
-            found = [note for note in notes if note is not None]
-            self._group = self._clock(), found
-        return found
+            committed = [note for note in notes if note is not None]
+            self._group = self._clock(), committed
+        return committed
 
     def _moving(self, now: Topics, carried: set[Topics]) -> tuple[str, ...]:
         """Return the stations whose rows come on another partition since partitions were added."""

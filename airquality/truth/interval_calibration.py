@@ -221,17 +221,17 @@ def _quantiles(scores: Floats) -> tuple[float, ...]:
 
 def play(live: Intervals, forecasts: Forecasts) -> list[Interval | None]:
     """Return the interval of each hour that has a prediction, as the stream would have published it; None elsewhere."""
-    found: list[Interval | None] = []
+    published: list[Interval | None] = []
     waiting: deque[tuple[int, float, Interval | None, float]] = deque()
     columns = (forecasts.hours, forecasts.predictions, forecasts.truths, forecasts.silent)
     for hour, prediction, truth, silent in zip(*(column.tolist() for column in columns), strict=True):
         while waiting and waiting[0][0] + max(forecasts.delay_hours, 1) <= hour:
             _learn(live, *waiting.popleft())
         interval = None if math.isnan(prediction) else live.around(hour, prediction, silent=silent)
-        found.append(interval)
+        published.append(interval)
         if not math.isnan(truth):
             waiting.append((hour, prediction, interval, truth))
-    return found
+    return published
 
 
 def _learn(live: Intervals, hour: int, prediction: float, interval: Interval | None, truth: float) -> None:
