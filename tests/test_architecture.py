@@ -142,6 +142,12 @@ MEDIAN_FUNCTION_LINES, MOST_FUNCTIONS_LINES = 8, 25
 HEAVY = {"kafka", "confluent_kafka", "mlflow", "evidently", "xgboost", "sklearn", "pandas", "fastapi", "requests", "uvicorn"}
 
 
+@functools.cache
+def nodes(tree: ast.Module) -> tuple[ast.AST, ...]:
+    """Return all nodes of a tree, walked once for all rules."""
+    return tuple(ast.walk(tree))
+
+
 @dataclass(frozen=True)
 class Module:
     """A source file: its path from the project's root, and its syntax tree."""
@@ -164,7 +170,7 @@ class Module:
 
     def imports(self) -> Iterator[tuple[str, str]]:
         """Every import, wherever it is, as the name it binds and the dotted name it binds it to."""
-        for node in ast.walk(self.tree):
+        for node in nodes(self.tree):
             if isinstance(node, ast.Import):
                 for alias in node.names:
                     top = alias.name.split(".")[0]
@@ -177,7 +183,7 @@ class Module:
 
     def sources(self) -> set[str]:
         """The dotted names imported, in full."""
-        plain = (node for node in ast.walk(self.tree) if isinstance(node, ast.Import))
+        plain = (node for node in nodes(self.tree) if isinstance(node, ast.Import))
         return {alias.name for node in plain for alias in node.names} | {target for _, target in self.imports()}
 
     def imported(self) -> set[str]:
@@ -190,7 +196,7 @@ class Module:
 
     def function_lengths(self) -> dict[str, int]:
         """The lines of each function, without its docstring."""
-        functions = (node for node in ast.walk(self.tree) if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef))
+        functions = (node for node in nodes(self.tree) if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef))
         return {f"{node.name}:{node.lineno}": _lines(node) for node in functions}
 
 
@@ -293,11 +299,11 @@ def knows_a_column(module: Module) -> set[str]:
     """Names, units and feature names of the declared network's columns in texts outside its declaration."""
     if module.path in DECLARATIONS or module.folder in ("tests", "training") or module.path in STUDIES:
         return set()
-    known = {id(node.value) for node in ast.walk(module.tree) if isinstance(node, ast.Expr)}  # docstrings
-    known |= {id(argument) for node in ast.walk(module.tree) if _is_type_variable(node) for argument in node.args}
+    known = {id(node.value) for node in nodes(module.tree) if isinstance(node, ast.Expr)}  # docstrings
+    known |= {id(argument) for node in nodes(module.tree) if _is_type_variable(node) for argument in node.args}
     texts = (
         node.value
-        for node in ast.walk(module.tree)
+        for node in nodes(module.tree)
         if isinstance(node, ast.Constant) and isinstance(node.value, str) and id(node) not in known
     )
     return {text for text in texts if text in COLUMN_NAMES or COLUMN_WORDS.search(text)}
@@ -312,7 +318,7 @@ def opens_kafka(module: Module) -> set[str]:
     if module.path == KAFKA_DOOR or module.folder not in ("", "airquality"):
         return set()
     bound = dict(module.imports())
-    called = {name for node in ast.walk(module.tree) for name in touched(node, bound)}
+    called = {name for node in nodes(module.tree) for name in touched(node, bound)}
     return {name for name in called if name.split(".")[0] in ("kafka", "confluent_kafka") and name.endswith(CLIENTS)}
 
 

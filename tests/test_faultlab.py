@@ -179,7 +179,9 @@ def test_rival_that_cannot_be_imported_is_named() -> None:
         rivals.own("no.such:thing")
 
 
-@pytest.mark.parametrize("name", rivals.RIVALS)
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=[pytest.mark.slow] if "Evidently" in name else []) for name in rivals.RIVALS]
+)
 def test_rival_sees_a_shift_of_five_sd(name: str) -> None:
     rng = np.random.default_rng(0)
     reference, before = rng.normal(100, 1, 1404), rng.normal(100, 1, 400)
