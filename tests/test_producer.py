@@ -26,7 +26,7 @@ from airquality.ground.errors import Unavailable
 from airquality.ground.settings import Settings
 from airquality.incoming import Headers, LateTruth, Operation, parse_record, with_late_truths
 from airquality.records import RAW_COLUMNS, Reading, hour_of, parse_reading, values_matrix
-from airquality.stream import kafka_io
+from airquality.stream import kafka_io, sending
 from lab.broker import Broker, MockBroker
 from lab.ports import free_port
 from tests import data_files
@@ -43,7 +43,7 @@ def frame_of(hours: list[int], source: dataset.DataSource = "uci") -> Frame:
 
 
 def rows_of(n_rows: int) -> list[Reading]:
-    return list(producer.readings(frame_of(list(range(FIRST, FIRST + n_rows))), "s"))
+    return list(sending.readings(frame_of(list(range(FIRST, FIRST + n_rows))), "s"))
 
 
 class FakeClock:
@@ -105,21 +105,21 @@ def never() -> bool:
     return False
 
 
-def at_once() -> producer.Pace:
-    return producer.Pace(0.0)
+def at_once() -> sending.Pace:
+    return sending.Pace(0.0)
 
 
 @given(st.lists(st.integers(0, 50), min_size=1, max_size=30))
 def test_rows_come_in_event_time_order_and_equal_hours_in_file_order(hours: list[int]) -> None:
-    sent = list(producer.readings(frame_of(hours), "s"))
+    sent = list(sending.readings(frame_of(hours), "s"))
     assert [(row.hour, row.values[0]) for row in sent] == sorted(zip(hours, range(len(hours)), strict=True))
 
 
 @given(st.lists(st.integers(0, 50), min_size=1, max_size=10), st.integers(1, 4))
 def test_loop_moves_on_by_the_span_of_the_file(hours: list[int], passes: int) -> None:
     frame = frame_of(hours)
-    once = list(producer.readings(frame, "s"))
-    looped = list(itertools.islice(producer.readings(frame, "s", loop=True), passes * len(hours)))
+    once = list(sending.readings(frame, "s"))
+    looped = list(itertools.islice(sending.readings(frame, "s", loop=True), passes * len(hours)))
     span = max(hours) - min(hours) + 1
     for lap in range(passes):
         part = looped[lap * len(hours) : (lap + 1) * len(hours)]
@@ -131,7 +131,7 @@ def test_loop_moves_on_by_the_span_of_the_file(hours: list[int], passes: int) ->
 def test_records_are_keyed_by_station_and_hold_the_row() -> None:
     broker = FakeBroker()
     rows = rows_of(3)
-    producer.replay(rows, broker.send, at_once(), never, lambda _: None)
+    sending.replay(rows, broker.send, at_once(), never, lambda _: None)
     assert [key for key, _ in broker.records] == [b"s"] * 3
     parsed = [parse_reading(key, value) for key, value in broker.records]
     assert [(row.station_id, row.hour, row.values[0]) for row in parsed] == [("s", row.hour, row.values[0]) for row in rows]
@@ -143,7 +143,7 @@ def test_records_are_keyed_by_station_and_hold_the_row() -> None:
 def test_every_row_is_acknowledged_once_in_order_within_the_limit(in_flight: int, behind: int) -> None:
     broker = FakeBroker(behind)
     seen: list[int] = []
-    producer.replay(rows_of(20), broker.send, at_once(), never, seen.append, in_flight)
+    sending.replay(rows_of(20), broker.send, at_once(), never, seen.append, in_flight)
     assert seen == list(range(1, 21))
     assert broker.most_in_flight <= max(in_flight, 1)
 
@@ -157,7 +157,7 @@ def test_a_row_counts_only_once_acknowledged() -> None:
         at_send.append(len(seen))
         return broker.send(key, value)
 
-    producer.replay(rows_of(10), send, at_once(), never, seen.append)
+    sending.replay(rows_of(10), send, at_once(), never, seen.append)
     assert at_send == [0, 0, 0, 0, 0, 0, 1, 2, 3, 4]
 
 
@@ -166,17 +166,17 @@ def test_a_failed_row_ends_the_replay_by_name(behind: int) -> None:
     seen: list[int] = []
     broker = FakeBroker(behind, fails=7)
     with pytest.raises(Unavailable, match=r"row 7 \(2005-02-05T09:00:00\) was not acknowledged: RuntimeError.*The 6 rows"):
-        producer.replay(rows_of(20), broker.send, at_once(), never, seen.append)
+        sending.replay(rows_of(20), broker.send, at_once(), never, seen.append)
     assert seen == [1, 2, 3, 4, 5, 6]
 
 
 def test_a_broker_that_never_answers_is_not_waited_for_forever(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(producer, "_ACKNOWLEDGE_SECONDS", 0.01)
+    monkeypatch.setattr(sending, "_ACKNOWLEDGE_SECONDS", 0.01)
     with pytest.raises(Unavailable, match=r"row 1 .*TimeoutError"):
-        producer.replay(rows_of(2), lambda *_: Future(), at_once(), never, lambda _: None)
+        sending.replay(rows_of(2), lambda *_: Future(), at_once(), never, lambda _: None)
 
 
-def paced(interval_seconds: float, clock: FakeClock) -> tuple[producer.Pace, list[float], Callable[..., Future[object]]]:
+def paced(interval_seconds: float, clock: FakeClock) -> tuple[sending.Pace, list[float], Callable[..., Future[object]]]:
     times: list[float] = []
     broker = FakeBroker()
 
@@ -184,13 +184,13 @@ def paced(interval_seconds: float, clock: FakeClock) -> tuple[producer.Pace, lis
         times.append(clock.now - 100)
         return broker.send(key, value)
 
-    return producer.Pace(interval_seconds, clock, clock.sleep), times, send
+    return sending.Pace(interval_seconds, clock, clock.sleep), times, send
 
 
 @pytest.mark.parametrize("interval_seconds", [0.0, 0.01, 0.25, 2.0])
 def test_rows_keep_their_distance(interval_seconds: float) -> None:
     pace, times, send = paced(interval_seconds, FakeClock())
-    producer.replay(rows_of(5), send, pace, never, lambda _: None)
+    sending.replay(rows_of(5), send, pace, never, lambda _: None)
     assert times == pytest.approx([interval_seconds * k for k in range(5)])
 
 
@@ -198,7 +198,7 @@ def test_oversleeping_does_not_add_up() -> None:
     clock = FakeClock()
     pace, times, send = paced(0.05, clock)
     pace._sleep = lambda seconds: clock.sleep(seconds + 0.001)
-    producer.replay(rows_of(50), send, pace, never, lambda _: None)
+    sending.replay(rows_of(50), send, pace, never, lambda _: None)
     assert times == pytest.approx([0.05 * k for k in range(50)], abs=0.0011)
 
 
@@ -209,14 +209,14 @@ def test_a_stall_is_not_made_up_for_in_a_burst() -> None:
     def stall_after_the_second(number: int) -> None:
         clock.now += 10.0 if number == 2 else 0.3
 
-    producer.replay(rows_of(5), send, pace, never, stall_after_the_second, in_flight=1)
+    sending.replay(rows_of(5), send, pace, never, stall_after_the_second, in_flight=1)
     assert times == pytest.approx([0, 1, 11, 12, 13])
 
 
 def test_stopping_waits_for_what_was_sent() -> None:
     broker = FakeBroker(behind=100)
     seen: list[int] = []
-    producer.replay(rows_of(20), broker.send, at_once(), lambda: len(broker.records) == 4, seen.append)
+    sending.replay(rows_of(20), broker.send, at_once(), lambda: len(broker.records) == 4, seen.append)
     assert len(broker.records) == 4
     assert seen == [1, 2, 3, 4]
 
@@ -224,14 +224,14 @@ def test_stopping_waits_for_what_was_sent() -> None:
 def test_stopping_does_not_wait_for_the_next_row_to_be_due() -> None:
     clock = FakeClock()
     pace, times, send = paced(3600.0, clock)
-    producer.replay(rows_of(3), send, pace, lambda: clock.now > 101, lambda _: None)
+    sending.replay(rows_of(3), send, pace, lambda: clock.now > 101, lambda _: None)
     assert times == [0]
     assert clock.now < 102
 
 
 def test_stop_says_why() -> None:
     clock = FakeClock()
-    stop = producer.Stop(5.0, clock)
+    stop = sending.Stop(5.0, clock)
     assert not stop()
     assert stop.reason == ""
     clock.now += 5
@@ -245,7 +245,7 @@ def test_stop_hears_signals_only_while_entered() -> None:
 
     before = signal.signal(signal.SIGTERM, handler)
     try:
-        with producer.Stop(math.inf) as stop:
+        with sending.Stop(math.inf) as stop:
             assert not stop()
             os.kill(os.getpid(), signal.SIGTERM)
             assert stop()
@@ -257,7 +257,7 @@ def test_stop_hears_signals_only_while_entered() -> None:
 
 
 def shown(capsys: pytest.CaptureFixture[str], n_rows: int, n_sent: int, slow: bool) -> list[str]:
-    with producer.Progress(n_rows, n_rows, "air_quality.raw", slow, print) as progress:
+    with sending.Progress(n_rows, n_rows, "air_quality.raw", slow, print) as progress:
         for number in range(1, n_sent + 1):
             progress(number)
     return capsys.readouterr().out.splitlines()
@@ -288,7 +288,7 @@ def test_on_a_terminal_a_fast_replay_shows_a_bar_and_the_last_row(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(sys.stderr, "isatty", lambda: True, raising=False)
-    with producer.Progress(300, 300, "t", slow=False, say=print) as progress:
+    with sending.Progress(300, 300, "t", slow=False, say=print) as progress:
         for number in range(1, 301):
             progress(number)
     out, err = capsys.readouterr()
@@ -505,8 +505,8 @@ class RefusingClient:
 
 def test_a_record_refused_at_once_is_a_row_not_acknowledged() -> None:
     with pytest.raises(Unavailable, match=r"row 1 .*no metadata of raw\.test"):
-        producer.replay(
-            rows_of(2), producer._sender(RefusingClient(), Settings(raw_topic="raw.test")), at_once(), never, lambda _: None
+        sending.replay(
+            rows_of(2), sending.sender(RefusingClient(), Settings(raw_topic="raw.test")), at_once(), never, lambda _: None
         )
 
 
@@ -534,7 +534,7 @@ def test_a_real_broker_holds_every_row_in_order(tmp_path: Path, broker: Broker) 
 def test_truth_delay_sends_each_row_without_its_truth_and_the_truth_before_the_row_that_may_know_it() -> None:
     broker, seen = FakeBroker(), list[int]()
     rows = rows_of(30)
-    n_truths = producer.replay(with_late_truths(rows, 24), broker.send, at_once(), never, seen.append)
+    n_truths = sending.replay(with_late_truths(rows, 24), broker.send, at_once(), never, seen.append)
     sent = [parse_record(*record, headers) for record, headers in zip(broker.records, broker.headers, strict=True)]
     found = [record for record in sent if not isinstance(record, Operation)]
     assert len(found) == len(sent)
@@ -550,4 +550,4 @@ def test_truth_delay_sends_each_row_without_its_truth_and_the_truth_before_the_r
 def test_a_late_truth_that_is_refused_is_named() -> None:
     broker = FakeBroker(fails=26)
     with pytest.raises(Unavailable, match=r"the late truth of .* was not acknowledged: .*The 25 rows before it"):
-        producer.replay(with_late_truths(rows_of(30), 25), broker.send, at_once(), never, lambda _: None)
+        sending.replay(with_late_truths(rows_of(30), 25), broker.send, at_once(), never, lambda _: None)
