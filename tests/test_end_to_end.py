@@ -363,8 +363,12 @@ def rows_summed(running: System) -> int:
 
 
 def index_of(reports: Path) -> str:
-    """Return the index page without the moment at which it was written."""
-    return re.sub(r"[0-9-]{10} [0-9:]{8} UTC", "", (reports / "index.html").read_text())
+    """Return the index page without the moment at which it was written, and without the folders of stations in its links.
+
+    The station whose page is made first has none, whichever that is: no file ever moves.
+    """
+    page = (reports / "index.html").read_text()
+    return re.sub(r"[0-9-]{10} [0-9:]{8} UTC|(?<=daily/)station-[0-9]/", "", page)
 
 
 def restored(running: System, name: str) -> set[int]:
