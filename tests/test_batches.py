@@ -47,9 +47,7 @@ def test_any_batch_header_that_is_no_utf8_costs_the_headers_only(codec: str) -> 
 
 
 @pytest.mark.parametrize("codec", list(CODECS)[1:])
-def test_any_batch_that_inflates_beyond_the_limit_stands_without_content(
-    codec: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_any_batch_that_inflates_beyond_the_limit_has_no_content(codec: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(batches, "MAX_BATCH_BYTES", 1_000_000)
     within = batch_of(codec, [b"\0" * 900_000], [])
     assert [len(record.value) for record in AnyBatch(within)] == [900_000]

@@ -403,7 +403,7 @@ def test_read_ambiguous_dates_are_read_as_the_flag_says(tmp_path: Path) -> None:
     assert datetime_of(int(other[0])) == datetime(2004, 10, 3, 18)
 
 
-def test_read_doubled_hour_is_told_by_its_order_where_the_zone_is_said(tmp_path: Path) -> None:
+def test_read_doubled_hour_of_a_known_zone_is_resolved_by_its_order(tmp_path: Path) -> None:
     path = tmp_path / "file.csv"
     path.write_text(text(HEADER, in_autumn()))
     found = read(path, "--time-zone", "Europe/Rome")
@@ -457,7 +457,7 @@ def test_read_says_what_was_understood(tmp_path: Path) -> None:
     assert more[2] == "  114 empty rows left out"
 
 
-def test_read_fahrenheit_of_a_winter_is_told_by_the_vapour(tmp_path: Path) -> None:
+def test_read_fahrenheit_of_a_winter_is_recognised_by_the_vapour(tmp_path: Path) -> None:
     """Twenty degrees colder, so that °F could be °C; RH and AH as such a winter has them."""
     celsius = month().values[:, RAW_COLUMNS.index("T")] - 20
     vapour = month().values[:, RAW_COLUMNS.index("RH")] / 100 * 0.6112 * np.exp(17.62 * celsius / (243.12 + celsius))

@@ -82,7 +82,7 @@ def test_stream_csv_returns_every_bit(tmp_path_factory: pytest.TempPathFactory, 
     assert back.sha256 == frame.sha256
 
 
-def test_stream_csv_columns_may_stand_in_any_order(tmp_path: Path) -> None:
+def test_stream_csv_columns_in_any_order_are_read(tmp_path: Path) -> None:
     path = tmp_path / "rows.csv"
     lines = [",".join(reversed(line.split(","))) for line in (HEADER, ROW)]
     path.write_text("\ufeff" + "\r\n".join(lines) + "\r\n\r\n")

@@ -69,7 +69,9 @@ def test_three_brokers_asked_of_make_are_both_files_for_compose() -> None:
         assert subprocess.run(asked, cwd=ROOT, env=environment, capture_output=True, text=True).stdout == files
 
 
-def test_a_missing_engine_is_told_from_one_that_does_not_answer(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_a_missing_engine_has_another_message_than_one_that_does_not_answer(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))
     assert "install" in next(preflight.engine())
     (tmp_path / "docker").write_text("#!/bin/sh\necho cannot connect >&2; exit 1\n")

@@ -46,7 +46,7 @@ def test_repeats_other_values_of_the_latest_weeks_are_never_taken_for_the_same()
     assert not digests.repeats(hour, NEWEST, alike)
 
 
-def test_repeats_other_values_of_old_hours_are_told_but_for_one_in_255() -> None:
+def test_repeats_other_values_of_old_hours_are_noticed_but_for_one_in_255() -> None:
     digests = filled()
     hours = range(NEWEST - 9_000, NEWEST - EXACT_HOURS)
     taken = sum(digests.repeats(hour, NEWEST, digest_of(hour + 1)) for hour in hours)

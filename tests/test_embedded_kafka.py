@@ -164,7 +164,7 @@ def test_java_home_comes_first_and_the_path_still_counts(
     assert install().java == str(tmp_path / "home" / "bin" / "java")
 
 
-def test_maven_runs_once_and_its_progress_is_told(on_path: OnPath, cache: Path) -> None:
+def test_maven_runs_once_and_its_progress_is_shown(on_path: OnPath, cache: Path) -> None:
     downloads = "i=0; while [ $i -lt 120 ]; do i=$((i+1)); echo Downloaded from central: x; done"
     folder = on_path(java=JAVA_17, mvn=f"{downloads}; /bin/mkdir jars; : > jars/kafka.jar")
     said: list[str] = []

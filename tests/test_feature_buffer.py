@@ -222,7 +222,7 @@ def test_a_skipped_hour_is_late_whatever_its_place_held_before(jumps: list[int])
         assert outcome(buffer, skipped) == "late"
 
 
-def test_a_conflict_and_a_late_row_are_told_apart() -> None:
+def test_a_conflict_and_a_late_row_have_different_reasons() -> None:
     buffer = warm_buffer()
     feed(buffer, range(START + 1, START + 2))
     newest, skipped, before_the_first = START + 1, START, START - HISTORY_HOURS - 1

@@ -106,7 +106,7 @@ def connected(port: int) -> socket.socket:
 
 
 @pytest.mark.slow
-def test_main_ends_when_told_though_a_connection_is_open() -> None:
+def test_main_ends_on_sigterm_though_a_connection_is_open() -> None:
     port = free_port()
     with socket.create_server(("127.0.0.1", 0)) as behind:
         command = [sys.executable, "deploy/forward.py", str(port), f"localhost:{behind.getsockname()[1]}"]

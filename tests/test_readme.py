@@ -121,7 +121,7 @@ def is_taken(port: int) -> bool:
 @pytest.mark.slow
 @pytest.mark.broker
 @pytest.mark.timeout(1_500)
-def test_readme_one_by_one_runs_as_it_stands(tmp_path: Path) -> None:
+def test_readme_one_by_one_runs_as_written(tmp_path: Path) -> None:
     if taken := [port for port in PORTS if is_taken(port)]:
         pytest.skip(f"the README's own ports are taken: {taken}")
     first, second, third, by_hand, call = blocks("One by one")

@@ -83,7 +83,7 @@ def test_guard_request_with_the_key_is_answered(headers: dict[str, str]) -> None
         {"cookie": f"x-api-key={SECRET}"},
     ],
 )
-def test_guard_request_without_the_key_is_401_and_is_not_told_it(headers: dict[str, str]) -> None:
+def test_guard_request_without_the_key_is_401_and_does_not_get_it(headers: dict[str, str]) -> None:
     status, problem = asked(Key(SecretStr(SECRET)), **headers)
     assert (status, "X-API-Key" in problem["detail"]) == (401, True)
     assert SECRET not in str(problem)

@@ -74,7 +74,7 @@ def test_a_fault_is_a_usage_error_that_names_the_variable_and_its_value(
         read_settings()
 
 
-def test_all_faults_are_told_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_all_faults_are_in_one_message(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TOPIC_PARTITIONS", "0")
     monkeypatch.setenv("MAX_POLL_RECORDS", "none")
     with pytest.raises(UsageError, match=r"TOPIC_PARTITIONS=0.*MAX_POLL_RECORDS=none"):
@@ -175,7 +175,7 @@ def test_read_settings_address_that_works_is_kept(
     assert str(getattr(read_settings(), name.lower())) == meant
 
 
-def test_read_settings_credentials_are_not_told(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_read_settings_credentials_are_in_no_message(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("API_URL", "http://ann:secret@api:8000?x")
     with pytest.raises(UsageError) as caught:
         read_settings()
@@ -183,7 +183,9 @@ def test_read_settings_credentials_are_not_told(monkeypatch: pytest.MonkeyPatch)
 
 
 @pytest.mark.parametrize("key", ["two words", "gr\u00fcn", "'quoted'", "a\tb"])
-def test_read_settings_key_that_no_header_carries_is_refused_and_not_told(monkeypatch: pytest.MonkeyPatch, key: str) -> None:
+def test_read_settings_key_that_no_header_carries_is_refused_and_not_shown(
+    monkeypatch: pytest.MonkeyPatch, key: str
+) -> None:
     monkeypatch.setenv("API_KEY", key)
     with pytest.raises(UsageError, match="API_KEY: ") as caught:
         read_settings()

@@ -28,7 +28,7 @@ def test_why_not_hourly_three_hours_with_gaps_are_still_three_hours() -> None:
     assert "steps are 3 h" in found
 
 
-def test_why_not_hourly_file_that_goes_over_to_days_is_told_where() -> None:
+def test_why_not_hourly_file_that_goes_over_to_days_says_where() -> None:
     hours = [*range(500), *range(500, 500 + 24 * 100, 24)]
     assert why_not_hourly(hours) == "99 of 99 steps are 24 h, from 1970-01-21T20:00:00 on"
 

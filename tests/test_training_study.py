@@ -121,7 +121,7 @@ def test_the_runs_are_in_mlflow_with_times_parameters_and_metrics_of_both_blocks
     assert rows["XGBoost"]["params.rounds"]
 
 
-def test_the_commit_that_froze_the_choices_stands_beside_the_results(opened: Opened) -> None:
+def test_the_commit_that_froze_the_choices_is_in_the_results(opened: Opened) -> None:
     root, plan, _, _ = opened
     head = subprocess.run(["git", "-C", str(root), "rev-parse", "HEAD"], capture_output=True, text=True).stdout.strip()
     assert json.loads((plan.out / "run_data" / "opened.json").read_text())["frozen_commit"] == head

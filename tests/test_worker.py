@@ -68,7 +68,7 @@ def test_a_batch_is_one_transaction_and_one_request(rig: Rig) -> None:
     assert rig.kafka.transactions == 5  # where the group begins, three polls, and the snapshot at the end
 
 
-def test_a_restart_goes_on_where_the_group_stands(rig: Rig) -> None:
+def test_a_restart_goes_on_at_the_committed_offset(rig: Rig) -> None:
     rig.send(0, 180)
     rig.restart(max_records=171)
     rig.worker.run()
@@ -359,7 +359,7 @@ def test_run_row_the_model_has_no_value_for_is_a_dead_letter_and_stays_one(rig: 
 # --- limits ---
 
 
-def test_a_run_takes_no_more_records_than_it_was_told_to(rig: Rig) -> None:
+def test_a_run_takes_no_more_records_than_its_limit(rig: Rig) -> None:
     rig.send(0, 300)
     rig.restart(max_records=230)
     rig.worker.run()
