@@ -20,7 +20,7 @@ from airquality.ground.typed import Document
 from airquality.metrics import ConsumerMetrics, expose_process
 from airquality.model.client import PredictionClient
 from airquality.model.transport import Transport
-from airquality.stream import kafka_io
+from airquality.stream import heap, kafka_io
 from airquality.stream.account import Counts
 from airquality.stream.console import Console
 from airquality.stream.exposition import exposed, health_page, metrics_page
@@ -67,6 +67,7 @@ def run(settings: Settings, limits: Limits, open_monitoring: OpenMonitoring) -> 
     Raises:
         AirQualityError: a service was never there, or two parts of the system disagree.
     """
+    heap.map_large_arrays()
     registry = CollectorRegistry()
     metrics = ConsumerMetrics(registry, settings.metrics_stations)
     expose_process(registry)
