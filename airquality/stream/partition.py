@@ -34,8 +34,8 @@ from airquality.stream.station import Station, Unsaved
 from airquality.stream.then import Then
 from airquality.truth.window_truth import WindowTruth
 
-#: A snapshot takes a millisecond or two and up to 50 KB: a commit with many must not keep the next rows waiting.
-SNAPSHOTS_PER_COMMIT = 500
+#: A snapshot takes a millisecond or two: rows that come during a commit with snapshots wait a tenth of a second at most.
+SNAPSHOTS_PER_COMMIT = 50
 #: On a partition with more stations than this, rows are so much further back before they are due: else a thousand stations
 #: that catch up would be snapshotted every fifth row, which takes longer than the rows.
 STATIONS_AS_SET = 100
