@@ -77,10 +77,14 @@ def _stall_at(point: str, count: int, seconds: float) -> None:
 
 
 def _at(point: str, act: Any) -> None:
-    """Let ``act`` be called wherever the consumer's loop passes a point."""
+    """Let ``act`` be called wherever the consumer's loop, or its way into the group, passes a point."""
     from kafka import KafkaConsumer, KafkaProducer
+    from kafka.coordinator import base
 
     around, owner, name = {
+        "before_join_answer": (_before, base.BaseCoordinator, "_process_join_group_response"),
+        "before_sync": (_before, base, "SyncGroupRequest"),
+        "before_sync_answer": (_before, base.BaseCoordinator, "_process_sync_group_response"),
         "after_poll": (_after, KafkaConsumer, "poll"),
         "after_begin": (_after, KafkaProducer, "begin_transaction"),
         "between_sends": (_before, KafkaProducer, "send"),
