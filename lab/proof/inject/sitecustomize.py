@@ -142,10 +142,13 @@ def _unfenced() -> None:
 
 def _step_clock(steps: list[float]) -> None:
     """Step the wall clock, one step every two seconds from the fifth on; the monotonic clock goes on."""
-    real, began = time.time, time.monotonic()
+    real, began, done = time.time, time.monotonic(), [0]
 
     def stepped() -> float:
-        due = max(0, int((time.monotonic() - began - 5.0) / 2.0) + 1)
+        due = max(0, min(len(steps), int((time.monotonic() - began - 5.0) / 2.0) + 1))
+        if due > done[0]:
+            print("the proof steps the clock\n" * (due - done[0]), end="", file=sys.stderr, flush=True)
+            done[0] = due
         return real() + sum(steps[:due])
 
     time.time = stepped
