@@ -11,6 +11,7 @@ from itertools import islice
 
 import numpy as np
 
+from lab.child import Child
 from lab.proof.rows import FREEZE_SECONDS, SMALL, Outcome, Proof, Supervised, die, injected, row, stop
 from lab.proof.site import Broker, Site
 from lab.proof.traffic import HOURS, STATIONS, interleaved, stations
@@ -18,6 +19,8 @@ from lab.waiting import wait_until
 
 #: How soon a consumer with an instance id must work again.
 _AGAIN_SECONDS = 10.0
+#: How soon at most, where its predecessor died on its way into the group: a start on a busy machine, and a session (10 s).
+_TAKEN_OVER_SECONDS = 40.0
 
 
 @row("kills", seeds=3)
@@ -99,6 +102,47 @@ def _idle(site: Site) -> bool:
     """Say whether the log has stood still for 20 seconds: the point will not be reached any more."""
     path = site.directory / "log.txt"
     return path.exists() and time.time() - path.stat().st_mtime > 20
+
+
+#: Where a member dies whose successor has its instance id and not its member id: joined, not joined to its knowledge, or
+#: joined with partitions that it has not been told of.
+JOINS = ("before_join_answer", "before_sync", "before_sync_answer")
+
+
+@row("joining", quick=False)
+def kill_while_it_joins(proof: Proof) -> Outcome:
+    """Kill -9 around JoinGroup and SyncGroup, alone and beside another consumer; its successor with its id takes over."""
+    outcomes = [_killed_while_joining(proof, beside) for beside in (False, True)]
+    slowest = max(seconds for _, _, seconds in outcomes)
+    figures = {"kills": 4 * proof.scale, "rows": sum(sent for sent, _, _ in outcomes), "s at most to take over": slowest}
+    return Outcome(figures, [fault for _, faults, _ in outcomes for fault in faults])
+
+
+def _killed_while_joining(proof: Proof, beside: bool) -> tuple[int, list[str], float]:
+    """Return how many rows there were, the differences, and how long a successor took at most to have read all rows."""
+    taken: list[float] = []
+    with proof.ground.site("joining") as site:
+        others = [site.consumer(**SMALL, CONSUMER_INSTANCE_ID="two")] * beside
+        rows = interleaved(proof.source, STATIONS, HOURS)
+        sent = site.cluster.send(site.topic("raw"), islice(rows, 16 * 168))
+        for number in range(2 * proof.scale):
+            point = JOINS[number % len(JOINS)]
+            killed = site.consumer(**SMALL, **injected(PROOF_KILL_AT=f"{point}:1"), CONSUMER_INSTANCE_ID="one")
+            wait_until(partial(_has_ended, killed), f"{site.name}: {point} is reached", 60)
+            sent += site.cluster.send(site.topic("raw"), islice(rows, 16))
+            began, successor = time.monotonic(), site.consumer(**SMALL, CONSUMER_INSTANCE_ID="one")
+            site.caught_up()
+            taken.append(round(time.monotonic() - began, 1))
+            die(successor)
+        stop(*others)
+        sent += site.cluster.send(site.topic("raw"), rows)
+        site.finish(idle_seconds=14, CONSUMER_INSTANCE_ID="one")
+        slow = [f"{max(taken)} s until a successor had taken over"] if max(taken) > _TAKEN_OVER_SECONDS else []
+        return sent, slow + proof.verdict(site), max(taken)
+
+
+def _has_ended(process: Child) -> bool:
+    return process.poll() is not None
 
 
 @row("freeze")

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import shutil
 import subprocess
+from functools import partial
 from itertools import islice
 
+from lab.proof.oracle import HISTORY
 from lab.proof.rows import SMALL, Outcome, Proof, injected, row, stop
 from lab.proof.site import Site
 from lab.proof.traffic import HOURS, STATIONS, interleaved
+from lab.waiting import wait_until
 
 #: A namespace of its own, in which anybody may mount: a reports folder that is full, or that is read-only.
 _NAMESPACE = ("unshare", "--user", "--map-root-user", "--mount")
@@ -31,6 +34,9 @@ def disk_full_or_read_only(proof: Proof) -> Outcome:
                 faults.append(f"{options}: a traceback: {said[-400:]}")
             if "cannot be written" not in said:
                 faults.append(f"{options}: nobody was told that something cannot be written: {said[-400:]}")
+            made, due = len(site.cluster.committed(site.topic("pred"))), sent - 3 * HISTORY
+            if made != due:
+                faults.append(f"{options}: {made} predictions were made meanwhile, not {due}")
         sent += site.cluster.send(site.topic("raw"), rows)
         site.finish()
         if not list((site.directory / "reports" / "daily").rglob("*.html")):
@@ -62,8 +68,14 @@ def clock_stepped(proof: Proof) -> Outcome:
         sent = site.cluster.send(site.topic("raw"), islice(rows, 16 * 172))
         consumer = site.consumer(**SMALL, **injected(PROOF_CLOCK_STEPS="86400,-172800,86400"))
         site.grown("pred", 20)
-        sent += site.cluster.send(site.topic("raw"), rows)
-        site.caught_up()
+        for step in range(3):
+            wait_until(partial(_stepped, site, step + 1), f"{site.name}: step {step + 1}", 60)
+            sent += site.cluster.send(site.topic("raw"), islice(rows, 16 * 6))
+            site.caught_up()
         stop(consumer)
         site.finish(idle_seconds=14)
         return Outcome({"steps": 3, "rows": sent}, proof.verdict(site))
+
+
+def _stepped(site: Site, many: int) -> bool:
+    return site.said().count("the proof steps the clock") >= many

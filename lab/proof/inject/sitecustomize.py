@@ -77,10 +77,14 @@ def _stall_at(point: str, count: int, seconds: float) -> None:
 
 
 def _at(point: str, act: Any) -> None:
-    """Let ``act`` be called wherever the consumer's loop passes a point."""
+    """Let ``act`` be called wherever the consumer's loop, or its way into the group, passes a point."""
     from kafka import KafkaConsumer, KafkaProducer
+    from kafka.coordinator import base
 
     around, owner, name = {
+        "before_join_answer": (_before, base.BaseCoordinator, "_process_join_group_response"),
+        "before_sync": (_before, base, "SyncGroupRequest"),
+        "before_sync_answer": (_before, base.BaseCoordinator, "_process_sync_group_response"),
         "after_poll": (_after, KafkaConsumer, "poll"),
         "after_begin": (_after, KafkaProducer, "begin_transaction"),
         "between_sends": (_before, KafkaProducer, "send"),
@@ -138,10 +142,13 @@ def _unfenced() -> None:
 
 def _step_clock(steps: list[float]) -> None:
     """Step the wall clock, one step every two seconds from the fifth on; the monotonic clock goes on."""
-    real, began = time.time, time.monotonic()
+    real, began, done = time.time, time.monotonic(), [0]
 
     def stepped() -> float:
-        due = max(0, int((time.monotonic() - began - 5.0) / 2.0) + 1)
+        due = max(0, min(len(steps), int((time.monotonic() - began - 5.0) / 2.0) + 1))
+        if due > done[0]:
+            print("the proof steps the clock\n" * (due - done[0]), end="", file=sys.stderr, flush=True)
+            done[0] = due
         return real() + sum(steps[:due])
 
     time.time = stepped
