@@ -33,17 +33,18 @@ class Spread:
         )
 
 
+#: Rows enough that all consumers still work once the last one has restored its stations.
 _SPREADS = (
     Spread(1, 3_000, 6, 1),
-    *(Spread(100, 200, partitions, consumers) for partitions, consumers in ((1, 1), (6, 1), (6, 2), (6, 3))),
-    *(Spread(1_000, 12, partitions, consumers) for partitions, consumers in ((1, 1), (6, 1), (6, 3))),
+    *(Spread(100, 300, partitions, consumers) for partitions, consumers in ((1, 1), (6, 1), (6, 2), (6, 3))),
+    *(Spread(1_000, 30, partitions, consumers) for partitions, consumers in ((1, 1), (6, 1), (6, 3))),
 )
 #: Once each: half a gigabyte of snapshots is written and read for it.
-_LARGE = (Spread(10_000, 3, 6, 1), Spread(10_000, 3, 6, 3))
+_LARGE = (Spread(10_000, 8, 6, 1), Spread(10_000, 8, 6, 3))
 _IDLE_SECONDS = 4.0
 
 
-@section("spread", place=7, minutes=12, quick=False)
+@section("spread", place=7, minutes=14, quick=False)
 def spread(bench: Bench) -> Outcome:
     """1 to 10,000 stations, 1 and 6 partitions, 1 to 3 consumers: rows a second of all together, and CPU a row."""
     topics = Topics(bench.ground)
