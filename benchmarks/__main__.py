@@ -19,6 +19,7 @@ from airquality.ground.errors import AirQualityError
 from benchmarks import (
     batches,
     beside,
+    catchup,
     endurance,
     kernels,
     live,
@@ -34,18 +35,33 @@ from benchmarks import (
     targets,
 )
 from benchmarks.ground import PROJECT, Ground
-from benchmarks.sections import QUICK_ROUNDS, ROUNDS, Bench, sections
+from benchmarks.sections import QUICK_ROUNDS, ROUNDS, Bench, chosen, sections
 from lab.interruption import Interruption
 from lab.waiting import Failed
 
 #: The modules whose sections there are: importing one registers it.
-REGISTERED = (replay, live, stations, kernels, serving, batches, spread, restart, beside, reports, endurance, starts)
+REGISTERED = (
+    replay,
+    live,
+    stations,
+    kernels,
+    serving,
+    batches,
+    spread,
+    restart,
+    beside,
+    reports,
+    endurance,
+    starts,
+    catchup,
+)
 
 _EXAMPLES = """\
 examples:
   make bench                       everything; each section keeps its result, and docs/benchmarks.md is written
   make bench QUICK=1               the small sizes, without the sections that take longest: under 5 minutes
   make bench ONLY=serving          one section
+  make bench ONLY=catchup          50,000 rows with all their reports, half an hour: only where it is asked for
   make bench ARGS="--out /tmp/b"   the page and the results somewhere else
 
 A real Apache Kafka is started for the run (Java 17 and Maven, or KAFKA_BOOTSTRAP_SERVERS); the other contenders are
@@ -78,7 +94,7 @@ def _parser() -> argparse.ArgumentParser:
 def _run(arguments: argparse.Namespace) -> int:
     Interruption()
     excused, out = targets.excuses(), page.Place(arguments.out)
-    names = [] if arguments.page else arguments.only or [n for n, s in sections().items() if s.quick or not arguments.quick]
+    names = [] if arguments.page else chosen(sections(), arguments.only or [], quick=arguments.quick)
     failed = _measure(names, arguments, out)
     kept = results.kept(out.results)
     verdicts = targets.judge({name: result.figures for name, result in kept.items()}, excused)

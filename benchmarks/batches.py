@@ -11,7 +11,7 @@ from benchmarks.sections import Bench, Contender, Outcome, section
 from benchmarks.topics import Topics
 
 #: Records a poll, and hours of the four stations.
-_BATCHES = {1: 75, 8: 500, 64: 1_500, 512: 2_500}
+_BATCHES = {1: 50, 8: 250, 64: 1_500, 512: 2_500}
 _STATIONS = 4
 
 

@@ -16,7 +16,7 @@ _HOURS = 2_500
 _CORES = 4
 
 
-@section("beside", place=9, minutes=3, quick=False)
+@section("beside", place=9, minutes=4, quick=False)
 def beside(bench: Bench) -> Outcome:
     """The catch-up with its reports made in a process beside it, and without: by how much they slow the predictions."""
     topics = Topics(bench.ground)

@@ -16,7 +16,7 @@ _STATIONS = 200
 _SETTLING = 0.2
 
 
-@section("endurance", place=11, minutes=5, quick=False)
+@section("endurance", place=11, minutes=8, quick=False)
 def endurance(bench: Bench) -> Outcome:
     """One consumer, 200 stations, 1,000,000 rows, once: how much its memory grows, and its rate at both ends."""
     topics = Topics(bench.ground)

@@ -29,7 +29,7 @@ _DETECTOR_CASES = {
 _SECONDS = 0.4
 
 
-@section("kernels", place=4, minutes=1.5)
+@section("kernels", place=4, minutes=1)
 def kernels(bench: Bench) -> Outcome:
     """CPU time of features, model and detectors a row, by how many rows are done at a time; no Kafka, no HTTP."""
     contenders: dict[str, Contender] = {}

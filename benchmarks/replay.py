@@ -65,7 +65,7 @@ def rates(found: Mapping[str, Any], n_rows: int) -> dict[str, float]:
     return {"rows/s": n_rows / (at - found["began"]), "CPU us": (cpu - found["cpu_began"]) / n_rows * 1e6}
 
 
-@section("replay", place=1, minutes=5)
+@section("replay", place=1, minutes=3)
 def replay(bench: Bench) -> Outcome:
     """A catch-up of 4 stations with transactions, detectors and windows, beside what others need for the same rows."""
     topics = Topics(bench.ground)

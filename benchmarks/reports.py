@@ -8,7 +8,7 @@ from benchmarks.figures import Figure
 from benchmarks.sections import Bench, Outcome, section
 
 
-@section("reports", place=10, minutes=4, quick=False)
+@section("reports", place=10, minutes=3, quick=False)
 def reports(bench: Bench) -> Outcome:
     """Every report of four weeks of one station, written one after the other: CPU seconds, peak memory, size."""
 

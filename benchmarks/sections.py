@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from benchmarks.figures import Figure
@@ -64,13 +64,15 @@ Run = Callable[[Bench], Outcome]
 class Section:
     """A part of the benchmarks that can run alone; ``quick`` where it belongs to the small run.
 
-    ``place`` is its place in the run and on the page, ``minutes`` about how long the whole of it takes.
+    ``place`` is its place in the run and on the page, ``minutes`` about how long the whole of it takes. One that is
+    ``alone`` runs only where it is asked for by its name.
     """
 
     run: Run
     place: int
     quick: bool
     minutes: float
+    alone: bool = False
 
     @property
     def title(self) -> str:
@@ -81,11 +83,11 @@ class Section:
 _SECTIONS: dict[str, Section] = {}
 
 
-def section(name: str, *, place: int, minutes: float, quick: bool = True) -> Callable[[Run], Run]:
+def section(name: str, *, place: int, minutes: float, quick: bool = True, alone: bool = False) -> Callable[[Run], Run]:
     """Register a section under the name that ``ONLY=`` takes."""
 
     def register(function: Run) -> Run:
-        _SECTIONS[name] = Section(function, place, quick, minutes)
+        _SECTIONS[name] = Section(function, place, quick, minutes, alone)
         return function
 
     return register
@@ -94,3 +96,8 @@ def section(name: str, *, place: int, minutes: float, quick: bool = True) -> Cal
 def sections() -> dict[str, Section]:
     """Return the sections whose modules were imported, in their order."""
     return dict(sorted(_SECTIONS.items(), key=lambda named: named[1].place))
+
+
+def chosen(made: Mapping[str, Section], only: Sequence[str], *, quick: bool) -> list[str]:
+    """Return the names of the sections of a run: those that are asked for, or else all of the small or of the whole run."""
+    return list(only) or [name for name, each in made.items() if not each.alone and (each.quick or not quick)]

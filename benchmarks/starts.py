@@ -32,7 +32,7 @@ _FINISHED = re.compile(r"^finished in (\d+) s$", re.MULTILINE)
 _RUNS = 2
 
 
-@section("starts", place=12, minutes=5, quick=False)
+@section("starts", place=12, minutes=4, quick=False)
 def starts(bench: Bench) -> Outcome:
     """Seconds until --help of every program has answered, until the service is ready, and of make run (its own words)."""
     contenders: dict[str, Contender] = {" ".join(program): partial(_help, program) for program in _PROGRAMS}

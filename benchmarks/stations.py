@@ -16,7 +16,7 @@ _QUICK = {4: 300, 1_000: 2, 10_000: 1}
 _JUDGED, _SMALL, _LARGE = 1_000, 4, 10_000
 
 
-@section("stations", place=3, minutes=10, quick=False)
+@section("stations", place=3, minutes=8, quick=False)
 def stations(bench: Bench) -> Outcome:
     """Fleets of 1 to 10,000 stations, a row of each at a time: beside the bare loop, and what a station takes of memory."""
     topics = Topics(bench.ground)

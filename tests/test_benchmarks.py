@@ -15,13 +15,14 @@ from typing import Any
 import pytest
 
 from airquality.ground.errors import AirQualityError, ContractError
+from airquality.truth.kinds import DAILY
 from benchmarks import __main__ as bench
-from benchmarks import endurance, environments, figures, load, page, results, spread, stages, targets
+from benchmarks import catchup, endurance, environments, figures, load, page, results, spread, stages, targets
 from benchmarks.figures import Figure, ratio
 from benchmarks.ground import Ground
 from benchmarks.replay import rates
 from benchmarks.results import Result
-from benchmarks.sections import Bench, Contender, Outcome, Section, sections
+from benchmarks.sections import Bench, Contender, Outcome, Section, chosen, sections
 from benchmarks.targets import Excuse, Target, judge
 from benchmarks.topics import Topics
 
@@ -169,6 +170,56 @@ def test_bench_section_that_fails_is_named_and_costs_no_other(
     assert bench.main(["--quick", "--out", str(tmp_path)]) == 1
     assert "not measured, because they failed: replay" in capsys.readouterr().out
     assert [path.name for path in (tmp_path / "benchmarks").iterdir()] == ["live.json"]
+
+
+@pytest.mark.parametrize(("microseconds", "code", "said"), [(61.0, 1, "model-one: MISSED"), (60.0, 0, "model-one: met")])
+def test_bench_ends_with_1_where_a_target_without_exception_is_missed_and_names_it(
+    microseconds: float,
+    code: int,
+    said: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    def kernels(_: Bench) -> Outcome:
+        return Outcome({"model, 1 row": Figure("us", (microseconds,) * 3)})
+
+    monkeypatch.setattr(bench, "Interruption", lambda: None)
+    monkeypatch.setattr(bench, "sections", lambda: {"kernels": Section(kernels, 1, quick=True, minutes=1)})
+    assert bench.main(["--quick", "--out", str(tmp_path)]) == code
+    assert said in capsys.readouterr().out
+
+
+def test_bench_section_of_its_own_runs_only_where_it_is_asked_for() -> None:
+    def empty(_: Bench) -> Outcome:
+        return Outcome({})
+
+    made = {
+        "replay": Section(empty, 1, quick=True, minutes=1),
+        "spread": Section(empty, 2, quick=False, minutes=1),
+        "catchup": Section(empty, 3, quick=False, minutes=30, alone=True),
+    }
+    assert chosen(made, [], quick=False) == ["replay", "spread"]
+    assert chosen(made, [], quick=True) == ["replay"]
+    assert chosen(made, ["catchup"], quick=True) == ["catchup"]
+
+
+def test_bench_whole_run_takes_no_more_than_an_hour() -> None:
+    assert sum(sections()[name].minutes for name in chosen(sections(), [], quick=False)) <= 60
+
+
+def test_catchup_counts_both_pages_of_every_window(tmp_path: Path) -> None:
+    names = [f"{station}/daily_2005030{day}_000000.html" for station in "abcd" for day in range(1, 5)]
+    for page_of in (f"daily/{name}" for name in names):
+        for path in (tmp_path / page_of, tmp_path / "evidently" / page_of):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text("")
+    assert catchup.reports_made(tmp_path, DAILY, 4 * 24 + 23) == 16
+    with pytest.raises(ContractError, match="20 daily windows closed at least, but there are 16 pages"):
+        catchup.reports_made(tmp_path, DAILY, 5 * 24)
+    (tmp_path / "evidently" / "daily" / names[0]).unlink()
+    with pytest.raises(ContractError, match="16 pages, 15 of Evidently"):
+        catchup.reports_made(tmp_path, DAILY, 4 * 24)
 
 
 def test_topics_of_two_sections_and_of_two_runs_have_names_of_their_own(tmp_path: Path) -> None:

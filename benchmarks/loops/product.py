@@ -23,12 +23,16 @@ def _let_go(_: ReportQueue, ledger: ReportLedger, *__: object) -> None:
 
 
 def main(task: dict[str, Any]) -> None:
-    """Consume as the task says: until ``n_rows`` are committed, or until nothing came for ``idle_seconds``, or a signal."""
+    """Consume until a signal, until nothing came for ``idle_seconds``, or without these until ``n_rows`` are committed.
+
+    Where nothing came for a while every report is made before the end.
+    """
     settings = read_settings()
     log.configure(settings.log_level, settings.log_format)
     limits = Limits(**({"idle_exit_seconds": task["idle_seconds"]} if "idle_seconds" in task else {}))
     stop_on_signals(lambda: setattr(limits, "stopped", True))
-    clock = Clock(settings.raw_topic, settings.pred_topic, task.get("n_rows"), lambda: setattr(limits, "stopped", True))
+    n_rows = None if "idle_seconds" in task else task.get("n_rows")
+    clock = Clock(settings.raw_topic, settings.pred_topic, n_rows, lambda: setattr(limits, "stopped", True))
     stages = Stages()
     if not task.get("reports"):
         ReportQueue.put = _let_go  # type: ignore[assignment,method-assign]
