@@ -422,6 +422,23 @@ def test_worker_summary_that_takes_long_is_written_less_often(
     assert all(waits <= later - earlier < waits + 1.5 for earlier, later in pairwise(paced))
 
 
+def test_worker_summary_waits_while_every_poll_brings_rows(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
+    written: list[float] = []
+    monkeypatch.setattr(rig.monitors, "write_summary", lambda _: written.append(rig.clock()))
+    commit = rig.stream.commit
+
+    def slow(messages: Iterable[Message], positions: Mapping[int, Position], ownership: Ownership) -> list[int]:
+        rig.clock.sleep(2.0)
+        return commit(messages, positions, ownership)
+
+    monkeypatch.setattr(rig.stream, "commit", slow)
+    rig.send(0, 2_000)  # in 20 batches, which take 40 s
+    until = rig.clock() + 40.0
+    rig.worker.run()
+    busy = [at for at in written if at <= until]
+    assert [later - earlier for earlier, later in pairwise(busy)] == [20.0]
+
+
 def test_a_worker_without_partitions_leaves_the_summary_alone(rig: Rig) -> None:
     rig.stream.polls = []
     rig.restart(timeout_seconds=20.0)

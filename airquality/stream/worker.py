@@ -38,6 +38,8 @@ POLL_SECONDS = 0.25
 #: How often the summary is written; less often where that would take more than this share of the time, as with thousands
 #: of stations, all of which it looks at.
 SUMMARY_SECONDS, SUMMARY_SHARE = 5.0, 0.01
+#: How much later it may be than that while every poll brings rows, which would wait for it.
+SUMMARY_BUSY_SECONDS = 15.0
 #: How long a stop writes snapshots: Docker kills 10 s after it asked.
 STOP_SECONDS = 4.0
 #: How long a run that ends by itself asks a Kafka that does not answer.
@@ -94,8 +96,9 @@ class Worker:
         while limits.taken < limits.max_records and not limits.out_of_time(self._clock()):
             if self._clock() - self._active > limits.idle_exit_seconds:
                 break
-            limits.taken += self._step(min(self._settings.max_poll_records, limits.max_records - limits.taken))
-            self._housekeeping()
+            taken = self._step(min(self._settings.max_poll_records, limits.max_records - limits.taken))
+            limits.taken += taken
+            self._housekeeping(busy=taken > 0)
         self._finish()
 
     @property
@@ -191,12 +194,12 @@ class Worker:
         self._console.resume(self.counts)
         logger.info("partition %d: restored %d stations at offset %d", partition, len(state.stations), state.next_offset)
 
-    def _housekeeping(self) -> None:
+    def _housekeeping(self, *, busy: bool = False) -> None:
         """Collect finished reports; now and then refresh the lag and the summary."""
         self._console.show_reports(self._monitoring.poll())
         self._gauges.measure_lag()
         self._console.show_life(self.counts, self._gauges.behind, self._monitoring.backlog)
-        if (began := self._clock()) >= self._summary_due:
+        if (began := self._clock()) >= self._summary_due + (SUMMARY_BUSY_SECONDS if busy else 0.0):
             self._summarise()
             self._summary_due = began + max(SUMMARY_SECONDS, (self._clock() - began) / SUMMARY_SHARE)
 
