@@ -602,7 +602,7 @@ def _alive(pid: int) -> bool:
 
 @pytest.mark.slow
 def test_a_station_that_moved_away_takes_its_windows_with_it(rig: Callable[..., Rig], tmp_path: Path) -> None:
-    made = rig("hang", "once", report_timeout_seconds=1.0)
+    made = rig("hang", "once", report_timeout_seconds=4.0)
     lost, kept = made.run(72, "lost"), made.run(24, "kept")
     made.service.forget(lost)
     assert made.service.backlog == 1
