@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
-from confluent_kafka import Consumer, ConsumerGroupTopicPartitions, KafkaException, Producer, TopicPartition
+from confluent_kafka import Consumer, ConsumerGroupTopicPartitions, KafkaError, KafkaException, Producer, TopicPartition
 from confluent_kafka.admin import AdminClient, NewPartitions, NewTopic
 
 SECONDS = 30.0
@@ -155,9 +155,11 @@ class Cluster:
             [future] = self.admin.list_consumer_group_offsets([wanted], request_timeout=10).values()
             try:
                 return {found.partition: max(found.offset, 0) for found in future.result(SECONDS).topic_partitions}
-            except (KafkaException, TimeoutError):  # a new group, or a broker that is back, has no coordinator yet
+            except (KafkaException, TimeoutError) as error:  # a new group, or a broker that is back, has no coordinator yet
                 if time.monotonic() > deadline:
                     raise
+                if _timed_out(error):  # a client that had asked before a restart waited 90 s in vain, while others worked
+                    del self.admin
                 time.sleep(0.2)
 
     def assigned(self, group: str) -> list[int]:
@@ -212,6 +214,10 @@ def _until_ends(reader: Consumer, n_partitions: int) -> Iterable[Found]:
         headers = {name: value or b"" for name, value in message.headers() or ()}
         stamp = message.timestamp()[1]
         yield Found(message.partition(), message.offset(), message.key(), message.value(), headers, stamp)
+
+
+def _timed_out(error: Exception) -> bool:
+    return isinstance(error, TimeoutError) or error.args[0].code() == KafkaError._TIMED_OUT
 
 
 def _finish(futures: Mapping[Any, Any]) -> None:
