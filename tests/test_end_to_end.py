@@ -368,7 +368,7 @@ def index_of(reports: Path) -> str:
     The station whose page is made first has none, whichever that is: no file ever moves.
     """
     page = (reports / "index.html").read_text()
-    return re.sub(r"[0-9-]{10} [0-9:]{8} UTC|(?<=daily/)station-[0-9]/", "", page)
+    return re.sub(r"[0-9-]{10} [0-9:]{8} UTC|(?<=/)station-[0-9]/", "", page)
 
 
 def restored(running: System, name: str) -> set[int]:
