@@ -362,13 +362,14 @@ def rows_summed(running: System) -> int:
         return 0
 
 
-def index_of(reports: Path) -> str:
-    """Return the index page without the moment at which it was written, and without the folders of stations in its links.
+def index_of(reports: Path) -> list[str]:
+    """Return what the index page holds, sorted, without the moment at which it was written and without stations' folders.
 
-    The station whose page is made first has none, whichever that is: no file ever moves.
+    The station whose page is made first has no folder, whichever that is, and reports of one hour are in the order of
+    their files: no file ever moves.
     """
-    page = (reports / "index.html").read_text()
-    return re.sub(r"[0-9-]{10} [0-9:]{8} UTC|(?<=daily/)station-[0-9]/", "", page)
+    page = re.sub(r"[0-9-]{10} [0-9:]{8} UTC|(?<=/)station-[0-9]/", "", (reports / "index.html").read_text())
+    return sorted(re.split(r"(?=<)|\n", page))
 
 
 def restored(running: System, name: str) -> set[int]:
