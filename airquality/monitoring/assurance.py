@@ -27,12 +27,8 @@ DEADLINE_HOURS = 72
 _DEVICE = tuple(RAW_COLUMNS.index(column.name) for column in NETWORK.device)
 
 
-@dataclass(frozen=True, slots=True)
-class Forecast:
-    """A prediction that was published, in the target's unit, with its interval."""
-
-    prediction: float
-    interval: Interval
+#: A prediction that was published, in the target's unit, and its interval.
+Forecast = tuple[float, Interval]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -46,9 +42,8 @@ class AwaitedState:
     @classmethod
     def of(cls, awaited: Mapping[int, Forecast]) -> Self:
         """Return what :meth:`forecasts` makes forecasts of again."""
-        intervals = [forecast.interval for forecast in awaited.values()]
-        numbers = [(f.prediction, f.interval.lower, f.interval.upper, f.interval.expected_square) for f in awaited.values()]
-        marks = [8 * CASES.index(each.case) + 2 * each.level + each.silent for each in intervals]
+        numbers = [(value, around.lower, around.upper, around.expected_square) for value, around in awaited.values()]
+        marks = [8 * CASES.index(around.case) + 2 * around.level + around.silent for _, around in awaited.values()]
         return cls(
             immutable(np.array(list(awaited), dtype=np.int64)),
             immutable(np.array(numbers, dtype=np.float64).reshape(-1, 4)),
@@ -58,7 +53,7 @@ class AwaitedState:
     def forecasts(self) -> dict[int, Forecast]:
         """Return the forecasts by hour."""
         return {
-            hour: Forecast(prediction, Interval(lower, upper, expected, CASES[mark // 8], mark % 8 // 2, bool(mark % 2)))
+            hour: (prediction, Interval(lower, upper, expected, CASES[mark // 8], mark % 8 // 2, bool(mark % 2)))
             for hour, (prediction, lower, upper, expected), mark in zip(
                 self.hours.tolist(), self.numbers.tolist(), self.marks.tolist(), strict=True
             )
@@ -109,7 +104,7 @@ class Assurance:
         self._newest_hour = hour
         if row.predicted is not None and row.predicted.interval is not None:
             self.books.predict(hour, row.predicted.interval)
-            self._awaited[hour] = Forecast(row.predicted.value, row.predicted.interval)
+            self._awaited[hour] = row.predicted.value, row.predicted.interval
         if not math.isnan(truth):
             found += self._learn(hour, truth, delay=0)
         self._forget()
@@ -128,13 +123,14 @@ class Assurance:
         if forecast is None:
             self._intervals.know(hour)
             return []
-        self._intervals.learn(hour, forecast.prediction, forecast.interval, truth)
+        prediction, interval = forecast
+        self._intervals.learn(hour, prediction, interval, truth)
         if delay:
-            self.late_errors = self.late_errors.plus(forecast.prediction, truth)
-        self.books.learn(hour, forecast.prediction, forecast.interval, truth, delay)
-        if math.isnan(forecast.interval.lower):
+            self.late_errors = self.late_errors.plus(prediction, truth)
+        self.books.learn(hour, prediction, interval, truth, delay)
+        if math.isnan(interval.lower):
             return []
-        return [*self._coverage[forecast.interval.case].learn(newest, forecast.interval.holds(truth))]
+        return [*self._coverage[interval.case].learn(newest, interval.holds(truth))]
 
     def _forget(self) -> None:
         """Wait no longer for truths that the history would not take any more."""

@@ -149,13 +149,13 @@ class Bank:
             return Memory(recent, nothing, nothing, nothing, nothing, nothing, nothing, np.empty((len(at), 0)), wrong)
         sums, present = detector.daily(rows, recent)
         if not rows.day_of_row[-1]:  # the day goes on: its baseline is known, and whole days are as they were
-            today = store.days[at, -1:] + sums.cumsum(axis=1)
-            today_counts = store.counts[at, -1:].astype(np.int64) + present.cumsum(axis=1, dtype=np.int64)
+            today = store.days[at, -1:] + sums.cumsum(axis=1, dtype=detector.day_dtype)
+            today_counts = store.counts[at, -1:] + present.cumsum(axis=1, dtype=np.int8)
             past, past_counts = store.past[at, np.newaxis], store.past_counts[at, np.newaxis]
             baseline = store.baseline[at, np.newaxis]
             return Memory(recent, sums, sums, today, today_counts, past, past_counts, baseline, wrong)
-        days, today = _by_day(store.days[at].astype(np.int64), sums, rows.day_of_row)
-        counts, today_counts = _by_day(store.counts[at].astype(np.int64), present, rows.day_of_row)
+        days, today = _by_day(store.days[at], sums, rows.day_of_row)
+        counts, today_counts = _by_day(store.counts[at], present, rows.day_of_row)
         n_days, baseline = int(rows.day_of_row[-1]) + 1, np.empty((len(at), 0))
         if detector.baseline:
             baseline = self._baseline(store, detector, at, days, counts, n_days)
@@ -340,15 +340,19 @@ def _days(suite: Suite) -> int:
     return max(detector.days for detector in suite.detectors)
 
 
-def _by_day(days: Ints, values: Ints | Bools, day_of_row: Ints) -> tuple[Ints, Ints]:
-    """Return the sums of each day, those of new days appended, and the running sum of the day as of each row."""
-    running = np.empty(values.shape, dtype=np.int64)
+def _by_day(days: NDArray[Any], values: NDArray[Any], day_of_row: Ints) -> tuple[Ints, NDArray[Any]]:
+    """Return the sums of each day, those of new days appended, and the running sum of the day as of each row.
+
+    The running sums are of the days' own type: a day fits it, and they are by far the largest table of a batch.
+    """
+    running = np.empty(values.shape, dtype=days.dtype)
     n_midnights, n_days = int(day_of_row[-1]), days.shape[1]
     starts = np.searchsorted(day_of_row, np.arange(n_midnights + 2)).tolist()
-    sums = np.concatenate([days, np.zeros((len(days), n_midnights, days.shape[2]), dtype=np.int64)], axis=1)
+    sums = np.zeros((len(days), n_days + n_midnights, days.shape[2]), dtype=np.int64)
+    sums[:, :n_days] = days
     for midnight in range(int(day_of_row[0]), n_midnights + 1):
         today = slice(starts[midnight], starts[midnight + 1])
-        np.cumsum(values[:, today], axis=1, dtype=np.int64, out=running[:, today])
+        np.cumsum(values[:, today], axis=1, dtype=days.dtype, out=running[:, today])
         if not midnight:  # the day goes on
             running[:, today] += days[:, -1:]
         sums[:, n_days - 1 + midnight] = running[:, today.stop - 1]

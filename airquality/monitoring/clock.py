@@ -82,8 +82,9 @@ class Clock:
         known = (y != MISSING) & (p != MISSING)
         errors = (y.astype(np.int64) - p) >> _ERROR_BITS
         errors = np.where(known, np.minimum(np.maximum(errors, -self._largest), self._largest), 0)
-        flat, there = (_by_row(table) for table in (errors, known))
-        return np.concatenate([flat, flat * flat >> 12], axis=-1), np.concatenate([there, there], axis=-1)
+        flat, there = _by_row(errors.astype(self.day_dtype)), _by_row(known)
+        squares = np.multiply(flat, flat, dtype=np.int64) >> 12
+        return np.concatenate([flat, squares], axis=-1, dtype=self.day_dtype, casting="same_kind"), np.tile(there, 2)
 
     def statistics(self, rows: Rows, memory: Memory) -> Floats:
         """Return the log ratio by window and node; below 0 where the present hour fits best."""

@@ -39,11 +39,11 @@ class CoverageWatch:
     def __init__(self, case: Case, band: Band | None) -> None:
         self._case: Case = case
         self._band = band
-        self._state = CoverageState()
+        self.share, self._since = COVERAGE, CoverageState().since
 
     def learn(self, at: int, inside: bool) -> list[Event]:
         """Take in whether a truth lay inside its interval; ``at`` is the station's newest hour. Return what changed."""
-        share, since = self._state.share + FORGET * (inside - self._state.share), self._state.since
+        share, since = self.share + FORGET * (inside - self.share), self._since
         events = []
         if self._band is not None and since is None and not self._band.holds(share):
             since = at
@@ -51,21 +51,16 @@ class CoverageWatch:
         elif since is not None and (self._band is None or self._band.calm().holds(share)):
             events.append(Event("closed", DETECTORS[self._case], TARGET, at, since, 100.0 * share, UNIT))
             since = None
-        self._state = CoverageState(share, since)
+        self.share, self._since = share, since
         return events
-
-    @property
-    def share(self) -> float:
-        """The coverage lately."""
-        return self._state.share
 
     def state(self) -> CoverageState:
         """Return everything :meth:`from_state` needs."""
-        return self._state
+        return CoverageState(self.share, self._since)
 
     @classmethod
     def from_state(cls, state: CoverageState, case: Case, band: Band | None) -> Self:
         """Return the watch whose :meth:`state` this is."""
         watch = cls(case, band)
-        watch._state = state
+        watch.share, watch._since = state.share, state.since
         return watch

@@ -102,18 +102,18 @@ class Recent:
     # ---- where running totals are ----
 
     @functools.cached_property
-    def filled(self) -> tuple[Ints, Bools]:
+    def filled(self) -> tuple[NDArray[Any], Bools]:
         """The new values, 0 where there is none, and whether there is one."""
         present = np.asarray(self.new != MISSING)
-        return np.where(present, self.new, 0).astype(np.int64), present
+        return np.where(present, self.new, 0), present
 
     @functools.cached_property
     def totals(self) -> tuple[NDArray[Any], NDArray[np.uint8]]:
         """The running totals of the new values and their counts, as the table holds them."""
         values, present = self.filled
-        sums = self._taken(self.table, 1, 1) + values.cumsum(axis=1)
+        sums = self._taken(self.table, 1, 1) + values.cumsum(axis=1, dtype=self.table.dtype)
         counts = self._taken(self.counts, 1, 1) + present.cumsum(axis=1, dtype=np.uint8)
-        return sums.astype(self.table.dtype), counts
+        return sums, counts
 
     def window_sums(self, windows: Sequence[int]) -> tuple[NDArray[Any], NDArray[np.uint8]]:
         """Return sums and counts over each of ``windows`` hours as of each new row, ``(stations, n, windows, channels)``."""

@@ -72,11 +72,11 @@ class Learning:
 
     def at(self, hour: int) -> dict[str, int]:
         """Return the columns that are learned at ``hour``, and from which hour each can be judged, at the earliest."""
-        as_of = next((columns for begin, columns in reversed(self.changes) if begin <= hour), ())
-        if not as_of:
-            return {}
         tomorrow = (hour // 24 + 1) * 24
-        return {column: max(judged_from(since), tomorrow) for column, since in as_of}
+        for begin, columns in reversed(self.changes):
+            if begin <= hour:
+                return {column: max(judged_from(since), tomorrow) for column, since in columns}
+        return {}
 
     def state(self) -> list[list[object]]:
         """Return the changes as JSON values."""

@@ -136,10 +136,9 @@ class Lateness:
 
     def update(self, row: Row) -> list[Event]:
         """Return the alarm's end, if it is open: a row was accepted."""
-        hour, closes = row.reading.hour, self._n_late >= LATE_ROWS
-        event = Event("closed", self.name, STATION, hour, self._last_hour, float(self._n_late), "rows")
+        hour, n_late, last = row.reading.hour, self._n_late, self._last_hour
         self._n_late, self._last_hour = 0, hour
-        return [event] if closes else []
+        return [Event("closed", self.name, STATION, hour, last, float(n_late), "rows")] if n_late >= LATE_ROWS else []
 
     def take_refusal(self, refusal: Refusal) -> list[Event]:
         """Count a row that came late, and return the alarm it opens."""

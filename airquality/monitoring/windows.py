@@ -20,7 +20,7 @@ from airquality.monitoring.drift import Floats, Hours, Judge, Window
 from airquality.monitoring.registry import window_detectors
 from airquality.records import RAW_COLUMNS, TARGET, Reading, isoformat
 from airquality.truth.kinds import DAILY, KINDS, WEEKLY, WindowKind
-from airquality.truth.performance import ErrorSums
+from airquality.truth.performance import ErrorSums, RunningErrors
 
 #: Events of rows without a prediction wait for the window they fall into; of more than these, the oldest count at once.
 MAX_WAITING_EVENTS = 100
@@ -95,7 +95,7 @@ class Windows:
 
     def __init__(self, station_id: str, judge: Judge) -> None:
         self.station_id = station_id
-        self.errors = ErrorSums()
+        self._errors = RunningErrors()
         #: Windows whose verdict is data drift or prediction drift.
         self.drifted = per_kind()
         #: Windows that passed without a single prediction: no report is made of nothing.
@@ -121,13 +121,19 @@ class Windows:
         #: By window kind: what the latest windows raise, and the first hour of the window since which they do.
         self._raised: dict[str, dict[str, int]] = {kind.name: {} for kind in KINDS}
 
+    @property
+    def errors(self) -> ErrorSums:
+        """The error so far of all predictions whose truth was in their row."""
+        return self._errors.sums()
+
     def update(self, row: Row) -> Sequence[Found]:
         """Take in the next row of the station; return the windows it closed, shorter ones first, each with what it raises.
 
         Raises:
             ContractError: the row is not later than the last one.
         """
-        self.hear(row.events)
+        if row.events:
+            self.hear(row.events)
         return [] if row.predicted is None else self._observe(row, row.predicted)
 
     def operate(self, operation: Operation) -> list[Event]:
@@ -197,7 +203,7 @@ class Windows:
         self._last_hour = reading.hour
         self.model_version = predicted.model_version
         if not math.isnan(reading.actual):
-            self.errors = self.errors.plus(predicted.value, reading.actual)
+            self._errors.add(predicted.value, reading.actual)
 
     def _close_until(self, hour: int) -> list[Found]:
         """Close every window whose last hour is ``hour`` or earlier; the rows at hand all lie in the first of each kind."""
@@ -310,7 +316,7 @@ class Windows:
         windows._predictions[:n_rows] = state.predictions
         windows._intervals[:n_rows] = state.intervals if len(state.intervals) == n_rows else _NO_INTERVAL
         windows._versions = list(map(sys.intern, state.versions))  # a week of copies of one text otherwise
-        windows.errors = state.errors
+        windows._errors = RunningErrors.of(state.errors)
         windows.drifted, windows.empty = dict(state.drifted), dict(state.empty)
         windows.alarms = {(alarm.detector, alarm.alarm): alarm for alarm in state.alarms}
         windows._raised = {kind: dict(since) for kind, since in state.raised.items()}

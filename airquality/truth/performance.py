@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -79,3 +80,32 @@ class ErrorSums:
         spread = self.truth_squared - self.truth * self.truth / self.n
         r2 = 1.0 - self.squared / spread if self.n > 1 and spread > 0.0 else math.nan
         return Performance(math.sqrt(self.squared / self.n), self.absolute / self.n, r2, self.n)
+
+
+@dataclass(slots=True)
+class RunningErrors:
+    """The same while it is written, once a row for each window: a new object for each row takes three times as long."""
+
+    n: int = 0
+    squared: float = 0.0
+    absolute: float = 0.0
+    truth: float = 0.0
+    truth_squared: float = 0.0
+
+    def add(self, prediction: float, truth: float) -> None:
+        """Take in one more prediction and its measured truth."""
+        error = prediction - truth
+        self.n += 1
+        self.squared += error * error
+        self.absolute += abs(error)
+        self.truth += truth
+        self.truth_squared += truth * truth
+
+    def sums(self) -> ErrorSums:
+        """Return the sums so far."""
+        return ErrorSums(self.n, self.squared, self.absolute, self.truth, self.truth_squared)
+
+    @classmethod
+    def of(cls, sums: ErrorSums) -> Self:
+        """Return what goes on from ``sums``."""
+        return cls(sums.n, sums.squared, sums.absolute, sums.truth, sums.truth_squared)

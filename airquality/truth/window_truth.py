@@ -13,7 +13,7 @@ from typing import Any, NamedTuple, Self
 
 from airquality.truth.intervals import LEVELS, Interval
 from airquality.truth.kinds import KINDS
-from airquality.truth.performance import MIN_TRUTHS, ErrorSums, Performance
+from airquality.truth.performance import MIN_TRUTHS, ErrorSums, Performance, RunningErrors
 
 #: What a window's coverage is counted by: all truths, by level of the prediction, and by state of the device.
 GROUPS = ("all", *LEVELS, "device", "device silent")
@@ -90,7 +90,7 @@ class _Book:
     end_hour: int
     n_rows: int = 0
     n_awaited: int = 0
-    sums: ErrorSums = field(default_factory=ErrorSums)
+    sums: RunningErrors = field(default_factory=RunningErrors)
     known: ErrorSums | None = None
     late_hours: list[int] = field(default_factory=list)
     late_values: list[float] = field(default_factory=list)
@@ -108,9 +108,8 @@ class _Book:
             self.expected += expected
             self.n_expected += 1
 
-    def add_truth(self, hour: int, sums: ErrorSums, interval: Interval, inside: bool | None, late: Late | None) -> None:
+    def add_truth(self, hour: int, interval: Interval, inside: bool | None, late: Late | None) -> None:
         self.n_awaited -= 1
-        self.sums = sums
         if late is not None:
             self.late_hours.append(hour)
             self.late_values.append(late.value)
@@ -123,11 +122,11 @@ class _Book:
     def state(self) -> BookState:
         held: dict[str, Any] = {name: getattr(self, name) for name in _PLAIN}
         held |= {name: tuple(getattr(self, name)) for name in _LISTS}
-        return BookState(**held)
+        return BookState(**held, sums=self.sums.sums())
 
     @classmethod
     def from_state(cls, state: BookState) -> Self:
-        book = cls(state.end_hour)
+        book = cls(state.end_hour, sums=RunningErrors.of(state.sums))
         for name in _PLAIN:
             setattr(book, name, getattr(state, name))
         for name in _LISTS:
@@ -136,7 +135,7 @@ class _Book:
 
 
 _LISTS = ("late_hours", "late_values", "truths", "held")
-_PLAIN = tuple(each.name for each in fields(BookState) if each.name not in _LISTS)
+_PLAIN = tuple(each.name for each in fields(BookState) if each.name not in (*_LISTS, "sums"))
 
 
 class Late(NamedTuple):
@@ -207,7 +206,8 @@ class WindowBooks:
             end = self._end_of(hours, hour)
             for book in reversed(self._books[kind]):
                 if book.end_hour == end:
-                    book.add_truth(hour, book.sums.plus(prediction, truth), interval, inside, late)
+                    book.sums.add(prediction, truth)
+                    book.add_truth(hour, interval, inside, late)
                     self._any_is_in |= book.known is not None and not book.n_awaited
                     break
 
@@ -218,7 +218,7 @@ class WindowBooks:
         open_books = [book for books in self._books.values() for book in books if book.known is None]
         for book in open_books:
             if book.end_hour <= hour:
-                book.known = book.sums
+                book.known = book.sums.sums()
                 self._note_closed(book)
         self._next_end = min((book.end_hour for book in open_books if book.known is None), default=math.inf)
 
@@ -288,15 +288,15 @@ def _estimate(book: _Book) -> float:
 
 
 def _said(kind: str, book: _Book, newest_hour: int) -> WindowTruth:
-    known = book.known or book.sums
+    sums = book.sums.sums()
     return WindowTruth(
         kind=kind,
         end_hour=book.end_hour,
         at=newest_hour,
         complete=not book.n_awaited,
         n_rows=book.n_rows,
-        known=known.performance(),
-        final=book.sums.performance(),
+        known=(book.known or sums).performance(),
+        final=sums.performance(),
         late=tuple(zip(book.late_hours, book.late_values, strict=True)),
         delay_hours=book.delay / len(book.late_hours) if book.late_hours else math.nan,
         estimated_rmse=_estimate(book),
