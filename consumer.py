@@ -16,8 +16,8 @@ if TYPE_CHECKING:
 _DESCRIPTION = """\
 Consume readings, predict each hour, publish the predictions, and make daily and weekly reports.
 
-Every row of the raw topic becomes exactly one of: warm-up, prediction, duplicate, dead letter. Runs until stopped unless
-stated otherwise. Settings are environment variables: KAFKA_BOOTSTRAP_SERVERS (localhost:9092), API_URL
+Every row of the raw topic becomes exactly one of: warm-up, prediction, duplicate, dead letter. Runs until stopped, or
+until a limit below is reached. Settings are environment variables: KAFKA_BOOTSTRAP_SERVERS (localhost:9092), API_URL
 (http://localhost:8000), CONSUMER_GROUP, CONSUMER_METRICS_PORT (8001), CONSUMER_METRICS_HOST
 (this machine and Docker's bridge), REPORTS_DIR and more (airquality/ground/settings.py).
 """
