@@ -142,6 +142,19 @@ def test_observe_any_cuts_neighbours_and_restarts_give_the_same_events(seed: int
     assert {name: found[name] for name in tables} == expected
 
 
+@pytest.mark.parametrize("n_rows", [1, 7, 60])
+def test_observe_any_cuts_give_the_same_memory(n_rows: int) -> None:
+    hours, values = watched.stream().hours, faulty((S1, 100, 217, 1.5), (S5, 220, 431, 2.0), (S4, 520, 590, 0.0))
+    whole, cut = seeded("a"), seeded("a")
+    for start in range(0, len(hours), 180):  # while alarms are open, after they closed, and when those days are baseline
+        stop = min(start + 180, len(hours))
+        whole.observe({"a": (hours[start:stop], values[start:stop])})
+        for first in range(start, stop, n_rows):
+            last = min(first + n_rows, stop)
+            cut.observe({"a": (hours[first:last], values[first:last])})
+        np.testing.assert_equal(cut.state("a"), whole.state("a"))
+
+
 def stored(state: dict[str, Any]) -> dict[str, Any]:
     """Return a state as it comes back from the state topic."""
     return snapshots.decode(snapshots.encode(state))

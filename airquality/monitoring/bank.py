@@ -224,11 +224,12 @@ class Bank:
                 self._has_bad[slot] = bool(self._bad[slot].any())
         self._hour[at] = step.rows.first_hour + n_rows - 1
 
-    def leave_out(self, slot: int, node: int, since_hour: int) -> None:
-        """Leave the days from ``since_hour`` to today out of the node's baseline; only the last eight are not yet in it."""
-        today = self.hour(slot) // 24
-        n_days = min(max(today - since_hour // 24, 0) + 1, BASELINE_LAG_DAYS)
-        self._bad[slot, self._bad.shape[1] - n_days :, node] = True
+    def leave_out(self, slot: int, node: int, since_hour: int, until_hour: int) -> None:
+        """Leave the days of these hours, inclusive, out of the node's baseline; only the last eight are not yet in it."""
+        last = until_hour // 24
+        n_days = min(max(last - since_hour // 24, 0) + 1, BASELINE_LAG_DAYS)
+        stop = self._bad.shape[1] - (self.hour(slot) // 24 - last)
+        self._bad[slot, stop - n_days : stop, node] = True
         self._has_bad[slot] = True
 
     def healing(self, slot: int, first_hour: int) -> frozenset[int]:

@@ -272,6 +272,7 @@ class Watch(Generic[K]):
         rising = self._rising_since(stations, first, excess)
         loud: list[bool] = np.asarray(excess >= 1.0).any(axis=(1, 2)).tolist()  # type: ignore[assignment]
         kept = [tables.shape[1]] * len(stations)
+        open_before = [tuple(station.book.open.values()) for station in stations]
         closed: dict[int, set[str]] = {}
         for index, station in enumerate(stations):
             if loud[index] or station.book.open:
@@ -279,6 +280,7 @@ class Watch(Generic[K]):
                 if happened:
                     events[station_ids[index]] += happened
         self._keep(stations, step, kept, rising, closed)
+        self._leave_out(stations, step, kept, open_before)
         if step.rows.day_of_row[-1]:
             self._learn(stations, step, kept)
         for column in sorted(silenced):  # an hour of work is no hour lost
@@ -362,9 +364,18 @@ class Watch(Generic[K]):
             for column in closed.get(index, ()):
                 for part in GROUPS.get(column, (column,)):
                     self._bank.forget_recent(station.slot, part, CALM_HOURS)
-            for alarm in station.book.open.values():
+
+    def _leave_out(
+        self, stations: list[_Station], step: Step, kept: list[int], open_before: list[tuple[Alarm, ...]]
+    ) -> None:
+        """Leave the days under an alarm out of its columns' baselines: as of the last row, or of the one before its end."""
+        for station, n_rows, before in zip(stations, kept, open_before, strict=True):
+            last = step.rows.first_hour + n_rows - 1
+            now = station.book.open
+            ended = [(alarm, last - 1) for alarm in before if n_rows > 1 and now.get(alarm.column) is not alarm]
+            for alarm, until in [*ended, *((alarm, last) for alarm in now.values())]:
                 for node in _nodes_of(alarm.columns):
-                    self._bank.leave_out(station.slot, node, alarm.since)
+                    self._bank.leave_out(station.slot, node, alarm.since, until)
 
 
 def _narrowed(book: Book) -> set[str]:
