@@ -22,8 +22,9 @@ from monitoring_service import MonitoringService
 
 #: Hours of a station's past: its detectors have seen eight weeks, so that they judge everything.
 PAST_HOURS = 8 * 7 * 24
-#: Every station lives the life of one of these, each of which begins so many hours later than the one before.
-TEMPLATES, APART_HOURS = 24, 31
+#: Every station lives the life of one of these. Their values are whole weeks apart in the data set, but all live through
+#: the same hours, as the stations of a fleet do.
+TEMPLATES, APART_HOURS = 24, 7 * 24
 #: So much shorter is the past of each than of the one before: their windows close in every hour of the day and of the week.
 _SHORTER_HOURS = 7
 #: What the seeded registry calls its champion.
@@ -64,9 +65,9 @@ class Lives:
                 yield self._row(number, index)
 
     def _row(self, number: int, index: int) -> Reading:
-        frame, at = self._ground.frame, number % TEMPLATES * APART_HOURS + index
-        values = frame.values[at % len(frame)]
-        return Reading(name_of(number), int(frame.hours[0]) + at, tuple(values.tolist()))
+        frame = self._ground.frame
+        values = frame.values[(number % TEMPLATES * APART_HOURS + index) % len(frame)]
+        return Reading(name_of(number), int(frame.hours[0]) + index, tuple(values.tolist()))
 
 
 def _past(ground: Ground, number: int) -> Life:
@@ -80,12 +81,16 @@ def name_of(number: int) -> str:
 
 
 def life(ground: Ground, number: int, start: int, n_hours: int = PAST_HOURS) -> Life:
-    """Let a station live hours of the data set from ``start`` on, with the champion's predictions of them."""
+    """Let a station live hours of the data set from ``start`` on, with the champion's predictions of them.
+
+    The hours of station ``number`` count as ``number`` times ``APART_HOURS`` earlier than they were.
+    """
     known = ground.frame.rows(start, start + n_hours)
-    predictions = ground.model.predict(features.batch(known.hours, known.values))
+    hours = known.hours - number * APART_HOURS
+    predictions = ground.model.predict(features.batch(hours, known.values))
     readings = [
         Reading(name_of(number), hour, tuple(values))
-        for hour, values in zip(known.hours.tolist(), known.values.tolist(), strict=True)
+        for hour, values in zip(hours.tolist(), known.values.tolist(), strict=True)
     ]
     monitoring = MonitoringService.open(ground.settings, ConsumerMetrics(CollectorRegistry()))
     station, windows = monitoring.open_station(name_of(number)), list[Window]()
