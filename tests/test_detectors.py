@@ -11,9 +11,8 @@ from numpy.testing import assert_array_equal
 from numpy.typing import NDArray
 
 from airquality.monitoring import registry
-from airquality.monitoring.bank import STEP_HOURS, Bank
+from airquality.monitoring.bank import STEP_HOURS, Bank, statistics_of
 from airquality.monitoring.detector import Detector
-from airquality.monitoring.watch import statistics_of
 from tests import watched
 
 Floats = NDArray[np.float64]

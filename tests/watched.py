@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from airquality.data import dataset
 from airquality.data.dataset import Frame
 from airquality.monitoring import relations, tails
-from airquality.monitoring.bank import STEP_HOURS, Bank
+from airquality.monitoring.bank import STEP_HOURS, Bank, statistics_of
 from airquality.monitoring.calibration import Calibration
 from airquality.monitoring.drift import Judge
 from airquality.monitoring.reference import Reference
@@ -20,7 +20,6 @@ from airquality.monitoring.suite import Suite, build
 from airquality.monitoring.tails import Purchase
 from airquality.monitoring.thresholds import Calibration as WindowCalibration
 from airquality.monitoring.thresholds import KindCalibration
-from airquality.monitoring.watch import statistics_of
 from airquality.monitoring.window_calibration import History, calibrate_history
 from airquality.records import RAW_COLUMNS, TARGET
 from airquality.truth.kinds import KINDS

@@ -6,7 +6,6 @@ same, bit for bit, for a row alone and in a batch, for one station and among a t
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from typing import Any
@@ -15,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from airquality.monitoring import learning
+from airquality.monitoring.daily import by_day, sliding, whole_days
 from airquality.monitoring.detector import Detector, Memory, Recent
 from airquality.monitoring.network import N_NODES, NODE_COLUMNS, Bools
 from airquality.monitoring.relations import BASELINE_DAYS, BASELINE_LAG_DAYS, BASELINE_VALUES
@@ -67,7 +67,7 @@ class _Store:
     def add_up_days(self, slot: int, detector: Detector) -> None:
         """Make what follows from the days."""
         for past, days in ((self.past, self.days), (self.past_counts, self.counts)):
-            past[slot] = _whole_days(days[slot][np.newaxis], detector.day_windows, 1)[0, 0]
+            past[slot] = whole_days(days[slot][np.newaxis], detector.day_windows, 1)[0, 0]
 
 
 @dataclass(frozen=True, eq=False)
@@ -154,12 +154,12 @@ class Bank:
             past, past_counts = store.past[at, np.newaxis], store.past_counts[at, np.newaxis]
             baseline = store.baseline[at, np.newaxis]
             return Memory(recent, sums, sums, today, today_counts, past, past_counts, baseline, wrong)
-        days, today = _by_day(store.days[at], sums, rows.day_of_row)
-        counts, today_counts = _by_day(store.counts[at], present, rows.day_of_row)
+        days, today = by_day(store.days[at], sums, rows.day_of_row)
+        counts, today_counts = by_day(store.counts[at], present, rows.day_of_row)
         n_days, baseline = int(rows.day_of_row[-1]) + 1, np.empty((len(at), 0))
         if detector.baseline:
             baseline = self._baseline(store, detector, at, days, counts, n_days)
-        past, past_counts = (_whole_days(table, detector.day_windows, n_days) for table in (days, counts))
+        past, past_counts = (whole_days(table, detector.day_windows, n_days) for table in (days, counts))
         return Memory(recent, days, counts, today, today_counts, past, past_counts, baseline, wrong)
 
     def _baseline(
@@ -177,7 +177,7 @@ class Bank:
         if not bad.any():
             skip = np.zeros((1, 1, 1, 1)[: skip.ndim], dtype=bool)
             table, n = (days[:, :known], counts[:, :known]) if detector.day_nodes is not None else (table, n)
-        sums, values = _sliding(np.where(skip, 0, table)), _sliding(np.where(skip, 0, n))
+        sums, values = sliding(np.where(skip, 0, table)), sliding(np.where(skip, 0, n))
         means = np.where(values >= BASELINE_VALUES, sums / np.maximum(values, 1), np.nan)
         shape = (len(at), n_days, *store.carried.shape[1:])
         means = np.broadcast_to(means, shape)
@@ -341,37 +341,6 @@ def _days(suite: Suite) -> int:
     return max(detector.days for detector in suite.detectors)
 
 
-def _by_day(days: NDArray[Any], values: NDArray[Any], day_of_row: Ints) -> tuple[Ints, NDArray[Any]]:
-    """Return the sums of each day, those of new days appended, and the running sum of the day as of each row.
-
-    The running sums are of the days' own type: a day fits it, and they are by far the largest table of a batch.
-    """
-    running = np.empty(values.shape, dtype=days.dtype)
-    n_midnights, n_days = int(day_of_row[-1]), days.shape[1]
-    starts = np.searchsorted(day_of_row, np.arange(n_midnights + 2)).tolist()
-    sums = np.zeros((len(days), n_days + n_midnights, days.shape[2]), dtype=np.int64)
-    sums[:, :n_days] = days
-    for midnight in range(int(day_of_row[0]), n_midnights + 1):
-        today = slice(starts[midnight], starts[midnight + 1])
-        np.cumsum(values[:, today], axis=1, dtype=days.dtype, out=running[:, today])
-        if not midnight:  # the day goes on
-            running[:, today] += days[:, -1:]
-        sums[:, n_days - 1 + midnight] = running[:, today.stop - 1]
-    return sums, running
-
-
-def _whole_days(days: NDArray[Any], windows: Sequence[int], n_days: int) -> Ints:
-    """Return the sums of the whole days of each window that ends with one of the last ``n_days``.
-
-    ``(stations, n_days, windows, day channels)``; a window counts the day it ends with, which is not whole.
-    """
-    out = np.empty((len(days), n_days, len(windows), days.shape[2]), dtype=np.int64)
-    for day, (index, window) in itertools.product(range(n_days), enumerate(windows)):
-        end = days.shape[1] - n_days + day
-        out[:, day, index] = days[:, end - window + 1 : end].sum(axis=1, dtype=np.int64)
-    return out
-
-
 def _write(store: _Store, detector: Detector, recent: Recent, chosen: NDArray[np.intp], n_rows: int) -> None:
     """Write the first ``n_rows`` of the new hours, as many as are remembered, over the oldest."""
     kept = slice(max(n_rows - detector.hours * detector.period, 0), n_rows)
@@ -386,16 +355,26 @@ def _write(store: _Store, detector: Detector, recent: Recent, chosen: NDArray[np
         store.recent[slots, :, at] = recent.new[chosen, kept]
 
 
-def _sliding(table: Ints) -> Ints:
-    """Return sums over every 28 consecutive days, ``(stations, n_days, ...)``."""
-    total = np.cumsum(table, axis=1)
-    first = total[:, BASELINE_DAYS - 1 : BASELINE_DAYS]
-    return np.concatenate([first, total[:, BASELINE_DAYS:] - total[:, :-BASELINE_DAYS]], axis=1)
-
-
 def _own(means: Floats, detector: Detector) -> Floats:
     """Return, in the shape of the baselines, each node's own mean: it decides whether the node has a baseline."""
     if detector.day_nodes is not None:
         return means
     nodes = np.arange(N_NODES)
     return means[:, :, nodes, nodes][..., np.newaxis]
+
+
+def statistics_of(suite: Suite, hours: Ints, values: Floats, wrong: frozenset[str] = frozenset()) -> Floats:
+    """Return all statistics of consecutive rows of one station that starts cold, ``(n, cells)``.
+
+    Args:
+        suite: The detectors.
+        hours: ``(n,)``.
+        values: ``(n, 13)``.
+        wrong: Columns that are known to be wrong.
+    """
+    bank, parts = Bank(suite), []
+    for start in range(0, len(hours), STEP_HOURS):
+        step = bank.look([0], int(hours[start]), values[np.newaxis, start : start + STEP_HOURS], wrong)
+        bank.keep(step, [0], step.rows.n_new)
+        parts.append(step.statistics[0])
+    return np.concatenate(parts)

@@ -21,14 +21,14 @@ from airquality.ground.errors import ContractError, UsageError
 from airquality.ground.files import write_atomically
 from airquality.monitoring import forward, relations, tails
 from airquality.monitoring.alarms import Places
-from airquality.monitoring.bank import STEP_HOURS, Bank
+from airquality.monitoring.bank import STEP_HOURS, Bank, statistics_of
 from airquality.monitoring.detector import Cell
 from airquality.monitoring.network import NODE_COLUMNS, NODES
 from airquality.monitoring.relations import Relations
 from airquality.monitoring.rules import Limits, limits_of
 from airquality.monitoring.suite import Suite, build
 from airquality.monitoring.tails import HOURS_A_MONTH, Purchase, Tails
-from airquality.monitoring.watch import Thresholds, Watch, statistics_of
+from airquality.monitoring.watch import Thresholds, Watch
 from airquality.network.current import NETWORK
 from airquality.records import hour_of, isoformat
 

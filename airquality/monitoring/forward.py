@@ -8,10 +8,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from airquality.monitoring import relations
+from airquality.monitoring.bank import statistics_of
 from airquality.monitoring.network import NODE_COLUMNS
 from airquality.monitoring.rules import Limits
 from airquality.monitoring.suite import Suite, build
-from airquality.monitoring.watch import statistics_of
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]

@@ -385,20 +385,3 @@ def _narrowed(book: Book) -> set[str]:
 
 def _nodes_of(columns: Iterable[str]) -> list[int]:
     return [NODE_COLUMNS.index(column) for column in columns if column in NODE_COLUMNS]
-
-
-def statistics_of(suite: Suite, hours: Ints, values: Floats, wrong: frozenset[str] = frozenset()) -> Floats:
-    """Return all statistics of consecutive rows of one station that starts cold, ``(n, cells)``.
-
-    Args:
-        suite: The detectors.
-        hours: ``(n,)``.
-        values: ``(n, 13)``.
-        wrong: Columns that are known to be wrong.
-    """
-    bank, parts = Bank(suite), []
-    for start in range(0, len(hours), STEP_HOURS):
-        step = bank.look([0], int(hours[start]), values[np.newaxis, start : start + STEP_HOURS], wrong)
-        bank.keep(step, [0], step.rows.n_new)
-        parts.append(step.statistics[0])
-    return np.concatenate(parts)
