@@ -570,15 +570,29 @@ def test_a_crash_at_any_point_changes_no_finding(snapshot_offsets: int) -> None:
     assert committed(crashed, "events") == committed(unharmed, "events")
 
 
-def test_restore_another_calibration_begins_cold_and_keeps_the_alarms() -> None:
+def test_restore_another_calibration_begins_cold_keeps_the_alarms_and_says_so(caplog: pytest.LogCaptureFixture) -> None:
     kafka = station_with_a_gain()
     Life(kafka, 10**9, 100, detect=watching).finish()
-    other = Life(kafka, 10**9, 100, detect=lambda: Detectors(watched.calibration(), budget=2.0))
+    another = replace(watched.calibration(), data_hash="of other data")
+    other = Life(kafka, 10**9, 100, detect=lambda: Detectors(another))
+    assert "of another calibration and is dropped" in caplog.text
     roof = other.monitors.stations["roof"]
     remembered = roof.detectors[HOURLY].state()
     assert isinstance(remembered, DetectorsState)
     assert (remembered.basis, remembered.memory) == ("", {})
     assert ("", "PT08.S1(CO)") in roof.alarms
+
+
+def test_restore_another_budget_keeps_what_the_detectors_remember(caplog: pytest.LogCaptureFixture) -> None:
+    kafka = station_with_a_gain()
+    before = Life(kafka, 10**9, 100, detect=watching)
+    before.finish()
+    other = Life(kafka, 10**9, 100, detect=lambda: Detectors(watched.calibration(), budget=2.0))
+    remembered, kept = (life.monitors.stations["roof"].detectors[HOURLY].state() for life in (before, other))
+    assert isinstance(remembered, DetectorsState)
+    assert isinstance(kept, DetectorsState)
+    np.testing.assert_equal(kept.memory, remembered.memory)
+    assert caplog.text == ""
 
 
 def note_of(life: Life) -> Note:

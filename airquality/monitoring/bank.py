@@ -6,6 +6,7 @@ same, bit for bit, for a row alone and in a batch, for one station and among a t
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from typing import Any
@@ -24,6 +25,8 @@ from airquality.records import RAW_COLUMNS
 
 #: More new rows than that are judged in several steps: no day they complete may enter a baseline within the step.
 STEP_HOURS = 168
+#: Raised by a release that reads the same tables in another way: its stations learn anew.
+MEMORY_VERSION = 1
 _FLAGS = N_NODES + 1  # the nodes and the analyser
 
 
@@ -327,6 +330,14 @@ class Bank:
                 if table[slot].size:
                     table[slot] = state[f"{detector.name}.{name}"]
             store.add_up_days(slot, detector)
+
+
+def layout_hash(suite: Suite) -> str:
+    """Return the SHA-256 of what a memory is made of; another suite cannot go on with it."""
+    tables = Bank(suite).state(0).items()
+    shapes = [(name, str(table.dtype), table.shape) for name, table in tables if isinstance(table, np.ndarray)]
+    cells = [cell.name for cell in suite.cells]
+    return hashlib.sha256(repr((MEMORY_VERSION, shapes, cells, RAW_COLUMNS)).encode()).hexdigest()
 
 
 def _day_channels(detector: Detector, column: str) -> Sequence[int]:

@@ -21,7 +21,7 @@ from airquality.ground.errors import ContractError, UsageError
 from airquality.ground.files import write_atomically
 from airquality.monitoring import forward, relations, tails
 from airquality.monitoring.alarms import Places
-from airquality.monitoring.bank import STEP_HOURS, Bank, statistics_of
+from airquality.monitoring.bank import STEP_HOURS, Bank, layout_hash, statistics_of
 from airquality.monitoring.detector import Cell
 from airquality.monitoring.network import NODE_COLUMNS, NODES
 from airquality.monitoring.relations import Relations
@@ -85,9 +85,9 @@ class Calibration:
 
     @property
     def identity(self) -> str:
-        """What a station's memory belongs to: the fitted numbers and the code that reads them."""
+        """What a station's memory belongs to: its tables, the fitted numbers and the history they were fitted to."""
         fitted = _hash_of({**self.suite.relations.arrays(), **self.suite.limits.arrays()})
-        return f"{code_hash()[:16]} {fitted[:16]} {self.data_hash[:16]}"
+        return f"{layout_hash(self.suite)[:16]} {fitted[:16]} {self.data_hash[:16]}"
 
     @property
     def statistical(self) -> tuple[Cell, ...]:

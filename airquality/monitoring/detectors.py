@@ -8,6 +8,7 @@ and :attr:`Detectors.why_off` says why.
 from __future__ import annotations
 
 import itertools
+import logging
 from bisect import bisect_left
 from collections import deque
 from collections.abc import Iterable, Mapping, Sequence
@@ -27,6 +28,8 @@ from airquality.monitoring.maintenance import Maintenance
 from airquality.monitoring.network import RULE_COLUMNS
 from airquality.monitoring.watch import Watch
 from airquality.records import RAW_COLUMNS, Reading
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -78,7 +81,8 @@ class Detectors:
         self.why_off = why_off
         self._fitted = fitted
         self._watch: Watch[StationDetectors] | None = None if fitted is None else fitted.watch(budget)
-        self._basis = "" if fitted is None else f"{fitted.identity} at {budget:g}"
+        self._basis = "" if fitted is None else fitted.identity
+        self._has_dropped = False
 
     @classmethod
     def load(cls, folder: Path, budget: float) -> Self:
@@ -95,12 +99,24 @@ class Detectors:
     def open(self, station_id: str, state: DetectorsState | None = None) -> StationDetectors:
         """Return a station's component, from its state if there is one.
 
-        The memory of another calibration is of no use and is dropped.
+        The memory of another calibration is of no use: it is dropped, and the log says so.
         """
         station = StationDetectors(station_id, self)
-        if state is not None and self._watch is not None and state.basis == self._basis:
-            self._watch.restore(station, state.memory)
+        if state is not None and self._watch is not None and state.memory:
+            if state.basis == self._basis:
+                self._watch.restore(station, state.memory)
+            else:
+                self._drop(station)
         return station
+
+    def _drop(self, station: StationDetectors) -> None:
+        if not self._has_dropped:
+            logger.warning(
+                "%s and others: what their detectors remember is of another calibration and is dropped: levels are judged "
+                "again after some 17 days of rows, and alarms that are open now stay so until they are reset",
+                station,
+            )
+        self._has_dropped = True
 
     def close(self, station: StationDetectors) -> None:
         """Let go of a station."""
