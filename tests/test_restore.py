@@ -326,10 +326,18 @@ def test_partitions_raised_while_running_are_noticed_and_refused(settings: Setti
     assert len(list(kafka_io.read(settings, settings.state_topic, 0))) == 1  # what it had was saved first
 
 
-def test_raw_topic_recreated_while_running_starts_over(settings: Settings, admin: KafkaAdminClient) -> None:
+def test_raw_topic_recreated_while_running_starts_over(
+    settings: Settings, admin: KafkaAdminClient, caplog: pytest.LogCaptureFixture
+) -> None:
     send(settings, 0, 200)
     Run(settings)
-    again = threading.Timer(5.0, recreate, [settings, admin, settings.raw_topic])
+    caplog.set_level("INFO", logger="consumer")
+
+    def recreate_once_both_are_restored() -> None:
+        wait_until(lambda: sum(": restored " in message for message in caplog.messages) == 2, "two partitions", 60)
+        recreate(settings, admin, settings.raw_topic)
+
+    again = threading.Thread(target=recreate_once_both_are_restored)
     again.start()
     with pytest.raises(Unavailable):
         Run(settings, idle_exit_seconds=50.0)
