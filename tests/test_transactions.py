@@ -268,6 +268,19 @@ def test_commit_of_a_member_put_out_of_its_group_is_refused(settings: Settings, 
 
 
 @pytest.mark.broker
+def test_poll_after_a_join_that_outlasted_the_poll_before_takes_it_up(
+    settings: Settings, stream: TransactionalStream
+) -> None:
+    owned(stream, 2)
+    coordinator = stream._consumer._coordinator
+    coordinator._assignment_snapshot = {}  # as if new metadata had come: the next poll joins anew
+    stream.poll(0.0, 100)
+    wait_until(lambda: coordinator._join_task.is_done, "the join has ended", 30)
+    stream.poll(1.0, 100)
+    assert stream._consumer.group_metadata().state == MemberState.STABLE
+
+
+@pytest.mark.broker
 def test_commit_of_a_partition_that_went_to_another_consumer_is_refused(settings: Settings) -> None:
     with closing(TransactionalStream(settings)) as first:
         before = owned(first, 2)

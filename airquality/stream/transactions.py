@@ -230,6 +230,10 @@ class TransactionalStream:
         if None not in (found, self._raw_id) and found != self._raw_id:
             raise Unavailable(f"{self._settings.raw_topic} was deleted and created anew under this consumer")
         self._ownership = Ownership.read(self._consumer, self._ownership)
+        if self._consumer.group_metadata().state == MemberState.REBALANCING:
+            # kafka-python 3.0 forgets a join that new metadata began, if it outlasts the poll: without heartbeats the group
+            # puts this member out, and it would wait for ever. Asked for again, the join goes on in the next poll.
+            self._consumer._coordinator.request_rejoin()
         lost, gained = self._assignment.take()
         return Poll(lost, gained, records, self._ownership)
 
