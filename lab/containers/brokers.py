@@ -9,6 +9,7 @@ import time
 from contextlib import ExitStack
 
 from lab.containers import monitoring, reader
+from lab.containers.endings import VOTERS, stop_cleanly
 from lab.containers.reader import PREDICTIONS, RAW
 from lab.containers.scaled import STATIONS, Summary, every_row_once, producer
 from lab.containers.stack import Failed, Stack, check, wait_for
@@ -50,6 +51,12 @@ def drive_brokers(stack: Stack, summary: Summary) -> None:
     check(not loud, f"no alert fires: two brokers, a consumer and the API are there {loud or ''}")
     stack.compose("start", LOST)
     replicated_on(3)
+    committed = reader.count(PREDICTIONS, SERVERS)
+    stop_cleanly(stack, "stop", lambda: stack.compose("--profile=stream", "stop"))
+    stack.compose("start", *sorted(VOTERS))
+    wait_for("three brokers again", lambda: all(stack.states()[broker] == "healthy" for broker in VOTERS), 120)
+    replicated_on(3)
+    check(reader.count(PREDICTIONS, SERVERS) == committed, f"all stopped, brokers started: {committed} predictions still")
 
 
 def topics_are_as_needed(stack: Stack) -> None:
