@@ -54,7 +54,7 @@ def drive_brokers(stack: Stack, summary: Summary) -> None:
     committed = reader.count(PREDICTIONS, SERVERS)
     stop_cleanly(stack, "stop", lambda: stack.compose("--profile=stream", "stop"))
     stack.compose("start", *sorted(VOTERS))
-    wait_for("three brokers again", lambda: all(stack.states()[broker] == "healthy" for broker in VOTERS), 120)
+    wait_for("three brokers again", lambda: all(stack.states()[broker] == "healthy" for broker in VOTERS), 300)
     replicated_on(3)
     check(reader.count(PREDICTIONS, SERVERS) == committed, f"all stopped, brokers started: {committed} predictions still")
 
