@@ -152,14 +152,19 @@ def test_check_rows_the_stream_would_refuse_are_left_out_as_there(
     assert "1 row refused: in the future" in captured.err
 
 
-def test_check_file_in_the_wrong_order_says_so(fitted: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    path = csv(tmp_path / "reversed.csv", watched.stream().values)
+def test_check_file_with_the_newest_row_first_is_judged_as_it_would_be_sent(
+    fitted: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = csv(tmp_path / "file.csv", faulty())
+    assert run(fitted, path, "--json") == 3
+    expected = capsys.readouterr()
     header, *lines = path.read_text().splitlines()
     path.write_text("\n".join([header, *reversed(lines)]) + "\n")
-    run(fitted, path)
-    out = capsys.readouterr().out
-    assert "1 rows, " in out
-    assert "899 rows refused: earlier than a row before" in out
+    assert run(fitted, path, "--json") == 3
+    reversed_ = capsys.readouterr()
+    assert reversed_.out == expected.out
+    assert "not in the order of DateTime" in reversed_.err
+    assert "not in the order of DateTime" not in expected.err
 
 
 def test_check_daily_file_exits_2_and_says_why(fitted: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

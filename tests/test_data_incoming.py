@@ -380,6 +380,8 @@ REFUSED: dict[str, tuple[str | bytes, str]] = {
     "gzip cut off": (gzip.compress(published().encode())[:-2_000], "is packed and cannot be unpacked"),
     "HTML": ("<!doctype html><html>", "is HTML or XML"),
     "JSON": ('{"T": 1}', "is JSON"),
+    "JSON of many rows": ('[\n {"T": 1}, {"T": 2}]', "is JSON"),
+    "one line of two megabytes": ("a," * 1_000_000, "does not begin with the names of its columns"),
     "binary": (b"\x01\x02\0\x03" * 100, "it is not text"),
     "not UTF-8": (b"\xff\x81\xfe" * 50, "it is not UTF-8; say --encoding"),
 }

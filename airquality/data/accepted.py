@@ -12,15 +12,20 @@ Bools = NDArray[np.bool_]
 
 
 def accepted(frame: Frame, now_hour: int) -> tuple[Frame, list[str]]:
-    """Return the rows that a stream fed with the file now would accept, and what is odd about the file.
+    """Return the rows that a stream fed with the file now would accept, by their hour, and what is odd about the file.
+
+    The producer sends them in that order, equal hours in that of the file.
 
     Args:
         frame: The file, unchanged.
         now_hour: The hour of Kafka's timestamps: rows far ahead of it and of their station are refused.
     """
     remarks: list[str] = []
+    if np.any(np.diff(frame.hours) < 0):
+        remarks.append("the rows are not in the order of DateTime: judged in that order, in which they would be sent")
+    frame = _kept(frame, np.argsort(frame.hours, kind="stable"))
     frame = _without_impossible(frame, remarks)
-    frame = _in_order(frame, now_hour, remarks)
+    frame = _without_repeats(frame, now_hour, remarks)
     gaps = np.diff(frame.hours) - 1
     if np.any(gaps > 0):
         remarks.append(f"{np.count_nonzero(gaps):,} gaps, {gaps.sum():,} hours without a row")
@@ -40,17 +45,15 @@ def _without_impossible(frame: Frame, remarks: list[str]) -> Frame:
     return _kept(frame, ~impossible.any(axis=1) & ~elsewhere)
 
 
-def _in_order(frame: Frame, now_hour: int, remarks: list[str]) -> Frame:
-    """Leave out what is not later than a row before it, or too far ahead of it."""
+def _without_repeats(frame: Frame, now_hour: int, remarks: list[str]) -> Frame:
+    """Leave out the repeats of an hour, and what is too far ahead of the row before it."""
     newest, later = -1, np.zeros(len(frame), dtype=bool)
-    why = {"future": later.copy(), "late": later.copy(), "repeated": later.copy(), "conflicting": later.copy()}
+    why = {"future": later.copy(), "repeated": later.copy(), "conflicting": later.copy()}
     seen: dict[int, int] = {}
     for row, hour in enumerate(frame.hours.tolist()):
         if hour in seen:
             same = np.array_equal(frame.values[row], frame.values[seen[hour]], equal_nan=True)
             why["repeated" if same else "conflicting"][row] = True
-        elif hour < newest:
-            why["late"][row] = True
         elif hour > max(newest, now_hour) + MAX_HOURS_AHEAD:
             why["future"][row] = True
         else:
@@ -58,7 +61,6 @@ def _in_order(frame: Frame, now_hour: int, remarks: list[str]) -> Frame:
     sentences = {
         "repeated": "ignored: the hour is there already, with the same values",
         "conflicting": "refused: the hour is there already, with other values",
-        "late": "refused: earlier than a row before (is the file in the order of DateTime?)",
         "future": "refused: in the future",
     }
     remarks += [f"{_rows(why[name])} {text}" for name, text in sentences.items() if why[name].any()]
@@ -70,5 +72,5 @@ def _rows(flags: Bools) -> str:
     return f"{count:,} row{'s' * (count != 1)}"
 
 
-def _kept(frame: Frame, flags: Bools) -> Frame:
-    return Frame(frame.hours[flags], frame.values[flags], frame.source)
+def _kept(frame: Frame, rows: Bools | NDArray[np.int64]) -> Frame:
+    return Frame(frame.hours[rows], frame.values[rows], frame.source)

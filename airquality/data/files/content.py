@@ -48,8 +48,8 @@ def load(path: Path, encoding: str | None = None) -> Text:
     if not content.strip():
         raise UsageError(f"{path} is empty.")
     text, name = _decoded(path, content, encoding)
-    if text.lstrip()[:1] in ("<", "{"):
-        kind = "HTML or XML, perhaps the error page of a download" if text.lstrip()[0] == "<" else "JSON"
+    if begins := re.match(r"\s*([<{]|\[\s*[\[{])", text):
+        kind = "HTML or XML, perhaps the error page of a download" if begins[1] == "<" else "JSON"
         raise UsageError(f"{path} is {kind}: give a CSV.")
     return Text(text, stored, name, packed)
 

@@ -42,7 +42,7 @@ def parse(path: Path, text: str, known: Callable[[Sequence[str]], int]) -> Grid:
     Raises:
         UsageError: no line is a header, or a row has not the header's number of cells; the message says which.
     """
-    text, separator = _separated(text, known)
+    text, separator = _separated(path, text, known)
     rows, lines = _rows(path, text, separator)
     header = [cell.strip() for cell in rows[0]]
     while header and not header[-1]:
@@ -55,13 +55,16 @@ def parse(path: Path, text: str, known: Callable[[Sequence[str]], int]) -> Grid:
     return Grid(tuple(header), body[kept].reset_index(drop=True), lines[1:][kept.to_numpy()], separator, remarks)
 
 
-def _separated(text: str, known: Callable[[Sequence[str]], int]) -> tuple[str, str]:
+def _separated(path: Path, text: str, known: Callable[[Sequence[str]], int]) -> tuple[str, str]:
     """Return the text from its header on, and its separator; a first line ``sep=;`` is Excel's word for it."""
     said = re.match(r'"?sep=(.)"?\r?\n', text)
     if said:
         return text[said.end() :], said[1]
     first = next((line for line in text.splitlines() if line.strip()), "")
-    cells = {separator: _cells(first, separator) for separator in SEPARATORS}
+    try:
+        cells = {separator: _cells(first, separator) for separator in SEPARATORS}
+    except csv.Error as error:
+        raise UsageError(f"{path} does not begin with the names of its columns: {error}") from error
     return text, max(cells, key=lambda separator: (known(cells[separator]), len(cells[separator])))
 
 
