@@ -241,7 +241,7 @@ def reading_of(record: Mapping[str, Any], key: bytes | None = None) -> Reading:
     for name, low, high in _LIMITS:
         value = record[name]
         usual = type(value) is float and low <= value <= high and value != MISSING_MARKER
-        values.append(value if usual else parse_value(value, name, low, high))
+        values.append(value + 0.0 if usual else parse_value(value, name, low, high))
     return Reading(station_id, hour, tuple(values))
 
 
@@ -363,7 +363,7 @@ def parse_value(value: object, name: str, low: float, high: float) -> float:
         raise InvalidRecord("not_finite", f"{name} is {value}")
     if not low <= value <= high:
         raise InvalidRecord("out_of_range", f"{name} = {value} lies outside [{low}, {high}]")
-    return float(value)
+    return float(value) + 0.0  # -0.0 is the same reading as 0.0: it may neither contradict it nor divide otherwise
 
 
 def values_matrix(readings: list[Reading]) -> NDArray[np.float64]:

@@ -142,6 +142,13 @@ def test_integers_are_numbers() -> None:
     assert {type(value) for value in as_integers.values} == {float}
 
 
+@pytest.mark.parametrize("zero", [-0.0, 0, 0.0])
+def test_parse_reading_negative_zero_is_zero(zero: float) -> None:
+    found = parse_reading(None, encoded({"T": zero}))
+    assert found.digest() == parse_reading(None, encoded({"T": 0.0})).digest()
+    assert math.copysign(1.0, found.values[RAW_COLUMNS.index("T")]) == 1.0
+
+
 def test_unknown_fields_and_order_do_not_matter() -> None:
     shuffled = json.dumps({"firmware": [1, {"a": None}], **dict(reversed(record().items()))}).encode()
     assert parse_reading(b"station_1", shuffled) == parse_reading(None, encoded())
