@@ -13,6 +13,7 @@ from airquality.stream import dlq, kafka_io
 from airquality.stream.batch import DeadLetter
 from airquality.stream.dead_letters import dead_letter
 from airquality.stream.dlq import REPLAYED_FROM, Filter, Letter
+from airquality.stream.homes import Homes
 from airquality.stream.kafka_io import Record
 
 MOMENT = datetime(2026, 11, 26, 8, 0, tzinfo=UTC)
@@ -72,6 +73,15 @@ def test_filter_fits_only_what_every_condition_allows(wanted: Filter, fits: bool
     assert wanted.fits(letter()) is fits
 
 
+def test_destination_is_where_the_station_lives_whatever_its_partitioner() -> None:
+    homes = Homes()
+    homes.learn("roof", 2, 0)
+    assert dlq._destination(letter(), b"{", homes) == 2
+    assert dlq._destination(letter(key=None), b'{"station_id": "roof"}', homes) == 2
+    assert dlq._destination(letter(key=b"cellar"), b"{", homes) == 0  # where it came
+    assert dlq._destination(letter(key=None), b"{", homes) == 0
+
+
 @pytest.mark.broker
 def test_replay_sends_each_curable_letter_once_and_says_why_others_stay(settings: Settings, tmp_path: Path) -> None:
     refused = [
@@ -93,6 +103,9 @@ def test_replay_sends_each_curable_letter_once_and_says_why_others_stay(settings
     assert (first.sent, first.left) == (2, Counter({"late: sending it again cannot cure it": 1}))
     again = dlq.replay(settings, Filter())
     assert (again.sent, again.left["sent again before"]) == (0, 2)
+    assert {record.partition for record in raw_records(settings)} == {
+        0
+    }  # where they came, not where a partitioner sends them
     sent = {(record.key, record.value, record.headers) for record in raw_records(settings)}
     assert sent == {
         (b"roof", b'{"a": 1}', (("replayed_from", b"0:0"),)),

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable
+from dataclasses import replace
 
 import pytest
 from kafka.partitioner.default import murmur2 as javas
 
-from airquality.stream import partitioners, repartition
+from airquality.stream import partitioners, repartition, snapshots
 from airquality.stream.account import Note, Topics
 from airquality.stream.kafka_io import Record
 from airquality.stream.partitioners import moved_to
@@ -19,9 +20,14 @@ BEFORE, NOW = Topics(partitions=3), Topics(partitions=5)
 STATIONS = [f"station-{number}" for number in range(40)]
 
 
-def found(homes: dict[str, int]) -> Found:
+PARTITIONERS = (partitioners.murmur2, partitioners.crc32)
+
+
+def found(homes: dict[str, int], snapshot: bytes = b"") -> Found:
     headers = ((NOTE_HEADER, Note(topics=BEFORE).encode().encode()), (SINCE_HEADER, b"7"))
-    records = {p: [Record(p, 0, s.encode(), b"", 0, headers) for s, home in homes.items() if home == p] for p in range(5)}
+    records = {
+        p: [Record(p, 0, s.encode(), snapshot, 0, headers) for s, home in homes.items() if home == p] for p in range(5)
+    }
     return Found(NOW, {p: Note(topics=BEFORE) for p in range(3)}, {p: SavedStations(records[p]) for p in range(5)})
 
 
@@ -53,6 +59,25 @@ def test_moves_unread_rows_say_where_a_station_comes_now() -> None:
     assert repartition.moves(home, {}) == [Move(name, 0, partitioners.murmur2(name.encode(), 5))]
     assert repartition.moves(home, {name: Counter({4: 2})}) == [Move(name, 0, 4)]
     assert repartition.moves(home, {name: Counter({0: 2})}) == []
+    assert repartition.moves(home, {name: Counter({0: 2, 4: 3})}) == []  # those at home are read there first
+
+
+def test_staying_names_stations_whose_rows_wait_at_home_and_come_elsewhere_next() -> None:
+    moving = next(s for s in STATIONS if partitioners.murmur2(s.encode(), 3) == 0 != partitioners.murmur2(s.encode(), 5))
+    fixed = next(s for s in STATIONS if all(p(s.encode(), n) == 0 for p in PARTITIONERS for n in (3, 5)))
+    home = found({moving: 0, fixed: 0})
+    assert repartition.staying(home, {moving: Counter({0: 2}), fixed: Counter({0: 2})}) == [moving]
+    assert repartition.staying(home, {fixed: Counter({0: 2, 4: 1})}) == [fixed]
+    assert repartition.staying(home, {moving: Counter({4: 2})}) == []
+
+
+def test_moves_refused_rows_say_where_a_station_comes_now_unless_it_goes_on_at_home() -> None:
+    snapshot = snapshots.encode({"buffer": {"newest_hour": 100}})
+    home = found({"roof": 0}, snapshot)
+    for hour, where in ((101, [Move("roof", 0, 2)]), (100, [])):
+        refused = replace(home, refused={"roof": (2, hour)}, topics=BEFORE)
+        assert repartition.moves(refused, {}) == where
+        assert repartition.moves(refused, {"roof": Counter({0: 1})}) == []
 
 
 def test_left_behind_counts_rows_on_partitions_the_station_leaves() -> None:

@@ -15,7 +15,7 @@ from airquality.ground.errors import ContractError, Unavailable
 from airquality.ground.settings import Settings
 from airquality.metrics import ConsumerMetrics
 from airquality.records import Prediction
-from airquality.stream import kafka_io
+from airquality.stream import dlq, kafka_io
 from airquality.stream.account import Counts, Note
 from airquality.stream.console import Console
 from airquality.stream.homes import Homes
@@ -62,12 +62,12 @@ class Run:
 def send(
     settings: Settings, first: int, last: int, partition: int | None = None, stations: Iterable[int] = STATIONS
 ) -> None:
-    """Send those hours of the stations, each to a partition of its own."""
+    """Send those hours of the stations, each to a partition of its own, or all to the one given."""
     with closing(kafka_io.idempotent_producer(settings)) as producer:
         for hour in range(START + first, START + last):
-            for station in STATIONS:
-                sent = reading(station, hour)
-                producer.send(settings.raw_topic, key=sent.station_id.encode(), value=sent.to_bytes(), partition=station)
+            for station in stations:
+                sent, where = reading(station, hour), station if partition is None else partition
+                producer.send(settings.raw_topic, key=sent.station_id.encode(), value=sent.to_bytes(), partition=where)
         producer.flush()
 
 
@@ -302,6 +302,28 @@ def test_repartition_moves_stations_with_their_history(settings: Settings, admin
     assert run.counts == Counts(rows_in=422, warmup=336, predictions=84, duplicates=2)
     assert published(settings) == undisturbed(210)
     assert set(run.monitors.stations) == {"station_0", "station_1"}
+
+
+def test_partitions_raised_over_waiting_rows_every_row_is_predicted_once(
+    settings: Settings, admin: KafkaAdminClient
+) -> None:
+    send(settings, 0, 200)
+    Run(settings)
+    send(settings, 200, 210)
+    admin.create_partitions(dict.fromkeys(kafka_io.topic_names(settings).values(), 3))
+    kafka_io.await_partitions(settings, settings.raw_topic, 3)
+    send(settings, 210, 220, partition=2)
+    stay = repartition(settings, n_partitions=None, dry_run=False, accept_loss=False)
+    assert stay.startswith("moved 0 of 2 stations")
+    assert "2 stay for now" in stay
+    assert "station_0, station_1" in stay
+    assert Run(settings).counts.dead_letters == {"moved": 20}
+    again = repartition(settings, n_partitions=None, dry_run=False, accept_loss=False)
+    assert again.splitlines()[1:] == ["  station_0: 0 -> 2", "  station_1: 1 -> 2"]
+    assert dlq.replay(settings, dlq.Filter(reason="moved")).sent == 20
+    send(settings, 220, 225, partition=2)
+    Run(settings)
+    assert published(settings) == undisturbed(225)
 
 
 def test_partitions_raised_with_unsaved_rows_are_saved_and_then_refused(settings: Settings, admin: KafkaAdminClient) -> None:

@@ -6,22 +6,24 @@ import argparse
 import json
 from base64 import b64encode
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import closing
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 from airquality.ground import command, log
-from airquality.ground.errors import UsageError
+from airquality.ground.errors import InvalidRecord, UsageError
 from airquality.ground.settings import Settings, read_settings
 from airquality.ground.shown import printable
 from airquality.incoming import TYPE_HEADER
-from airquality.records import DEAD_LETTER_REASONS
+from airquality.records import DEAD_LETTER_REASONS, parse_json_object
 from airquality.stream import kafka_io
 from airquality.stream.dead_letters import SOURCE_TYPE
+from airquality.stream.homes import Homes
 from airquality.stream.kafka_io import Record
+from airquality.stream.saved import SavedStations
 
 #: On a raw record that was sent again: the partition and offset of its dead letter.
 REPLAYED_FROM = "replayed_from"
@@ -132,8 +134,9 @@ def letters(settings: Settings, wanted: Filter) -> Iterator[Letter]:
 def replay(settings: Settings, wanted: Filter, *, dry_run: bool = False) -> Resent:
     """Send the original bytes of the letters that are meant to the raw topic once more, each marked with where it came from.
 
-    A letter that was sent again before is left alone, so that this may be repeated; so is one that another attempt cannot
-    cure, and one whose original was cut and is gone from the raw topic.
+    Each goes to the partition its station lives on now, whatever partitioner its producer has; where that is not known, to
+    the one it came on. A letter that was sent again before is left alone, so that this may be repeated; so is one that
+    another attempt cannot cure, and one whose original was cut and is gone from the raw topic.
     """
     chosen = list(letters(settings, wanted))
     before = {value for record in _records(settings, settings.raw_topic) for value in _replayed_from(record)}
@@ -179,13 +182,40 @@ def _original(settings: Settings, letter: Letter) -> tuple[bytes | None, bytes |
     return None
 
 
-def _send(settings: Settings, originals: Iterable[tuple[Letter, bytes | None, bytes | None]]) -> None:
+def _homes(settings: Settings) -> Homes:
+    """Return where the stations live, by their snapshots."""
+    homes = Homes()
+    for partition in kafka_io.partitions(settings, settings.state_topic):
+        saved = SavedStations(kafka_io.read(settings, settings.state_topic, partition))
+        for station_id in saved.snapshots:
+            homes.learn(station_id, partition, saved.since_ms(station_id))
+    return homes
+
+
+def _destination(letter: Letter, value: bytes | None, homes: Homes) -> int:
+    """Return the partition a letter's original is sent to; ``value`` is that original's."""
+    station = letter.station
+    if letter.key is None:
+        with suppress(InvalidRecord):
+            station = str(parse_json_object(None, value).get("station_id"))
+    home = homes.home(station)
+    return letter.source[1] if home is None else home
+
+
+def _send(settings: Settings, originals: Sequence[tuple[Letter, bytes | None, bytes | None]]) -> None:
+    homes = _homes(settings) if originals else Homes()
     with (
         kafka_io.kafka_errors_as_unavailable(settings, "WRITE"),
         closing(kafka_io.idempotent_producer(settings)) as producer,
     ):
         futures = [
-            producer.send(settings.raw_topic, key=key, value=value, headers=_headers(letter))
+            producer.send(
+                settings.raw_topic,
+                key=key,
+                value=value,
+                headers=_headers(letter),
+                partition=_destination(letter, value, homes),
+            )
             for letter, key, value in originals
         ]
         for future in futures:

@@ -5,18 +5,21 @@ from __future__ import annotations
 import argparse
 import sys
 from collections import Counter
-from contextlib import closing
-from dataclasses import dataclass, replace
+from collections.abc import Sequence
+from contextlib import closing, suppress
+from dataclasses import dataclass, field, replace
 
 from kafka import KafkaProducer, OffsetAndMetadata, TopicPartition
 from kafka.structs import ConsumerGroupMetadata
 
 from airquality.ground import log
-from airquality.ground.errors import AirQualityError, ContractError, UsageError
+from airquality.ground.errors import AirQualityError, ContractError, InvalidRecord, UsageError
 from airquality.ground.settings import Settings, read_settings
-from airquality.stream import kafka_io, snapshots
+from airquality.incoming import parse_record
+from airquality.records import Reading
+from airquality.stream import dlq, kafka_io, snapshots
 from airquality.stream.account import Note, Topics
-from airquality.stream.kafka_io import kafka_errors_as_unavailable
+from airquality.stream.kafka_io import Record, kafka_errors_as_unavailable
 from airquality.stream.partitioners import moved_to
 from airquality.stream.saved import NOTE_HEADER, SINCE_HEADER, SavedStations
 
@@ -35,11 +38,15 @@ class Move:
 
 @dataclass(frozen=True)
 class Found:
-    """What the group left: the topics, the note of each partition that has one, and the snapshots of each."""
+    """What the group left: the topics, the note of each partition that has one, and the snapshots of each.
+
+    ``refused`` has, by station, where the newest row came that was refused as ``moved``, and that row's hour.
+    """
 
     topics: Topics
     notes: dict[int, Note]
     saved: dict[int, SavedStations]
+    refused: dict[str, tuple[int, int]] = field(default_factory=dict)
 
     @property
     def partitions_before(self) -> int:
@@ -48,7 +55,9 @@ class Found:
 
 
 def moves(found: Found, unread: dict[str, Counter[int]]) -> list[Move]:
-    """Return which stations move, by the rows that wait unread, or else by the partitioner that had sent them home.
+    """Return which stations move: where their rows wait unread, or were refused, or by the partitioner that had sent them.
+
+    A station of which rows wait where it lives stays until they are read.
 
     Args:
         found: What the group left.
@@ -57,12 +66,41 @@ def moves(found: Found, unread: dict[str, Counter[int]]) -> list[Move]:
     planned = []
     for partition, saved in found.saved.items():
         for station_id in saved.snapshots:
-            seen = [where for where in unread.get(station_id, ()) if where != partition]
-            expected = moved_to(station_id, partition, found.partitions_before, found.topics.partitions)
-            after = seen[0] if len(seen) == 1 else partition if station_id in unread and not seen else expected
+            after = _after(found, station_id, partition, list(unread.get(station_id, ())))
             if after != partition:
                 planned.append(Move(station_id, partition, after))
     return sorted(planned, key=lambda move: move.station_id)
+
+
+def _after(found: Found, station_id: str, home: int, waiting: Sequence[int]) -> int:
+    """Return where a station is to live, some of whose rows wait on the partitions ``waiting``."""
+    if home in waiting:
+        return home
+    if len(waiting) == 1:
+        return waiting[0]
+    if station_id in found.refused and not waiting:
+        where, hour = found.refused[station_id]
+        if hour > _newest_hour(found.saved[home].snapshots[station_id]):  # else its rows go on where it lives
+            return where
+    return moved_to(station_id, home, found.partitions_before, found.topics.partitions)
+
+
+def _newest_hour(snapshot: Record) -> int:
+    return int(snapshots.decode(snapshot.value or b"")["buffer"]["newest_hour"])
+
+
+def staying(found: Found, unread: dict[str, Counter[int]]) -> list[str]:
+    """Return the stations whose next rows come elsewhere, but not all: some wait unread where they live."""
+    return sorted(
+        station_id
+        for partition, saved in found.saved.items()
+        for station_id in saved.snapshots
+        if partition in (waiting := unread.get(station_id, ()))
+        and (
+            len(waiting) > 1
+            or moved_to(station_id, partition, found.partitions_before, found.topics.partitions) != partition
+        )
+    )
 
 
 def left_behind(planned: list[Move], unread: dict[str, Counter[int]]) -> dict[str, int]:
@@ -97,7 +135,14 @@ def repartition(settings: Settings, *, n_partitions: int | None, dry_run: bool, 
     done = "would move" if dry_run else "moved"
     n_stations = sum(len(saved.snapshots) for saved in found.saved.values())
     lines = [f"{done} {len(planned)} of {n_stations} stations over {found.topics.partitions} partitions"]
-    return "\n".join([*lines, *(f"  {move.station_id}: {move.before} -> {move.after}" for move in planned)])
+    lines += [f"  {move.station_id}: {move.before} -> {move.after}" for move in planned]
+    if stay := staying(found, unread):
+        lines.append(
+            f"{len(stay)} stay for now, because rows of theirs wait where they live: {_some(stay)}. Leave the producers "
+            f"stopped; let consumers read to the end and stop them (rows of these stations that wait elsewhere become dead "
+            f"letters, moved); run this again; then python -m airquality dlq replay --reason moved sends those rows again"
+        )
+    return "\n".join(lines)
 
 
 def _require_stopped(settings: Settings) -> None:
@@ -137,7 +182,19 @@ def _find(settings: Settings) -> Found:
         raise ContractError(f"group {settings.consumer_group} has no offsets: there is nothing to move; start the consumers")
     every = range(topics.partitions)
     saved = {p: SavedStations(kafka_io.read(settings, settings.state_topic, p)) for p in every}
-    return Found(topics, notes, saved)
+    return Found(topics, notes, saved, _refused(settings))
+
+
+def _refused(settings: Settings) -> dict[str, tuple[int, int]]:
+    """Return, by station, on which partition the newest row came that was refused as ``moved``, and the hour it is of."""
+    refused: dict[str, tuple[int, int]] = {}
+    for letter in dlq.letters(settings, dlq.Filter(reason="moved")):
+        with suppress(InvalidRecord):  # a letter whose original was cut
+            row = parse_record(letter.key, letter.value)
+            if letter.type is None and isinstance(row, Reading):
+                known = refused.get(row.station_id, (-1, -1))
+                refused[row.station_id] = max(known, (letter.source[1], row.hour), key=lambda found: found[1])
+    return refused
 
 
 def _unread(settings: Settings, found: Found) -> dict[str, Counter[int]]:
@@ -199,15 +256,22 @@ Move the stations' state after partitions were added.
 
 With more partitions the rows of most stations come on another partition than before, where nothing is known of them: the
 consumers refuse to start. This moves each station's snapshot to where its rows come now, all in one transaction: stations
-keep their history, their figures and their alarms, and nothing is predicted twice. Where rows wait unread, they say where
-that is; else the partitioner that had sent the station home (murmur2 of Java's clients and this producer, crc32 of
-librdkafka's).
+keep their history, their figures and their alarms, and nothing is predicted twice. Where rows wait unread, or were refused
+because they came elsewhere (moved), they say where that is; else the partitioner that had sent the station home (murmur2 of
+Java's clients and this producer, crc32 of librdkafka's).
 """
 _EXAMPLES = """\
 to add partitions:
   1. stop the producers, let the consumers catch up, stop all consumers
   2. python -m airquality repartition --partitions 6     raises all topics, and moves the stations
   3. start the consumers, then the producers
+
+partitions were added while rows waited unread, or producers went on: leave the producers stopped from here on
+  1. stop all consumers; python -m airquality repartition says which stations stay, because rows wait where they live
+  2. python consumer.py --idle-exit-seconds 10           reads those; later rows become dead letters (moved)
+  3. python -m airquality repartition                    moves these stations to where such rows came
+  4. python -m airquality dlq replay --reason moved      sends them again, to where the station lives now
+  5. start the consumers; once they have caught up, the producers. Every row is predicted, once
 
 examples:
   python -m airquality repartition --dry-run             after partitions were added already: what would move where
