@@ -46,8 +46,9 @@ def create_app(settings: Settings | None = None, slots: Sequence[Slot] | None = 
     Settings are read and models are loaded when it starts, not when it is made.
     """
     from airquality.serving import application  # FastAPI and MLflow take three seconds, which no --help should
+    from airquality.serving.slots import SLOTS
 
-    return application.create(settings, newest_features, __doc__ or "", application.SLOTS if slots is None else slots)
+    return application.create(settings, newest_features, __doc__ or "", SLOTS if slots is None else slots)
 
 
 def __getattr__(name: str) -> FastAPI:
