@@ -213,7 +213,7 @@ def direct(app: FastAPI, slots: Sequence[Slot], otherwise: App) -> Direct:
 def _calls(routes: APIRouter) -> Iterator[tuple[tuple[str, str], Callable[..., Any]]]:
     for route in routes.routes:
         if isinstance(route, APIRoute):
-            yield from (((method, route.path), route.endpoint) for method in route.methods)
+            yield from (((method, route.path), route.endpoint) for method in route.methods or ())
 
 
 def show_reports(app: FastAPI, folder: Path) -> None:
