@@ -24,7 +24,7 @@ from airquality.serving.documents import answers
 from airquality.serving.problems import RequestError
 from airquality.serving.served import ServedModel, describe
 from airquality.serving.service import Service
-from airquality.serving.slots import Slot
+from airquality.serving.slots import SLOTS, Slot
 
 #: A larger body, of some 30 rows, is worked on in a thread, so that others are answered meanwhile; a small one is answered
 #: sooner than a thread begins.
@@ -187,7 +187,7 @@ async def break_down_elsewhere(_: Request, error: Exception) -> Response:
     return break_down(error)
 
 
-def add_to(app: FastAPI, slots: Sequence[Slot]) -> None:
+def add_to(app: FastAPI, slots: Sequence[Slot] = SLOTS) -> None:
     """Add every route, those of models once for each slot, and every refusal to an application."""
     for slot in slots:
         app.include_router(model_router, prefix=slot.prefix, generate_unique_id_function=partial(_function_name, slot))
