@@ -26,6 +26,8 @@ from feature_buffer import FeatureBuffer
 if TYPE_CHECKING:
     from fastapi import FastAPI
 
+    from airquality.serving.slots import Slot
+
 _DESCRIPTION = """Serve predictions of the registry's champion over HTTP (MLFLOW_TRACKING_URI says which registry).
 
 It starts without a model and says why it is not ready until one is the champion. Ctrl-C stops it."""
@@ -38,11 +40,15 @@ _EXAMPLES = """examples:
 """
 
 
-def create_app(settings: Settings | None = None) -> FastAPI:
-    """Return the application; settings are read and the model is loaded when it starts, not when it is made."""
-    from airquality.serving import application  # FastAPI and MLflow take three seconds, which no --help should
+def create_app(settings: Settings | None = None, slots: Sequence[Slot] | None = None) -> FastAPI:
+    """Return the application of all registered models, or of these ``slots``.
 
-    return application.create(settings, newest_features, __doc__ or "")
+    Settings are read and models are loaded when it starts, not when it is made.
+    """
+    from airquality.serving import application  # FastAPI and MLflow take three seconds, which no --help should
+    from airquality.serving.slots import SLOTS
+
+    return application.create(settings, newest_features, __doc__ or "", SLOTS if slots is None else slots)
 
 
 def __getattr__(name: str) -> FastAPI:

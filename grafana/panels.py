@@ -42,8 +42,11 @@ RATE = "[$__rate_interval]"
 STATION = 'station=~"$station"'
 KIND = 'kind=~"$kind"'
 
+#: The series of the model that the consumer asks; those of another one have its slot as a label.
+FIRST_MODEL = '{model=""}'
+
 API_STATE = (
-    '(max(up{job="api"}) == 1 unless on () air_quality_model_info) * 0 + 2'
+    f'(max(up{{job="api"}}) == 1 unless on () air_quality_model_info{FIRST_MODEL}) * 0 + 2'
     ' or (max(up{job="api"}) == 1 and on () max(air_quality_registry_unreachable) == 1) * 0 + 3'
     ' or max(up{job="api"}) or vector(0)'  # of a service that is gone nothing is scraped any more
 )
@@ -169,7 +172,7 @@ def asked_for() -> list[Any]:
             "Latest prediction",
             f"{TARGET} of the hour predicted last, whichever station's; nothing before the first. Yellow from "
             f"{_YELLOW.value:g} {TARGET_UNIT} ({_YELLOW.source}), red from {_RED.value:g} {TARGET_UNIT} ({_RED.source}).",
-            {TARGET: "max(prediction_value) and on () sum(predictions_total) > 0"},
+            {TARGET: f"max(prediction_value{FIRST_MODEL}) and on () sum(predictions_total{FIRST_MODEL}) > 0"},
             GUIDELINES,
             TARGET_PANEL_UNIT,
             _RED.value * 3 // 2,
@@ -179,7 +182,7 @@ def asked_for() -> list[Any]:
             "Missing values",
             "Missing features of all rows predicted since the point before, and of the row that a scrape happened to meet. "
             "Real gaps in the sensors make them more than zero.",
-            {"all rows": missing, "latest row": "max(missing_values_count)"},
+            {"all rows": missing, "latest row": f"max(missing_values_count{FIRST_MODEL})"},
         ).decimals(0),
         course(
             12,

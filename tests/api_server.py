@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -12,6 +12,7 @@ import requests
 import uvicorn
 
 from airquality.ground.settings import Settings
+from airquality.serving.slots import SLOTS, Slot
 from api_service import create_app
 from lab.ports import free_port
 from lab.waiting import wait_until
@@ -32,10 +33,10 @@ class Client:
 
 
 @contextmanager
-def running(settings: Settings, *, ready: bool = True) -> Iterator[Client]:
+def running(settings: Settings, *, ready: bool = True, slots: Sequence[Slot] = SLOTS) -> Iterator[Client]:
     """Run the service as uvicorn does, and yield a caller of it once it is ready, or at least there."""
     port = free_port()
-    server = uvicorn.Server(uvicorn.Config(create_app(settings), port=port, log_config=None, access_log=False))
+    server = uvicorn.Server(uvicorn.Config(create_app(settings, slots), port=port, log_config=None, access_log=False))
     thread = threading.Thread(target=server.run)
     thread.start()
     try:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import gc
 import os
 import re
+import signal
+import threading
 import types
 import uuid
 from collections.abc import Iterator
@@ -22,6 +24,16 @@ if TYPE_CHECKING:
 hypothesis_settings.register_profile("ci", deadline=None, max_examples=40, derandomize=True, database=None, print_blob=True)
 hypothesis_settings.register_profile("search", deadline=None, max_examples=1_000, print_blob=True)
 hypothesis_settings.load_profile("ci")
+
+
+def pytest_configure() -> None:
+    """Let SIGTERM and SIGHUP end a session as Ctrl-C does: its tests then end the programs that they have started."""
+    if threading.current_thread() is not threading.main_thread():
+        return
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's & leaves it ignored
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        if signal.getsignal(number) is signal.SIG_DFL:  # nohup ignores SIGHUP
+            signal.signal(number, signal.default_int_handler)
 
 
 @pytest.fixture(autouse=True)

@@ -15,6 +15,7 @@ from typing import Any
 
 import requests
 
+from lab.child import Child
 from lab.waiting import wait_until
 
 PROJECT = Path(__file__).resolve().parent.parent
@@ -28,7 +29,7 @@ class System:
 
     directory: Path
     environment: dict[str, str]
-    processes: list[subprocess.Popen[bytes]] = field(default_factory=list)
+    processes: list[Child] = field(default_factory=list)
 
     def run(self, *program: str, **overrides: str) -> str:
         """Run a program to its end and return what it printed; fail with its output if it does not exit 0."""
@@ -44,16 +45,10 @@ class System:
         assert done.returncode == 0, f"{program} exited {done.returncode}\n{done.stdout[-3000:]}\n{done.stderr[-3000:]}"
         return done.stdout
 
-    def start(self, name: str, *program: str, **overrides: str) -> subprocess.Popen[bytes]:
-        """Start a program; its output goes to ``<name>.log``, appended."""
+    def start(self, name: str, *program: str, **overrides: str) -> Child:
+        """Start a program, which ends with this process; its output goes to ``<name>.log``, appended."""
         with (self.directory / f"{name}.log").open("ab") as log:
-            process = subprocess.Popen(
-                [sys.executable, *program],
-                cwd=PROJECT,
-                env={**self.environment, **overrides},
-                stdout=log,
-                stderr=subprocess.STDOUT,
-            )
+            process = Child([sys.executable, *program], PROJECT, {**self.environment, **overrides}, log)
         self.processes.append(process)
         return process
 
@@ -61,7 +56,7 @@ class System:
         """Return what a started program has printed so far."""
         return (self.directory / f"{name}.log").read_text()
 
-    def start_api(self) -> subprocess.Popen[bytes]:
+    def start_api(self) -> Child:
         """Serve the model at ``API_URL`` and return once it is ready."""
         url = self.environment["API_URL"]
         port = url.rpartition(":")[2]
@@ -85,9 +80,7 @@ class System:
     def stop(self) -> None:
         """Kill whatever still runs."""
         for process in self.processes:
-            if process.poll() is None:
-                process.kill()
-            process.wait()
+            process.kill()
 
 
 def is_ready(url: str) -> bool:
@@ -98,7 +91,7 @@ def is_ready(url: str) -> bool:
         return False
 
 
-def kill(process: subprocess.Popen[bytes]) -> None:
+def kill(process: Child) -> None:
     """End a process as a crash would: no handler runs."""
     process.send_signal(signal.SIGKILL)
     process.wait()

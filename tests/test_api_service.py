@@ -35,7 +35,8 @@ from airquality.model.model import CARD_FILE, MODEL_FILE, Model
 from airquality.model.registry import RegisteredModel
 from airquality.serving import bodies, uploads
 from airquality.serving.problems import MAX_NAMED, RequestError
-from airquality.serving.service import Service
+from airquality.serving.served import ServedModel
+from airquality.serving.slots import Slot
 from api_service import newest_features
 from lab.waiting import wait_until
 from tests import stations
@@ -97,8 +98,8 @@ def load_once(settings: Settings, loaded: RegisteredModel, monkeypatch: pytest.M
 
 
 @pytest.fixture
-def service(settings: Settings, load_once: None) -> Service:
-    made = Service(settings, newest_features)
+def served(settings: Settings, load_once: None) -> ServedModel:
+    made = ServedModel(Slot(), settings, newest_features)
     made.refresh()
     return made
 
@@ -128,8 +129,8 @@ def samples(text: str) -> dict[tuple[str, ...], float]:
     return {(s.name, *s.labels.values()): s.value for family in families for s in family.samples}
 
 
-def metrics_of(service: Service) -> dict[tuple[str, ...], float]:
-    return samples(generate_latest(service.registry).decode())
+def metrics_of(served: ServedModel) -> dict[tuple[str, ...], float]:
+    return samples(generate_latest(served.registry).decode())
 
 
 # --- being there, being ready ---
@@ -159,9 +160,9 @@ def test_it_is_alive_before_it_is_ready_and_says_why_it_is_not(settings: Setting
 
 
 def test_a_registry_without_the_model_says_what_to_run(settings: Settings) -> None:
-    service = Service(settings.model_copy(update={"model_name": "nobody's"}), newest_features)
-    service.refresh()
-    assert "python -m airquality registry seed" in service.why_not_ready
+    served = ServedModel(Slot(), settings.model_copy(update={"model_name": "nobody's"}), newest_features)
+    served.refresh()
+    assert "python -m airquality registry seed" in served.why_not_ready
 
 
 def test_the_version_says_what_the_model_carries(client: Client, champion: Model) -> None:
@@ -202,15 +203,15 @@ def test_metrics_are_a_plain_200_with_every_name_and_its_zeros(client: Client) -
     assert found["air_quality_model_info", "air-quality-co", "1"] == 1
 
 
-def test_the_gauges_tell_the_latest_row(service: Service, rows: np.ndarray) -> None:
-    predictions = service.predict_batch(body_of(rows[150:160]))["predictions"]
-    found = metrics_of(service)
+def test_the_gauges_tell_the_latest_row(served: ServedModel, rows: np.ndarray) -> None:
+    predictions = served.predict_batch(body_of(rows[150:160]))["predictions"]
+    found = metrics_of(served)
     assert found["prediction_value",] == predictions[-1]
     assert found["missing_values_count",] == np.isnan(rows[159]).sum() > 0
     assert found["air_quality_missing_features_total",] == np.isnan(rows[150:160]).sum() > found["missing_values_count",]
     assert (found["predictions_total",], found["prediction_latency_count",]) == (10, 1)
-    one = service.predict(orjson.dumps({"features": ROW | {"t_over_mean_24h": None}}))["prediction"]
-    found = metrics_of(service)
+    one = served.predict(orjson.dumps({"features": ROW | {"t_over_mean_24h": None}}))["prediction"]
+    found = metrics_of(served)
     assert (found["prediction_value",], found["missing_values_count",]) == (one, 1)
     assert (found["predictions_total",], found["prediction_latency_count",]) == (11, 2)
 
@@ -284,45 +285,45 @@ def test_predict_batch_of_a_faulty_binary_body_is_refused(client: Client, body: 
     assert (answer.status_code, said in answer.text) == (status, True), answer.text
 
 
-def test_the_order_of_the_names_does_not_matter(service: Service, rows: np.ndarray) -> None:
-    expected = service.predict_batch(body_of(rows[:50]))["predictions"]
+def test_the_order_of_the_names_does_not_matter(served: ServedModel, rows: np.ndarray) -> None:
+    expected = served.predict_batch(body_of(rows[:50]))["predictions"]
     order = np.random.default_rng(6).permutation(len(features.NAMES))
     names = [features.NAMES[i] for i in order]
     shuffled = orjson.dumps({"features": names, "rows": rows[:50, order].tolist()})
-    assert service.predict_batch(shuffled)["predictions"] == expected
+    assert served.predict_batch(shuffled)["predictions"] == expected
     one = orjson.dumps({"features": dict(zip(names, rows[7, order].tolist(), strict=True))})
-    assert service.predict(one)["prediction"] == expected[7]
+    assert served.predict(one)["prediction"] == expected[7]
 
 
-def test_null_is_nan_and_not_a_number_of_its_own(service: Service, champion: Model) -> None:
+def test_null_is_nan_and_not_a_number_of_its_own(served: ServedModel, champion: Model) -> None:
     some = np.array([[np.nan if i % 3 == 0 else 0.1 for i in range(len(features.NAMES))]])
     body = orjson.dumps({"features": {n: None if i % 3 == 0 else 0.1 for i, n in enumerate(features.NAMES)}})
-    served = service.predict(body)["prediction"]
-    assert served == champion.predict(some)[0]
-    assert served != champion.predict(np.nan_to_num(some))[0]
+    prediction = served.predict(body)["prediction"]
+    assert prediction == champion.predict(some)[0]
+    assert prediction != champion.predict(np.nan_to_num(some))[0]
 
 
-def test_a_whole_number_is_a_number(service: Service) -> None:
+def test_a_whole_number_is_a_number(served: ServedModel) -> None:
     body = {"features": ROW | {"temperature": 20}}
     same = {"features": ROW | {"temperature": 20.0}}
-    assert service.predict(orjson.dumps(body)) == service.predict(orjson.dumps(same))
+    assert served.predict(orjson.dumps(body)) == served.predict(orjson.dumps(same))
 
 
 # --- refusals ---
 
 
-def refusal(service: Service, request: object) -> dict[str, Any]:
+def refusal(served: ServedModel, request: object) -> dict[str, Any]:
     """Return the detail with which the batch request is refused."""
     with pytest.raises(RequestError) as caught:
-        service.predict_batch(request if isinstance(request, bytes) else orjson.dumps(request))
+        served.predict_batch(request if isinstance(request, bytes) else orjson.dumps(request))
     assert (caught.value.status, caught.value.reason) == (422, "invalid_request")
     return caught.value.problem()
 
 
-def test_absent_unknown_and_repeated_names_are_listed_all_at_once(service: Service) -> None:
+def test_absent_unknown_and_repeated_names_are_listed_all_at_once(served: ServedModel) -> None:
     first, second, third, *rest = features.NAMES
     names = [*rest, third, third, "co_gt", "temprature"]
-    assert refusal(service, {"features": names, "rows": [[0.1] * len(names)]}) == {
+    assert refusal(served, {"features": names, "rows": [[0.1] * len(names)]}) == {
         "title": HTTPStatus(422).phrase,
         "status": 422,
         "detail": "the features are not the model's: 2 absent, 2 unknown, 1 repeated",
@@ -332,30 +333,30 @@ def test_absent_unknown_and_repeated_names_are_listed_all_at_once(service: Servi
         "repeated": [third],
     }
     with pytest.raises(RequestError) as caught:
-        service.predict(orjson.dumps({"features": {"co_gt": 1.0}}))
+        served.predict(orjson.dumps({"features": {"co_gt": 1.0}}))
     assert caught.value.more["unknown"] == ["co_gt"]
     assert caught.value.more["absent"] == list(features.NAMES)
     assert "repeated" not in caught.value.more
 
 
 @pytest.mark.parametrize("name", [None, 1, ["s1_log"], {"s1_log": 1}, True])
-def test_a_name_that_is_no_text_is_an_unknown_one(service: Service, name: object) -> None:
-    detail = refusal(service, {"features": [name, *features.NAMES[1:]], "rows": [[0.1] * len(features.NAMES)]})
+def test_a_name_that_is_no_text_is_an_unknown_one(served: ServedModel, name: object) -> None:
+    detail = refusal(served, {"features": [name, *features.NAMES[1:]], "rows": [[0.1] * len(features.NAMES)]})
     assert detail["absent"] == [features.NAMES[0]]
     assert detail["unknown"] == [str(name)]
 
 
 @pytest.mark.timeout(30)
-def test_a_flood_of_names_is_refused_without_holding_up_the_others(service: Service) -> None:
+def test_a_flood_of_names_is_refused_without_holding_up_the_others(served: ServedModel) -> None:
     names = [f"name_{i}" for i in range(200_000)]
-    answer = refusal(service, {"features": [*names, "x" * 1_000_000], "rows": []})
+    answer = refusal(served, {"features": [*names, "x" * 1_000_000], "rows": []})
     assert "200001 unknown" in answer["detail"]
     assert answer["unknown"] == names[:MAX_NAMED]
     assert len(orjson.dumps(answer)) < 32_000
 
 
-def test_predict_long_unknown_name_is_answered_in_short(service: Service) -> None:
-    answer = refusal(service, {"features": ["x" * 1_000_000, *features.NAMES[1:]], "rows": [[0.1] * WIDTH]})
+def test_predict_long_unknown_name_is_answered_in_short(served: ServedModel) -> None:
+    answer = refusal(served, {"features": ["x" * 1_000_000, *features.NAMES[1:]], "rows": [[0.1] * WIDTH]})
     assert len(orjson.dumps(answer)) < 1_000
 
 
@@ -376,26 +377,26 @@ def test_predict_name_that_is_there_twice_is_refused(client: Client, path: str, 
     assert (answer.status_code, "there twice" in answer.json()["detail"]) == (422, True)
 
 
-def test_predict_escaped_names_are_read_as_what_they_spell(service: Service) -> None:
+def test_predict_escaped_names_are_read_as_what_they_spell(served: ServedModel) -> None:
     body = orjson.dumps({"features": ROW})
-    assert service.predict(body.replace(b"hour_sin", b"\\u0068our_sin")) == service.predict(body)
+    assert served.predict(body.replace(b"hour_sin", b"\\u0068our_sin")) == served.predict(body)
 
 
-def test_predict_batch_more_rows_than_the_limit_is_413_and_so_halved_by_the_client(service: Service) -> None:
+def test_predict_batch_more_rows_than_the_limit_is_413_and_so_halved_by_the_client(served: ServedModel) -> None:
     rows = [[0.1] * WIDTH] * (bodies.MAX_ROWS + 1)
     with pytest.raises(RequestError) as caught:
-        service.predict_batch(orjson.dumps({"features": features.NAMES, "rows": rows}))
+        served.predict_batch(orjson.dumps({"features": features.NAMES, "rows": rows}))
     assert caught.value.status == 413
 
 
 @pytest.mark.parametrize("value", [b"[]", b"{}", b"0"])
 def test_predict_batch_of_too_many_values_is_413_before_it_is_parsed(
-    service: Service, monkeypatch: pytest.MonkeyPatch, value: bytes
+    served: ServedModel, monkeypatch: pytest.MonkeyPatch, value: bytes
 ) -> None:
     monkeypatch.setattr(orjson, "loads", lambda _: pytest.fail("parsed"))
     body = b'{"features": [], "rows": [' + b",".join([value] * (2_500 if value != b"0" else 600_000)) + b"]}"
     with pytest.raises(RequestError) as caught:
-        service.predict_batch(body)
+        served.predict_batch(body)
     assert caught.value.status == 413
 
 
@@ -439,15 +440,15 @@ WIDTH = len(features.NAMES)
     ],
     ids=lambda value: value if isinstance(value, str) else str(value)[:24],
 )
-def test_rows_that_are_no_matrix_of_numbers_are_refused(service: Service, rows: object, message: str) -> None:
+def test_rows_that_are_no_matrix_of_numbers_are_refused(served: ServedModel, rows: object, message: str) -> None:
     written = str(rows).replace("'", '"').replace("True", "true").replace("None", "null")
     request = b'{"features": %b, "rows": %b}' % (orjson.dumps(features.NAMES), written.encode())
-    assert message in refusal(service, request)["detail"]
+    assert message in refusal(served, request)["detail"]
 
 
-def test_a_row_without_a_finite_prediction_is_refused_rather_than_answered_with_null(service: Service) -> None:
+def test_a_row_without_a_finite_prediction_is_refused_rather_than_answered_with_null(served: ServedModel) -> None:
     row = [-1.0 if name == features.BASE_FEATURE else 0.1 for name in features.NAMES]
-    answer = refusal(service, {"features": features.NAMES, "rows": [list(ROW.values()), row, row]})
+    answer = refusal(served, {"features": features.NAMES, "rows": [list(ROW.values()), row, row]})
     assert "row 1" in answer["detail"]
     assert (answer["reason"], answer["row"], answer["rows"]) == ("unpredictable", 1, [1, 2])
 
@@ -560,17 +561,17 @@ def test_the_alias_moves_while_requests_run(other_model: Callable[[str], Setting
 
 
 def test_a_request_names_the_version_that_made_it_even_if_another_comes_meanwhile(
-    service: Service, monkeypatch: pytest.MonkeyPatch
+    served: ServedModel, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     predict = Model.predict
 
     def overtaken(model: Model, matrix: np.ndarray) -> np.ndarray:
-        service.serve(registry.RegisteredModel(model, "overtaking", "2"))
+        served.serve(registry.RegisteredModel(model, "overtaking", "2"))
         return predict(model, matrix)
 
     monkeypatch.setattr(Model, "predict", overtaken)
     asked = orjson.dumps({"features": ROW})
-    assert [service.predict(asked)["model_version"] for _ in range(2)] == ["1", "2"]
+    assert [served.predict(asked)["model_version"] for _ in range(2)] == ["1", "2"]
 
 
 def test_the_alias_is_asked_for_every_poll_interval(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -613,20 +614,20 @@ def test_a_broken_new_version_leaves_the_old_one_serving(
     break_it: Callable[[Path], None],
 ) -> None:
     settings = other_model(f"broken {break_it.__name__}")
-    service = Service(settings, newest_features)
-    service.refresh()
+    served = ServedModel(Slot(), settings, newest_features)
+    served.refresh()
     before = _booster_folders(settings)
     registry.register(ARTIFACTS, settings, settings.model_alias)
     [folder] = _booster_folders(settings) - before
     break_it(folder)
     for _ in range(2):
         caplog.clear()
-        service.refresh()
+        served.refresh()
         assert "still serving the version before" in caplog.text
-        assert service.predict(orjson.dumps({"features": ROW}))["model_version"] == "1"
+        assert served.predict(orjson.dumps({"features": ROW}))["model_version"] == "1"
     registry.register(ARTIFACTS / "train_only", settings, settings.model_alias)
-    service.refresh()
-    assert service.predict(orjson.dumps({"features": ROW}))["model_version"] == "3"
+    served.refresh()
+    assert served.predict(orjson.dumps({"features": ROW}))["model_version"] == "3"
 
 
 def _booster_folders(settings: Settings) -> set[Path]:
@@ -634,19 +635,19 @@ def _booster_folders(settings: Settings) -> set[Path]:
     return {path.parent for path in registry.rglob(MODEL_FILE)}
 
 
-def test_refresh_registry_away_is_a_metric_until_it_answers(service: Service, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_refresh_registry_away_is_a_metric_until_it_answers(served: ServedModel, monkeypatch: pytest.MonkeyPatch) -> None:
     def away(_: Settings) -> str:
         raise Unavailable("it does not answer")
 
     def unreachable() -> float:
-        return metrics_of(service)["air_quality_registry_unreachable",]
+        return metrics_of(served)["air_quality_registry_unreachable",]
 
     assert unreachable() == 0
     with monkeypatch.context() as patch:
         patch.setattr(registry, "champion_version", away)
-        service.refresh()
+        served.refresh()
         assert unreachable() == 1
-    service.refresh()
+    served.refresh()
     assert unreachable() == 0
 
 
@@ -704,20 +705,22 @@ def test_program_serves_and_ends_on_a_signal(settings: Settings) -> None:
     "outage", [Unavailable("it does not answer"), OSError("disk full"), ModuleNotFoundError("no psycopg")], ids=repr
 )
 def test_whatever_ails_the_registry_what_is_served_goes_on(
-    service: Service, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, outage: Exception
+    served: ServedModel, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, outage: Exception
 ) -> None:
     def away(_: Settings) -> str:
         raise outage
 
     monkeypatch.setattr(registry, "champion_version", away)
-    service.refresh()
+    served.refresh()
     assert str(outage) in caplog.text
-    assert str(outage) in service.why_not_ready
+    assert str(outage) in served.why_not_ready
     assert caplog.records[-1].levelno >= logging.WARNING
-    assert service.predict(orjson.dumps({"features": ROW}))["model_version"] == "1"
+    assert served.predict(orjson.dumps({"features": ROW}))["model_version"] == "1"
 
 
-def test_an_alias_that_was_taken_away_leaves_the_old_one_serving(service: Service, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_alias_that_was_taken_away_leaves_the_old_one_serving(
+    served: ServedModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(registry, "champion_version", lambda _: None)
-    service.refresh()
-    assert service.served is not None
+    served.refresh()
+    assert served.loaded is not None

@@ -7,6 +7,7 @@ import math
 import os
 import re
 import shutil
+import signal
 import subprocess
 import sys
 from collections.abc import Iterator, Sequence
@@ -337,8 +338,8 @@ def test_two_consumers_that_share_a_folder_and_lose_one_leave_the_summary_of_one
     kill(first)
     wait_until(lambda: restored(running, "second") == every, "the second one takes over", 120)
     wait_until(lambda: taken_in(settings) == len(rows), "it takes in all rows", 240)
-    second.terminate()
-    assert second.wait(timeout=60) == 0
+    second.send_signal(signal.SIGTERM)
+    assert second.wait(60) == 0
     running.run("consumer.py", "--idle-exit-seconds", "5")  # the reports that the stop left
     alone = {f"{role.upper()}_TOPIC": f"alone.{role}" for role in ("pred", "state", "dlq", "events")}
     reports = running.directory / "alone"
@@ -384,8 +385,8 @@ def test_sigterm_finishes_the_batch_and_the_next_start_goes_on(running: System, 
     kafka_io.ensure_topics(settings)
     consumer = running.start("consumer", "consumer.py", MAX_POLL_RECORDS="20")
     wait_until(lambda: watch(settings, settings.pred_topic) > 20, "predictions come", 240)
-    consumer.terminate()
-    assert consumer.wait(timeout=60) == 0
+    consumer.send_signal(signal.SIGTERM)
+    assert consumer.wait(60) == 0
     assert "rows in = " in running.log("consumer")
     running.run("consumer.py", "--idle-exit-seconds", "4")
     assert published(running.judge("pred")["pred"], "roof") == expected(stream(prepared).rows(0, 300), prepared)

@@ -76,7 +76,7 @@ def test_panels_asked_for_draw_what_was_asked() -> None:
 
 
 def test_latest_prediction_before_the_first_is_absent_not_zero() -> None:
-    assert "sum(predictions_total) > 0" in BY_TITLE["Latest prediction"]["targets"][0]["expr"]
+    assert 'sum(predictions_total{model=""}) > 0' in BY_TITLE["Latest prediction"]["targets"][0]["expr"]
 
 
 def test_panels_without_data_are_grey_never_green() -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import re
 import shutil
-import signal
 import socket
 import subprocess
 import sys
@@ -18,6 +17,7 @@ import requests
 
 from lab.waiting import wait_until
 from tests import real_data
+from tests.terminal import typed
 
 ROOT = Path(__file__).resolve().parent.parent
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md"))]
@@ -80,30 +80,6 @@ def checkout(folder: Path) -> Iterator[dict[str, str]]:
         shutil.copy(real_data.FILE, folder / "dataset")
     ours = ("KAFKA_", "AIR_QUALITY_DATA", "MLFLOW_", "API_URL")
     yield {name: value for name, value in os.environ.items() if not name.startswith(ours)}
-
-
-@contextmanager
-def typed(block: str, folder: Path, environment: dict[str, str]) -> Iterator[subprocess.Popen[bytes]]:
-    """Run a block in a shell of its own, as if pasted into a terminal; end it, and all it started, like Ctrl-C."""
-    log = folder / "run" / f"terminal-{abs(hash(block))}.log"
-    log.parent.mkdir(exist_ok=True)
-    with log.open("wb") as output:
-        shell = subprocess.Popen(
-            ["bash", "-ec", block], cwd=folder, env=environment, stdout=output, stderr=output, start_new_session=True
-        )
-    try:
-        yield shell
-    except BaseException:
-        print(log.read_text()[-3_000:])
-        raise
-    finally:
-        if shell.poll() is None:
-            os.killpg(shell.pid, signal.SIGINT)
-            try:
-                shell.wait(40)
-            except subprocess.TimeoutExpired:
-                os.killpg(shell.pid, signal.SIGKILL)
-                shell.wait()
 
 
 def is_ready() -> bool:

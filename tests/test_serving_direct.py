@@ -7,26 +7,21 @@ from typing import Any
 
 import pytest
 from fastapi import FastAPI, Request, Response
-from fastapi.routing import APIRouter
 
 from airquality.serving import handlers
-from airquality.serving.direct import Direct, Message, Receive, Scope, Send
+from airquality.serving.direct import MODEL, Call, Direct, Message, Receive, Scope, Send
 from airquality.serving.problems import RequestError, invalid
+from airquality.serving.slots import Slot
 
-router = APIRouter()
 
-
-@router.post("/known")
 async def known(request: Request) -> Response:
-    return Response(b"known to " + request.app.title.encode())
+    return Response(f"known to {request.app.title} {request.scope[MODEL]}".encode())
 
 
-@router.post("/refused")
 async def refused(_: Request) -> Response:
     raise invalid("no")
 
 
-@router.post("/broken")
 async def broken(_: Request) -> Response:
     raise ZeroDivisionError("a bug")
 
@@ -67,12 +62,19 @@ def answer(layer: Direct, method: str, path: str, root_path: str = "") -> tuple[
 
 @pytest.fixture
 def layer() -> Direct:
-    return Direct(FastAPI(title="the app"), router.routes, refusal, breakdown, otherwise)
+    calls = {
+        ("POST", "/known"): Call(known),
+        ("POST", "/models/b/known"): Call(known, "b"),
+        ("POST", "/refused"): Call(refused),
+        ("POST", "/broken"): Call(broken),
+    }
+    return Direct(FastAPI(title="the app"), calls, refusal, breakdown, otherwise)
 
 
 @pytest.mark.parametrize("root_path", ["", "/behind/a/proxy"])
 def test_direct_known_route_calls_its_handler(layer: Direct, root_path: str) -> None:
-    assert answer(layer, "POST", "/known", root_path) == (200, b"known to the app", None)
+    assert answer(layer, "POST", "/known", root_path) == (200, b"known to the app ", None)
+    assert answer(layer, "POST", "/models/b/known", root_path) == (200, b"known to the app b", None)
 
 
 @pytest.mark.parametrize(("method", "path"), [("GET", "/known"), ("POST", "/known/"), ("POST", "/"), ("POST", "/unknown")])
@@ -92,7 +94,8 @@ def test_direct_fault_of_ours_is_answered_and_raised_for_the_servers_log(layer: 
 
 def test_direct_every_documented_call_is_one_of_the_handlers() -> None:
     app = FastAPI()
-    handlers.add_to(app)
+    slots = Slot(), Slot("b")
+    handlers.add_to(app, slots)
     documented = {(m.upper(), path) for path, calls in app.openapi()["paths"].items() for m in calls}
-    assert ("POST", "/predict") in documented
-    assert documented <= set(handlers.direct(app, otherwise).routes)
+    assert {("POST", "/predict"), ("POST", "/models/b/predict")} <= documented
+    assert documented <= set(handlers.direct(app, slots, otherwise).calls)

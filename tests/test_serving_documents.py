@@ -150,7 +150,7 @@ def test_pages_name_nothing_of_another_machine(client: Client, path: str) -> Non
 
 def test_start_page_shows_the_model_and_escapes(client: Client) -> None:
     assert "Version 1 of air-quality-co answers" in client.get("/").text
-    assert "<script>" not in pages.start(None, "<script>")
+    assert "<script>" not in pages.start([pages.state(None, "<script>")])
 
 
 def test_reports_are_served_and_nothing_beside_them(client: Client) -> None:

@@ -18,7 +18,8 @@ from airquality.model.model import Model
 from airquality.model.registry import RegisteredModel
 from airquality.records import HISTORY_HOURS, RAW_COLUMNS, Reading, isoformat
 from airquality.serving.problems import RequestError
-from airquality.serving.service import Service
+from airquality.serving.served import ServedModel
+from airquality.serving.slots import Slot
 from airquality.stream.feature_rows import take_features
 from api_service import newest_features
 from feature_buffer import FeatureBuffer
@@ -32,8 +33,8 @@ def model() -> Model:
 
 
 @pytest.fixture
-def service(model: Model) -> Service:
-    made = Service(Settings(), newest_features)
+def service(model: Model) -> ServedModel:
+    made = ServedModel(Slot(), Settings(), newest_features)
     made.serve(RegisteredModel(model, "air-quality-co", "7"))
     return made
 
@@ -75,7 +76,7 @@ def streamed(model: Model, sent: list[Reading]) -> dict[int, float]:
 
 @pytest.mark.parametrize("last", [HISTORY_HOURS + 2, 260, 470, 555, 560, 588])
 def test_predict_from_readings_is_the_streams_prediction_to_the_bit(
-    service: Service, model: Model, readings: list[Reading], last: int
+    service: ServedModel, model: Model, readings: list[Reading], last: int
 ) -> None:
     expected = streamed(model, readings)[readings[last].hour]
     window = [reading for reading in readings[: last + 1] if reading.hour >= readings[last].hour - HISTORY_HOURS - 3]
@@ -86,7 +87,7 @@ def test_predict_from_readings_is_the_streams_prediction_to_the_bit(
         assert (answer["unit"], answer["model_version"]) == ("mg/m3", "7")
 
 
-def test_predict_from_readings_says_what_it_used_and_what_was_missing(service: Service, readings: list[Reading]) -> None:
+def test_predict_from_readings_says_what_it_used_and_what_was_missing(service: ServedModel, readings: list[Reading]) -> None:
     sent = readings[:330]
     used = [reading for reading in sent if reading.hour >= sent[-1].hour - HISTORY_HOURS]
     answer = service.predict_from_readings(as_json(sent))
@@ -96,7 +97,7 @@ def test_predict_from_readings_says_what_it_used_and_what_was_missing(service: S
     assert set(answer["missing_features"]) < set(missing) < set(features.NAMES)
 
 
-def test_predict_from_readings_truth_of_the_last_hour_changes_nothing(service: Service, readings: list[Reading]) -> None:
+def test_predict_from_readings_truth_of_the_last_hour_changes_nothing(service: ServedModel, readings: list[Reading]) -> None:
     rows = as_rows(readings[:300])
     answer = service.predict_from_readings(orjson.dumps({"readings": rows}))
     rows[-1]["CO(GT)"] = 99.0
@@ -105,7 +106,7 @@ def test_predict_from_readings_truth_of_the_last_hour_changes_nothing(service: S
 
 @pytest.mark.parametrize("first", [1, 100, 168])
 def test_predict_from_readings_fewer_hours_than_needed_say_from_when(
-    service: Service, readings: list[Reading], first: int
+    service: ServedModel, readings: list[Reading], first: int
 ) -> None:
     sent = readings[first:169]
     problem = refused(service, as_json(sent))
@@ -113,12 +114,12 @@ def test_predict_from_readings_fewer_hours_than_needed_say_from_when(
     assert "168 hours before it" in problem["detail"]
 
 
-def test_predict_from_readings_after_a_silence_of_a_week_are_refused(service: Service, readings: list[Reading]) -> None:
+def test_predict_from_readings_after_a_silence_of_a_week_are_refused(service: ServedModel, readings: list[Reading]) -> None:
     assert "168 hours before it" in refused(service, as_json([*readings[:200], *readings[380:400]]))["detail"]
     assert service.predict_from_readings(as_json([*readings[:200], *readings[300:310]]))["hours_used"] < 169
 
 
-def refused(service: Service, body: bytes, content_type: str = "", status: int = 422) -> dict[str, Any]:
+def refused(service: ServedModel, body: bytes, content_type: str = "", status: int = 422) -> dict[str, Any]:
     with pytest.raises(RequestError) as caught:
         service.predict_from_readings(body, content_type)
     assert caught.value.status == status
@@ -136,7 +137,7 @@ def refused(service: Service, body: bytes, content_type: str = "", status: int =
     ],
 )
 def test_predict_from_readings_wrong_value_names_the_reading(
-    service: Service, readings: list[Reading], change: dict[str, Any], message: str
+    service: ServedModel, readings: list[Reading], change: dict[str, Any], message: str
 ) -> None:
     rows = as_rows(readings[:200])
     rows[17].update(change)
@@ -158,11 +159,11 @@ def test_predict_from_readings_wrong_value_names_the_reading(
         (b"\xff\xfe", "neither JSON nor CSV"),
     ],
 )
-def test_predict_from_readings_other_shapes_are_refused(service: Service, body: bytes, message: str) -> None:
+def test_predict_from_readings_other_shapes_are_refused(service: ServedModel, body: bytes, message: str) -> None:
     assert message in refused(service, body)["detail"]
 
 
-def test_predict_from_readings_csv_cell_too_many_names_the_reading(service: Service, readings: list[Reading]) -> None:
+def test_predict_from_readings_csv_cell_too_many_names_the_reading(service: ServedModel, readings: list[Reading]) -> None:
     lines = as_csv(readings[:200]).splitlines()
     lines[5] += b",1"
     assert refused(service, b"\n".join(lines))["row"] == 4
@@ -171,7 +172,7 @@ def test_predict_from_readings_csv_cell_too_many_names_the_reading(service: Serv
 
 
 def test_predict_from_readings_out_of_order_or_of_two_stations_are_refused(
-    service: Service, readings: list[Reading]
+    service: ServedModel, readings: list[Reading]
 ) -> None:
     late = Reading("s", readings[50].hour, (1.0,) * len(RAW_COLUMNS))
     assert "time order" in refused(service, as_json([*readings[:200], late, readings[200]]))["detail"]
@@ -180,11 +181,11 @@ def test_predict_from_readings_out_of_order_or_of_two_stations_are_refused(
     assert "2 stations" in refused(service, orjson.dumps({"readings": mixed}))["detail"]
 
 
-def test_predict_from_readings_too_many_are_413(service: Service, readings: list[Reading]) -> None:
+def test_predict_from_readings_too_many_are_413(service: ServedModel, readings: list[Reading]) -> None:
     assert "at most 1000" in refused(service, as_json(readings[:300] * 4), status=413)["detail"]
 
 
-def test_predict_from_readings_is_counted_like_every_prediction(service: Service, readings: list[Reading]) -> None:
+def test_predict_from_readings_is_counted_like_every_prediction(service: ServedModel, readings: list[Reading]) -> None:
     answer = service.predict_from_readings(as_json(readings[:300]))
     count = service.registry.get_sample_value
     assert count("predictions_total") == count("prediction_latency_count") == 1

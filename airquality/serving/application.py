@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
+from itertools import product
 from typing import Any
 
 import uvicorn
@@ -17,17 +18,22 @@ from airquality.model import registry
 from airquality.serving import connections, documents, handlers, pages
 from airquality.serving.direct import Receive, Scope, Send
 from airquality.serving.guard import Guard, Hosts, refuse_several_workers
-from airquality.serving.key import Key
+from airquality.serving.key import EXEMPT, Key
 from airquality.serving.readings import NewestFeatures
 from airquality.serving.service import Service
+from airquality.serving.slots import SLOTS, Slot
 
 
 class Application(FastAPI):
     """FastAPI behind its guard, which must be outermost: only there can uvicorn's own configuration be seen."""
 
-    def __init__(self, prepare: Callable[[uvicorn.Config | None], tuple[Hosts, Key]], **options: Any) -> None:
+    def __init__(
+        self, slots: Sequence[Slot], prepare: Callable[[uvicorn.Config | None], tuple[Hosts, Key]], **options: Any
+    ) -> None:
         super().__init__(**options)
-        self._guard = Guard(handlers.direct(self, super().__call__), prepare)
+        self._slots = slots
+        handlers.add_to(self, slots)
+        self._guard = Guard(handlers.direct(self, slots, super().__call__), prepare)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one connection."""
@@ -38,21 +44,24 @@ class Application(FastAPI):
         if self.openapi_schema is None:
             document = super().openapi()
             document.setdefault("components", {}).setdefault("schemas", {}).update(documents.schemas())
-            for path in ("/predict", "/predict/batch", "/predict/from-readings"):
+            for slot, path in product(self._slots, ("/predict", "/predict/batch", "/predict/from-readings")):
                 name = path.strip("/").replace("/", "_").replace("-", "_")
-                document["paths"][path]["post"]["requestBody"] = documents.body(name)
+                document["paths"][slot.prefix + path]["post"]["requestBody"] = documents.body(name)
             self.openapi_schema = document
         return self.openapi_schema
 
 
-def create(settings: Settings | None, newest_features: NewestFeatures, description: str) -> Application:
-    """Return the application; settings are read (where None) and the model is loaded when it starts, not when it is made."""
+def create(
+    settings: Settings | None, newest_features: NewestFeatures, description: str, slots: Sequence[Slot] = SLOTS
+) -> Application:
+    """Return the application; settings are read (where None) and models are loaded when it starts, not when it is made."""
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
-        refreshing = asyncio.create_task(_keep_fresh(app.state.service))
+        following = [asyncio.create_task(model.follow()) for model in app.state.service.models.values()]
         yield
-        refreshing.cancel()
+        for task in following:
+            task.cancel()
 
     def prepare(server: uvicorn.Config | None) -> tuple[Hosts, Key]:
         chosen = settings or read_settings()
@@ -63,26 +72,19 @@ def create(settings: Settings | None, newest_features: NewestFeatures, descripti
         if server:
             refuse_several_workers(server)
             connections.bound(server)
-        app.state.service = Service(chosen, newest_features)
+        app.state.service = Service(chosen, newest_features, slots)
         handlers.show_reports(app, chosen.reports_dir)
-        return Hosts(chosen.api_allowed_hosts), Key(chosen.api_key, open_to_all=chosen.api_open)
+        exempt = {*EXEMPT, *(f"{slot.prefix}/ready" for slot in slots)}
+        return Hosts(chosen.api_allowed_hosts), Key(chosen.api_key, open_to_all=chosen.api_open, exempt=exempt)
 
     app = Application(
+        slots,
         prepare,
         title=pages.TITLE,
         version=command.VERSION,
         description=description,
         lifespan=lifespan,
-        generate_unique_id_function=lambda route: route.name,  # what a generated client calls its functions
         docs_url=None,
         redoc_url=None,
     )
-    handlers.add_to(app)
     return app
-
-
-async def _keep_fresh(service: Service) -> None:
-    """Follow the champion alias until cancelled; requests go on meanwhile."""
-    while True:
-        await asyncio.to_thread(service.refresh)
-        await asyncio.sleep(service.settings.model_poll_seconds if service.served else 1.0)

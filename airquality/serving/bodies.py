@@ -87,7 +87,7 @@ def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     return found
 
 
-def float64_rows(body: bytes) -> tuple[list[str], NDArray[np.float64]]:
+def float64_rows(body: bytes, max_rows: int = MAX_ROWS) -> tuple[list[str], NDArray[np.float64]]:
     """Return the names and the rows of a binary body (:mod:`airquality.model.rows`), the rows read-only."""
     try:
         head, values = rows.decode(body)
@@ -98,29 +98,29 @@ def float64_rows(body: bytes) -> tuple[list[str], NDArray[np.float64]]:
     refuse_repeated_names(head, len(request), colons_in(names))
     if not names or len(values) % len(names):
         raise invalid(f"{len(values)} values are no whole number of rows of {len(names)} features")
-    return names, _within_limits(values.reshape(-1, len(names)))
+    return names, _within_limits(values.reshape(-1, len(names)), max_rows)
 
 
-def matrix(listed: Sequence[Any], width: int) -> NDArray[np.float64]:
+def matrix(listed: Sequence[Any], width: int, max_rows: int = MAX_ROWS) -> NDArray[np.float64]:
     """Return rows of values as float64, null as NaN, shape ``(len(listed), width)``."""
-    _check_number(len(listed))
+    _check_number(len(listed), max_rows)
     for index, row in enumerate(listed):
         if not isinstance(row, list | tuple) or len(row) != width:
             raise invalid(f"row {index} must be an array of {width} values", row=index)
     if not set(map(type, chain.from_iterable(listed))) <= _NUMBER_TYPES:
         raise invalid("values must be numbers or null")
-    return _within_limits(np.array(listed, dtype=np.float64).reshape(-1, width))
+    return _within_limits(np.array(listed, dtype=np.float64).reshape(-1, width), max_rows)
 
 
-def _within_limits(found: NDArray[np.float64]) -> NDArray[np.float64]:
-    _check_number(len(found))
+def _within_limits(found: NDArray[np.float64], max_rows: int) -> NDArray[np.float64]:
+    _check_number(len(found), max_rows)
     if (np.abs(found) > _FLOAT32_MAX).any():
         raise invalid(f"values must lie within +-{_FLOAT32_MAX:.4g}")
     return found
 
 
-def _check_number(n_rows: int) -> None:
+def _check_number(n_rows: int, max_rows: int) -> None:
     if not n_rows:
         raise invalid("there are no rows to predict")
-    if n_rows > MAX_ROWS:
-        raise RequestError(413, "invalid_request", f"{n_rows} rows are too many: at most {MAX_ROWS} a request")
+    if n_rows > max_rows:
+        raise RequestError(413, "invalid_request", f"{n_rows} rows are too many: at most {max_rows} a request")

@@ -15,10 +15,15 @@ from airquality.serving.problems import invalid, named
 
 
 class Columns:
-    """The features a model reads, in its order, and how they are picked out of what a caller sends."""
+    """The features a model reads, in its order, and how they are picked out of what a caller sends.
 
-    def __init__(self, names: Sequence[str]) -> None:
-        self._names = list(names)
+    Args:
+        names: The features.
+        max_rows: How many rows a caller may send at a time.
+    """
+
+    def __init__(self, names: Sequence[str], max_rows: int = bodies.MAX_ROWS) -> None:
+        self._names, self._max_rows = list(names), max_rows
         self._colons = bodies.colons_in(names)
         self._values: Callable[[dict[str, Any]], tuple[Any, ...]] = itemgetter(*names)
 
@@ -32,13 +37,13 @@ class Columns:
         bodies.refuse_repeated_names(body, len(request) + len(row), self._colons if known else bodies.colons_in(row))
         if not known:
             self._refuse(list(row))
-        return bodies.matrix([values], len(self._names))
+        return bodies.matrix([values], len(self._names), self._max_rows)
 
     def ordered(self, names: list[str], rows: list[list[float | None]] | NDArray[np.float64]) -> NDArray[np.float64]:
         """Return rows with their values in the order of ``names`` as a matrix in that of the model."""
         if names != self._names:
             self._refuse(names)
-        found = rows if isinstance(rows, np.ndarray) else bodies.matrix(rows, len(names))
+        found = rows if isinstance(rows, np.ndarray) else bodies.matrix(rows, len(names), self._max_rows)
         return found if names == self._names else found[:, [names.index(name) for name in self._names]]
 
     def _refuse(self, names: list[str]) -> None:

@@ -6,14 +6,13 @@ request and returns its response.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, MutableMapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, MutableMapping
+from dataclasses import dataclass
 from typing import Any
 
 from fastapi import FastAPI
-from fastapi.routing import APIRoute
 from starlette.requests import Request
 from starlette.responses import Response
-from starlette.routing import BaseRoute
 
 from airquality.serving.problems import RequestError
 
@@ -25,43 +24,52 @@ App = Callable[[Scope, Receive, Send], Awaitable[None]]
 Refusal = Callable[[Request, RequestError], Response]
 Breakdown = Callable[[Exception], Response]
 
+#: Where in its scope a handler finds the label of the model that it was called for.
+MODEL = "air_quality_model"
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """A handler, and the label of the model that it is called for."""
+
+    handler: Callable[[Request], Awaitable[Response]]
+    model: str = ""
+
 
 class Direct:
-    """An ASGI layer above FastAPI: a request for one of ``routes``, by its method and its path, goes to its handler.
+    """An ASGI layer above FastAPI: a request for one of ``calls``, by its method and its path, goes to its handler.
 
     Args:
         app: What the handlers find as ``request.app``.
-        routes: Routes without parameters in their paths, whose endpoints take a request and return a response.
+        calls: The handlers, by method and path without parameters.
         refusal: Makes the answer to a request that cannot be answered.
         breakdown: Makes the answer to a request that met a fault of ours; the fault is raised on, and logged by the server.
         otherwise: Answers all other requests.
-
-    Attributes:
-        routes: The handlers, by method and path.
     """
 
     def __init__(
-        self, app: FastAPI, routes: Sequence[BaseRoute], refusal: Refusal, breakdown: Breakdown, otherwise: App
+        self,
+        app: FastAPI,
+        calls: Mapping[tuple[str, str], Call],
+        refusal: Refusal,
+        breakdown: Breakdown,
+        otherwise: App,
     ) -> None:
         self._app = app
-        self.routes = {
-            (method, route.path): route.endpoint
-            for route in routes
-            if isinstance(route, APIRoute)
-            for method in route.methods or ()
-        }
+        self.calls = calls
         self._refusal, self._breakdown, self._otherwise = refusal, breakdown, otherwise
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one connection."""
-        handler = scope["type"] == "http" and self.routes.get((scope["method"], _path(scope)))
-        if not handler:
+        call = self.calls.get((scope["method"], _path(scope))) if scope["type"] == "http" else None
+        if call is None:
             await self._otherwise(scope, receive, send)
             return
         scope["app"] = self._app
+        scope[MODEL] = call.model
         request = Request(scope, receive)
         try:
-            answer: Response = await handler(request)
+            answer = await call.handler(request)
         except RequestError as error:
             answer = self._refusal(request, error)
         except Exception as error:

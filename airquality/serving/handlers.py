@@ -4,23 +4,27 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from fastapi import APIRouter, FastAPI, Request
 from fastapi.responses import HTMLResponse, RedirectResponse, Response
+from fastapi.routing import APIRoute
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 from starlette.exceptions import HTTPException
 from starlette.staticfiles import StaticFiles
 
 from airquality.model import rows
 from airquality.serving import documents, pages, problems
-from airquality.serving.direct import App, Direct
+from airquality.serving.direct import MODEL, App, Call, Direct
 from airquality.serving.documents import answers
 from airquality.serving.problems import RequestError
-from airquality.serving.service import Service, describe
+from airquality.serving.served import ServedModel, describe
+from airquality.serving.service import Service
+from airquality.serving.slots import SLOTS, Slot
 
 #: A larger body, of some 30 rows, is worked on in a thread, so that others are answered meanwhile; a small one is answered
 #: sooner than a thread begins.
@@ -29,12 +33,18 @@ _INLINE_BYTES = 32 * 1024
 _NO_REPORT = "no such report: the first one of a station comes 24 predictions after its warm-up, into REPORTS_DIR"
 
 logger = logging.getLogger(__name__)
-router = APIRouter()
+#: Routes of the process, and those that every model has.
+router, model_router = APIRouter(), APIRouter()
 
 
 def _service(request: Request) -> Service:
     service: Service = request.app.state.service
     return service
+
+
+def _model(request: Request) -> ServedModel:
+    """Return the model that a route of ``model_router`` was called for."""
+    return _service(request).models[request.scope[MODEL]]
 
 
 def _answer(content: dict[str, Any], status: int = 200) -> Response:
@@ -45,18 +55,21 @@ def _refusal(content: dict[str, Any]) -> Response:
     return Response(problems.to_bytes(content), content["status"], media_type=problems.MEDIA_TYPE)
 
 
+async def _body(request: Request) -> bytes:
+    return await _service(request).uploads.read(request.receive)
+
+
 async def _worked(work: Callable[[bytes], dict[str, Any]], body: bytes) -> dict[str, Any]:
     return work(body) if len(body) <= _INLINE_BYTES else await asyncio.to_thread(work, body)
 
 
-@router.post("/predict", responses=answers(documents.Prediction, 401, 403, 408, 413, 422, 503))
+@model_router.post("/predict", responses=answers(documents.Prediction, 401, 403, 408, 413, 422, 503))
 async def predict(request: Request) -> Response:
     """Predict the hour of one feature row. Null is a missing value; an absent or unknown name is an error."""
-    service = _service(request)
-    return _answer(await _worked(service.predict, await service.uploads.read(request.receive)))
+    return _answer(await _worked(_model(request).predict, await _body(request)))
 
 
-@router.post("/predict/batch", responses=answers(documents.BatchPrediction, 401, 403, 408, 413, 422, 503))
+@model_router.post("/predict/batch", responses=answers(documents.BatchPrediction, 401, 403, 408, 413, 422, 503))
 async def predict_batch(request: Request) -> Response:
     """Predict many rows at once, up to 2,000: the names once, then one array of values a row, in that order.
 
@@ -64,17 +77,16 @@ async def predict_batch(request: Request) -> Response:
     then the values as little-endian float64, row by row, NaN where missing. With `Accept` of that type so are the
     predictions, after a line `{"model_version": "1"}`.
     """
-    service = _service(request)
-    body = await service.uploads.read(request.receive)
+    model, body = _model(request), await _body(request)
     binary = request.headers.get("content-type") == rows.MEDIA_TYPE
-    answer = await _worked(service.predict_rows if binary else service.predict_batch, body)
+    answer = await _worked(model.predict_rows if binary else model.predict_batch, body)
     if request.headers.get("accept") != rows.MEDIA_TYPE:
         return _answer(answer)
     predictions = np.array(answer["predictions"])
     return Response(rows.encode({"model_version": answer["model_version"]}, predictions), media_type=rows.MEDIA_TYPE)
 
 
-@router.post("/predict/from-readings", responses=answers(documents.ReadingsPrediction, 401, 403, 408, 413, 422, 503))
+@model_router.post("/predict/from-readings", responses=answers(documents.ReadingsPrediction, 401, 403, 408, 413, 422, 503))
 async def predict_from_readings(request: Request) -> Response:
     """Predict the hour of the last of some raw readings of one station, in JSON or CSV.
 
@@ -82,36 +94,35 @@ async def predict_from_readings(request: Request) -> Response:
     Hours and values may be missing, but the first reading must be 168 hours before the last, or earlier. The answer is the
     one the stream would publish, to the bit.
     """
-    service = _service(request)
-    body = await service.uploads.read(request.receive)
+    model, body = _model(request), await _body(request)
     content_type = request.headers.get("content-type", "")
-    return _answer(await asyncio.to_thread(service.predict_from_readings, body, content_type))
+    return _answer(await asyncio.to_thread(model.predict_from_readings, body, content_type))
+
+
+@model_router.get("/ready", responses=answers(documents.Ready, 403, 503))
+async def ready(request: Request) -> Response:
+    """Say whether a model is loaded: 200 or 503, with the reason."""
+    model = _model(request)
+    if model.loaded is None:
+        return _not_ready(model)
+    return _answer({"status": "ready", "model_version": model.loaded.version})
+
+
+@model_router.get("/version", responses=answers(documents.Version, 401, 403, 503))
+async def version(request: Request) -> Response:
+    """Say which model answers, and what it carries."""
+    model = _model(request)
+    return _answer(describe(model.loaded)) if model.loaded else _not_ready(model)
+
+
+def _not_ready(model: ServedModel) -> Response:
+    return _refusal(problems.problem(503, f"not ready: {model.why_not_ready}"))
 
 
 @router.get("/health", responses=answers(documents.Health))
 async def health(_: Request) -> Response:
     """Say that the process is alive."""
     return _answer({"status": "ok"})
-
-
-@router.get("/ready", responses=answers(documents.Ready, 403, 503))
-async def ready(request: Request) -> Response:
-    """Say whether a model is loaded: 200 or 503, with the reason."""
-    service = _service(request)
-    if service.served is None:
-        return _not_ready(service)
-    return _answer({"status": "ready", "model_version": service.served.version})
-
-
-@router.get("/version", responses=answers(documents.Version, 401, 403, 503))
-async def version(request: Request) -> Response:
-    """Say which model answers, and what it carries."""
-    service = _service(request)
-    return _answer(describe(service.served)) if service.served else _not_ready(service)
-
-
-def _not_ready(service: Service) -> Response:
-    return _refusal(problems.problem(503, f"not ready: {service.why_not_ready}"))
 
 
 @router.get("/metrics", response_class=Response)
@@ -123,8 +134,9 @@ async def metrics(request: Request) -> Response:
 @router.get("/", include_in_schema=False)
 async def start(request: Request) -> Response:
     """Show the start page."""
-    service = _service(request)
-    return HTMLResponse(pages.start(service.served, service.why_not_ready), headers=pages.HEADERS)
+    models = _service(request).models.values()
+    states = [pages.state(model.loaded, model.why_not_ready) for model in models]
+    return HTMLResponse(pages.start(states), headers=pages.HEADERS)
 
 
 @router.get("/docs", include_in_schema=False)
@@ -147,7 +159,7 @@ async def reports(_: Request) -> Response:
 
 def refuse(request: Request, error: RequestError) -> Response:
     """Answer a request that cannot be answered, count it, and end a connection whose body nobody will read."""
-    _service(request).metrics.errors.labels(error.reason).inc()
+    _model(request).metrics.errors.labels(error.reason).inc()
     if error.reason == "upload":
         logger.info("%s %s: %s", request.method, request.url.path, error)
     answer = _refusal(error.problem())
@@ -175,17 +187,33 @@ async def break_down_elsewhere(_: Request, error: Exception) -> Response:
     return break_down(error)
 
 
-def add_to(app: FastAPI) -> None:
-    """Add every route and every refusal to an application."""
-    app.include_router(router)
+def add_to(app: FastAPI, slots: Sequence[Slot] = SLOTS) -> None:
+    """Add every route, those of models once for each slot, and every refusal to an application."""
+    for slot in slots:
+        app.include_router(model_router, prefix=slot.prefix, generate_unique_id_function=partial(_function_name, slot))
+    app.include_router(router, generate_unique_id_function=partial(_function_name, Slot()))
     app.mount(pages.ASSETS, StaticFiles(packages=[pages.ASSETS_PACKAGE]))
     app.add_exception_handler(HTTPException, refuse_by_status)
     app.add_exception_handler(Exception, break_down_elsewhere)
 
 
-def direct(app: FastAPI, otherwise: App) -> Direct:
+def _function_name(slot: Slot, route: APIRoute) -> str:
+    """Return what a generated client calls its function for a route."""
+    return f"{route.name}_{slot.label}" if slot.label else route.name
+
+
+def direct(app: FastAPI, slots: Sequence[Slot], otherwise: App) -> Direct:
     """Return the layer that calls the handlers of this module itself, and ``otherwise`` for what is none of theirs."""
-    return Direct(app, router.routes, refuse, break_down, otherwise)
+    calls = {call: Call(handler) for call, handler in _calls(router)}
+    for slot in slots:
+        calls |= {(method, slot.prefix + path): Call(h, slot.label) for (method, path), h in _calls(model_router)}
+    return Direct(app, calls, refuse, break_down, otherwise)
+
+
+def _calls(routes: APIRouter) -> Iterator[tuple[tuple[str, str], Callable[..., Any]]]:
+    for route in routes.routes:
+        if isinstance(route, APIRoute):
+            yield from (((method, route.path), route.endpoint) for method in route.methods or ())
 
 
 def show_reports(app: FastAPI, folder: Path) -> None:

@@ -7,7 +7,7 @@ import binascii
 import hmac
 import ipaddress
 import logging
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from functools import lru_cache
 
 from pydantic import SecretStr
@@ -30,17 +30,20 @@ class Key:
     Args:
         secret: The key, None where there is none.
         open_to_all: Let everybody in who can reach the service, with and without the key.
+        exempt: Paths that are answered to anybody.
     """
 
-    def __init__(self, secret: SecretStr | None = None, *, open_to_all: bool = False) -> None:
+    def __init__(
+        self, secret: SecretStr | None = None, *, open_to_all: bool = False, exempt: Collection[str] = EXEMPT
+    ) -> None:
         if secret and open_to_all:
             logger.warning("API_OPEN lets requests in without the key, although API_KEY is set")
         self._secret = secret.get_secret_value().encode() if secret else None
-        self._open_to_all = open_to_all
+        self._open_to_all, self._exempt = open_to_all, exempt
 
     def fault(self, address: str, path: str, headers: Headers) -> str | None:
         """Return why a request that arrived on this address of this machine is refused, None if it is not."""
-        if self._open_to_all or path in EXEMPT or is_loopback_address(address):
+        if self._open_to_all or path in self._exempt or is_loopback_address(address):
             return None
         if self._secret is None:
             return (

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from html import escape
 from string import Template
 
@@ -51,14 +52,16 @@ code { overflow-wrap: anywhere }
 """)
 
 
-def start(served: RegisteredModel | None, why_not_ready: str) -> str:
-    """Return the page at ``/``."""
-    state = (
-        f"Version {served.version} of {served.name} answers, trained on {served.model.card.data_source} data."
-        if served
-        else f"Not ready: {why_not_ready}"
-    )
-    return _START.substitute(title=escape(TITLE), state=escape(state))
+def state(loaded: RegisteredModel | None, why_not_ready: str) -> str:
+    """Return in a sentence which version of a model answers, or why none does."""
+    if loaded is None:
+        return f"Not ready: {why_not_ready}"
+    return f"Version {loaded.version} of {loaded.name} answers, trained on {loaded.model.card.data_source} data."
+
+
+def start(states: Iterable[str]) -> str:
+    """Return the page at ``/``, with the states of all models."""
+    return _START.substitute(title=escape(TITLE), state="</p>\n<p>".join(map(escape, states)))
 
 
 def docs() -> str:
