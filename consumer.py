@@ -37,9 +37,11 @@ exit status: 0 done or stopped on request, 1 failure or refusal, 2 wrong usage
 
 def _parser() -> argparse.ArgumentParser:
     p = command.parser("consumer.py", _DESCRIPTION, _EXAMPLES)
-    p.add_argument("--max-records", type=int, metavar="N", help="stop after N records")
-    p.add_argument("--timeout-seconds", type=float, metavar="S", help="stop after that time")
-    p.add_argument("--idle-exit-seconds", type=float, metavar="S", help="stop once no record has come for that time")
+    p.add_argument("--max-records", type=command.count, metavar="N", help="stop after N records")
+    p.add_argument("--timeout-seconds", type=command.positive, metavar="S", help="stop after that time")
+    p.add_argument(
+        "--idle-exit-seconds", type=command.positive, metavar="S", help="stop once no record has come for that time"
+    )
     p.add_argument(
         "--accept-loss",
         action="store_true",

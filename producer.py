@@ -14,11 +14,11 @@ from typing import TYPE_CHECKING
 from airquality.data.dataset import STATION_IDS, Frame
 from airquality.data.files import answers
 from airquality.ground import command, log
-from airquality.ground.errors import UsageError
+from airquality.ground.errors import InvalidRecord, UsageError
 from airquality.ground.settings import Settings, read_settings
 from airquality.ground.shown import shown
 from airquality.incoming import with_late_truths
-from airquality.records import TARGET
+from airquality.records import TARGET, parse_station_id
 from airquality.stream import kafka_io, sending
 from airquality.stream.sending import IN_FLIGHT, Pace, Progress, Stop
 
@@ -66,8 +66,8 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--topic", help="default air_quality.raw (RAW_TOPIC)")
     parser.add_argument("--bootstrap-servers", help="default localhost:9092 (KAFKA_BOOTSTRAP_SERVERS)")
     pace = parser.add_mutually_exclusive_group()
-    pace.add_argument("--delay", type=_positive, metavar="SECONDS", help="time from one row to the next")
-    pace.add_argument("--rate", type=_positive, metavar="ROWS_PER_SECOND", help="the same, as a rate")
+    pace.add_argument("--delay", type=command.positive, metavar="SECONDS", help="time from one row to the next")
+    pace.add_argument("--rate", type=command.positive, metavar="ROWS_PER_SECOND", help="the same, as a rate")
     parser.add_argument("--loop", action="store_true", help="begin again at the end, DateTime moved on by the file's span")
     parser.add_argument(
         "--station-id",
@@ -78,38 +78,26 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--dry-run", action="store_true", help="say what was understood of the file, and send nothing")
     parser.add_argument(
         "--truth-delay-hours",
-        type=_count,
+        type=command.count,
         metavar="H",
         help=f"send each row without its {TARGET.replace('%', '%%')}, and that as a late truth H hours of the station later",
     )
-    parser.add_argument("--max-records", type=_count, metavar="N", help="stop after N rows")
+    parser.add_argument("--max-records", type=command.count, metavar="N", help="stop after N rows")
     parser.add_argument(
-        "--timeout-seconds", type=_positive, default=math.inf, metavar="SECONDS", help="stop after that time"
+        "--timeout-seconds", type=command.positive, default=math.inf, metavar="SECONDS", help="stop after that time"
     )
     answers.add_arguments(parser)
     return parser
 
 
-def _positive(text: str) -> float:
-    try:
-        value = float(text)
-    except ValueError:
-        value = math.nan
-    if not 0 < value < math.inf:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a positive number")
-    return value
-
-
-def _count(text: str) -> int:
-    if not text.isdecimal() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a positive whole number")
-    return int(text)
-
-
 def _name(text: str) -> str:
+    """Return the name of a station, by the rule that every record of it has to pass."""
     if not text.strip():
         raise argparse.ArgumentTypeError("a station needs a name")
-    return text
+    try:
+        return parse_station_id(text, None)
+    except InvalidRecord as error:
+        raise argparse.ArgumentTypeError(str(error)) from error
 
 
 def run(args: argparse.Namespace) -> int:

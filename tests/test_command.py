@@ -130,6 +130,30 @@ def test_program_explains_itself(module: str, flag: str, said: str, capsys: pyte
     assert said in capsys.readouterr().out
 
 
+@pytest.mark.parametrize(
+    ("module", "arguments", "said"),
+    [
+        ("consumer", ["--max-records", "-5"], "'-5' is not a positive whole number"),
+        ("consumer", ["--timeout-seconds", "nan"], "'nan' is not a positive number"),
+        ("consumer", ["--idle-exit-seconds", "inf"], "'inf' is not a positive number"),
+        ("producer", ["--csv", "x", "--station-id", "x" * 256], "station_id must be of 1 to 255 bytes, not 256"),
+        ("producer", ["--csv", "x", "--station-id", "\udcff"], "surrogates not allowed"),
+        ("producer", ["--csv", "x", "--max-records", "٣"], "is not a positive whole number"),
+        ("airquality.stream.repartition", ["--partitions", "0"], "'0' is not a positive whole number"),
+        ("airquality.stream.lag", ["--port", "65536"], "'65536' is not a port"),
+        ("airquality.replay.command", ["--station", "x", "--hour", "2005-02-30"], "is no hour such as 2005-03-01T08:00"),
+        ("airquality.stream.dlq", ["list", "--since", "tomorrow"], "is no time such as 2026-11-26T08:00"),
+    ],
+)
+def test_argument_that_can_mean_nothing_is_wrong_usage_in_words(
+    module: str, arguments: list[str], said: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as ended:
+        importlib.import_module(module).main(arguments)
+    assert ended.value.code == command.USAGE
+    assert said in capsys.readouterr().err
+
+
 def test_tools_say_their_version(capsys: pytest.CaptureFixture[str]) -> None:
     assert importlib.import_module("airquality.__main__").main(["--version"]) == 0
     assert command.VERSION in capsys.readouterr().out

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import getpass
+import math
 import os
 import sys
 from collections.abc import Callable
@@ -38,6 +39,39 @@ def parser(prog: str, description: str, examples: str, *, says_version: bool = T
     if says_version:
         made.add_argument("--version", action="version", version=version())
     return made
+
+
+def positive(text: str) -> float:
+    """Return the positive, finite number that an argument is.
+
+    >>> positive("0.5")
+    0.5
+    """
+    try:
+        value = float(text)
+    except ValueError:
+        value = math.nan
+    if not 0 < value < math.inf:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a positive number")
+    return value
+
+
+def count(text: str) -> int:
+    """Return the positive whole number that an argument is.
+
+    >>> count("168")
+    168
+    """
+    if not (text.isascii() and text.isdecimal() and len(text) < 16 and int(text)):
+        raise argparse.ArgumentTypeError(f"{text!r} is not a positive whole number")
+    return int(text)
+
+
+def port(text: str) -> int:
+    """Return the port that an argument is; 0 stands for any that is free."""
+    if text != "0" and not count(text) < 65_536:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a port (1 to 65535, or 0)")
+    return int(text)
 
 
 class _Parser(argparse.ArgumentParser):

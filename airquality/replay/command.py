@@ -52,7 +52,10 @@ def _parser() -> argparse.ArgumentParser:
 def _hour(text: str) -> int:
     from airquality.records import hour_of
 
-    return hour_of(datetime.fromisoformat(text))
+    try:
+        return hour_of(datetime.fromisoformat(text))
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(f"{text!r} is no hour such as 2005-03-01T08:00: {error}") from error
 
 
 if __name__ == "__main__":

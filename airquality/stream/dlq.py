@@ -271,7 +271,10 @@ def _add_filters(verb: argparse.ArgumentParser) -> None:
 
 
 def _moment(text: str) -> datetime:
-    moment = datetime.fromisoformat(text)
+    try:
+        moment = datetime.fromisoformat(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(f"{text!r} is no time such as 2026-11-26T08:00: {error}") from error
     return moment if moment.tzinfo else moment.replace(tzinfo=UTC)
 
 

@@ -184,7 +184,7 @@ exit status: 0 done or stopped on request, 1 no broker answers (--once), 2 wrong
 
 def _parser() -> argparse.ArgumentParser:
     parser = command.parser("python -m airquality lag", _DESCRIPTION, _EXAMPLES)
-    parser.add_argument("--port", type=int, default=8002, help="%(default)s; 0 for any free one")
+    parser.add_argument("--port", type=command.port, default=8002, help="%(default)s; 0 for any free one")
     parser.add_argument(
         "--host", default="auto", help="addresses to listen on, comma separated (%(default)s: this machine, Docker's bridge)"
     )

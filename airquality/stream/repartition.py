@@ -12,7 +12,7 @@ from dataclasses import dataclass, field, replace
 from kafka import KafkaProducer, OffsetAndMetadata, TopicPartition
 from kafka.structs import ConsumerGroupMetadata
 
-from airquality.ground import log
+from airquality.ground import command, log
 from airquality.ground.errors import AirQualityError, ContractError, InvalidRecord, UsageError
 from airquality.ground.settings import Settings, read_settings
 from airquality.incoming import parse_record
@@ -289,7 +289,7 @@ def main(argv: list[str] | None = None) -> int:
         epilog=_EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    p.add_argument("--partitions", type=int, metavar="N", help="raise the topics to that many partitions first")
+    p.add_argument("--partitions", type=command.count, metavar="N", help="raise the topics to that many partitions first")
     p.add_argument("--dry-run", action="store_true", help="say which stations would move, and change nothing")
     p.add_argument("--accept-loss", action="store_true", help="move stations though rows wait on partitions that they leave")
     args = p.parse_args(argv)
