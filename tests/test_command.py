@@ -161,3 +161,11 @@ def test_tools_say_their_version(capsys: pytest.CaptureFixture[str]) -> None:
 
 def test_version_is_the_project_files() -> None:
     assert f'\nversion = "{command.VERSION}"\n' in (ROOT / "pyproject.toml").read_text()
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="a device that is always full")
+def test_run_output_on_a_full_disk_is_one_line_and_a_failure() -> None:
+    code = "import sys; from airquality.ground import command; sys.exit(command.run('tool', lambda: print('result')))"
+    with Path("/dev/full").open("w") as full:
+        done = subprocess.run([sys.executable, "-c", code], stdout=full, stderr=subprocess.PIPE, text=True, check=False)
+    assert (done.returncode, done.stderr) == (1, "tool: what it writes cannot be written: No space left on device\n")

@@ -207,3 +207,17 @@ def test_speaker_prints_for_people_and_logs_where_all_is_json(
     log.speaker("consumer", "json")("100 % of 2")
     assert orjson.loads(stream.getvalue())["message"] == "100 % of 2"
     assert capsys.readouterr().out == ""
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="a device that is always full")
+def test_speaker_on_a_full_disk_goes_on_and_says_it_once(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    say = log.speaker("consumer", "text")
+    with pytest.raises(OSError, match="No space"), Path("/dev/full").open("w") as full:  # closing it says what is unsaid
+        monkeypatch.setattr(sys, "stdout", full)
+        say("Prediction 1")
+        say("Prediction 2")
+    assert [record.getMessage() for record in caplog.records] == [
+        "standard output cannot be written (No space left on device): its lines are lost, the work goes on"
+    ]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import errno
 import getpass
 import math
 import os
@@ -19,6 +20,8 @@ from airquality.ground.proxies import exempt_loopback
 VERSION = "0.1.0"
 
 DONE, FAILURE, USAGE = 0, 1, 2
+#: A disk or a quota is at its end, also that of standard output.
+_FULL = (errno.ENOSPC, errno.EDQUOT)
 #: What a shell reports of a program that SIGINT, or SIGPIPE, ended.
 INTERRUPTED, OUTPUT_CLOSED = 130, 141
 
@@ -111,6 +114,11 @@ def run(prog: str, work: Callable[[], int | None]) -> int:
     except BrokenPipeError:
         discard_output()
         return OUTPUT_CLOSED
+    except OSError as error:
+        if error.errno not in _FULL:
+            raise
+        discard_output()
+        return _say(prog, f"{error.filename or 'what it writes'} cannot be written: {error.strerror}", FAILURE)
     return code
 
 

@@ -95,10 +95,30 @@ def _log_uncaught(kind: type[BaseException], error: BaseException, trace: Any) -
 
 
 def speaker(name: str, log_format: str) -> Callable[[str], None]:
-    """Return what says a line for a person: printed as it is, or logged under ``name`` where every line is to be JSON."""
+    """Return what says a line for a person: printed as it is, or logged under ``name`` where every line is to be JSON.
+
+    A line that cannot be printed is lost, and said once: a log file on a full disk may not end what goes on without it. A
+    reader that is gone ends the program as it ends any other.
+    """
+    logger = logging.getLogger(name)
     if log_format == "json":
-        return logging.getLogger(name).info
-    return lambda line: print(line, flush=True)
+        return logger.info
+    lost = False
+
+    def say(line: str) -> None:
+        nonlocal lost
+        try:
+            print(line, flush=True)
+            lost = False
+        except BrokenPipeError:
+            raise
+        except OSError as error:
+            if not lost:
+                why = error.strerror
+                logger.warning("standard output cannot be written (%s): its lines are lost, the work goes on", why)
+            lost = True
+
+    return say
 
 
 def is_json() -> bool:
