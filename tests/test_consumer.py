@@ -267,7 +267,7 @@ sys.exit(consumer.main([]))
 """
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 @pytest.mark.slow
 def test_main_second_signal_ends_it_at_once(number: signal.Signals) -> None:
     process = subprocess.Popen(

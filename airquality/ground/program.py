@@ -19,15 +19,22 @@ LEAVE_SECONDS = 10.0
 logger = logging.getLogger("program")
 
 
+def stop_signals() -> list[signal.Signals]:
+    """Return the signals that ask for a stop: SIGINT, SIGTERM and, where ``nohup`` does not keep it out, SIGHUP."""
+    numbers = [signal.SIGINT, signal.SIGTERM]
+    return numbers if signal.getsignal(signal.SIGHUP) is signal.SIG_IGN else [*numbers, signal.SIGHUP]
+
+
 def stop_on_signals(stop: Callable[[], None]) -> None:
-    """Call ``stop`` at the first SIGINT or SIGTERM; a second one ends the process at once."""
+    """Call ``stop`` at the first signal that asks for it; a second one ends the process at once."""
+    numbers = stop_signals()
 
     def first(*_: object) -> None:
-        for number in (signal.SIGINT, signal.SIGTERM):
+        for number in numbers:
             signal.signal(number, signal.SIG_DFL)
         stop()
 
-    for number in (signal.SIGINT, signal.SIGTERM):
+    for number in numbers:
         signal.signal(number, first)
 
 

@@ -16,6 +16,7 @@ from tqdm import tqdm
 
 from airquality.data.dataset import Frame
 from airquality.ground.errors import Denied, Unavailable
+from airquality.ground.program import stop_signals
 from airquality.ground.settings import Settings
 from airquality.incoming import Headers, LateTruth
 from airquality.records import Reading, isoformat
@@ -70,7 +71,7 @@ class Pace:
 
 
 class Stop:
-    """Says whether to stop: after a time, or on SIGINT or SIGTERM while entered. A second signal ends the process.
+    """Says whether to stop: after a time, or on a signal that asks for it while entered. A second signal ends the process.
 
     ``reason`` is the beginning of a sentence, empty as long as the answer was no.
     """
@@ -90,7 +91,7 @@ class Stop:
         return bool(self.reason)
 
     def __enter__(self) -> Stop:
-        self._before = {number: signal.signal(number, self._on_signal) for number in (signal.SIGINT, signal.SIGTERM)}
+        self._before = {number: signal.signal(number, self._on_signal) for number in stop_signals()}
         return self
 
     def __exit__(self, *_: object) -> None:
