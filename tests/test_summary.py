@@ -8,7 +8,7 @@ import pytest
 
 from airquality.reports.summary import SUMMARY_NAME, Owner, Part, SummaryFile
 from airquality.truth.performance import Performance
-from tests.test_partition import Life, stream_of
+from tests.partition_life import Life, stream_of
 
 OWNER = Owner("group", "raw", "uci", Performance(0.3, 0.2, 0.9, 600))
 #: Two partitions: hours, repeats, conflicts, refusals, gaps.
