@@ -142,7 +142,7 @@ class Rig:
         self.restart()
 
     def restart(
-        self, monitoring: MonitoringService | None = None, metrics: ConsumerMetrics | None = None, **limits: float
+        self, monitoring: MonitoringService | None = None, metrics: ConsumerMetrics | None = None, /, **limits: float
     ) -> None:
         """Begin a process; ``monitoring`` replaces the simulated one, with which it shares ``metrics``."""
         self.stream = Stream(self.kafka, self.clock)
