@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -110,10 +109,8 @@ def test_summary_foreign_part_is_left_out(tmp_path: Path, content: str) -> None:
     assert json.loads((tmp_path / SUMMARY_NAME).read_text())["rows_in"] == COUNTS["rows_in"]
 
 
-def test_summary_on_a_broken_disk_is_said_once_and_counted(
-    rig: Callable[..., Rig], tmp_path: Path, caplog: pytest.LogCaptureFixture
-) -> None:
-    made = rig(reports_dir=tmp_path / "file")
+def test_summary_on_a_broken_disk_is_said_once_and_counted(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    made = Rig(tmp_path, report_writers.plain(tmp_path), reports_dir=tmp_path / "file")
     (tmp_path / "file").write_text("no folder")
     owned = {0: PartitionFigures(COUNTS, ())}
     for _ in range(3):
