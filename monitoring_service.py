@@ -16,14 +16,12 @@ from __future__ import annotations
 
 import functools
 import logging
-import math
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from types import TracebackType
 from typing import Any, Self
 
-from airquality.events import WindowSettled
 from airquality.ground.errors import ContractError, UsageError
 from airquality.ground.settings import Settings
 from airquality.ground.typed import Document, restored
@@ -48,10 +46,10 @@ from airquality.reports.ledger import LedgerState, ReportLedger
 from airquality.reports.makers import ReportMakers
 from airquality.reports.queue import ReportQueue
 from airquality.reports.summary import Owner, Part, PartitionFigures, SummaryFile, merge
+from airquality.stream.latest import Latest
 from airquality.stream.station import INTERVALS, Off, Station
 from airquality.truth import interval_calibration
 from airquality.truth.interval_calibration import IntervalCalibration
-from airquality.truth.performance import MIN_TRUTHS
 from feature_buffer import BufferState, FeatureBuffer
 
 #: Model versions without a reference that are remembered with the offsets; the oldest are long out of every window.
@@ -104,6 +102,7 @@ class Stations:
             self._assurance(saved),
             self.failures,
             {part: restored(Off, off) for part, off in saved.get("off", {}).items()},
+            restored(Latest, saved.get("latest", {})),
         )
 
     def _windows(self, station_id: str, saved: Document) -> Windows:
@@ -305,21 +304,33 @@ class MonitoringService:
 
     def submit(self, windows: Iterable[Job], stations: Mapping[str, Station]) -> None:
         """Queue closed and settled windows for their reports, after what made them so is committed. Never blocks."""
+        changed: dict[str, Station] = {}
         for window in windows:
-            station = stations[window.station_id]
+            station = changed[window.station_id] = stations[window.station_id]
             if isinstance(window, Window):
+                self._count(window)
+            if isinstance(window, Window) or window.changes_page:
                 self._reports.put(station.reports, window)
-                self._show(window)
-            else:
-                if window.changes_page:
-                    self._reports.put(station.reports, window)
-                self._show_final(station, window)
+        for station in changed.values():
+            self._show_windows(station)
         self._reports.show()
 
     def show_alarms(self, stations: Iterable[Station]) -> None:
         """Show which alarms are open."""
         for station in stations:
             self._metrics.stations.show_alarms(station.station_id, map(_alarm_and_column, station.alarms.by_column()))
+
+    def show(self, stations: Iterable[Station]) -> None:
+        """Show of stations that were brought back what the process before this one showed."""
+        for station in stations:
+            latest, shown, newest_hour = station.latest, self._metrics.stations, station.buffer.newest_hour
+            if newest_hour is not None and latest.arrived_ms >= 0:  # else the next row says
+                shown.show_row(station.station_id, latest.arrived_ms, newest_hour)
+            if latest.prediction is not None:
+                made = latest.prediction
+                shown.show_prediction(station.station_id, made.prediction, made.lower, made.upper)
+            self._show_windows(station)
+            self.show_alarms([station])
 
     def poll(self) -> list[ReportResult]:
         """Return the reports that have ended since the last call, counted in their stations' ledgers."""
@@ -329,24 +340,21 @@ class MonitoringService:
         """End the report process, after the reports that are still due if ``drain``; return those that ended meanwhile."""
         return self._reports.close(drain=drain, deadline_seconds=deadline_seconds)
 
-    def _show_final(self, station: Station, settled: WindowSettled) -> None:
-        kind, truth, shown = settled.kind.name, settled.truth, self._metrics.stations
-        rmse = truth.final.rmse if truth.final.n >= MIN_TRUTHS else math.nan
-        shown.show_final(station.station_id, kind, rmse, truth.delay_hours, station.assurance.books.records[kind].mean_error)
-        shown.show_coverage(station.station_id, kind, {name: held.share for name, held in truth.coverage.items()})
+    def _show_windows(self, station: Station) -> None:
+        """Show a station's latest windows, and what their truth says of the latest that are final."""
+        shown, station_id, latest = self._metrics.stations, station.station_id, station.latest
+        for kind, window in latest.windows.items():
+            shown.show_window(station_id, kind, window.rmse, window.estimated_rmse)
+        for window in sorted(latest.windows.values(), key=lambda window: window.end_hour)[-1:]:
+            age_hours = self._stations.detectors.age_hours(window.end_hour)
+            shown.show_hourly(station_id, learning=window.n_learning, thresholds_age_hours=age_hours)
+        for kind, final in latest.finals.items():
+            shown.show_final(station_id, kind, final.rmse, final.delay_hours, final.estimate_error)
+            shown.show_coverage(station_id, kind, final.coverage)
 
-    def _show(self, window: Window) -> None:
+    def _count(self, window: Window) -> None:
         verdict, kind = window.verdict, window.kind.name
-        self._metrics.stations.show_expected(window.station_id, kind, window.estimated_rmse)
-        enough = verdict.performance.n >= MIN_TRUTHS
-        self._metrics.stations.show_window(
-            window.station_id, kind, verdict.performance.rmse if enough else None, drifted=verdict.drifted
-        )
-        self._metrics.stations.show_hourly(
-            window.station_id,
-            learning=len(window.learning),
-            thresholds_age_hours=self._stations.detectors.age_hours(window.end_hour),
-        )
+        self._metrics.stations.count_window(window.station_id, kind, drifted=verdict.drifted)
         columns = [column.column for column in (*verdict.columns, verdict.prediction) if column.drifted]
         logger.debug(  # what is not as usual is the console's to say
             "%s window of %s up to %s: drift in %s; missing %s; RMSE %.3f of %d truths",

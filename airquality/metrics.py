@@ -328,11 +328,6 @@ class StationMetrics:
             self.interval.labels(station, "lower").set(lower)
             self.interval.labels(station, "upper").set(upper)
 
-    def show_expected(self, station_id: str, kind: str, rmse: float) -> None:
-        """Show the error that is expected of a closed window before its truth, in the unit of the target."""
-        if not math.isnan(rmse):
-            self.estimated_rmse.labels(self._label(station_id), kind).set(rmse)
-
     def show_final(self, station_id: str, kind: str, rmse: float, delay_hours: float, estimate_error: float) -> None:
         """Show what a window's truth says, now that it is final; NaN where there is nothing to show."""
         labels = self._label(station_id), kind
@@ -369,13 +364,17 @@ class StationMetrics:
         for alarm in before.keys() | now.keys():
             self.alarms.labels(self._label(station_id), *alarm).inc(now[alarm] - before[alarm])
 
-    def show_window(self, station_id: str, kind: str, rmse: float | None, *, drifted: bool) -> None:
-        """Show a closed window; ``rmse`` in the unit of the target, None where too few hours were measured to say."""
+    def count_window(self, station_id: str, kind: str, *, drifted: bool) -> None:
+        """Count a window that was judged."""
         station = self._label(station_id)
         self.windows.labels(station, kind).inc()
         self.drifted.labels(station, kind).inc(drifted)
-        if rmse is not None:
-            self.rmse.labels(station, kind).set(rmse)
+
+    def show_window(self, station_id: str, kind: str, rmse: float, estimated_rmse: float) -> None:
+        """Show the error of a closed window, and the one expected before its truth, in the target's unit; NaN: not known."""
+        for metric, value in ((self.rmse, rmse), (self.estimated_rmse, estimated_rmse)):
+            if not math.isnan(value):
+                metric.labels(self._label(station_id), kind).set(value)
 
     def _label(self, station_id: str) -> str:
         return station_id if station_id in self._named else OTHER_STATIONS

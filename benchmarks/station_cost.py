@@ -105,9 +105,8 @@ def metrics_page() -> dict[str, float]:
             metrics.show_row(station, 0, 0)
             metrics.show_prediction(station, 1.0, 0.5, 1.5)
             for kind in ("daily", "weekly"):
-                metrics.show_window(station, kind, 0.2, drifted=False)
+                metrics.show_window(station, kind, 0.2, 0.2)
                 metrics.show_final(station, kind, 0.2, 1.0, 0.1)
-                metrics.show_expected(station, kind, 0.2)
         page = generate_latest(registry)
         figures[f"metrics: {n_stations} stations, bytes"] = len(page)
         figures[f"metrics: {n_stations} stations, series"] = sum(line[:1] != b"#" for line in page.splitlines())

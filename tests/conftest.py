@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import gc
 import os
 import re
@@ -14,6 +15,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 from hypothesis import settings as hypothesis_settings
+
+from airquality.stream import collector
 
 if TYPE_CHECKING:
     from airquality.ground.settings import Settings
@@ -36,13 +39,27 @@ def pytest_configure() -> None:
             signal.signal(number, signal.default_int_handler)
 
 
-@pytest.fixture(autouse=True)
-def collector() -> Iterator[None]:
-    """Let the garbage collector look at everything again that a consumer within a test has kept from it."""
-    threshold = gc.get_threshold()
-    yield
-    gc.unfreeze()
-    gc.set_threshold(*threshold)
+def pytest_collection() -> None:
+    """Look for no garbage while a hundred test files are imported: nothing of them is any, and each look sees them all."""
+    gc.disable()
+
+
+def pytest_collection_finish() -> None:
+    """Leave out of every later look what is there now: ten times as much as a consumer holds."""
+    gc.freeze()
+    gc.enable()
+
+
+@pytest.fixture(scope="session", autouse=True)
+def spared_collector() -> Iterator[None]:
+    """Keep workers from looking through all that pytest holds whenever they restart: that took most of their tests' time.
+
+    ``tests/test_collector.py`` tests the real thing.
+    """
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(collector, "restoring", contextlib.nullcontext)
+        patch.setattr(collector, "let_go", lambda: None)
+        yield
 
 
 @pytest.fixture(scope="session")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +12,7 @@ from airquality.ground.settings import Settings
 from airquality.metrics import ConsumerMetrics
 from airquality.monitoring.drift import Window
 from airquality.reports.child import OpenWriter
+from airquality.reports.summary import PartitionFigures
 from airquality.stream.station import Station
 from lab.waiting import wait_until
 from monitoring_service import MonitoringService
@@ -51,3 +52,10 @@ class Rig:
     def poll_until(self, condition: Callable[[], bool], what: str) -> None:
         """Collect what has ended until something holds."""
         wait_until(lambda: not self.service.poll() and condition(), what)
+
+
+COUNTS = {"rows_in": 400, "warmup": 168, "predictions_total": 232, "dead_letters": {}, "duplicates": 0}
+
+
+def figures(counts: Mapping[str, Any], *owned: Station) -> PartitionFigures:
+    return PartitionFigures(counts, tuple(station.figures() for station in owned))

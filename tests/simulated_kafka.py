@@ -150,6 +150,9 @@ class Monitors:
     def show_alarms(self, stations: Iterable[Station]) -> None:
         pass
 
+    def show(self, stations: Iterable[Station]) -> None:
+        pass
+
     def finish(self, n_windows: int) -> list[ReportResult]:
         """Let that many reports end."""
         results = []

@@ -4,14 +4,29 @@ from __future__ import annotations
 
 import gc
 import weakref
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
 
 from airquality.ground.errors import Unavailable
 from airquality.stream import collector
+from airquality.stream.collector import let_go, restoring  # before the session's fixture replaces them for other tests
 from airquality.stream.transactions import Poll
 from tests.worker_rig import Rig
+
+
+@pytest.fixture(autouse=True)
+def real_collector(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Let workers do what they do outside of tests, and leave pytest's own objects out of later looks again."""
+    monkeypatch.setattr(collector, "restoring", restoring)
+    monkeypatch.setattr(collector, "let_go", let_go)
+    threshold = gc.get_threshold()
+    gc.unfreeze()
+    yield
+    gc.set_threshold(*threshold)
+    gc.enable()
+    gc.freeze()
 
 
 class Cycle:

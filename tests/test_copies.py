@@ -18,17 +18,27 @@ REAL = real_data.FILE and real_data.FILE.parent
 
 
 @pytest.fixture(scope="module")
-def text(tmp_path_factory: pytest.TempPathFactory) -> str:
+def text(simulated: dataset.Frame, tmp_path_factory: pytest.TempPathFactory) -> str:
     """A file in the published one's format."""
     path = tmp_path_factory.mktemp("made") / uci_file.UCI_NAME
-    dataset.write_uci_csv(dataset.simulate(), path)
+    dataset.write_uci_csv(simulated, path)
     return path.read_text()
 
 
+@pytest.fixture(scope="module")
+def simulated() -> dataset.Frame:
+    return dataset.simulate()
+
+
+@pytest.fixture(scope="module")
+def fingerprints(simulated: dataset.Frame) -> object:
+    return copies.fingerprints(simulated.values)
+
+
 @pytest.fixture(autouse=True)
-def simulated_is_published(monkeypatch: pytest.MonkeyPatch) -> None:
+def simulated_is_published(fingerprints: object, monkeypatch: pytest.MonkeyPatch) -> None:
     """Let the simulated values stand for the published ones, which are not always at hand."""
-    monkeypatch.setattr(copies, "COLUMNS", copies.fingerprints(dataset.simulate().values))
+    monkeypatch.setattr(copies, "COLUMNS", fingerprints)
 
 
 def with_points(text: str) -> str:
@@ -52,7 +62,12 @@ def by_time_of_day(text: str) -> str:
     ],
 )
 def test_copy_with_the_same_values_is_taken_and_what_differs_is_said(
-    tmp_path: Path, text: str, change: Callable[[str], str], form: str, caplog: pytest.LogCaptureFixture
+    tmp_path: Path,
+    text: str,
+    change: Callable[[str], str],
+    form: str,
+    simulated: dataset.Frame,
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
     (tmp_path / uci_file.UCI_NAME).write_text(change(text))
     caplog.set_level(logging.INFO)
@@ -60,13 +75,13 @@ def test_copy_with_the_same_values_is_taken_and_what_differs_is_said(
     assert form in caplog.text
     assert "with the same values: taken" in caplog.text
     frame = dataset.load(found.path)
-    assert (frame.source, frame.sha256) == ("uci", dataset.simulate().sha256)
+    assert (frame.source, frame.sha256) == ("uci", simulated.sha256)
 
 
-def test_copy_makes_the_same_files_as_the_published_one(tmp_path: Path, text: str) -> None:
+def test_copy_makes_the_same_files_as_the_published_one(tmp_path: Path, text: str, simulated: dataset.Frame) -> None:
     (tmp_path / uci_file.UCI_NAME).write_text(with_points(text))
     create(tmp_path, "auto")
-    assert dataset.current(tmp_path).sha256 == dataset.simulate().sha256
+    assert dataset.current(tmp_path).sha256 == simulated.sha256
     assert dataset.read_stream_csv(tmp_path / dataset.STREAM_NAME).source == "uci"
 
 

@@ -24,7 +24,7 @@ from airquality.monitoring.registry import window_detectors
 from airquality.monitoring.thresholds import Calibration, calibrate
 from airquality.records import RAW_COLUMNS
 from airquality.truth.kinds import DAILY, KINDS, WEEKLY
-from airquality.truth.performance import ErrorSums, Performance
+from airquality.truth.performance import Performance, RunningErrors
 from tests import stations
 
 #: A made-up week on which no verdict is true; about one seed in three gives one.
@@ -88,12 +88,11 @@ def test_performance_counts_measured_truths_only() -> None:
 
 
 def test_sums_of_parts_are_the_sums_of_the_whole() -> None:
-    whole, first, second = ErrorSums(), ErrorSums(), ErrorSums()
+    whole, first, second = RunningErrors(), RunningErrors(), RunningErrors()
     for number in range(10):
-        whole = whole.plus(number, number + 1.0)
-        first = first.plus(number, number + 1.0) if number < 4 else first
-        second = second if number < 4 else second.plus(number, number + 1.0)
-    assert first.merged(second) == whole
+        whole.add(number, number + 1.0)
+        (first if number < 4 else second).add(number, number + 1.0)
+    assert first.state().merged(second.state()) == whole.state()
 
 
 # ---- threshold ----

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,18 +17,19 @@ from airquality.metrics import ConsumerMetrics
 from airquality.monitoring.alarms import Event
 from airquality.monitoring.assurance import Assurance
 from airquality.monitoring.component import Missed, Row
-from airquality.monitoring.detectors import StationDetectors
+from airquality.monitoring.detectors import Detectors, StationDetectors
 from airquality.monitoring.failures import Failures
 from airquality.monitoring.registry import components
 from airquality.monitoring.silence import Lateness, Silence
 from airquality.monitoring.windows import WINDOWS, Windows
-from airquality.records import isoformat
+from airquality.records import Reading, isoformat
 from airquality.reports.summary import PartitionFigures
 from airquality.stream import snapshots
-from airquality.stream.station import INTERVALS
+from airquality.stream.station import INTERVALS, Off
 from monitoring_service import HOURLY, MonitoringService
 from tests import report_writers, stations
 from tests.forecasts import calibration
+from tests.observed import FIRST, row_at
 from tests.simulated_kafka import reading
 from tests.worker_rig import PRED, RAW, SETTINGS, START, STATE, Rig
 
@@ -225,3 +227,32 @@ def test_service_part_that_fails_is_in_the_metric_and_the_summary(tmp_path: Path
         assert by_part == {WINDOWS: 2, INTERVALS: 0, **{kind.name: 0 for kind in components()}}
         service.forget(opened[0])
         assert registry.get_sample_value("air_quality_monitoring_parts_off", {"part": WINDOWS}) == 1
+
+
+class Broken(Detectors):
+    """Detectors with a fault of their own."""
+
+    def __init__(self) -> None:
+        super().__init__(None)
+
+    def judge(self, arrived: Mapping[StationDetectors, Sequence[Reading | Operation]]) -> None:
+        if not self.why_off:
+            raise FloatingPointError("a sum went wrong")
+
+
+def test_judge_detectors_that_fail_are_off_and_predictions_go_on(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    registry = CollectorRegistry()
+    settings = Settings(reports_dir=tmp_path, dataset_dir=tmp_path)
+    writer = report_writers.plain(tmp_path)
+    service = MonitoringService(settings, stations.judge(), ConsumerMetrics(registry), writer, detectors=Broken())
+    assert registry.get_sample_value("air_quality_detectors_off") == 0
+    station = service.open_station("station_1")
+    for hour in (FIRST, FIRST + 1):
+        service.judge([(station, [row_at(hour)])])
+        assert stations.observe(station, row_at(hour), 2.0) == []
+    service.close(drain=False)
+    assert registry.get_sample_value("air_quality_detectors_off") == 1
+    summary = service.summary({0: PartitionFigures({}, (station.figures(),))})
+    assert summary["detectors_off"] == "FloatingPointError: a sum went wrong"
+    assert station.state("group", 1).off == {"hourly": Off(FIRST, "FloatingPointError: a sum went wrong")}
+    assert len([record for record in caplog.records if "predictions go on" in record.getMessage()]) == 1

@@ -13,6 +13,8 @@ import pytest
 
 from airquality.__main__ import TOOLS
 
+pytestmark = pytest.mark.slow  # programs of their own
+
 ROOT = Path(__file__).resolve().parent.parent
 HEAVY = {
     *("mlflow", "xgboost", "sklearn", "scipy", "pandas", "pyarrow", "fastapi", "starlette", "uvicorn", "evidently"),

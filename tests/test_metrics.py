@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 
 import pytest
@@ -147,7 +148,8 @@ def test_stations_let_go_leave_no_series_and_may_come_back() -> None:
         shown.show_prediction("roof", 1.5)
         shown.show_row("roof", 1_790_000_000_000, 307_668)
         shown.show_alarms("roof", [("sensor", "T")])
-        shown.show_window("roof", "daily", 0.3, drifted=True)
+        shown.show_window("roof", "daily", 0.3, 0.3)
+        shown.count_window("roof", "daily", drifted=True)
         shown.forget("roof")
     assert [sample for family in registry.collect() for sample in family.samples] == []
 
@@ -167,8 +169,9 @@ def test_stations_hourly_shows_what_is_learned_and_how_old_the_thresholds_are() 
 def test_stations_window_without_enough_truths_leaves_the_error_of_the_last_one() -> None:
     shown, registry = stations()
     shown.open("roof")
-    shown.show_window("roof", "daily", 0.3, drifted=False)
-    shown.show_window("roof", "daily", None, drifted=True)
+    for rmse, drifted in ((0.3, False), (math.nan, True)):
+        shown.show_window("roof", "daily", rmse, math.nan)
+        shown.count_window("roof", "daily", drifted=drifted)
     labels = {"station": "roof", "kind": "daily"}
     found = [registry.get_sample_value(f"air_quality_{name}", labels) for name in ("window_rmse", "windows_total")]
     assert found == [0.3, 2]

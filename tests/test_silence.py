@@ -13,8 +13,8 @@ from airquality.monitoring.alarms import Event
 from airquality.monitoring.component import Refusal, Row
 from airquality.monitoring.silence import LATE_ROWS, SILENCE_HOURS, Lateness, Silence, silences
 from airquality.records import Reading
+from tests.partition_life import Life, committed
 from tests.simulated_kafka import SimulatedKafka, reading
-from tests.test_partition import Life, committed
 
 START = 307_668
 

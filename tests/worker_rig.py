@@ -141,8 +141,10 @@ class Rig:
         self.lines: list[str] = []
         self.restart()
 
-    def restart(self, monitoring: MonitoringService | None = None, **limits: float) -> None:
-        """Begin a process; ``monitoring`` replaces the simulated one."""
+    def restart(
+        self, monitoring: MonitoringService | None = None, metrics: ConsumerMetrics | None = None, /, **limits: float
+    ) -> None:
+        """Begin a process; ``monitoring`` replaces the simulated one, with which it shares ``metrics``."""
         self.stream = Stream(self.kafka, self.clock)
         self.monitors = Monitors()
         self.registry = CollectorRegistry()
@@ -156,7 +158,7 @@ class Rig:
             self.service,
             monitors,
             monitors.open_station,
-            ConsumerMetrics(self.registry),
+            metrics or ConsumerMetrics(self.registry),
             Console(self.lines.append, self.clock),
             self.limits,
             self.clock,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Self
 
 import numpy as np
@@ -18,7 +18,7 @@ from airquality.network.current import NETWORK
 from airquality.records import HISTORY_HOURS, RAW_COLUMNS, Reading
 from airquality.truth.interval_calibration import IntervalCalibration
 from airquality.truth.intervals import CASES, Case, Interval, Intervals, IntervalsState
-from airquality.truth.performance import ErrorSums
+from airquality.truth.performance import NO_ERRORS, ErrorSums, RunningErrors
 from airquality.truth.window_truth import BooksState, WindowBooks
 
 #: Hours of the station after a window's end in which its truth may come, unless a setting says otherwise.
@@ -69,7 +69,7 @@ class AssuranceState:
     coverage: Mapping[Case, CoverageState]
     books: BooksState
     awaited: AwaitedState
-    late_errors: ErrorSums = field(default_factory=ErrorSums)
+    late_errors: ErrorSums = NO_ERRORS
 
 
 class Assurance:
@@ -87,8 +87,12 @@ class Assurance:
         self.books = WindowBooks(deadline_hours)
         self._awaited: dict[int, Forecast] = {}
         self._newest_hour: int | None = None
-        #: The error of the predictions whose truth came late.
-        self.late_errors = ErrorSums()
+        self._late_errors = RunningErrors()
+
+    @property
+    def late_errors(self) -> ErrorSums:
+        """The error of the predictions whose truth came late."""
+        return self._late_errors.state()
 
     def around(self, reading: Reading, prediction: float) -> Interval:
         """Return the interval to publish with the prediction of a row that is taken in next."""
@@ -126,7 +130,7 @@ class Assurance:
         prediction, interval = forecast
         self._intervals.learn(hour, prediction, interval, truth)
         if delay:
-            self.late_errors = self.late_errors.plus(prediction, truth)
+            self._late_errors.add(prediction, truth)
         self.books.learn(hour, prediction, interval, truth, delay)
         if math.isnan(interval.lower):
             return []
@@ -165,5 +169,5 @@ class Assurance:
         made.books = WindowBooks.from_state(state.books, deadline_hours)
         made._awaited = state.awaited.forecasts()
         made._newest_hour = state.newest_hour
-        made.late_errors = state.late_errors
+        made._late_errors = RunningErrors(state.late_errors)
         return made

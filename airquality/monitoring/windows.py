@@ -124,7 +124,7 @@ class Windows:
     @property
     def errors(self) -> ErrorSums:
         """The error so far of all predictions whose truth was in their row."""
-        return self._errors.sums()
+        return self._errors.state()
 
     def update(self, row: Row) -> Sequence[Found]:
         """Take in the next row of the station; return the windows it closed, shorter ones first, each with what it raises.
@@ -316,7 +316,7 @@ class Windows:
         windows._predictions[:n_rows] = state.predictions
         windows._intervals[:n_rows] = state.intervals if len(state.intervals) == n_rows else _NO_INTERVAL
         windows._versions = list(map(sys.intern, state.versions))  # a week of copies of one text otherwise
-        windows._errors = RunningErrors.of(state.errors)
+        windows._errors = RunningErrors(state.errors)
         windows.drifted, windows.empty = dict(state.drifted), dict(state.empty)
         windows.alarms = {(alarm.detector, alarm.alarm): alarm for alarm in state.alarms}
         windows._raised = {kind: dict(since) for kind, since in state.raised.items()}

@@ -21,7 +21,7 @@ from airquality.monitoring.alarms import Event
 from airquality.monitoring.windows import per_kind
 from airquality.records import isoformat
 from airquality.reports.lock import OWN_FOLDER, locked
-from airquality.truth.performance import ErrorSums, Performance
+from airquality.truth.performance import NO_ERRORS, ErrorSums, Performance
 
 SUMMARY_NAME = "monitoring_summary.json"
 
@@ -89,7 +89,7 @@ class Part:
     @classmethod
     def of(cls, owner: Owner, partition: int, figures: PartitionFigures) -> Part:
         """Return the part of a partition, over its stations."""
-        errors = ErrorSums()
+        errors = NO_ERRORS
         for station in figures.stations:
             errors = errors.merged(station.errors)
         versions = tuple(dict.fromkeys(s.model_version for s in figures.stations if s.model_version))
@@ -170,7 +170,7 @@ def merge(parts: Sequence[Part]) -> dict[str, Any]:
     An undefined figure is null.
     """
     ordered = sorted(parts, key=lambda part: part.partition)
-    errors = ErrorSums()
+    errors = NO_ERRORS
     for part in ordered:
         errors = errors.merged(part.errors)
     versions = dict.fromkeys(version for part in ordered for version in part.model_versions)

@@ -298,6 +298,7 @@ class PartitionState:
 
     def _update(self, row: Accepted, answer: RowAnswer | None, batch: Batch) -> None:
         """Let a row's station take it in; one the model has no value for stays in the history all the same."""
+        row.station.arrived_ms = row.record.timestamp_ms
         if isinstance(answer, InvalidRecord):
             batch.refuse(row.record, answer)
             answer = None
@@ -307,19 +308,18 @@ class PartitionState:
         reading, (value, version) = row.reading, answer
         interval = row.station.around(reading, value)
         _publish(row.station.update(Row(reading, Predicted(value, version, interval))), row.station, batch)
-        batch.predictions.append(
-            Prediction(
-                station_id=reading.station_id,
-                hour=reading.hour,
-                prediction=value,
-                actual=reading.actual,
-                model_version=version,
-                source_partition=self.partition,
-                source_offset=row.record.offset,
-                lower=math.nan if interval is None else interval.lower,
-                upper=math.nan if interval is None else interval.upper,
-            )
+        row.station.prediction = Prediction(
+            station_id=reading.station_id,
+            hour=reading.hour,
+            prediction=value,
+            actual=reading.actual,
+            model_version=version,
+            source_partition=self.partition,
+            source_offset=row.record.offset,
+            lower=math.nan if interval is None else interval.lower,
+            upper=math.nan if interval is None else interval.upper,
         )
+        batch.predictions.append(row.station.prediction)
 
     def checkpoint(self, max_offsets: int, max_seconds: float) -> Checkpoint:
         """Return what the next commit says; its snapshots are of stations whose oldest unsaved row is far back or old.

@@ -54,6 +54,9 @@ class Monitoring(Protocol):
     def show_alarms(self, stations: Iterable[Station]) -> None:
         """Show which alarms are open, after the rows that opened or closed some are committed."""
 
+    def show(self, stations: Iterable[Station]) -> None:
+        """Show all that is known of stations that were brought back."""
+
     def poll(self) -> Iterable[ReportResult]:
         """Collect the reports that have ended."""
 

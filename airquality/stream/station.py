@@ -32,10 +32,11 @@ from airquality.monitoring.component import (
 from airquality.monitoring.drift import Window
 from airquality.monitoring.failures import Failures
 from airquality.monitoring.windows import WINDOWS, Windows, WindowsState
-from airquality.records import Reading
+from airquality.records import Prediction, Reading
 from airquality.reports.ledger import LedgerState, ReportLedger
 from airquality.reports.summary import StationFigures
 from airquality.stream import snapshots
+from airquality.stream.latest import Latest, LatestFinal, LatestWindow
 from airquality.truth.intervals import Interval
 from airquality.truth.window_truth import WindowTruth
 
@@ -43,6 +44,7 @@ from airquality.truth.window_truth import WindowTruth
 INTERVALS = "intervals"
 
 _NOTHING: Mapping[str, int] = {}
+NOTHING_YET = Latest()
 
 A = TypeVar("A")
 T = TypeVar("T")
@@ -85,6 +87,7 @@ class StationState:
     alarms: tuple[Event, ...]
     assurance: AssuranceState | None
     off: Mapping[str, Off] = field(default_factory=dict)
+    latest: Latest = NOTHING_YET
 
 
 class Station:
@@ -100,6 +103,7 @@ class Station:
         assurance: Its intervals, and what truth made of its predictions.
         failures: Counts the parts that fail.
         off: The parts that were off when the snapshot was taken: they go on with the next row, which is said then.
+        latest: What its metrics show.
     """
 
     def __init__(
@@ -113,6 +117,7 @@ class Station:
         assurance: Assurance,
         failures: Failures,
         off: Mapping[str, Off] = MappingProxyType({}),
+        latest: Latest = NOTHING_YET,
     ) -> None:
         self.station_id = station_id
         self.buffer = buffer
@@ -127,6 +132,11 @@ class Station:
         self.saved_offset = -1
         self.saved = False
         self.unsaved: Unsaved | None = None
+        #: When Kafka took in its latest accepted row, and what was predicted last; set by whoever publishes it.
+        self.arrived_ms = latest.arrived_ms
+        self.prediction: Prediction | None = latest.prediction
+        self._latest_windows = dict(latest.windows)
+        self._latest_finals = dict(latest.finals)
         self._failures = failures
         self._live: dict[str, Component] = {**detectors, WINDOWS: windows, INTERVALS: assurance}
         self._kept: dict[str, object] = {}  # the states of those that failed
@@ -251,9 +261,20 @@ class Station:
         for each in said:
             if isinstance(each, Event):
                 self.alarms.take(each)
-            elif isinstance(each, Window) or (isinstance(each, WindowTruth) and each.late):
+            elif isinstance(each, Window):
                 self.reports.outstanding += 1
+                kind = each.kind.name
+                self._latest_windows[kind] = LatestWindow.of(each).after(self._latest_windows.get(kind))
+            elif isinstance(each, WindowTruth):
+                self.reports.outstanding += bool(each.late)
+                final = LatestFinal.of(each, self.assurance.books.records[each.kind].mean_error)
+                self._latest_finals[each.kind] = final.after(self._latest_finals.get(each.kind))
         return said
+
+    @property
+    def latest(self) -> Latest:
+        """What its metrics show."""
+        return Latest(self.arrived_ms, self.prediction, dict(self._latest_windows), dict(self._latest_finals))
 
     def _detected(self, row: Row) -> list[Event]:
         said: list[Found] = []
@@ -300,6 +321,7 @@ class Station:
             alarms=self.alarms.state(),
             assurance=assurance,
             off={**self._off, **self._were_off},
+            latest=self.latest,
         )
 
     def _states(self) -> dict[str, object]:

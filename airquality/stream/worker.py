@@ -190,7 +190,7 @@ class Worker:
         self._metrics.lost_rows.inc(restored.rows_lost)
         self._stream.start(partition, state.next_offset)
         self._monitoring.submit(restored.windows, state.stations)
-        self._monitoring.show_alarms(state.stations.values())
+        self._monitoring.show(state.stations.values())
         self._console.resume(self.counts)
         logger.info("partition %d: restored %d stations at offset %d", partition, len(state.stations), state.next_offset)
 

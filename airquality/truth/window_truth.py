@@ -122,11 +122,11 @@ class _Book:
     def state(self) -> BookState:
         held: dict[str, Any] = {name: getattr(self, name) for name in _PLAIN}
         held |= {name: tuple(getattr(self, name)) for name in _LISTS}
-        return BookState(**held, sums=self.sums.sums())
+        return BookState(**held, sums=self.sums.state())
 
     @classmethod
     def from_state(cls, state: BookState) -> Self:
-        book = cls(state.end_hour, sums=RunningErrors.of(state.sums))
+        book = cls(state.end_hour, sums=RunningErrors(state.sums))
         for name in _PLAIN:
             setattr(book, name, getattr(state, name))
         for name in _LISTS:
@@ -218,7 +218,7 @@ class WindowBooks:
         open_books = [book for books in self._books.values() for book in books if book.known is None]
         for book in open_books:
             if book.end_hour <= hour:
-                book.known = book.sums.sums()
+                book.known = book.sums.state()
                 self._note_closed(book)
         self._next_end = min((book.end_hour for book in open_books if book.known is None), default=math.inf)
 
@@ -288,7 +288,7 @@ def _estimate(book: _Book) -> float:
 
 
 def _said(kind: str, book: _Book, newest_hour: int) -> WindowTruth:
-    sums = book.sums.sums()
+    sums = book.sums.state()
     return WindowTruth(
         kind=kind,
         end_hour=book.end_hour,
