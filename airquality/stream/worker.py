@@ -36,8 +36,8 @@ from airquality.stream.transactions import Ownership, Poll
 
 POLL_SECONDS = 0.25
 #: How often the summary is written; less often where that would take more than this share of the time, as with thousands
-#: of stations, all of which it looks at.
-SUMMARY_SECONDS, SUMMARY_SHARE = 5.0, 0.01
+#: of stations, all of which it looks at; and at least so often, for one slow write on a busy machine is no reason to be silent.
+SUMMARY_SECONDS, SUMMARY_SHARE, SUMMARY_MOST_SECONDS = 5.0, 0.01, 30.0
 #: How much later it may be than that while every poll brings rows, which would wait for it.
 SUMMARY_BUSY_SECONDS = 15.0
 #: How long a stop writes snapshots: Docker kills 10 s after it asked.
@@ -201,7 +201,8 @@ class Worker:
         self._console.show_life(self.counts, self._gauges.behind, self._monitoring.backlog)
         if (began := self._clock()) >= self._summary_due + (SUMMARY_BUSY_SECONDS if busy else 0.0):
             self._summarise()
-            self._summary_due = began + max(SUMMARY_SECONDS, (self._clock() - began) / SUMMARY_SHARE)
+            pause = (self._clock() - began) / SUMMARY_SHARE
+            self._summary_due = began + min(max(SUMMARY_SECONDS, pause), SUMMARY_MOST_SECONDS)
 
     def _summarise(self) -> None:
         if self._partitions:  # without any there is nothing to tell, and what an owner wrote before stays
