@@ -28,7 +28,8 @@ examples:
   make run FAULT=gain:S1:1.3:2005-02-20                 a faulty station beside a clean one, and what is noticed
   make demo-fault                                       a frozen sensor and a slow gain beside a clean station
 
-exit status: 0 done, 1 a part failed, 2 wrong usage, 130 ended early by a signal, 141 its output was closed (| head)
+exit status: 0 done, 1 a part failed, 2 wrong usage, 130 Ctrl-C, 143 SIGTERM, 129 its terminal was closed,
+141 its output was closed (| head)
 """
 
 
@@ -54,17 +55,22 @@ def _parser() -> argparse.ArgumentParser:
 
 def _run(args: argparse.Namespace) -> None:
     started = time.monotonic()
+    Interruption()
+    try:
+        _run_parts(args, started)
+    except KeyboardInterrupt as interrupt:
+        interrupt.args = (f"{interrupt}; everything this run started has been stopped",)
+        raise
+
+
+def _run_parts(args: argparse.Namespace, started: float) -> None:
     from airquality.ground.settings import read_settings
     from lab import faulty, parts  # Kafka and the rest take a third of a second, which no --help should
 
     settings = read_settings()
     faults = [spec.parse(text) for text in args.fault]
     faulty.require_within(faults, settings)
-    Interruption()
-    try:
-        parts.run(settings, faults, keep=args.keep, started=started)
-    except KeyboardInterrupt as interrupt:
-        raise KeyboardInterrupt(f"{interrupt}; everything this run started has been stopped") from interrupt
+    parts.run(settings, faults, keep=args.keep, started=started)
     if not faults:
         print("see a fault noticed:  make demo-fault, or one of your own:  make run FAULT=gain:S1:1.3:2005-02-20")
 

@@ -11,6 +11,8 @@ import time
 from collections.abc import Callable
 from typing import NoReturn
 
+from airquality.ground.command import EndedBySignal
+
 POLL_SECONDS = 1.0
 _REASONS = {
     signal.SIGINT: "interrupted (SIGINT)",
@@ -22,7 +24,8 @@ _REASONS = {
 class Interruption:
     """Raises in the main thread once the run must end early.
 
-    ``BrokenPipeError`` if nobody reads its output any more, else ``KeyboardInterrupt`` with the reason as its message.
+    ``BrokenPipeError`` if nobody reads its output any more, ``EndedBySignal`` for a signal, else ``KeyboardInterrupt``, each
+    with the reason as its message.
     """
 
     def __init__(self) -> None:
@@ -34,7 +37,7 @@ class Interruption:
         threading.Thread(target=self._watch, args=(os.getppid(),), daemon=True).start()
 
     def _raise(self, number: int, _: object) -> NoReturn:
-        raise self._error or KeyboardInterrupt(_REASONS[signal.Signals(number)])
+        raise self._error or EndedBySignal(_REASONS[signal.Signals(number)], number)
 
     def _watch(self, parent: int) -> None:
         output_closed = _output_poll()

@@ -28,7 +28,7 @@ examples:
   AIR_QUALITY_DATA_SOURCE=simulated make prepare     made-up data; uci: the real data or an error
   MLFLOW_TRACKING_URI=http://localhost:5000 make prepare   register the model in the stack's registry
 
-exit status: 0 done, 1 a part failed, 2 wrong usage, 130 ended early by a signal
+exit status: 0 done, 1 a part failed, 2 wrong usage, 130 Ctrl-C, 143 SIGTERM, 129 its terminal was closed
 """
 
 

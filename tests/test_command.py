@@ -43,6 +43,7 @@ def fail(error: BaseException) -> Callable[[], int]:
         (Unavailable("no broker"), 1),
         (ContractError("two hashes"), 1),
         (KeyboardInterrupt("stopped by me"), 130),
+        (command.EndedBySignal("ended by SIGTERM", 15), 143),
     ],
 )
 def test_run_foreseen_failure_is_one_line_and_a_code(

@@ -75,15 +75,24 @@ def belonging_to(folder: Path) -> list[int]:
 
 @pytest.mark.slow
 @needs_proc
-def test_demo_ctrl_c_stops_everything_it_started(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("during", "number", "code"),
+    [
+        ("=== training", signal.SIGTERM, 143),
+        ("=== making", signal.SIGHUP, 129),
+        ("Sent row", signal.SIGINT, 130),
+    ],
+)
+def test_demo_interrupted_stops_everything_it_started(
+    tmp_path: Path, during: str, number: signal.Signals, code: int
+) -> None:
     with started(tmp_path, *PROGRAM) as (process, output):
-        wait_until(lambda: "Sent row" in output.read_text() or process.poll() is not None, "the replay has begun", 240)
+        wait_until(lambda: during in output.read_text() or process.poll() is not None, f"it says {during!r}", 240)
         assert process.poll() is None, output.read_text()
         family = descendants(process.pid)
-        assert len(family) >= 3, "the demo, the prediction service, a program"
-        process.send_signal(signal.SIGINT)
-        assert process.wait(timeout=60) == 130
-    wait_until(lambda: all(map(is_gone, family)), "every process has ended", 20)
+        process.send_signal(number)
+        assert process.wait(timeout=60) == code
+    wait_until(lambda: all(map(is_gone, family)) and not belonging_to(tmp_path), "every process has ended", 20)
     assert output.read_text().splitlines()[0].startswith("Broker: librdkafka mock cluster")
     assert "everything this run started has been stopped" in output.read_text()
     assert not re.search("Traceback", output.read_text())

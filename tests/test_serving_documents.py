@@ -69,7 +69,7 @@ def test_openapi_names_every_field_of_requests_and_answers(document: dict[str, A
 def test_openapi_every_call_names_its_answer_and_its_problems(document: dict[str, Any]) -> None:
     for path in ("/predict", "/predict/batch", "/predict/from-readings"):
         call = document["paths"][path]["post"]
-        assert set(call["responses"]) == {"200", "401", "403", "408", "413", "422", "503"}
+        assert set(call["responses"]) == {"200", "401", "403", "408", "413", "415", "422", "503"}
         assert "$ref" in call["responses"]["200"]["content"]["application/json"]["schema"]
         for status in ("413", "422", "503"):
             content = call["responses"][status]["content"]["application/problem+json"]

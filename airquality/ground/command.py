@@ -26,6 +26,19 @@ _FULL = (errno.ENOSPC, errno.EDQUOT)
 INTERRUPTED, OUTPUT_CLOSED = 130, 141
 
 
+class EndedBySignal(KeyboardInterrupt):
+    """A signal that ends the program; its number says with which exit code, as a shell has it."""
+
+    def __init__(self, message: str, number: int) -> None:
+        super().__init__(message)
+        self.number = number
+
+    @property
+    def exit_code(self) -> int:
+        """128 and the signal's number."""
+        return 128 + self.number
+
+
 def parser(prog: str, description: str, examples: str, *, says_version: bool = True) -> argparse.ArgumentParser:
     """Return an argument parser whose ``--help`` ends with ``examples``.
 
@@ -109,6 +122,8 @@ def run(prog: str, work: Callable[[], int | None]) -> int:
         return _say(prog, error, USAGE)
     except AirQualityError as error:
         return _say(prog, error, FAILURE)
+    except EndedBySignal as ended:
+        return _say(prog, ended, ended.exit_code)
     except KeyboardInterrupt as interrupt:
         return _say(prog, str(interrupt) or "interrupted", INTERRUPTED)
     except BrokenPipeError:

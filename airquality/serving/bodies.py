@@ -25,6 +25,8 @@ _FEW_BYTES = 32 * 1024
 
 _NUMBER_TYPES = {float, int, type(None)}
 _FLOAT32_MAX = float(np.finfo(np.float32).max)
+#: Some value of any rows is larger, a calendar feature at least; of other kinds of numbers read as float64 often none is.
+_NEVER_LARGEST = 1e-100
 #: A larger body in which names seem to repeat is refused without a second look, which would take a second.
 _MAX_SECOND_LOOK_BYTES = 1024 * 1024
 
@@ -37,7 +39,8 @@ def json_object(body: bytes) -> dict[str, Any]:
     try:
         request = orjson.loads(body)
     except orjson.JSONDecodeError as error:
-        raise invalid(f"the body is not JSON: {error}") from error
+        hint = "" if body.isascii() else f" (binary rows need Content-Type: {rows.MEDIA_TYPE})"
+        raise invalid(f"the body is not JSON: {error}{hint}") from error
     if not isinstance(request, dict):
         raise invalid("the body must be a JSON object")
     return request
@@ -98,7 +101,10 @@ def float64_rows(body: bytes, max_rows: int = MAX_ROWS) -> tuple[list[str], NDAr
     refuse_repeated_names(head, len(request), colons_in(names))
     if not names or len(values) % len(names):
         raise invalid(f"{len(values)} values are no whole number of rows of {len(names)} features")
-    return names, _within_limits(values.reshape(-1, len(names)), max_rows)
+    found = _within_limits(values.reshape(-1, len(names)), max_rows)
+    if 0 < np.nanmax(np.abs(found), initial=0.0) < _NEVER_LARGEST:
+        raise invalid("these bytes are no little-endian float64: numbers that are big-endian, or whole, look like them")
+    return names, found
 
 
 def matrix(listed: Sequence[Any], width: int, max_rows: int = MAX_ROWS) -> NDArray[np.float64]:

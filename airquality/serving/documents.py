@@ -157,6 +157,7 @@ _PROBLEMS = {
     403: "the Host or the Origin is not allowed",
     408: "the body did not arrive in time",
     413: "the body, or the number of rows in it, is too large",
+    415: "the body is compressed",
     422: "the request is not what it should be",
     503: "no model is loaded yet",
 }

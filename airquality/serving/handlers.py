@@ -21,7 +21,7 @@ from airquality.model import rows
 from airquality.serving import documents, pages, problems
 from airquality.serving.direct import MODEL, App, Call, Direct
 from airquality.serving.documents import answers
-from airquality.serving.problems import RequestError
+from airquality.serving.problems import RequestError, invalid, named
 from airquality.serving.served import ServedModel, describe
 from airquality.serving.service import Service
 from airquality.serving.slots import SLOTS, Slot
@@ -31,6 +31,7 @@ from airquality.serving.slots import SLOTS, Slot
 _INLINE_BYTES = 32 * 1024
 
 _NO_REPORT = "no such report: the first one of a station comes 24 predictions after its warm-up, into REPORTS_DIR"
+_NO_CALL = {404: "no such path; /docs lists every call", 405: "not by this method; /docs lists every call"}
 
 logger = logging.getLogger(__name__)
 #: Routes of the process, and those that every model has.
@@ -56,20 +57,35 @@ def _refusal(content: dict[str, Any]) -> Response:
 
 
 async def _body(request: Request) -> bytes:
-    return await _service(request).uploads.read(request.receive)
+    body = await _service(request).uploads.read(request.receive)
+    coding = request.headers.get("content-encoding", "identity").strip().lower()
+    if coding != "identity":
+        raise RequestError(415, "invalid_request", f"a body in {named([coding])[0]!r} is not read: send it uncompressed")
+    if not body and "upgrade" in request.headers:  # httptools takes what follows such a head for another protocol
+        raise invalid("the body is not read with an Upgrade header: ask by HTTP/1.1 (curl --http1.1, Java HTTP_1_1)")
+    return body
+
+
+def _is_binary(media_type: str) -> bool:
+    """Whether a header names the binary form, with or without parameters.
+
+    >>> _is_binary("Application/vnd.air-quality.float64-rows; v=1"), _is_binary("application/json")
+    (True, False)
+    """
+    return media_type.partition(";")[0].strip().lower() == rows.MEDIA_TYPE
 
 
 async def _worked(work: Callable[[bytes], dict[str, Any]], body: bytes) -> dict[str, Any]:
     return work(body) if len(body) <= _INLINE_BYTES else await asyncio.to_thread(work, body)
 
 
-@model_router.post("/predict", responses=answers(documents.Prediction, 401, 403, 408, 413, 422, 503))
+@model_router.post("/predict", responses=answers(documents.Prediction, 401, 403, 408, 413, 415, 422, 503))
 async def predict(request: Request) -> Response:
     """Predict the hour of one feature row. Null is a missing value; an absent or unknown name is an error."""
     return _answer(await _worked(_model(request).predict, await _body(request)))
 
 
-@model_router.post("/predict/batch", responses=answers(documents.BatchPrediction, 401, 403, 408, 413, 422, 503))
+@model_router.post("/predict/batch", responses=answers(documents.BatchPrediction, 401, 403, 408, 413, 415, 422, 503))
 async def predict_batch(request: Request) -> Response:
     """Predict many rows at once, up to 2,000: the names once, then one array of values a row, in that order.
 
@@ -78,15 +94,17 @@ async def predict_batch(request: Request) -> Response:
     predictions, after a line `{"model_version": "1"}`.
     """
     model, body = _model(request), await _body(request)
-    binary = request.headers.get("content-type") == rows.MEDIA_TYPE
+    binary = _is_binary(request.headers.get("content-type", ""))
     answer = await _worked(model.predict_rows if binary else model.predict_batch, body)
-    if request.headers.get("accept") != rows.MEDIA_TYPE:
+    if not _is_binary(request.headers.get("accept", "")):
         return _answer(answer)
     predictions = np.array(answer["predictions"])
     return Response(rows.encode({"model_version": answer["model_version"]}, predictions), media_type=rows.MEDIA_TYPE)
 
 
-@model_router.post("/predict/from-readings", responses=answers(documents.ReadingsPrediction, 401, 403, 408, 413, 422, 503))
+@model_router.post(
+    "/predict/from-readings", responses=answers(documents.ReadingsPrediction, 401, 403, 408, 413, 415, 422, 503)
+)
 async def predict_from_readings(request: Request) -> Response:
     """Predict the hour of the last of some raw readings of one station, in JSON or CSV.
 
@@ -163,7 +181,7 @@ def refuse(request: Request, error: RequestError) -> Response:
     if error.reason == "upload":
         logger.info("%s %s: %s", request.method, request.url.path, error)
     answer = _refusal(error.problem())
-    if error.status in (408, 413):
+    if error.status in (408, 413) or "upgrade" in request.headers:
         answer.headers["connection"] = "close"  # or a caller who goes on sending is listened to for ever
     return answer
 
@@ -172,7 +190,8 @@ async def refuse_by_status(request: Request, error: Exception) -> Response:
     """Answer what the framework refuses (no such path, no such method) in the same shape."""
     assert isinstance(error, HTTPException)
     no_report = error.status_code == 404 and request.url.path.startswith("/reports")
-    answer = _refusal(problems.problem(error.status_code, _NO_REPORT if no_report else error.detail))
+    detail = _NO_REPORT if no_report else _NO_CALL.get(error.status_code, error.detail)
+    answer = _refusal(problems.problem(error.status_code, detail))
     answer.headers.update(error.headers or {})
     return answer
 
