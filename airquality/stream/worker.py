@@ -36,7 +36,7 @@ from airquality.stream.transactions import Ownership, Poll
 
 POLL_SECONDS = 0.25
 #: How often the summary is written; less often where that would take more than this share of the time, as with thousands
-#: of stations, all of which it looks at; and at least so often, for one slow write on a busy machine is no reason to be silent.
+#: of stations, all of which it looks at; and at least so often: one slow write on a busy machine is no reason to be silent.
 SUMMARY_SECONDS, SUMMARY_SHARE, SUMMARY_MOST_SECONDS = 5.0, 0.01, 30.0
 #: How much later it may be than that while every poll brings rows, which would wait for it.
 SUMMARY_BUSY_SECONDS = 15.0
