@@ -148,6 +148,12 @@ def nodes(tree: ast.Module) -> tuple[ast.AST, ...]:
     return tuple(ast.walk(tree))
 
 
+@functools.cache
+def import_statements(tree: ast.Module) -> tuple[ast.Import | ast.ImportFrom, ...]:
+    """Return those of them that most rules ask for."""
+    return tuple(node for node in nodes(tree) if isinstance(node, ast.Import | ast.ImportFrom))
+
+
 @dataclass(frozen=True)
 class Module:
     """A source file: its path from the project's root, and its syntax tree."""
@@ -170,12 +176,12 @@ class Module:
 
     def imports(self) -> Iterator[tuple[str, str]]:
         """Every import, wherever it is, as the name it binds and the dotted name it binds it to."""
-        for node in nodes(self.tree):
+        for node in import_statements(self.tree):
             if isinstance(node, ast.Import):
                 for alias in node.names:
                     top = alias.name.split(".")[0]
                     yield (alias.asname, alias.name) if alias.asname else (top, top)
-            elif isinstance(node, ast.ImportFrom):
+            else:
                 package = [*self.path.split("/")[: -node.level]] if node.level else []
                 source = ".".join([*package, *([node.module] if node.module else [])])
                 for alias in node.names:
@@ -183,7 +189,7 @@ class Module:
 
     def sources(self) -> set[str]:
         """The dotted names imported, in full."""
-        plain = (node for node in nodes(self.tree) if isinstance(node, ast.Import))
+        plain = (node for node in import_statements(self.tree) if isinstance(node, ast.Import))
         return {alias.name for node in plain for alias in node.names} | {target for _, target in self.imports()}
 
     def imported(self) -> set[str]:

@@ -57,6 +57,7 @@ def test_state_of_a_full_station_keeps_to_128_kb(state: dict[str, Any]) -> None:
     assert len(snapshots.encode(state)) <= 112 * 1024  # what is left is for intervals and truths
 
 
+@pytest.mark.slow
 def test_state_of_numbers_that_cannot_be_deflated_keeps_to_128_kb_without_failed_windows() -> None:
     rng = np.random.default_rng(5)
     usual = watched.stream().values[:N_HOURS]
