@@ -19,9 +19,7 @@ from datetime import datetime, timedelta
 from enum import Enum
 from typing import Any
 
-import numpy as np
 import orjson
-from numpy.typing import NDArray
 
 from airquality.ground.errors import InvalidRecord
 from airquality.network.current import NETWORK
@@ -364,8 +362,3 @@ def parse_value(value: object, name: str, low: float, high: float) -> float:
     if not low <= value <= high:
         raise InvalidRecord("out_of_range", f"{name} = {value} lies outside [{low}, {high}]")
     return float(value) + 0.0  # -0.0 is the same reading as 0.0: it may neither contradict it nor divide otherwise
-
-
-def values_matrix(readings: list[Reading]) -> NDArray[np.float64]:
-    """Return the readings' values, shape ``(len(readings), len(RAW_COLUMNS))``."""
-    return np.array([reading.values for reading in readings], dtype=np.float64).reshape(-1, len(RAW_COLUMNS))

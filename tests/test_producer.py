@@ -25,7 +25,7 @@ from airquality.data.dataset import Frame
 from airquality.ground.errors import Unavailable
 from airquality.ground.settings import Settings
 from airquality.incoming import Headers, LateTruth, Operation, parse_record, with_late_truths
-from airquality.records import RAW_COLUMNS, Reading, hour_of, parse_reading, values_matrix
+from airquality.records import RAW_COLUMNS, Reading, hour_of, parse_reading
 from airquality.stream import kafka_io, sending
 from lab.broker import Broker, MockBroker
 from lab.ports import free_port
@@ -538,7 +538,7 @@ def test_a_real_broker_holds_every_row_in_order(tmp_path: Path, broker: Broker) 
     records = [record for part in range(3) for record in kafka_io.read(settings, "raw.replay", part)]
     rows = [parse_reading(record.key, record.value) for record in records]
     assert [row.hour for row in rows] == frame.hours.tolist()
-    np.testing.assert_array_equal(values_matrix(rows), frame.values)
+    np.testing.assert_array_equal(np.array([row.values for row in rows]), frame.values)
 
 
 # --- late truths ---

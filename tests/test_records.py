@@ -6,6 +6,7 @@ from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+import numpy as np
 import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
@@ -29,7 +30,6 @@ from airquality.records import (
     isoformat,
     kafka_hour,
     parse_reading,
-    values_matrix,
 )
 
 hours = st.integers(*(hour_of(limit) for limit in HOUR_LIMITS))
@@ -93,7 +93,7 @@ def test_what_is_not_a_local_hour_is_refused(moment: datetime) -> None:
 def test_a_reading_survives_the_wire(reading: Reading) -> None:
     parsed = parse_reading(reading.station_id.encode(), reading.to_bytes())
     assert (parsed.station_id, parsed.hour) == (reading.station_id, reading.hour)
-    assert values_matrix([parsed]).tobytes() == values_matrix([reading]).tobytes()
+    assert np.array(parsed.values).tobytes() == np.array(reading.values).tobytes()
     assert parsed.to_bytes() == reading.to_bytes()
 
 
@@ -110,10 +110,6 @@ def test_a_digest_tells_the_values_and_nothing_else(reading: Reading, column: in
 def test_the_actual_is_the_target() -> None:
     parsed = parse_reading(None, encoded({TARGET: 1.5}))
     assert (parsed.actual, RAW_COLUMNS[0]) == (1.5, TARGET)
-
-
-def test_the_matrix_of_no_readings_has_its_columns() -> None:
-    assert values_matrix([]).shape == (0, len(RAW_COLUMNS))
 
 
 def test_every_column_has_limits_and_the_device_measures_some_of_them() -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Self
 
@@ -86,9 +86,3 @@ class Learning:
     def from_state(cls, state: Iterable[tuple[int, Iterable[tuple[str, int]]]]) -> Self:
         """Return what the state says."""
         return cls(tuple((int(hour), tuple((name, int(since)) for name, since in columns)) for hour, columns in state))
-
-
-def by_until(learning: Mapping[str, int]) -> dict[int, list[str]]:
-    """Return the columns by the hour from which they can be judged, the earliest first."""
-    hours = sorted(set(learning.values()))
-    return {hour: sorted(column for column, until in learning.items() if until == hour) for hour in hours}

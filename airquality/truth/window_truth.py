@@ -260,13 +260,6 @@ class WindowBooks:
         assert self._anchor is not None
         return self._anchor + ((hour - self._anchor) // hours + 1) * hours - 1
 
-    def estimates(self) -> dict[str, list[tuple[int, float]]]:
-        """Return, by kind, the closed windows that are not final: their last hour and their estimated RMSE."""
-        return {
-            kind: [(book.end_hour, _estimate(book)) for book in books if book.known is not None]
-            for kind, books in self._books.items()
-        }
-
     def state(self) -> BooksState:
         """Return everything :meth:`from_state` needs."""
         books = {kind: tuple(book.state() for book in books) for kind, books in self._books.items()}
@@ -283,10 +276,6 @@ class WindowBooks:
         return made
 
 
-def _estimate(book: _Book) -> float:
-    return math.sqrt(book.expected / book.n_expected) if book.n_expected else math.nan
-
-
 def _said(kind: str, book: _Book, newest_hour: int) -> WindowTruth:
     sums = book.sums.state()
     return WindowTruth(
@@ -299,6 +288,6 @@ def _said(kind: str, book: _Book, newest_hour: int) -> WindowTruth:
         final=sums.performance(),
         late=tuple(zip(book.late_hours, book.late_values, strict=True)),
         delay_hours=book.delay / len(book.late_hours) if book.late_hours else math.nan,
-        estimated_rmse=_estimate(book),
+        estimated_rmse=math.sqrt(book.expected / book.n_expected) if book.n_expected else math.nan,
         coverage={name: Held(n, held) for name, n, held in zip(GROUPS, book.truths, book.held, strict=True)},
     )
