@@ -25,19 +25,6 @@ from tests.test_sending import FIRST, frame_of
 ROOT = Path(__file__).resolve().parent.parent
 
 
-@pytest.mark.parametrize("kept_out", [False, True], ids=["on a terminal", "under nohup"])
-def test_stop_hears_a_closed_terminal_unless_nohup_keeps_it_out(kept_out: bool) -> None:
-    before = signal.signal(signal.SIGHUP, signal.SIG_IGN if kept_out else signal.SIG_DFL)
-    try:
-        with sending.Stop(math.inf) as stop:
-            assert (signal.getsignal(signal.SIGHUP) is signal.SIG_IGN) is kept_out
-            if not kept_out:
-                os.kill(os.getpid(), signal.SIGHUP)
-            assert stop() is not kept_out
-    finally:
-        signal.signal(signal.SIGHUP, before)
-
-
 def shown(capsys: pytest.CaptureFixture[str], n_rows: int, n_sent: int, slow: bool) -> list[str]:
     with sending.Progress(n_rows, n_rows, "air_quality.raw", slow, print) as progress:
         for number in range(1, n_sent + 1):

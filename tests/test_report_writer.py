@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import re
-import subprocess
 from collections.abc import Sequence
 from dataclasses import replace
 from html import unescape
@@ -19,7 +18,6 @@ from scipy.stats import ks_2samp
 
 from airquality.data import dataset
 from airquality.data.dataset import Frame
-from airquality.ground.errors import ContractError
 from airquality.ground.settings import Settings
 from airquality.metrics import ConsumerMetrics
 from airquality.monitoring import drift, thresholds
@@ -367,19 +365,6 @@ def test_the_index_knows_what_another_process_wrote(writer: WholeReports, tmp_pa
     assert (tmp_path / "index.html").read_text().count("<td>daily</td>") == 2
 
 
-def test_another_wording_of_evidently_is_noticed() -> None:
-    from airquality.reports import evidence
-
-    with pytest.raises(ContractError, match="wording"):
-        evidence._as_evidence("Drift? Who knows.", [0.5])
-
-
-def test_the_plan_draws_all_that_has_values() -> None:
-    from airquality.reports.evidence import plan
-
-    assert plan(daily()) == (list(JUDGED_COLUMNS), [])
-
-
 def test_a_window_becomes_a_report_through_the_real_process(tmp_path: Path) -> None:
     judge = stations.judge()
     table = np.column_stack((judge.reference.values, judge.reference.predictions))
@@ -394,13 +379,3 @@ def test_a_window_becomes_a_report_through_the_real_process(tmp_path: Path) -> N
     assert [result.result for result in results] == ["generated"], results
     assert results[0].path is not None
     assert "Daily report" in results[0].path.read_text()
-
-
-def test_only_one_module_imports_evidently() -> None:
-    found = subprocess.run(
-        ["git", "grep", "-lE", r"^\s*(import|from) (evidently|plotly)", "--", "airquality", "*.py", ":!lab", ":!tests"],
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-    )
-    assert found.stdout.split() == ["airquality/reports/evidence.py"]

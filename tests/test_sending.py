@@ -281,3 +281,16 @@ def test_a_late_truth_that_is_refused_is_named() -> None:
     broker = FakeBroker(fails=26)
     with pytest.raises(Unavailable, match=r"the late truth of .* was not acknowledged: .*The 25 rows before it"):
         sending.replay(with_late_truths(rows_of(30), 25), broker.send, at_once(), never, lambda _: None)
+
+
+@pytest.mark.parametrize("kept_out", [False, True], ids=["on a terminal", "under nohup"])
+def test_stop_hears_a_closed_terminal_unless_nohup_keeps_it_out(kept_out: bool) -> None:
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN if kept_out else signal.SIG_DFL)
+    try:
+        with sending.Stop(math.inf) as stop:
+            assert (signal.getsignal(signal.SIGHUP) is signal.SIG_IGN) is kept_out
+            if not kept_out:
+                os.kill(os.getpid(), signal.SIGHUP)
+            assert stop() is not kept_out
+    finally:
+        signal.signal(signal.SIGHUP, before)
