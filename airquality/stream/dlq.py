@@ -25,8 +25,8 @@ from airquality.stream.homes import Homes
 from airquality.stream.kafka_io import Record
 from airquality.stream.saved import SavedStations
 
-#: On a raw record that was sent again: partition and offset of its dead letter, and of the record that was refused. One alone
-#: would not do: either topic may have been created anew, and then counts from 0 again.
+#: On a raw record that was sent again: partition and offset of its dead letter, and of the record that was refused. One
+#: alone would not do: either topic may have been created anew, and then counts from 0 again.
 REPLAYED_FROM = "replayed_from"
 #: What another attempt cannot cure: the stream has gone past these hours, or holds other values for them.
 INCURABLE = ("conflict", "late")
