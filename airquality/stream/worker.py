@@ -198,7 +198,7 @@ class Worker:
         """Collect finished reports; now and then refresh the lag and the summary."""
         self._console.show_reports(self._monitoring.poll())
         self._gauges.measure_lag()
-        self._console.show_life(self.counts, self._gauges.behind, self._monitoring.backlog)
+        self._console.show_life(self.counts, len(self._partitions), self._gauges.behind, self._monitoring.backlog)
         if (began := self._clock()) >= self._summary_due + (SUMMARY_BUSY_SECONDS if busy else 0.0):
             self._summarise()
             pause = (self._clock() - began) / SUMMARY_SHARE
