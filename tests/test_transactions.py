@@ -97,9 +97,7 @@ def test_a_fault_while_membership_is_kept_leaves_nothing_paused(grouped: Transac
 
 def test_keep_membership_no_leader_of_a_topic_does_not_blame_the_broker_alone(grouped: TransactionalStream) -> None:
     grouped._consumer.fault = KafkaTimeoutError("Failed to update metadata after 60.0 secs.")
-    with pytest.raises(
-        Unavailable, match=r"brokers are away, or the topic was deleted \(python -m airquality topics --check"
-    ):
+    with pytest.raises(Unavailable, match="brokers are away, or the topic was deleted"):
         grouped.keep_membership(0.1)
 
 
