@@ -183,6 +183,9 @@ class Monitors:
     def note_served(self, served: Served) -> None:
         self.served.append(served)
 
+    def close(self, *, drain: bool) -> None:
+        pass
+
     def write_summary(self, owned: Mapping[int, PartitionFigures]) -> None:
         self.summaries.append(added(figures.counts for figures in owned.values()))
 

@@ -12,6 +12,7 @@ from airquality.events import AlarmEvent, WindowJudged, finding_of
 from airquality.monitoring.alarms import Event
 from airquality.records import isoformat
 from airquality.reports.due import ReportResult
+from airquality.stream.account import Counts
 from airquality.stream.console import LIVE_RECORDS, SIGN_OF_LIFE_SECONDS, Console
 from tests.simulated_kafka import reading
 from tests.worker_rig import RAW, SETTINGS, START, Rig
@@ -95,6 +96,15 @@ def test_show_life_a_quiet_consumer_says_that_it_lives(rig: Rig) -> None:
     assert 3 <= len(signs) <= 5
     assert signs[0].startswith("3 rows in = 3 warm-up + 0 predictions")
     assert "0 rows wait in Kafka, 0 reports to be made" in signs[0]
+
+
+def test_show_life_without_partitions_claims_nothing_of_rows() -> None:
+    lines, now = list[str](), [0.0]
+    console = Console(lines.append, lambda: now[0])
+    now[0] = SIGN_OF_LIFE_SECONDS
+    console.show_life(Counts(), 0, 0, 0)
+    console.show_life(Counts(), 0, 0, 0)
+    assert lines == ["no partition is assigned to this consumer: its group rebalances, or the others have them all"]
 
 
 def test_show_reports_says_where_each_was_written(rig: Rig) -> None:

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -51,6 +52,13 @@ def test_replayed_from_null_header_of_a_raw_record_is_no_letters_place() -> None
         "",
         "0:7",
     ]
+
+
+def test_left_alone_letter_of_another_dead_letter_topic_was_not_sent_before() -> None:
+    sent = letter()
+    assert dlq._left_alone(sent, {sent.mark}) == "sent again before"
+    later = replace(sent, source=("air_quality.raw", 0, 8))  # the same place, in a topic that was created anew
+    assert dlq._left_alone(later, {sent.mark}) == ""
 
 
 def test_letter_of_a_foreign_record_is_none() -> None:
@@ -108,8 +116,8 @@ def test_replay_sends_each_curable_letter_once_and_says_why_others_stay(settings
     }  # where they came, not where a partitioner sends them
     sent = {(record.key, record.value, record.headers) for record in raw_records(settings)}
     assert sent == {
-        (b"roof", b'{"a": 1}', (("replayed_from", b"0:0"),)),
-        (b"cellar", b'{"c": 3}', (("replayed_from", b"0:2"), ("type", b"truth"))),
+        (b"roof", b'{"a": 1}', (("replayed_from", b"0:0 0:0"),)),
+        (b"cellar", b'{"c": 3}', (("replayed_from", b"0:2 0:2"), ("type", b"truth"))),
     }
     path = tmp_path / "letters.jsonl"
     assert list(dlq._export(settings, dlq._parser().parse_args(["export", str(path), "--station", "cellar"])))

@@ -9,6 +9,7 @@ import pytest
 
 from airquality.reports.summary import SUMMARY_NAME, Owner, Part, PartitionFigures, SummaryFile
 from airquality.truth.performance import Performance
+from lab.waiting import wait_until
 from tests import report_writers
 from tests.partition_life import Life, stream_of
 from tests.report_rig import COUNTS, Rig, figures
@@ -121,3 +122,14 @@ def test_summary_on_a_broken_disk_is_said_once_and_counted(tmp_path: Path, caplo
     made.service.write_summary(owned)
     assert made.metric("air_quality_unwritten_summaries_total") == 3
     assert json.loads((tmp_path / "file" / SUMMARY_NAME).read_text())["rows_in"] == COUNTS["rows_in"]
+
+
+@pytest.mark.slow
+def test_summary_after_the_end_of_reports_is_written_though_one_held_the_folder(tmp_path: Path) -> None:
+    made = Rig(tmp_path, report_writers.faulty(tmp_path, "hold", "daily"), reports_dir=tmp_path)
+    made.run(24)
+    wait_until(lambda: any(tmp_path.glob("waiting-*")), "a report holds the folder", 60)
+    made.service.close(drain=False)
+    made.service.write_summary({0: PartitionFigures(COUNTS, ())})
+    assert made.metric("air_quality_unwritten_summaries_total") == 0
+    assert json.loads((tmp_path / SUMMARY_NAME).read_text())["rows_in"] == COUNTS["rows_in"]

@@ -95,6 +95,12 @@ def test_a_fault_while_membership_is_kept_leaves_nothing_paused(grouped: Transac
     assert grouped._consumer.paused == set()
 
 
+def test_keep_membership_no_leader_of_a_topic_does_not_blame_the_broker_alone(grouped: TransactionalStream) -> None:
+    grouped._consumer.fault = KafkaTimeoutError("Failed to update metadata after 60.0 secs.")
+    with pytest.raises(Unavailable, match="brokers are away, or the topic was deleted"):
+        grouped.keep_membership(0.1)
+
+
 def test_a_partition_that_came_and_went_between_two_polls_is_lost_and_not_gained() -> None:
     noted = _Assignment()
     noted.on_partitions_assigned([NEW, HELD])

@@ -325,6 +325,15 @@ def test_worker_summary_that_takes_long_is_written_less_often(
     assert all(waits <= later - earlier < waits + 1.5 for earlier, later in pairwise(paced))
 
 
+def test_worker_last_summary_comes_after_the_end_of_reports(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
+    done: list[str] = []
+    monkeypatch.setattr(rig.monitors, "write_summary", lambda _: done.append("summary"))
+    monkeypatch.setattr(rig.monitors, "close", lambda *, drain: done.append(f"reports ended, {drain=}"))
+    rig.send(0, 1)
+    rig.worker.run()
+    assert done[-2:] == ["reports ended, drain=False", "summary"]
+
+
 def test_worker_summary_waits_while_every_poll_brings_rows(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
     written: list[float] = []
     monkeypatch.setattr(rig.monitors, "write_summary", lambda _: written.append(rig.clock()))

@@ -69,6 +69,7 @@ class ReportQueue:
         self._tickets: dict[int, _Ticket] = {}
         self._failed: deque[_Ticket] = deque()  # stored, and to be tried again
         self._n_evidence = 0
+        self._closed = False
         self._next_ticket = itertools.count()
 
     def __len__(self) -> int:
@@ -153,8 +154,9 @@ class ReportQueue:
         deadline = math.inf if deadline_seconds is None else time.monotonic() + deadline_seconds
         while drain and self._tickets and (left := deadline - time.monotonic()) > 0:
             finished += self._take(self._makers.wait(min(left, 1.0)))
-        if self._tickets:
+        if self._tickets and not self._closed:
             logger.warning("%d reports unfinished; they are made after the next start", len(self._tickets))
+        self._closed = True
         self._makers.close()
         return finished
 

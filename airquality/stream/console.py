@@ -84,16 +84,21 @@ class Console:
             where = f"written: {result.path}" if result.path else f"failed: {result.error}; it is made again later"
             self._write(f"{what} {where}{_of(result.station_id)}")
 
-    def show_life(self, counts: Counts, behind: int, n_reports: int) -> None:
+    def show_life(self, counts: Counts, n_partitions: int, behind: int, n_reports: int) -> None:
         """Say that the consumer lives, if nothing was said for a while.
 
         Args:
-            counts: What became of the rows so far.
+            counts: What became of the rows of the owned partitions so far.
+            n_partitions: How many those are; without any nothing is known of rows.
             behind: How many rows wait in Kafka.
             n_reports: How many reports are still to be made.
         """
         self._show_repeats()
-        if self._clock() - self._written >= SIGN_OF_LIFE_SECONDS:
+        if self._clock() - self._written < SIGN_OF_LIFE_SECONDS:
+            return
+        if not n_partitions:
+            self._write("no partition is assigned to this consumer: its group rebalances, or the others have them all")
+        else:
             waiting = f"; {behind:,} rows wait in Kafka, {n_reports} reports to be made"
             self._write(f"{counts.rows_in:,} rows in = {accounted(counts)}{waiting}")
 

@@ -25,7 +25,8 @@ from airquality.stream.homes import Homes
 from airquality.stream.kafka_io import Record
 from airquality.stream.saved import SavedStations
 
-#: On a raw record that was sent again: the partition and offset of its dead letter.
+#: On a raw record that was sent again: partition and offset of its dead letter, and of the record that was refused. One
+#: alone would not do: either topic may have been created anew, and then counts from 0 again.
 REPLAYED_FROM = "replayed_from"
 #: What another attempt cannot cure: the stream has gone past these hours, or holds other values for them.
 INCURABLE = ("conflict", "late")
@@ -78,6 +79,11 @@ class Letter:
             cut="value_sha256" in headers or "key_sha256" in headers,
             type=headers.get(SOURCE_TYPE),
         )
+
+    @property
+    def mark(self) -> str:
+        """What says on a raw record that it is this letter's original, sent again."""
+        return f"{self.place} {self.source[1]}:{self.source[2]}"
 
     def to_json(self) -> dict[str, Any]:
         """Return the letter with its bytes in base64."""
@@ -166,7 +172,7 @@ def _replayed_from(record: Record) -> list[str]:
 def _left_alone(letter: Letter, before: set[str]) -> str:
     if letter.reason in INCURABLE:
         return f"{letter.reason}: sending it again cannot cure it"
-    if letter.place in before:
+    if letter.mark in before:
         return "sent again before"
     if letter.key is None and letter.value is None:
         return "neither key nor value"
@@ -224,7 +230,7 @@ def _send(settings: Settings, originals: Sequence[tuple[Letter, bytes | None, by
 
 def _headers(letter: Letter) -> list[tuple[str, bytes]]:
     kept = [] if letter.type is None else [(TYPE_HEADER, letter.type.encode())]
-    return [(REPLAYED_FROM, letter.place.encode()), *kept]
+    return [(REPLAYED_FROM, letter.mark.encode()), *kept]
 
 
 # ---- the command ----

@@ -38,6 +38,8 @@ STALL_SECONDS = 60.0
 
 #: The errors that mean that there was no answer, as opposed to one that says no.
 _NO_ANSWER = (KafkaConnectionError, KafkaTimeoutError, NodeNotReadyError)
+#: How the client says that it has looked in vain for the leader of a topic that it writes to.
+_NO_LEADER = "Failed to update metadata"
 #: An error of the client may quote a whole request.
 _QUOTED_CHARACTERS = 300
 
@@ -223,6 +225,11 @@ def failure(error: BaseException, settings: Settings, operation: str) -> AirQual
     if isinstance(error, (*_NO_ANSWER, SaslAuthenticationFailedError)):
         if reason := refusals.refusal(settings):
             return Denied(reason)
+        if _NO_LEADER in str(error):
+            return Unavailable(
+                f"Kafka at {settings.kafka_bootstrap_servers} knows no broker to write a topic to: brokers are away, or the "
+                f"topic was deleted (python -m airquality topics --check says which)"
+            )
         return Unavailable(
             f"no Kafka broker answers at {settings.kafka_bootstrap_servers} ({type(error).__name__}): "
             "start it, or set KAFKA_BOOTSTRAP_SERVERS to where it is"

@@ -198,7 +198,7 @@ class Worker:
         """Collect finished reports; now and then refresh the lag and the summary."""
         self._console.show_reports(self._monitoring.poll())
         self._gauges.measure_lag()
-        self._console.show_life(self.counts, self._gauges.behind, self._monitoring.backlog)
+        self._console.show_life(self.counts, len(self._partitions), self._gauges.behind, self._monitoring.backlog)
         if (began := self._clock()) >= self._summary_due + (SUMMARY_BUSY_SECONDS if busy else 0.0):
             self._summarise()
             pause = (self._clock() - began) / SUMMARY_SHARE
@@ -227,6 +227,7 @@ class Worker:
             continue  # what is not saved by then is replayed at the next start
         self._console.show_reports(self._monitoring.poll())
         self._console.show_end(self._monitoring.backlog)
+        self._monitoring.close(drain=False)  # else one of them may hold the folder while the last summary is due
         self.counts.check()
         self._summarise()
 
