@@ -300,7 +300,10 @@ class Bank:
 
     def lacking(self, step: Step) -> Bools:
         """Return which flags lack a baseline, ``(stations, midnights + 1, nodes and analyser)``, by ``Rows.day_of_row``."""
-        return self._lacking([memory.baseline for memory in step.memories])
+        baselines = [memory.baseline for memory in step.memories]
+        if not any(np.isnan(baseline).any() for baseline in baselines):  # of most stations most of the time
+            return np.zeros((len(step.slots), int(step.rows.day_of_row[-1]) + 1, _FLAGS), dtype=bool)
+        return self._lacking(baselines)
 
     def _lacking(self, baselines: Sequence[Floats]) -> Bools:
         pairs = zip(self.suite.detectors, baselines, strict=True)

@@ -26,6 +26,7 @@ from airquality.records import RAW_COLUMNS, isoformat
 
 #: After so long a silence the station starts anew: no baseline reaches across it.
 FORGOTTEN_HOURS = 36 * 24
+_NONE: frozenset[str] = frozenset()
 #: A watch grows by at least so many stations.
 _LEAST_MORE_SLOTS = 8
 
@@ -230,7 +231,7 @@ class Watch(Generic[K]):
             self._begin(station, first)
             if self._bank.has_bad_days(station.slot):
                 table = self._until_change(station, runs)
-            silenced = columns_at(station.spans, first)
+            silenced = columns_at(station.spans, first) if station.spans else _NONE
             groups[first, len(table), self._wrong(station, first), silenced].append(station_id)
         for (first, n_rows, wrong, silenced), station_ids in groups.items():
             tables = np.stack([waiting[station_id].pop(0)[1] for station_id in station_ids])
@@ -252,7 +253,7 @@ class Watch(Generic[K]):
     def _wrong(self, station: _Station, first: int) -> frozenset[str]:
         """Return the columns that are no witnesses: those that alarms name, and those repaired a short while ago."""
         healing = self._bank.healing(station.slot, first)
-        return station.book.wrong | {NODE_COLUMNS[node] for node in healing}
+        return station.book.wrong | {NODE_COLUMNS[node] for node in healing} if healing else station.book.wrong
 
     def _judge(
         self,
@@ -370,8 +371,10 @@ class Watch(Generic[K]):
     ) -> None:
         """Leave the days under an alarm out of its columns' baselines: as of the last row, or of the one before its end."""
         for station, n_rows, before in zip(stations, kept, open_before, strict=True):
-            last = step.rows.first_hour + n_rows - 1
             now = station.book.open
+            if not (before or now):
+                continue
+            last = step.rows.first_hour + n_rows - 1
             ended = [(alarm, last - 1) for alarm in before if n_rows > 1 and now.get(alarm.column) is not alarm]
             for alarm, until in [*ended, *((alarm, last) for alarm in now.values())]:
                 for node in _nodes_of(alarm.columns):
