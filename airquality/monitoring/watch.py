@@ -234,7 +234,8 @@ class Watch(Generic[K]):
             silenced = columns_at(station.spans, first) if station.spans else _NONE
             groups[first, len(table), self._wrong(station, first), silenced].append(station_id)
         for (first, n_rows, wrong, silenced), station_ids in groups.items():
-            tables = np.stack([waiting[station_id].pop(0)[1] for station_id in station_ids])
+            rows = np.concatenate([waiting[station_id].pop(0)[1] for station_id in station_ids])
+            tables = rows.reshape(len(station_ids), n_rows, rows.shape[1])
             kept = self._judge(station_ids, first, tables, wrong, silenced, events)
             for station_id, n_kept, table in zip(station_ids, kept, tables, strict=True):
                 if n_kept < n_rows:
@@ -361,10 +362,10 @@ class Watch(Generic[K]):
         for n_rows, indexes in by_length.items():
             self._bank.keep(step, indexes, n_rows)
             self._rising[[stations[index].slot for index in indexes]] = rising[indexes, n_rows - 1]
-        for index, station in enumerate(stations):
-            for column in closed.get(index, ()):
+        for index, columns in closed.items():
+            for column in columns:
                 for part in GROUPS.get(column, (column,)):
-                    self._bank.forget_recent(station.slot, part, CALM_HOURS)
+                    self._bank.forget_recent(stations[index].slot, part, CALM_HOURS)
 
     def _leave_out(
         self, stations: list[_Station], step: Step, kept: list[int], open_before: list[tuple[Alarm, ...]]
