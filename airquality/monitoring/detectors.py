@@ -148,7 +148,7 @@ class Detectors:
                     continue
                 operation = arrived[station][index]
                 assert isinstance(operation, Operation)
-                found[station][index] = _operate(self._watch, station, operation)
+                found[station][index] = [*found[station][index], *_operate(self._watch, station, operation)]
                 at[station] = index + 1
         for station, by_item in found.items():
             station.expect(by_item)
