@@ -29,6 +29,7 @@ RISING = 0.5
 SIZE_HOURS, _SIZE_FACTOR = 24, 1.5
 #: What an alarm names that is about all of a station.
 STATION = "station"
+_NONE: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True, slots=True)
@@ -195,7 +196,7 @@ class Book:
     @property
     def wrong(self) -> frozenset[str]:
         """Columns that an open alarm names, alone or in a group."""
-        return frozenset(column for alarm in self.open.values() for column in alarm.columns)
+        return frozenset(column for alarm in self.open.values() for column in alarm.columns) if self.open else _NONE
 
     def about(self, columns: Collection[str]) -> list[Alarm]:
         """Return the open alarms that name one of ``columns``, alone or in a group."""

@@ -171,20 +171,16 @@ class Bank:
         """Return the baseline of each day, ``(stations, n_days, [nodes,] day channels)``; carried where good days lack."""
         known = detector.days - BASELINE_LAG_DAYS - 1 + n_days  # the last day that any of these baselines needs
         bad = np.pad(self._bad[at], ((0, 0), (0, n_days), (0, 0)))[:, :known]
+        table, n, has_bad = days[:, :known], counts[:, :known], bool(bad.any())
         if detector.day_nodes is None:
-            skip = bad[..., :N_NODES, np.newaxis]
-            table, n = days[:, :known, np.newaxis], counts[:, :known, np.newaxis]
-        else:
-            skip = bad[..., detector.day_nodes]
-            table, n = days[:, :known], counts[:, :known]
-        if not bad.any():
-            skip = np.zeros((1, 1, 1, 1)[: skip.ndim], dtype=bool)
-            table, n = (days[:, :known], counts[:, :known]) if detector.day_nodes is not None else (table, n)
-        sums, values = sliding(np.where(skip, 0, table)), sliding(np.where(skip, 0, n))
+            table, n = table[:, :, np.newaxis], n[:, :, np.newaxis]
+        if has_bad:
+            skip = bad[..., :N_NODES, np.newaxis] if detector.day_nodes is None else bad[..., detector.day_nodes]
+            table, n = np.where(skip, 0, table), np.where(skip, 0, n)
+        sums, values = sliding(table), sliding(n)
         means = np.where(values >= BASELINE_VALUES, sums / np.maximum(values, 1), np.nan)
-        shape = (len(at), n_days, *store.carried.shape[1:])
-        means = np.broadcast_to(means, shape)
-        return means if not bad.any() else self._carried(store, detector, at, means.copy(), bad)
+        means = np.broadcast_to(means, (len(at), n_days, *store.carried.shape[1:]))
+        return self._carried(store, detector, at, means.copy(), bad) if has_bad else means
 
     def _carried(self, store: _Store, detector: Detector, at: NDArray[np.intp], means: Floats, bad: Bools) -> Floats:
         """Fill the days whose baseline has too few good days with the last one that had enough."""
@@ -300,7 +296,10 @@ class Bank:
 
     def lacking(self, step: Step) -> Bools:
         """Return which flags lack a baseline, ``(stations, midnights + 1, nodes and analyser)``, by ``Rows.day_of_row``."""
-        return self._lacking([memory.baseline for memory in step.memories])
+        baselines = [memory.baseline for memory in step.memories]
+        if not any(np.isnan(baseline).any() for baseline in baselines):  # of most stations most of the time
+            return np.zeros((len(step.slots), int(step.rows.day_of_row[-1]) + 1, _FLAGS), dtype=bool)
+        return self._lacking(baselines)
 
     def _lacking(self, baselines: Sequence[Floats]) -> Bools:
         pairs = zip(self.suite.detectors, baselines, strict=True)

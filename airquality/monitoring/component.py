@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar, Protocol, Self, runtime_checkable
+from typing import Any, ClassVar, NamedTuple, Protocol, Self, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,8 +22,7 @@ from airquality.truth.intervals import Interval
 from airquality.truth.window_truth import WindowTruth
 
 
-@dataclass(frozen=True, slots=True)
-class Predicted:
+class Predicted(NamedTuple):
     """What the model said of a row, in the target's unit, which version of it, and between what the truth is expected."""
 
     value: float
@@ -31,8 +30,7 @@ class Predicted:
     interval: Interval | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Row:
+class Row(NamedTuple):
     """An accepted row, in the order of the stream.
 
     Attributes:

@@ -43,37 +43,44 @@ class Distributions:
         steps = np.sort(np.ascontiguousarray(samples.T), axis=1)
         n_known = len(samples) - np.isnan(steps).sum(axis=1)
         found = np.full(len(steps), np.nan)
-        for n_steps in set(n_known.tolist()) - {0}:  # mostly one: columns are silent together
-            columns = np.flatnonzero((n_known == n_steps) & (self._sizes > 0))
-            if len(columns):
-                found[columns] = self._distances(columns, steps[columns, :n_steps])
+        columns = np.flatnonzero((n_known > 0) & (self._sizes > 0))
+        if len(columns):
+            found[columns] = self._distances(columns, steps[columns], n_known[columns])
         return found
 
-    def _distances(self, columns: Places, steps: Floats) -> Floats:
-        """Return the distances of columns whose sorted samples, ``(columns, n)``, are as long."""
-        edges = np.arange(steps.shape[1] + 1) / steps.shape[1]
+    def _distances(self, columns: Places, steps: Floats, n_known: Places) -> Floats:
+        """Return the distances of columns whose sorted samples, ``(columns, n)``, begin with so many known values.
+
+        What follows the known values is computed, too, and takes no part in the sums.
+        """
+        edges = np.minimum(np.arange(steps.shape[1] + 1) / n_known[:, np.newaxis], 1.0)
         below = [self._values[column].searchsorted(sample) for column, sample in zip(columns.tolist(), steps, strict=True)]
         crossing = np.array(below) / self._sizes[columns, np.newaxis]
-        crossing = np.minimum(np.maximum(crossing, edges[:-1]), edges[1:])
-        weights = 2.0 * crossing - edges[:-1] - edges[1:]
-        under_steps = np.array([sample.dot(weight) for sample, weight in zip(steps, weights, strict=True)])
-        first, second = self._sums_at(edges)[:, columns]
-        under_values = 2.0 * self._integral_up_to(columns, crossing).sum(axis=1) - first - second
-        return np.asarray(np.maximum(under_steps - under_values, 0.0))
+        crossing = np.minimum(np.maximum(crossing, edges[:, :-1]), edges[:, 1:])
+        weights = 2.0 * crossing - edges[:, :-1] - edges[:, 1:]
+        integrals = self._integral_up_to(columns, crossing)
+        found = np.empty(len(columns))
+        for n_steps in set(n_known.tolist()):  # mostly one or two: columns are silent together
+            of = np.flatnonzero(n_known == n_steps)
+            under_steps = np.vecdot(steps[of, :n_steps], weights[of, :n_steps])
+            first, second = self._sums_at(n_steps)[:, columns[of]]
+            under_values = 2.0 * integrals[of, :n_steps].sum(axis=1) - first - second
+            found[of] = np.maximum(under_steps - under_values, 0.0)
+        return found
 
-    def _sums_at(self, edges: Floats) -> Floats:
-        """Return the sums of each column's integral up to all edges but the last, and up to all but the first."""
-        if len(edges) not in self._at_edges:
-            columns = np.arange(len(self._sizes))
+    def _sums_at(self, n_steps: int) -> Floats:
+        """Return the sums of each column's integral up to all edges of so many steps but the last, and but the first."""
+        if n_steps not in self._at_edges:
+            columns, edges = np.arange(len(self._sizes)), np.arange(n_steps + 1) / n_steps
             at_edges = self._integral_up_to(columns, np.broadcast_to(edges, (len(columns), len(edges))))
-            self._at_edges[len(edges)] = np.stack([at_edges[:, :-1].sum(axis=1), at_edges[:, 1:].sum(axis=1)])
-        return self._at_edges[len(edges)]
+            self._at_edges[n_steps] = np.stack([at_edges[:, :-1].sum(axis=1), at_edges[:, 1:].sum(axis=1)])
+        return self._at_edges[n_steps]
 
     def _integral_up_to(self, columns: Places, shares: Floats) -> Floats:
         """Return the integral of each column's quantiles from 0 to ``shares``, ``(columns, n)``; as ``np.interp`` does."""
         sizes, starts = self._sizes[columns, np.newaxis], self._starts[columns, np.newaxis]
         below = (shares * sizes).astype(np.intp)  # the level at or below a share, but for rounding
-        below -= self._levels[starts + below] > shares
-        below += self._levels[starts + np.minimum(below + 1, sizes)] <= shares
+        below -= self._levels.take(starts + below) > shares
+        below += self._levels.take(starts + np.minimum(below + 1, sizes)) <= shares
         at = starts + np.minimum(below, sizes)
-        return np.asarray(self._slopes[at] * (shares - self._levels[at]) + self._integral[at])
+        return np.asarray(self._slopes.take(at) * (shares - self._levels.take(at)) + self._integral.take(at))

@@ -14,6 +14,7 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -36,6 +37,10 @@ Hours = NDArray[np.int64]
 JUDGED_COLUMNS = (*DEVICE_COLUMNS, *(column.name for column in NETWORK.of_role("analyser")))
 #: Columns whose silence is an alarm while others report.
 EXPECTED_COLUMNS = (TARGET, *JUDGED_COLUMNS)
+
+#: What a column's drift and its silence are called.
+_DRIFT_OF = {name: f"drift:{name}" for name in (*JUDGED_COLUMNS, "prediction")}
+_MISSING_OF = {name: f"missing:{name}" for name in EXPECTED_COLUMNS}
 
 _INDEX = {name: index for index, name in enumerate(RAW_COLUMNS)}
 _JUDGED = [_INDEX[name] for name in JUDGED_COLUMNS]
@@ -150,8 +155,7 @@ class WindowState:
     uncalibrated: tuple[str, ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
-class Distance:
+class Distance(NamedTuple):
     """How far one column of a window lies from the reference, in the column's unit.
 
     ``statistic`` is NaN, and the column not judged, where fewer than half of the window's hours have a value.
@@ -214,13 +218,17 @@ class Verdict:
 
     def raised(self) -> dict[str, bool]:
         """Return what this window can speak to and whether it raises it: drift column by column."""
-        said = {f"drift:{column.column}": column.drifted for column in (*self.columns, self.prediction) if column.judged}
+        said = {_DRIFT_OF[column.column]: column.drifted for column in (*self.columns, self.prediction) if column.judged}
         said["all_silent"] = self.all_silent
         if not self.too_few_truths:
             said["performance"] = self.degraded
         if not self.all_silent:
-            said.update({f"missing:{name}": name in self.missing for name in EXPECTED_COLUMNS})
+            said.update(self.absent())
         return said
+
+    def absent(self) -> dict[str, bool]:
+        """Return by column, under the name of its alarm, whether it was silent in every row."""
+        return {alarm: name in self.missing for name, alarm in _MISSING_OF.items()}
 
     def raised_since(self, before: Mapping[str, int], start_hour: int) -> dict[str, int]:
         """Return what is raised after this window and since when, given the same ``before`` it.

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from airquality.monitoring.drift import EXPECTED_COLUMNS, Floats, Verdict
+from airquality.monitoring.drift import Floats, Verdict
 from airquality.records import DEVICE_COLUMNS, RAW_COLUMNS, TARGET
 from airquality.truth.kinds import DAILY, KINDS, WEEKLY, WindowKind
 
@@ -43,7 +43,7 @@ def _error(verdict: Verdict) -> Mapping[str, bool]:
 
 
 def _absent(verdict: Verdict) -> Mapping[str, bool]:
-    return {} if verdict.all_silent else {f"missing:{name}": name in verdict.missing for name in EXPECTED_COLUMNS}
+    return {} if verdict.all_silent else verdict.absent()
 
 
 def _shift(values: Floats) -> str:

@@ -26,6 +26,7 @@ from airquality.records import RAW_COLUMNS, isoformat
 
 #: After so long a silence the station starts anew: no baseline reaches across it.
 FORGOTTEN_HOURS = 36 * 24
+_NONE: frozenset[str] = frozenset()
 #: A watch grows by at least so many stations.
 _LEAST_MORE_SLOTS = 8
 
@@ -230,10 +231,11 @@ class Watch(Generic[K]):
             self._begin(station, first)
             if self._bank.has_bad_days(station.slot):
                 table = self._until_change(station, runs)
-            silenced = columns_at(station.spans, first)
+            silenced = columns_at(station.spans, first) if station.spans else _NONE
             groups[first, len(table), self._wrong(station, first), silenced].append(station_id)
         for (first, n_rows, wrong, silenced), station_ids in groups.items():
-            tables = np.stack([waiting[station_id].pop(0)[1] for station_id in station_ids])
+            rows = np.concatenate([waiting[station_id].pop(0)[1] for station_id in station_ids])
+            tables = rows.reshape(len(station_ids), n_rows, rows.shape[1])
             kept = self._judge(station_ids, first, tables, wrong, silenced, events)
             for station_id, n_kept, table in zip(station_ids, kept, tables, strict=True):
                 if n_kept < n_rows:
@@ -252,7 +254,7 @@ class Watch(Generic[K]):
     def _wrong(self, station: _Station, first: int) -> frozenset[str]:
         """Return the columns that are no witnesses: those that alarms name, and those repaired a short while ago."""
         healing = self._bank.healing(station.slot, first)
-        return station.book.wrong | {NODE_COLUMNS[node] for node in healing}
+        return station.book.wrong | {NODE_COLUMNS[node] for node in healing} if healing else station.book.wrong
 
     def _judge(
         self,
@@ -360,18 +362,20 @@ class Watch(Generic[K]):
         for n_rows, indexes in by_length.items():
             self._bank.keep(step, indexes, n_rows)
             self._rising[[stations[index].slot for index in indexes]] = rising[indexes, n_rows - 1]
-        for index, station in enumerate(stations):
-            for column in closed.get(index, ()):
+        for index, columns in closed.items():
+            for column in columns:
                 for part in GROUPS.get(column, (column,)):
-                    self._bank.forget_recent(station.slot, part, CALM_HOURS)
+                    self._bank.forget_recent(stations[index].slot, part, CALM_HOURS)
 
     def _leave_out(
         self, stations: list[_Station], step: Step, kept: list[int], open_before: list[tuple[Alarm, ...]]
     ) -> None:
         """Leave the days under an alarm out of its columns' baselines: as of the last row, or of the one before its end."""
         for station, n_rows, before in zip(stations, kept, open_before, strict=True):
-            last = step.rows.first_hour + n_rows - 1
             now = station.book.open
+            if not (before or now):
+                continue
+            last = step.rows.first_hour + n_rows - 1
             ended = [(alarm, last - 1) for alarm in before if n_rows > 1 and now.get(alarm.column) is not alarm]
             for alarm, until in [*ended, *((alarm, last) for alarm in now.values())]:
                 for node in _nodes_of(alarm.columns):

@@ -261,7 +261,8 @@ class Windows:
         self.drifted[window.kind.name] += window.verdict.drifted
         judging = [detector for detector in window_detectors() if window.kind in detector.kinds]
         said = [(found.name, alarm, raised) for found in judging for alarm, raised in found.raised(window.verdict).items()]
-        return [event for name, alarm, raised in said for event in self._raise(name, alarm, raised, window)]
+        new_or_open = [each for each in said if each[2] or each[:2] in self.alarms]
+        return [event for name, alarm, raised in new_or_open for event in self._raise(name, alarm, raised, window)]
 
     def _raise(self, detector: str, alarm: str, raised: bool, window: Window) -> list[Event]:
         """Open or close an alarm: it is open while the latest window of any kind raises it."""

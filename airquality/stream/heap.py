@@ -11,8 +11,9 @@ import ctypes
 
 #: Larger than what a batch of rows makes and lets go of again, smaller than what a thousand stations share.
 MAPPED_BYTES = 1024 * 1024
-#: So much may be free at the heap's end, for the next batch, before it is given back.
-SPARE_BYTES = 4 * 1024 * 1024
+#: So much may be free at the heap's end before it is given back: more than what a batch of a thousand stations makes, which
+#: would otherwise be fetched from the system anew for each batch.
+SPARE_BYTES = 64 * 1024 * 1024
 #: The names of both in ``malloc.h``.
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3
 

@@ -17,7 +17,7 @@ import math
 from bisect import bisect_right
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Literal, Self
+from typing import Literal, NamedTuple, Self
 
 #: How much of the truth an interval is to hold.
 COVERAGE = 0.9
@@ -84,9 +84,8 @@ class ScoreTable:
         return known[below] + (known[below + 1] - known[below]) * (at - below)
 
 
-@dataclass(frozen=True, slots=True)
-class Interval:
-    """Where the truth of a prediction is expected, in the target's unit, and how it was found.
+class Interval(NamedTuple):
+    """Where the truth of a prediction is expected, in the target's unit, and how it was found; made once a row.
 
     ``expected_square`` is the squared error that is to be expected. All three are NaN where nothing is calibrated.
     ``level`` is an index of :data:`LEVELS`.
@@ -115,6 +114,22 @@ class Adapted:
     typical: float
     shares: tuple[float, ...] = (1.0 - COVERAGE,) * len(LEVELS)
     ratio: float = 1.0
+
+
+@dataclass(slots=True)
+class _Adapting:
+    """The same while it is written, once a truth."""
+
+    typical: float
+    shares: list[float]
+    ratio: float
+
+    @classmethod
+    def of(cls, adapted: Adapted) -> _Adapting:
+        return cls(adapted.typical, list(adapted.shares), adapted.ratio)
+
+    def adapted(self) -> Adapted:
+        return Adapted(self.typical, tuple(self.shares), self.ratio)
 
 
 @dataclass(frozen=True, slots=True)
@@ -157,7 +172,7 @@ class Intervals:
         self._tables = tables
         self._basis = basis
         self._newest_truth: int | None = None
-        self._adapted = {case: Adapted(table.typical) for case, table in tables.items()}
+        self._adapted = {case: _Adapting.of(Adapted(table.typical)) for case, table in tables.items()}
 
     def around(self, hour: int, prediction: float, *, silent: bool) -> Interval:
         """Return the interval of an hour's prediction, from what is known before its truth is."""
@@ -180,12 +195,9 @@ class Intervals:
         adapted = self._adapted[interval.case]
         score = abs(truth - prediction) / table.scale(prediction, silent=interval.silent)
         moved = adapted.shares[interval.level] + STEP * (1.0 - COVERAGE - (not interval.holds(truth)))
-        bounded = min(max(moved, SHARE_BOUNDS[0]), SHARE_BOUNDS[1])
-        self._adapted[interval.case] = Adapted(
-            remembered(adapted.typical, score),
-            (*adapted.shares[: interval.level], bounded, *adapted.shares[interval.level + 1 :]),
-            adapted.ratio + _FORGET_RATIO * (score * score / table.square - adapted.ratio),
-        )
+        adapted.shares[interval.level] = min(max(moved, SHARE_BOUNDS[0]), SHARE_BOUNDS[1])
+        adapted.typical = remembered(adapted.typical, score)
+        adapted.ratio += _FORGET_RATIO * (score * score / table.square - adapted.ratio)
 
     def know(self, hour: int) -> None:
         """Note that the truth of an hour is known, whether or not it was predicted."""
@@ -193,7 +205,8 @@ class Intervals:
 
     def state(self) -> IntervalsState:
         """Return everything :meth:`from_state` needs."""
-        return IntervalsState(self._basis, self._newest_truth, dict(self._adapted))
+        adapted = {case: adapting.adapted() for case, adapting in self._adapted.items()}
+        return IntervalsState(self._basis, self._newest_truth, adapted)
 
     @classmethod
     def from_state(cls, state: IntervalsState, tables: Mapping[Case, ScoreTable], basis: str) -> Self:
@@ -201,5 +214,5 @@ class Intervals:
         intervals = cls(tables, basis)
         intervals._newest_truth = state.newest_truth
         if state.basis == basis:
-            intervals._adapted = dict(state.adapted)
+            intervals._adapted = {case: _Adapting.of(adapted) for case, adapted in state.adapted.items()}
         return intervals

@@ -192,8 +192,9 @@ class WindowBooks:
         if self._anchor is None:
             self._anchor = hour
         for kind, hours in _HOURS:
-            books, end = self._books[kind], self._end_of(hours, hour)
-            if not books or books[-1].end_hour < end:
+            books = self._books[kind]
+            if not books or books[-1].end_hour < hour:
+                end = self._end_of(hours, hour)
                 books.append(_Book(end))
                 self._next_end = min(self._next_end, end)
             books[-1].add_row(interval)
@@ -203,9 +204,8 @@ class WindowBooks:
         inside = None if math.isnan(interval.lower) else interval.holds(truth)
         late = Late(truth, delay) if delay else None
         for kind, hours in _HOURS:
-            end = self._end_of(hours, hour)
             for book in reversed(self._books[kind]):
-                if book.end_hour == end:
+                if book.end_hour - hours < hour <= book.end_hour:
                     book.sums.add(prediction, truth)
                     book.add_truth(hour, interval, inside, late)
                     self._any_is_in |= book.known is not None and not book.n_awaited
