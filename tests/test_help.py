@@ -88,6 +88,7 @@ def test_help_of_a_tool_imports_no_heavy_library() -> None:
     [
         (ASKED, "consumer.py", set()),
         (TOOL, "airquality.replay.command", set()),
+        (TOOL, "airquality.stream.alarms_command", {"numpy"}),  # its records are read with it
         (ASKED, "lab/demo.py", {"numpy"}),  # its help lists the kinds of faults that there are
     ],
 )
