@@ -88,6 +88,16 @@ def test_load_model_of_other_features_raises(saved: Path) -> None:
         Model.load(saved)
 
 
+def test_load_model_of_one_feature_less_is_refused_whatever_hash_its_card_carries(tmp_path: Path) -> None:
+    names = features.NAMES[:-1]
+    drawn = np.random.default_rng(5).random((50, len(names)))
+    booster = xgb.train({"max_depth": 2}, xgb.DMatrix(drawn, drawn[:, 0]), num_boost_round=2)
+    transform = TargetTransform(features.BASE_FEATURE, 1.0)
+    Model(booster, Card(names, str(features.manifest()["hash"]), transform, "simulated", "", "", {}, {})).save(tmp_path)
+    with pytest.raises(ContractError, match=f"other features.*{features.NAMES[-1]}"):
+        Model.load(tmp_path)
+
+
 def test_load_other_golden_prediction_raises(saved: Path) -> None:
     golden = json.loads((saved / CARD_FILE).read_text())["golden"]
     golden["predictions"][3] = np.nextafter(golden["predictions"][3], 99)

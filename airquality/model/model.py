@@ -246,7 +246,7 @@ def golden_rows(n_features: int) -> Floats:
 
 def _check(model: Model) -> None:
     declared = features.manifest()
-    if model.card.features_hash != declared["hash"]:
+    if model.card.features_hash != declared["hash"] or model.card.features != features.NAMES:
         unknown = sorted(set(model.card.features) ^ set(features.NAMES)) or "the order or history differs"
         raise ContractError(f"it was fitted on other features than the declared ones: {unknown}. Train again.")
     golden = model.card.golden.matrix
