@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import tracemalloc
+
 import numpy as np
 import pytest
 from numpy.testing import assert_array_equal
@@ -36,3 +38,16 @@ def test_forget_hours_of_a_column_equals_hours_without_its_values(hours: tuple[i
     if hours[0] >= 0:
         assert_array_equal(forgetting, judged(without, None))
     assert not np.array_equal(forgetting, judged(values, None), equal_nan=True)
+
+
+def test_forget_hours_decades_after_the_epoch_counts_none_of_the_hours_before() -> None:
+    calibration = watched.calibration()
+    bank = Bank(calibration.suite)
+    bank.restore(0, calibration.seed)
+    bank.forget_recent(0, COLUMN, 24)  # what is made once is made
+    tracemalloc.start()
+    try:
+        bank.forget_recent(0, COLUMN, 24)
+        assert tracemalloc.get_traced_memory()[1] < 100_000  # an hour takes eight bytes, and it is hour 300,000 or later
+    finally:
+        tracemalloc.stop()

@@ -266,11 +266,12 @@ class Bank:
         now = self.hour(slot)
         for store, detector in zip(self._stores, self.suite.detectors, strict=True):
             # The oldest remembered total is that of the hours before any window.
-            kept = now // detector.period - detector.hours + 1 + detector.totals
+            newest = now // detector.period
+            kept = newest - detector.hours + 1 + detector.totals
             begin, end = max(first // detector.period, kept), min(last, now) // detector.period
             if begin > end:
                 continue
-            forgotten, later = (np.arange(*span) % detector.hours for span in ((begin, end + 1), (end + 1, now + 1)))
+            forgotten, later = (np.arange(*span) % detector.hours for span in ((begin, end + 1), (end + 1, newest + 1)))
             for index in detector.columns_of(column):
                 if not detector.totals:
                     store.recent[slot, index, forgotten] = MISSING if store.recent.dtype.kind == "i" else np.nan
