@@ -39,11 +39,11 @@ class Spread:
 #: Rows enough for some seconds of work.
 _SPREADS = (
     Spread(1, 3_000, 6, 1),
-    *(Spread(100, 300, partitions, consumers) for partitions, consumers in ((1, 1), (6, 1), (6, 2), (6, 3))),
-    *(Spread(1_000, 30, partitions, consumers) for partitions, consumers in ((1, 1), (6, 1), (6, 3))),
+    *(Spread(100, 150, partitions, consumers) for partitions, consumers in ((1, 1), (6, 1), (6, 2), (6, 3))),
+    *(Spread(1_000, 15, partitions, consumers) for partitions, consumers in ((1, 1), (6, 1), (6, 3))),
 )
 #: Once each: half a gigabyte of snapshots is written and read for it.
-_LARGE = (Spread(10_000, 8, 6, 1), Spread(10_000, 8, 6, 3))
+_LARGE = (Spread(10_000, 3, 6, 1), Spread(10_000, 3, 6, 3))
 
 
 @section("spread", place=7, minutes=14, quick=False)
