@@ -293,7 +293,7 @@ class StationMetrics:
         self._open[station_id] = Counts()
         if len(self._named) < self._max_named:
             self._named.add(station_id)
-        station = self._label(station_id)
+        station = self.series_of(station_id)
         _touch(self.alarms, ((station, alarm, "") for alarm in self.alarm_labels))
         _touch(self.windows, ((station, kind) for kind in REPORT_KINDS))
         _touch(self.drifted, ((station, kind) for kind in REPORT_KINDS))
@@ -315,14 +315,14 @@ class StationMetrics:
 
     def show_hourly(self, station_id: str, *, learning: int, thresholds_age_hours: int | None) -> None:
         """Show what the hour-by-hour detectors can judge: columns still learned, and how old the thresholds are, if any."""
-        station = self._label(station_id)
+        station = self.series_of(station_id)
         self.learning.labels(station).set(learning)
         if thresholds_age_hours is not None:
             self.thresholds_age.labels(station).set(3600 * thresholds_age_hours)
 
     def show_prediction(self, station_id: str, value: float, lower: float = math.nan, upper: float = math.nan) -> None:
         """Show a station's latest prediction, and its interval if it has one."""
-        station = self._label(station_id)
+        station = self.series_of(station_id)
         self.prediction.labels(station).set(value)
         if not math.isnan(lower):
             self.interval.labels(station, "lower").set(lower)
@@ -330,7 +330,7 @@ class StationMetrics:
 
     def show_final(self, station_id: str, kind: str, rmse: float, delay_hours: float, estimate_error: float) -> None:
         """Show what a window's truth says, now that it is final; NaN where there is nothing to show."""
-        labels = self._label(station_id), kind
+        labels = self.series_of(station_id), kind
         self.label_delay.labels(*labels).set(0.0 if math.isnan(delay_hours) else 3600 * delay_hours)
         for metric, value in ((self.final_rmse, rmse), (self.estimate_error, estimate_error)):
             if not math.isnan(value):
@@ -340,7 +340,7 @@ class StationMetrics:
         """Show by group which share of a final window's truths lies inside the intervals; NaN where there are none."""
         for group, share in shares.items():
             if not math.isnan(share):
-                self.coverage.labels(self._label(station_id), kind, group).set(share)
+                self.coverage.labels(self.series_of(station_id), kind, group).set(share)
 
     def show_row(self, station_id: str, arrived_ms: int, hour: int) -> None:
         """Show when Kafka took in a station's latest row, and which hour it was of.
@@ -350,7 +350,7 @@ class StationMetrics:
             arrived_ms: Milliseconds since 1970; negative where Kafka does not say, which means now.
             hour: Hours since 1970.
         """
-        station = self._label(station_id)
+        station = self.series_of(station_id)
         if arrived_ms < 0:
             self.last_row.labels(station).set_to_current_time()
         else:
@@ -362,11 +362,11 @@ class StationMetrics:
         before, now = self._open[station_id], Counts(alarms)
         self._open[station_id] = now
         for alarm in before.keys() | now.keys():
-            self.alarms.labels(self._label(station_id), *alarm).inc(now[alarm] - before[alarm])
+            self.alarms.labels(self.series_of(station_id), *alarm).inc(now[alarm] - before[alarm])
 
     def count_window(self, station_id: str, kind: str, *, drifted: bool) -> None:
         """Count a window that was judged."""
-        station = self._label(station_id)
+        station = self.series_of(station_id)
         self.windows.labels(station, kind).inc()
         self.drifted.labels(station, kind).inc(drifted)
 
@@ -374,9 +374,10 @@ class StationMetrics:
         """Show the error of a closed window, and the one expected before its truth, in the target's unit; NaN: not known."""
         for metric, value in ((self.rmse, rmse), (self.estimated_rmse, estimated_rmse)):
             if not math.isnan(value):
-                metric.labels(self._label(station_id), kind).set(value)
+                metric.labels(self.series_of(station_id), kind).set(value)
 
-    def _label(self, station_id: str) -> str:
+    def series_of(self, station_id: str) -> str:
+        """Return the label under which a station is shown."""
         return station_id if station_id in self._named else OTHER_STATIONS
 
 

@@ -17,7 +17,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from enum import Enum
-from typing import Any
+from typing import Any, NamedTuple
 
 import orjson
 
@@ -144,8 +144,7 @@ class Reading:
         return orjson.dumps(record)
 
 
-@dataclass(frozen=True, slots=True)
-class Prediction:
+class Prediction(NamedTuple):
     """One committed prediction with its 90 % interval and the truth of its hour, in the target's unit, and its row's place.
 
     What is missing is NaN: a truth that is not in the row, an interval where nothing is calibrated.

@@ -61,7 +61,6 @@ examples:
   make bench                       everything; each section keeps its result, and docs/benchmarks.md is written
   make bench QUICK=1               the small sizes, without the sections that take longest: under 5 minutes
   make bench ONLY=serving          one section
-  make bench ONLY=catchup          50,000 rows with all their reports, half an hour: only where it is asked for
   make bench ARGS="--out /tmp/b"   the page and the results somewhere else
 
 A real Apache Kafka is started for the run (Java 17 and Maven, or KAFKA_BOOTSTRAP_SERVERS); the other contenders are

@@ -64,15 +64,13 @@ Run = Callable[[Bench], Outcome]
 class Section:
     """A part of the benchmarks that can run alone; ``quick`` where it belongs to the small run.
 
-    ``place`` is its place in the run and on the page, ``minutes`` about how long the whole of it takes. One that is
-    ``alone`` runs only where it is asked for by its name.
+    ``place`` is its place in the run and on the page, ``minutes`` about how long the whole of it takes.
     """
 
     run: Run
     place: int
     quick: bool
     minutes: float
-    alone: bool = False
 
     @property
     def title(self) -> str:
@@ -83,11 +81,11 @@ class Section:
 _SECTIONS: dict[str, Section] = {}
 
 
-def section(name: str, *, place: int, minutes: float, quick: bool = True, alone: bool = False) -> Callable[[Run], Run]:
+def section(name: str, *, place: int, minutes: float, quick: bool = True) -> Callable[[Run], Run]:
     """Register a section under the name that ``ONLY=`` takes."""
 
     def register(function: Run) -> Run:
-        _SECTIONS[name] = Section(function, place, quick, minutes, alone)
+        _SECTIONS[name] = Section(function, place, quick, minutes)
         return function
 
     return register
@@ -100,4 +98,4 @@ def sections() -> dict[str, Section]:
 
 def chosen(made: Mapping[str, Section], only: Sequence[str], *, quick: bool) -> list[str]:
     """Return the names of the sections of a run: those that are asked for, or else all of the small or of the whole run."""
-    return list(only) or [name for name, each in made.items() if not each.alone and (each.quick or not quick)]
+    return list(only) or [name for name, each in made.items() if each.quick or not quick]

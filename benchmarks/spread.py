@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import sys
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import partial
+from itertools import islice
 from typing import Any
 
 from airquality.ground.errors import ContractError
 from benchmarks.figures import Figure
+from benchmarks.group import Group
 from benchmarks.replay import environment_of
 from benchmarks.sections import Bench, Outcome, section
-from benchmarks.topics import Topics
+from benchmarks.topics import Topics, encoded
 
 
 @dataclass(frozen=True)
@@ -33,15 +36,14 @@ class Spread:
         )
 
 
-#: Rows enough that all consumers still work once the last one has restored its stations.
+#: Rows enough for some seconds of work.
 _SPREADS = (
     Spread(1, 3_000, 6, 1),
-    *(Spread(100, 300, partitions, consumers) for partitions, consumers in ((1, 1), (6, 1), (6, 2), (6, 3))),
-    *(Spread(1_000, 30, partitions, consumers) for partitions, consumers in ((1, 1), (6, 1), (6, 3))),
+    *(Spread(100, 150, partitions, consumers) for partitions, consumers in ((1, 1), (6, 1), (6, 2), (6, 3))),
+    *(Spread(1_000, 15, partitions, consumers) for partitions, consumers in ((1, 1), (6, 1), (6, 3))),
 )
 #: Once each: half a gigabyte of snapshots is written and read for it.
-_LARGE = (Spread(10_000, 8, 6, 1), Spread(10_000, 8, 6, 3))
-_IDLE_SECONDS = 4.0
+_LARGE = (Spread(10_000, 3, 6, 1), Spread(10_000, 3, 6, 3))
 
 
 @section("spread", place=7, minutes=14, quick=False)
@@ -61,29 +63,44 @@ def spread(bench: Bench) -> Outcome:
 
 
 def _together(bench: Bench, topics: Topics, each: Spread) -> Mapping[str, float]:
-    n_rows = each.stations * each.hours
-    raw = topics.raw(each.stations, each.hours, each.partitions)
-    environment = environment_of(topics.around(raw, each.partitions, each.stations), API_URL=bench.ground.api.url)
-    task = {"idle_seconds": _IDLE_SECONDS}
-    module = ["-m", "benchmarks.loops.product"]
-    running = [bench.ground.start(sys.executable, module, task, **environment) for _ in range(each.consumers)]
-    found = [one.result() for one in running]
-    committed = sum(one["commits"][-1][1] for one in found if one["commits"])
-    if committed != n_rows:
-        raise ContractError(f"{each.name}: {committed} predictions were committed of {n_rows} rows")
-    return while_all_work([one for one in found if one["commits"]])
+    """Let the consumers share the fleet, send its first hour to warm and ready ones, and then all others at once."""
+    rows = iter(list(encoded(topics.lives.rows(each.stations, each.hours))))
+    settings = topics.around(topics.empty(each.partitions), each.partitions, each.stations)
+    environment, module = environment_of(settings, API_URL=bench.ground.api.url), ["-m", "benchmarks.loops.product"]
+    members = [bench.ground.start(sys.executable, module, {}, **environment) for _ in range(each.consumers)]
+    with Group(settings, members) as group:
+        group.await_shared(each.partitions)
+        topics.fill(settings.raw_topic, islice(rows, each.stations), each.partitions)
+        group.await_committed(each.stations)
+        sent = time.perf_counter()  # one clock for all processes of the machine
+        topics.fill(settings.raw_topic, rows, each.partitions)
+        group.await_committed(each.stations * each.hours)
+        return while_all_work(group.stopped(), sent)
 
 
-def while_all_work(found: list[dict[str, Any]]) -> dict[str, float]:
-    """Return rows a second and CPU us a row between the last consumer's first commit and the first one's last."""
-    begin = max(each["commits"][0][0] for each in found)
-    end = min(next(c[0] for c in each["commits"] if c[1] == each["commits"][-1][1]) for each in found)
+def while_all_work(found: list[dict[str, Any]], since: float) -> dict[str, float]:
+    """Return rows a second and CPU us a row between the last consumer's first commit and the first one's last.
+
+    Args:
+        found: What the clock of each consumer says.
+        since: Monotonic seconds when all of them were ready; what they committed before does not count.
+    """
+    worked = [_since(each["commits"], since) for each in found]
+    begin, end = max(commits[0][0] for commits in worked), min(commits[-1][0] for commits in worked)
     rows = cpu = 0.0
-    for each in found:
-        within = [commit for commit in each["commits"] if begin <= commit[0] <= end]
+    for commits in worked:
+        within = [commit for commit in commits if begin <= commit[0] <= end]
         if within:
             rows += within[-1][1] - within[0][1]
             cpu += within[-1][2] - within[0][2]
     if not rows:
         raise ContractError("the consumers did not work at the same time: there are too few rows")
     return {"rows/s": rows / (end - begin), "CPU us": cpu / rows * 1e6}
+
+
+def _since(commits: list[list[float]], since: float) -> list[list[float]]:
+    """Return the commits with predictions after a time."""
+    before = max((commit[1] for commit in commits if commit[0] <= since), default=0.0)
+    last = commits[-1][1]
+    later = [commit for commit in commits if commit[1] > before]
+    return later[: next(index for index, commit in enumerate(later) if commit[1] == last) + 1]

@@ -21,6 +21,8 @@ from benchmarks.ground import Ground
 from benchmarks.lives import GROUP, Lives, name_of
 
 _DEADLINE_SECONDS = 60.0
+#: Key, value and headers of a record.
+Sent = tuple[bytes, bytes, list[tuple[str, bytes]]]
 
 
 class Topics:
@@ -40,7 +42,7 @@ class Topics:
             kafka_io.ensure_topics(settings, ["raw"])
             rows = self.lives.rows(n_stations, n_hours, past_hours)
             print(f"  filling {settings.raw_topic}: {n_hours + past_hours:,} hours of {n_stations:,} stations", flush=True)
-            self._send(settings.raw_topic, _encoded(rows), partitions)
+            self.fill(settings.raw_topic, encoded(rows), partitions)
             self._filled[key] = settings.raw_topic
         return self._filled[key]
 
@@ -89,7 +91,7 @@ class Topics:
             (name_of(number).encode(), self._snapshot(number), [(NOTE_HEADER, notes[p].encode()), (SINCE_HEADER, b"0")])
             for number, p in home.items()
         )
-        self._send(settings.state_topic, records, partitions)
+        self.fill(settings.state_topic, records, partitions)
         self._commit(settings, notes)
 
     def _snapshot(self, number: int) -> bytes:
@@ -112,7 +114,8 @@ class Topics:
                     raise
                 time.sleep(0.5)
 
-    def _send(self, topic: str, records: Iterable[tuple[bytes, bytes, list[tuple[str, bytes]]]], partitions: int) -> None:
+    def fill(self, topic: str, records: Iterable[Sent], partitions: int = 1) -> None:
+        """Send records to the partitions of their keys, and return once the broker has all of them."""
         servers = self._ground.broker.bootstrap_servers
         producer = Producer({"bootstrap.servers": servers, "enable.idempotence": True, "linger.ms": 20, "log_level": 3})
         failures: list[object] = []
@@ -135,5 +138,6 @@ class Topics:
             raise KafkaException(failures[0])
 
 
-def _encoded(rows: Iterable[Reading]) -> Iterable[tuple[bytes, bytes, list[tuple[str, bytes]]]]:
+def encoded(rows: Iterable[Reading]) -> Iterable[Sent]:
+    """Return rows as records of a raw topic."""
     return ((row.station_id.encode(), row.to_bytes(), []) for row in rows)

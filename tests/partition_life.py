@@ -282,13 +282,10 @@ class Life:
         messages += [Message("events", 0, found.station_id.encode(), found.to_bytes()) for found in batch.findings]
         point = self.state.checkpoint(snapshot_offsets, 1e9 if snapshot_offsets else 0.0)
         messages += [Message("state", 0, snapshot.key, snapshot.value, snapshot.headers) for snapshot in point.snapshots]
-        offsets = self.kafka.commit(messages, {0: Position(point.position, point.note.encode())})
+        written = self.kafka.commit(messages, {0: Position(point.position, point.note.encode())})
         self.state.take_commit(point)
-        for message, offset in zip(messages, offsets, strict=True):
-            if message.topic == "pred":
-                self.state.pred_offset = offset + 1
-            elif message.topic == "dlq":
-                self.state.dlq_offset = offset + 1
+        self.state.pred_offset = written.get(("pred", 0), self.state.pred_offset)
+        self.state.dlq_offset = written.get(("dlq", 0), self.state.dlq_offset)
 
     def finish(self) -> dict[str, bytes]:
         """Take in the rest, make every report, snapshot every station, and return what the broker then holds of each.

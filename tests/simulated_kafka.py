@@ -27,7 +27,7 @@ from airquality.reports.summary import PartitionFigures, added
 from airquality.stream.account import Topics
 from airquality.stream.kafka_io import Record
 from airquality.stream.station import Station
-from airquality.stream.transactions import Message, Position
+from airquality.stream.transactions import Message, Position, Written
 from airquality.truth.interval_calibration import IntervalCalibration
 from tests import stations
 
@@ -84,22 +84,21 @@ class SimulatedKafka:
         low, high = start or 0, self.end(topic, partition) if stop is None else stop
         return (record for record in list(self.log(topic, partition)) if low <= record.offset < high)
 
-    def commit(self, messages: Iterable[Message], positions: Mapping[int, Position]) -> list[int]:
-        """Do one transaction and return the offsets of its messages."""
-        offsets, touched = [], set()
+    def commit(self, messages: Iterable[Message], positions: Mapping[int, Position]) -> Written:
+        """Do one transaction and return where each partition goes on."""
+        written: Written = {}
         for message in messages:
             if message.key is None and message.value is None:
                 raise ValueError("Need at least one: key or value")  # as the client does
             offset = self.append(message.topic, message.partition, message.key, message.value, headers=message.headers)
             headers = {name: text.decode() for name, text in message.headers}
             self.headers[message.topic, message.partition, offset] = headers
-            offsets.append(offset)
-            touched.add((message.topic, message.partition))
-        for topic, partition in touched:
+            written[message.topic, message.partition] = offset + 1
+        for topic, partition in written:
             self.skip(topic, partition)
         self.positions.update(positions)
         self.transactions += 1
-        return offsets
+        return written
 
     def log_ranges(self, topics: Iterable[str], partition: int) -> dict[str, tuple[int, int]]:
         """Return, by topic, the oldest offset that is there, and the offset the next record gets."""

@@ -53,7 +53,7 @@ FENCES = {
         "benchmarks/topics.py",
         "lab",
     },
-    "confluent_kafka": {"benchmarks/live.py", "benchmarks/topics.py", "lab"},
+    "confluent_kafka": {"benchmarks/group.py", "benchmarks/live.py", "benchmarks/topics.py", "lab"},
     "mlflow": {"airquality/model/registry.py", "training"},
     "evidently": {"airquality/reports/evidence.py", "lab/faultlab/rivals.py"},
     "river": {"lab/faultlab/rivals.py"},

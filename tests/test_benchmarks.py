@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import doctest
 import json
+import os
+import sys
 import threading
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
@@ -15,16 +17,20 @@ from typing import Any
 import pytest
 
 from airquality.ground.errors import AirQualityError, ContractError
+from airquality.ground.settings import read_settings
 from airquality.truth.kinds import DAILY
 from benchmarks import __main__ as bench
 from benchmarks import catchup, endurance, environments, figures, load, page, results, spread, stages, targets
 from benchmarks.figures import Figure, ratio
-from benchmarks.ground import Ground
+from benchmarks.ground import Ground, Task
+from benchmarks.group import Group
 from benchmarks.replay import rates
 from benchmarks.results import Result
 from benchmarks.sections import Bench, Contender, Outcome, Section, chosen, sections
 from benchmarks.targets import Excuse, Target, judge
 from benchmarks.topics import Topics
+from lab.ports import free_port
+from lab.waiting import Failed
 
 FASTER = Target("speed", "replay", "product / bare", "at least", 0.6, "beside the bare loop")
 SMALLER = Target("size", "replay", "MB", "at most", 200, "memory")
@@ -190,18 +196,17 @@ def test_bench_ends_with_1_where_a_target_without_exception_is_missed_and_names_
     assert said in capsys.readouterr().out
 
 
-def test_bench_section_of_its_own_runs_only_where_it_is_asked_for() -> None:
+def test_bench_section_that_takes_long_is_left_out_of_the_small_run_unless_it_is_asked_for() -> None:
     def empty(_: Bench) -> Outcome:
         return Outcome({})
 
     made = {
         "replay": Section(empty, 1, quick=True, minutes=1),
         "spread": Section(empty, 2, quick=False, minutes=1),
-        "catchup": Section(empty, 3, quick=False, minutes=30, alone=True),
     }
     assert chosen(made, [], quick=False) == ["replay", "spread"]
     assert chosen(made, [], quick=True) == ["replay"]
-    assert chosen(made, ["catchup"], quick=True) == ["catchup"]
+    assert chosen(made, ["spread"], quick=True) == ["spread"]
 
 
 def test_bench_whole_run_takes_no_more_than_an_hour() -> None:
@@ -266,12 +271,40 @@ def test_stages_that_took_no_time_are_named() -> None:
     assert stages.unseen(dict.fromkeys(stages.POINTS, 0.1) | {"parse": 0.0}) == ["parse"]
 
 
+def commits(*seen: tuple[float, int]) -> dict[str, Any]:
+    """Return what a clock says that saw commits of so many predictions at these times, 0.1 s of CPU each second."""
+    return {"commits": [[at, done, 0.1 * at, 0.0] for at, done in seen]}
+
+
 def test_spread_counts_only_while_all_consumers_work() -> None:
-    first = {"commits": [[t, 10 * t, 0.1 * t, 0.0] for t in range(1, 11)]}
-    second = {"commits": [[t, 20 * (t - 4), 0.2 * t, 0.0] for t in range(5, 16)]}
-    found = spread.while_all_work([first, second])
+    first = commits(*((t, 10 * t) for t in range(1, 11)))
+    second = commits(*((t, 20 * (t - 4)) for t in range(5, 16)))
+    found = spread.while_all_work([first, second], since=0.0)
     assert found["rows/s"] == pytest.approx(30.0)
-    assert found["CPU us"] == pytest.approx(0.3 / 30 * 1e6)
+    assert found["CPU us"] == pytest.approx(0.2 / 30 * 1e6)
+
+
+def test_spread_counts_neither_the_first_hour_nor_what_a_consumer_commits_when_it_ends() -> None:
+    first = commits((1.0, 50), (20.0, 150), (21.0, 250), (22.0, 350), (40.0, 350))
+    second = commits((9.0, 50), (9.5, 50), (20.0, 150), (21.0, 250), (30.0, 250))
+    found = spread.while_all_work([first, second], since=10.0)
+    assert found["rows/s"] == pytest.approx(200.0)
+
+
+def test_spread_consumers_that_never_worked_together_are_refused() -> None:
+    with pytest.raises(ContractError, match="did not work at the same time"):
+        spread.while_all_work([commits((1.0, 50), (2.0, 100)), commits((3.0, 50), (4.0, 100))], since=0.0)
+
+
+def test_group_a_consumer_that_ends_is_said_with_its_words(tmp_path: Path) -> None:
+    task = Task([sys.executable, "-c", "raise SystemExit('no topic')", "{}"], tmp_path, os.environ)
+    task.child.wait(30)
+    settings = read_settings(kafka_bootstrap_servers=f"127.0.0.1:{free_port()}")
+    with (
+        pytest.raises(Failed, match="a consumer ended before every consumer has partitions: no topic"),
+        Group(settings, [task]) as group,
+    ):
+        group.await_shared(1)
 
 
 @pytest.mark.parametrize("contender", ["quix", "bentoml", "mlflow"])

@@ -20,7 +20,7 @@ from airquality.data import dataset
 from airquality.ground.errors import Denied
 from airquality.ground.settings import Settings
 from airquality.stream import kafka_io, refusals
-from airquality.stream.transactions import Message, Position, TransactionalStream
+from airquality.stream.transactions import Message, Position, TransactionalStream, Written
 from lab.certificates import Authority
 from lab.kafka_installation import install, why_not_real
 from lab.ports import free_port
@@ -228,11 +228,11 @@ class Stranger:
         assert f"denies user {STRANGER} " in str(caught.value)
         return str(caught.value).partition(f"denies user {STRANGER} ")[2]
 
-    def commit(self) -> list[int]:
+    def commit(self) -> Written:
         with closing(TransactionalStream(self.settings)) as stream:
             return self.commit_on(stream)
 
-    def commit_on(self, stream: TransactionalStream) -> list[int]:
+    def commit_on(self, stream: TransactionalStream) -> Written:
         messages = [Message(topic, 0, b"roof", b"x") for topic in (self.settings.pred_topic, self.settings.state_topic)]
         return stream.commit(messages, {0: Position(0, "")}, owned(stream, 3))
 

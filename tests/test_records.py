@@ -45,6 +45,8 @@ predictions = st.builds(
     model_version=st.text(min_size=1),
     source_partition=st.integers(0, 1_000),
     source_offset=st.integers(0, 2**62),
+    lower=st.just(math.nan) | st.floats(0, 500),
+    upper=st.just(math.nan) | st.floats(0, 500),
 )
 
 

@@ -72,7 +72,7 @@ def test_rebuild_of_every_prediction_is_equal_to_the_bit(rebuilt: list[Rebuilt])
 
 
 def test_rebuild_of_another_published_value_is_not_equal(past: Past, model: Model) -> None:
-    lied = replace(past, predictions=[replace(p, prediction=math.nextafter(p.prediction, 99)) for p in past.predictions])
+    lied = replace(past, predictions=[p._replace(prediction=math.nextafter(p.prediction, 99)) for p in past.predictions])
     assert not any(each.equal for each in rebuild(list(inputs_of(lied)), lambda _: model))
 
 
@@ -113,13 +113,13 @@ def test_inputs_of_a_late_truth_are_seen_only_by_what_came_after_it(past: Past) 
 
 def test_inputs_of_a_late_truth_give_the_actual_of_its_own_hour(past: Past) -> None:
     made = past.predictions[0]
-    blind = replace(late(past, HISTORY_HOURS, made.source_offset + 3), predictions=[replace(made, actual=math.nan)])
+    blind = replace(late(past, HISTORY_HOURS, made.source_offset + 3), predictions=[made._replace(actual=math.nan)])
     assert [each.actual for each in inputs_of(blind)] == [made.actual]
 
 
 def test_inputs_of_a_truth_that_filled_nothing_leave_the_actual_as_it_was(past: Past) -> None:
     made = past.predictions[0]
-    blind = replace(late(past, HISTORY_HOURS, made.source_offset + 1), predictions=[replace(made, actual=math.nan)])
+    blind = replace(late(past, HISTORY_HOURS, made.source_offset + 1), predictions=[made._replace(actual=math.nan)])
     contradicting = Row((0, made.source_offset + 3), LateTruth("roof", made.hour, made.actual + 1.0))
     told_twice = replace(blind, rows=sorted([*blind.rows, contradicting], key=lambda row: row.place))
     assert [each.actual for each in inputs_of(told_twice)] == [made.actual]
@@ -178,7 +178,7 @@ def publish(settings: Settings, past: Past, first: int = 0) -> None:
             )
         for made in past.predictions:
             offset = offset_of[(made.source_partition, made.source_offset)]
-            moved = replace(made, source_partition=1, source_offset=offset)
+            moved = made._replace(source_partition=1, source_offset=offset)
             producer.send(settings.pred_topic, key=b"roof", value=moved.to_bytes(), partition=1)
         producer.flush()
 
@@ -253,5 +253,5 @@ def test_daily_rmse_is_that_of_the_days_measured_hours_and_none_without_one(rebu
 
 
 def _at(rebuilt: Rebuilt, hour: int, error: float) -> Rebuilt:
-    prediction = replace(rebuilt.inputs.prediction, hour=hour, prediction=5.0)
+    prediction = rebuilt.inputs.prediction._replace(hour=hour, prediction=5.0)
     return replace(rebuilt, inputs=replace(rebuilt.inputs, prediction=prediction, actual=5.0 - error))

@@ -16,7 +16,7 @@ from airquality.stream import partition, snapshots
 from airquality.stream.account import Counts
 from airquality.stream.identity import Refused
 from airquality.stream.limits import Stopped
-from airquality.stream.transactions import Message, Ownership, Poll, Position
+from airquality.stream.transactions import Message, Ownership, Poll, Position, Written
 from airquality.stream.worker import END_SECONDS, STOP_SECONDS
 from tests.simulated_kafka import reading
 from tests.worker_rig import DLQ, PRED, RAW, START, STATE, Rig
@@ -276,7 +276,7 @@ def test_limits_hold_for_a_run_however_many_workers_it_takes(rig: Rig, monkeypat
     rig.stream.polls.append(Poll())
     commit, calls = rig.stream.commit, []
 
-    def second_fails(messages: Iterable[Message], positions: Mapping[int, Position], ownership: Ownership) -> list[int]:
+    def second_fails(messages: Iterable[Message], positions: Mapping[int, Position], ownership: Ownership) -> Written:
         calls.append(1)
         if len(calls) == 2:
             raise Unavailable("the broker went away")
@@ -339,7 +339,7 @@ def test_worker_summary_waits_while_every_poll_brings_rows(rig: Rig, monkeypatch
     monkeypatch.setattr(rig.monitors, "write_summary", lambda _: written.append(rig.clock()))
     commit = rig.stream.commit
 
-    def slow(messages: Iterable[Message], positions: Mapping[int, Position], ownership: Ownership) -> list[int]:
+    def slow(messages: Iterable[Message], positions: Mapping[int, Position], ownership: Ownership) -> Written:
         rig.clock.sleep(2.0)
         return commit(messages, positions, ownership)
 
@@ -376,7 +376,7 @@ def test_stop_with_many_stations_saves_what_fits_and_replays_the_rest(rig: Rig, 
         rig.send(0, 3, station=station)
     commit = rig.stream.commit
 
-    def slow(messages: Iterable[Message], positions: Mapping[int, Position], ownership: Ownership) -> list[int]:
+    def slow(messages: Iterable[Message], positions: Mapping[int, Position], ownership: Ownership) -> Written:
         rig.clock.sleep(0.75 * STOP_SECONDS if rig.limits.stopped else 0.0)
         return commit(messages, positions, ownership)
 

@@ -17,7 +17,7 @@ from airquality.records import Prediction, RowAnswer, Served
 from airquality.stream.account import Note
 from airquality.stream.console import Console
 from airquality.stream.limits import Limits
-from airquality.stream.transactions import Message, Ownership, Poll, Position
+from airquality.stream.transactions import Message, Ownership, Poll, Position, Written
 from airquality.stream.worker import Worker
 from monitoring_service import MonitoringService
 from tests.simulated_kafka import Monitors, SimulatedKafka, predicted, reading
@@ -90,7 +90,7 @@ class Stream:
     def position(self, partition: int) -> Position | None:
         return self.kafka.positions.get(partition)
 
-    def commit(self, messages: Iterable[Message], positions: Mapping[int, Position], ownership: Ownership) -> list[int]:
+    def commit(self, messages: Iterable[Message], positions: Mapping[int, Position], ownership: Ownership) -> Written:
         ownership.require(positions)
         if self.fails:
             raise self.fails.pop()

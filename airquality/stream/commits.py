@@ -55,8 +55,9 @@ class Commits:
         written = self._stream.commit(messages, positions, ownership)
         for partition, point in taken.items():
             partitions[partition].take_commit(point)
-        for message, offset in zip(messages, written, strict=True):
-            self._note_offset(partitions[message.partition], message, offset)
+        for partition, state in partitions.items():
+            state.pred_offset = written.get((self._settings.pred_topic, partition), state.pred_offset)
+            state.dlq_offset = written.get((self._settings.dlq_topic, partition), state.dlq_offset)
         return any(point.snapshots for point in taken.values())
 
     def _messages(self, partition: int, batch: Batch, point: Checkpoint) -> Iterator[Message]:
@@ -69,9 +70,3 @@ class Commits:
             yield dead_letter(letter, settings)
         for snapshot in point.snapshots:
             yield Message(settings.state_topic, partition, snapshot.key, snapshot.value, snapshot.headers)
-
-    def _note_offset(self, state: PartitionState, message: Message, offset: int) -> None:
-        if message.topic == self._settings.pred_topic:
-            state.pred_offset = offset + 1
-        elif message.topic == self._settings.dlq_topic:
-            state.dlq_offset = offset + 1

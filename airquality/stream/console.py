@@ -54,7 +54,9 @@ class Console:
         """Print what became of a committed batch."""
         live = batch.counts.rows_in <= LIVE_RECORDS
         self._show_warmup(batch, state, live)
-        closed = list(batch.windows)
+        closed = dict[str, list[Window]]()
+        for window in batch.windows:
+            closed.setdefault(window.station_id, []).append(window)
         opened = {(found.station_id, found.event.at) for found in batch.findings if _opens_verdict(found)}
         for prediction in batch.predictions:
             self._predictions += 1
@@ -165,12 +167,13 @@ def _opens_verdict(finding: Finding) -> TypeGuard[AlarmEvent]:
     return any(finding.event.detector == detector.name for detector in registry.window_detectors())
 
 
-def _closed_by(closed: list[Window], prediction: Prediction) -> list[Window]:
-    """Take the windows that the prediction's row closed out of ``closed``, and return them."""
-    here = [w for w in closed if w.station_id == prediction.station_id and w.end_hour <= prediction.hour]
-    for window in here:
-        closed.remove(window)
-    return here
+def _closed_by(closed: dict[str, list[Window]], prediction: Prediction) -> list[Window]:
+    """Take the windows that the prediction's row closed out of those of its station, and return them."""
+    windows = closed.get(prediction.station_id)
+    if not windows:
+        return []
+    closed[prediction.station_id] = [window for window in windows if window.end_hour > prediction.hour]
+    return [window for window in windows if window.end_hour <= prediction.hour]
 
 
 def _faults(verdict: Verdict) -> list[str]:

@@ -1,8 +1,8 @@
-"""What the records of a batch mean to their stations, before the stations take them in."""
+"""What the records of a batch mean to their stations, before the stations take them in; tuples, of which a row needs one."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from airquality.incoming import LateTruth, Operation
 from airquality.monitoring.component import Refusal
@@ -11,8 +11,7 @@ from airquality.stream.kafka_io import Record
 from airquality.stream.station import Station
 
 
-@dataclass(frozen=True, slots=True)
-class Accepted:
+class Accepted(NamedTuple):
     """A row that entered the history of its station; ``ready`` where it is to be predicted."""
 
     station: Station
@@ -21,8 +20,7 @@ class Accepted:
     ready: bool
 
 
-@dataclass(frozen=True, slots=True)
-class SideInput:
+class SideInput(NamedTuple):
     """What enters a station beside its rows, after the row of its ``hour``."""
 
     station: Station
@@ -31,8 +29,7 @@ class SideInput:
     record: Record
 
 
-@dataclass(frozen=True, slots=True)
-class Passed:
+class Passed(NamedTuple):
     """A replayed row that its station holds already: it only says how far the partition's time has gone on."""
 
     hour: int

@@ -7,7 +7,6 @@ from collections.abc import Callable
 
 from airquality.ground.errors import Unavailable
 from airquality.metrics import ConsumerMetrics
-from airquality.records import Prediction
 from airquality.stream.batch import Batch
 from airquality.stream.ports import Stream
 
@@ -43,17 +42,19 @@ class Gauges:
         for outcome, reasons in by_reason:
             for reason, count in reasons.items():
                 self._metrics.outcomes.labels(outcome, reason).inc(count)
-        latest: dict[str, Prediction] = {}
-        for prediction in reversed(batch.predictions):
-            latest.setdefault(prediction.station_id, prediction)
-        for prediction in reversed(latest.values()):  # the last one last: stations without series of their own share one
-            self._metrics.stations.show_prediction(
-                prediction.station_id, prediction.prediction, prediction.lower, prediction.upper
-            )
-        if batch.predictions:
+        self._show_latest(batch)
+
+    def _show_latest(self, batch: Batch) -> None:
+        """Show the latest of each station, or of those together that have no series of their own."""
+        stations = self._metrics.stations
+        predictions = {stations.series_of(prediction.station_id): prediction for prediction in batch.predictions}
+        for latest in predictions.values():
+            stations.show_prediction(latest.station_id, latest.prediction, latest.lower, latest.upper)
+        if predictions:
             self._metrics.last_prediction.set_to_current_time()
-        for station_id, (reading, record) in batch.arrivals.items():
-            self._metrics.stations.show_row(station_id, record.timestamp_ms, reading.hour)
+        arrivals = {stations.series_of(station_id): arrival for station_id, arrival in batch.arrivals.items()}
+        for reading, record in arrivals.values():
+            stations.show_row(reading.station_id, record.timestamp_ms, reading.hour)
 
     def measure_lag(self) -> None:
         """Now and then ask how far behind this worker is, of the partitions it owns now and no others."""

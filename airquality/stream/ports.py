@@ -18,7 +18,7 @@ from airquality.reports.summary import PartitionFigures
 from airquality.stream.account import Topics
 from airquality.stream.kafka_io import Record
 from airquality.stream.station import Station
-from airquality.stream.transactions import Message, Ownership, Poll, Position
+from airquality.stream.transactions import Message, Ownership, Poll, Position, Written
 
 #: Opens a station by its id: anew, or from the document of its snapshot.
 OpenStation = Callable[[str, Document | None], Station]
@@ -98,8 +98,8 @@ class Stream(Protocol):
     def position(self, partition: int) -> Position | None:
         """Return the offset the group has committed for a raw partition, with its note; None without one."""
 
-    def commit(self, messages: Iterable[Message], positions: Mapping[int, Position], ownership: Ownership) -> list[int]:
-        """Publish ``messages`` and move the group to ``positions``, all or nothing; return the messages' offsets."""
+    def commit(self, messages: Iterable[Message], positions: Mapping[int, Position], ownership: Ownership) -> Written:
+        """Publish ``messages`` and move the group to ``positions``, all or nothing; return where the topics go on."""
 
     def lag(self) -> dict[int, int]:
         """Return, by partition, how many offsets of the raw topic lie between this consumer and the end."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 
 from airquality.monitoring.component import Found
 from airquality.monitoring.silence import SILENCE_HOURS
@@ -18,37 +18,34 @@ class Quiet:
 
     def __init__(self) -> None:
         self.newest = 0
-        self._waiting: dict[Station, None] = {}  # the one that waits longest first
+        #: The newest hour when the latest row of each came; the one that waits longest first.
+        self._waiting: dict[Station, int] = {}
 
     def begin(self, stations: Iterable[Station], newest: int) -> None:
         """Begin with stations that were brought back, at the partition's ``newest`` hour."""
         self.newest = newest
-        self._waiting = dict.fromkeys(sorted(stations, key=lambda station: station.newest_then))
+        self._waiting = dict(sorted(((station, station.newest_then) for station in stations), key=lambda each: each[1]))
 
-    def move(self, station: Station, hour: int) -> Iterator[tuple[Station, list[Found]]]:
-        """Take note of a row of ``station`` and yield the others that are silent by now, with what they found."""
+    def move(self, station: Station, hour: int) -> Sequence[tuple[Station, list[Found]]]:
+        """Take note of a row of ``station`` and return the others that are silent by now, with what they found."""
         self._waiting.pop(station, None)
-        if hour > self.newest:
-            self.newest = hour
-            yield from self._overdue()
+        silent = self.pass_by(hour)
         station.note_newest(self.newest)
-        self._waiting[station] = None
+        self._waiting[station] = self.newest
+        return silent
 
-    def pass_by(self, hour: int) -> Iterator[tuple[Station, list[Found]]]:
+    def pass_by(self, hour: int) -> Sequence[tuple[Station, list[Found]]]:
         """Take note of a row whose station holds it already."""
-        if hour > self.newest:
-            self.newest = hour
-            yield from self._overdue()
-
-    def _overdue(self) -> Iterator[tuple[Station, list[Found]]]:
-        for station in list(self._longest()):
-            found = station.pass_time(self.newest)
-            if found:
-                del self._waiting[station]
-                yield station, found
+        if hour <= self.newest:
+            return ()
+        self.newest = hour
+        silent = [(station, found) for station in list(self._longest()) if (found := station.pass_time(hour))]
+        for station, _ in silent:
+            del self._waiting[station]
+        return silent
 
     def _longest(self) -> Iterator[Station]:
-        for station in self._waiting:
-            if self.newest - station.newest_then < SILENCE_HOURS:
+        for station, newest_then in self._waiting.items():
+            if self.newest - newest_then < SILENCE_HOURS:
                 return
             yield station

@@ -14,7 +14,7 @@ import uuid
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass, field
-from typing import Self
+from typing import NamedTuple, Self
 
 from kafka import ConsumerRebalanceListener, KafkaConsumer, KafkaProducer, OffsetAndMetadata, TopicPartition
 from kafka.coordinator.assignors.cooperative_sticky import CooperativeStickyAssignor
@@ -32,6 +32,9 @@ TRANSACTION_TIMEOUT_MS = 20_000
 #: The producer waits so long for a coordinator that is gone before it asks who took over. The cluster fences a lost broker
 #: after 9 s; the client's own 30 s would be the longest silence of every consumer after each loss.
 REQUEST_TIMEOUT_MS = 10_000
+#: A transaction that follows the one before at once is refused until the broker has written that one's end, a few
+#: milliseconds. The client's own 100 ms (20 for the first partition) would hold up the rows that come just behind others.
+RETRY_BACKOFF_MS = 5
 #: How soon new partitions, and another topic under the same name, are noticed.
 METADATA_AGE_MS = 10_000
 #: A figure that is asked for every few seconds may not hold up the loop, nor a stop, while a broker is away.
@@ -41,8 +44,7 @@ NO_MEMBERSHIP = ConsumerGroupMetadata()
 logger = logging.getLogger(__name__)
 
 
-@dataclass(frozen=True, slots=True)
-class Message:
+class Message(NamedTuple):
     """One record to publish; ``partition`` is that of the raw record it came of."""
 
     topic: str
@@ -50,6 +52,10 @@ class Message:
     key: bytes | None
     value: bytes | None
     headers: tuple[tuple[str, bytes], ...] = ()
+
+
+#: The offset after the last message that was written, by topic and partition.
+Written = dict[tuple[str, int], int]
 
 
 @dataclass(frozen=True, slots=True)
@@ -189,6 +195,7 @@ class TransactionalStream:
             transactional_id=f"{self._settings.consumer_group}-{self._settings.consumer_instance_id or uuid.uuid4()}",
             transaction_timeout_ms=TRANSACTION_TIMEOUT_MS,
             request_timeout_ms=REQUEST_TIMEOUT_MS,
+            retry_backoff_ms=RETRY_BACKOFF_MS,
             linger_ms=1,
             batch_size=256 * 1024,
         )
@@ -246,7 +253,7 @@ class TransactionalStream:
             return None
         return Position(committed.offset, committed.metadata or "")
 
-    def commit(self, messages: Iterable[Message], positions: Mapping[int, Position], ownership: Ownership) -> list[int]:
+    def commit(self, messages: Iterable[Message], positions: Mapping[int, Position], ownership: Ownership) -> Written:
         """Publish ``messages`` and move the group to ``positions``, all or nothing.
 
         Args:
@@ -255,7 +262,7 @@ class TransactionalStream:
             ownership: What the poll brought that the messages came of, or a later one.
 
         Returns:
-            The offset of each message, in order.
+            Where each topic and partition that was written to goes on.
 
         Raises:
             Unavailable: the outcome is unknown, or another worker owns the partitions now.
@@ -269,13 +276,15 @@ class TransactionalStream:
         with kafka_errors_as_unavailable(self._settings, "WRITE"), self._watched("transaction"):
             try:
                 self._producer.begin_transaction()
-                sent = [
-                    self._producer.send(m.topic, value=m.value, key=m.key, headers=list(m.headers), partition=m.partition)
+                sent = {
+                    (m.topic, m.partition): self._producer.send(
+                        m.topic, value=m.value, key=m.key, headers=list(m.headers), partition=m.partition
+                    )
                     for m in messages
-                ]
+                }  # the last of each: a commit has all of them or fails
                 self._producer.send_offsets_to_transaction(offsets, ownership.membership)
                 self._producer.commit_transaction()
-                return [future.get(timeout=self._settings.watchdog_seconds).offset for future in sent]
+                return {where: last.get(timeout=self._settings.watchdog_seconds).offset + 1 for where, last in sent.items()}
             except KafkaError:
                 self._require_no_double(ownership)
                 raise
