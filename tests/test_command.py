@@ -170,3 +170,13 @@ def test_run_output_on_a_full_disk_is_one_line_and_a_failure() -> None:
     with Path("/dev/full").open("w") as full:
         done = subprocess.run([sys.executable, "-c", code], stdout=full, stderr=subprocess.PIPE, text=True, check=False)
     assert (done.returncode, done.stderr) == (1, "tool: what it writes cannot be written: No space left on device\n")
+
+
+@pytest.mark.parametrize("closed", [">&-", "2>&-", "<&- >&- 2>&-"])
+def test_run_closed_streams_are_neither_a_traceback_nor_a_number_for_connections(closed: str) -> None:
+    work = "[os.fstat(n) for n in range(3)] and print('out') or sys.exit(0 if os.open('.', 0) > 2 else 9)"
+    code = f"import os, sys; from airquality.ground import command; sys.exit(command.run('tool', lambda: {work}))"
+    done = subprocess.run(
+        ["sh", "-c", f'exec "$0" -c "$1" {closed}', sys.executable, code], capture_output=True, check=False
+    )
+    assert (done.returncode, done.stderr) == (0, b"")

@@ -20,6 +20,7 @@ from airquality.ground.proxies import exempt_loopback
 VERSION = "0.1.0"
 
 DONE, FAILURE, USAGE = 0, 1, 2
+_STANDARD_ERROR = 2
 #: A disk or a quota is at its end, also that of standard output.
 _FULL = (errno.ENOSPC, errno.EDQUOT)
 #: What a shell reports of a program that SIGINT, or SIGPIPE, ended.
@@ -113,6 +114,7 @@ def run(prog: str, work: Callable[[], int | None]) -> int:
     nobody foresaw is raised, with its traceback. A reader that closes the output early (``| head``) is no failure. The
     environment is completed first: this machine is never looked for behind a proxy, and everybody has a name and a home.
     """
+    _open_closed_streams()
     _name_the_nameless()
     exempt_loopback()
     try:
@@ -135,6 +137,19 @@ def run(prog: str, work: Callable[[], int | None]) -> int:
         discard_output()
         return _say(prog, f"{error.filename or 'what it writes'} cannot be written: {error.strerror}", FAILURE)
     return code
+
+
+def _open_closed_streams() -> None:
+    """Send nowhere what a shell (``>&-``) or a supervisor has closed.
+
+    Else the next connection takes the number of standard output or error, and what a library prints there goes to Kafka.
+    """
+    while (descriptor := os.open(os.devnull, os.O_RDWR)) <= _STANDARD_ERROR:
+        os.set_inheritable(descriptor, True)
+    os.close(descriptor)
+    for name in ("stdout", "stderr"):
+        if getattr(sys, name) is None:
+            setattr(sys, name, os.fdopen(os.open(os.devnull, os.O_WRONLY), "w"))
 
 
 def _name_the_nameless() -> None:
