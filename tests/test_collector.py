@@ -16,6 +16,9 @@ from airquality.stream.transactions import Poll
 from tests.worker_rig import Rig
 
 
+pytestmark = pytest.mark.slow  # each look sees all that a hundred test files have imported
+
+
 @pytest.fixture(autouse=True)
 def real_collector(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """Let workers do what they do outside of tests, and leave pytest's own objects out of later looks again."""
