@@ -15,7 +15,6 @@ from airquality.stream.collector import let_go, restoring  # before the session'
 from airquality.stream.transactions import Poll
 from tests.worker_rig import Rig
 
-
 pytestmark = pytest.mark.slow  # each look sees all that a hundred test files have imported
 
 
