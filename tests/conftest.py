@@ -26,7 +26,6 @@ if TYPE_CHECKING:
 
 # The same commit gets the same verdict; `pytest --hypothesis-profile=search` looks elsewhere, and longer.
 hypothesis_settings.register_profile("ci", deadline=None, max_examples=40, derandomize=True, database=None, print_blob=True)
-hypothesis_settings.register_profile("fast", hypothesis_settings.get_profile("ci"), max_examples=15)  # make test-fast
 hypothesis_settings.register_profile("search", deadline=None, max_examples=1_000, print_blob=True)
 hypothesis_settings.load_profile("ci")
 
