@@ -47,7 +47,7 @@ consume: $(READY) ## predict, publish and monitor until Ctrl-C (`make consume AR
 
 test-fast: $(READY) ## run the tests for daily work: nothing slow, no real broker
 	@# where it may not be kept, every worker compiles every test anew: a tenth of the time
-	@PYTHONDONTWRITEBYTECODE= $(PYTHON) -m pytest -m "not slow and not broker and not engine" -n 2 --dist loadfile --hypothesis-profile=fast
+	@PYTHONDONTWRITEBYTECODE= $(PYTHON) -m pytest -m "not slow and not broker and not engine" -n 2 --dist loadfile
 
 test: $(READY) ## run all tests; those that need a real Kafka start one
 	@$(PYTHON) -m pytest

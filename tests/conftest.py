@@ -19,13 +19,13 @@ from hypothesis import settings as hypothesis_settings
 from airquality.stream import collector
 
 if TYPE_CHECKING:
+    from airquality.data.dataset import Frame
     from airquality.ground.settings import Settings
     from lab.broker import Broker
     from tests.worker_rig import Rig
 
 # The same commit gets the same verdict; `pytest --hypothesis-profile=search` looks elsewhere, and longer.
 hypothesis_settings.register_profile("ci", deadline=None, max_examples=40, derandomize=True, database=None, print_blob=True)
-hypothesis_settings.register_profile("fast", hypothesis_settings.get_profile("ci"), max_examples=15)  # make test-fast
 hypothesis_settings.register_profile("search", deadline=None, max_examples=1_000, print_blob=True)
 hypothesis_settings.load_profile("ci")
 
@@ -61,6 +61,24 @@ def spared_collector() -> Iterator[None]:
         patch.setattr(collector, "restoring", contextlib.nullcontext)
         patch.setattr(collector, "let_go", lambda: None)
         yield
+
+
+@pytest.fixture(scope="session")
+def simulated() -> Frame:
+    """The simulated data set."""
+    from airquality.data import dataset
+
+    return dataset.simulate()
+
+
+@pytest.fixture(scope="session")
+def real() -> Frame:
+    """The real one, for tests that are marked ``real_data.needs_real_data``."""
+    from airquality.data import dataset
+    from tests import real_data
+
+    assert real_data.FILE is not None
+    return dataset.load(real_data.FILE)
 
 
 @pytest.fixture(scope="session")

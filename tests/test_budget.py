@@ -28,16 +28,21 @@ def full_station(values: NDArray[np.float64]) -> dict[str, Any]:
     first = int(watched.stream().hours[0])
     for hour in range(first - REMEMBERED_HOURS, first):
         station.buffer.push(Reading("roof", hour, tuple(values[hour % len(values)].tolist())))
+        if hour % 100 == 0:
+            station.buffer.take()
+    station.buffer.take()
+    rows = [
+        Reading("roof", hour, tuple(row)) for hour, row in zip(range(first, first + N_HOURS), values.tolist(), strict=True)
+    ]
+    hourly = station.detectors[HOURLY]
+    assert isinstance(hourly, StationDetectors)
+    for batch in (rows[at : at + 100] for at in range(0, N_HOURS, 100)):
+        detectors.judge({hourly: batch})
+        for reading in batch:
+            station.buffer.push(reading)
+            for window in stations.observe(station, reading, reading.values[1] / 317.0):
+                station.reports.keep(window)
         station.buffer.take()
-    for hour, row in zip(range(first, first + N_HOURS), values[:N_HOURS].tolist(), strict=True):
-        reading = Reading("roof", hour, tuple(row))
-        station.buffer.push(reading)
-        station.buffer.take()
-        hourly = station.detectors[HOURLY]
-        assert isinstance(hourly, StationDetectors)
-        detectors.judge({hourly: [reading]})
-        for window in stations.observe(station, reading, float(row[1]) / 317.0):
-            station.reports.keep(window)
     state: dict[str, Any] = plain(station.state("group", 0))
     return state
 

@@ -15,6 +15,8 @@ from airquality.stream.collector import let_go, restoring  # before the session'
 from airquality.stream.transactions import Poll
 from tests.worker_rig import Rig
 
+pytestmark = pytest.mark.slow  # each look sees all that a hundred test files have imported
+
 
 @pytest.fixture(autouse=True)
 def real_collector(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:

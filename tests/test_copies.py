@@ -26,11 +26,6 @@ def text(simulated: dataset.Frame, tmp_path_factory: pytest.TempPathFactory) -> 
 
 
 @pytest.fixture(scope="module")
-def simulated() -> dataset.Frame:
-    return dataset.simulate()
-
-
-@pytest.fixture(scope="module")
 def fingerprints(simulated: dataset.Frame) -> object:
     return copies.fingerprints(simulated.values)
 

@@ -203,7 +203,13 @@ READ = {
 }
 
 
-@pytest.mark.parametrize("name", READ)
+#: Of so many layouts one is read by make test-fast.
+ONE_OF = 3
+
+
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=[pytest.mark.slow] * bool(at % ONE_OF)) for at, name in enumerate(READ)]
+)
 def test_read_file_gives_the_published_bits_or_asks(tmp_path: Path, name: str) -> None:
     variant = READ[name]
     path = tmp_path / "file.csv"

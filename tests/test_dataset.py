@@ -4,9 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import io
-import os
-import subprocess
-import sys
 import threading
 import zipfile
 from collections.abc import Callable, Iterator
@@ -23,31 +20,16 @@ from airquality.data import dataset, uci_file
 from airquality.data.dataset import Frame
 from airquality.ground.errors import Unavailable, UsageError
 from airquality.ground.files import write_atomically
-from airquality.model import features
-from airquality.records import HARD_LIMITS, RAW_COLUMNS, hour_of
-from dataset.create_dataset import create
-from tests import real_data
+from airquality.records import RAW_COLUMNS, hour_of
+from tests.real_data import REAL, needs_real_data
 
 ROOT = Path(__file__).resolve().parent.parent
-REAL = real_data.FILE and real_data.FILE.parent
-needs_real_data = pytest.mark.skipif(REAL is None, reason="the real data set is not at hand")
 HEADER = ",".join(("DateTime", *RAW_COLUMNS))
 ROW = "2005-02-05T03:00:00,1.6,1105,,6.4,828,,735,,997,1157,2.1,64.2,0.4633"
 
 # a cell is any finite number but the missing-value marker, or missing
 cells = st.one_of(st.just(float("nan")), st.floats(allow_nan=False, allow_infinity=False).filter(lambda v: v != -200))
 tables = st.lists(st.lists(cells, min_size=13, max_size=13), max_size=5)
-
-
-@pytest.fixture(scope="module")
-def simulated() -> Frame:
-    return dataset.simulate()
-
-
-@pytest.fixture(scope="module")
-def real() -> Frame:
-    assert REAL is not None
-    return dataset.load(REAL / uci_file.UCI_NAME)
 
 
 @pytest.fixture
@@ -339,209 +321,3 @@ def test_download_says_that_nobody_answers(monkeypatch: pytest.MonkeyPatch) -> N
     monkeypatch.setenv("NO_PROXY", "*")
     with pytest.raises(Unavailable, match="ConnectionError"):
         uci_file.download("http://127.0.0.1:9/air+quality.zip")
-
-
-def test_simulator_is_deterministic(simulated: Frame) -> None:
-    assert dataset.simulate().sha256 == simulated.sha256
-    assert dataset.simulate(seed=1).sha256 != simulated.sha256
-
-
-def test_simulated_rows_are_the_same_hours_and_valid(simulated: Frame) -> None:
-    assert len(simulated) == 9357
-    assert (np.diff(simulated.hours) == 1).all()
-    assert simulated.hours[-1] == hour_of(datetime(2005, 4, 4, 14))
-    low, high = np.array([HARD_LIMITS[name] for name in RAW_COLUMNS]).T
-    measured = ~np.isnan(simulated.values)
-    assert ((simulated.values >= low) & (simulated.values <= high))[measured].all()
-
-
-def test_simulated_values_go_missing_like_real_ones(simulated: Frame) -> None:
-    shares = {
-        name: [100 * np.isnan(part.values[:, k]).mean() for part in dataset.split(simulated)]
-        for k, name in enumerate(RAW_COLUMNS)
-    }
-    assert shares["CO(GT)"] == pytest.approx([23, 12, 2], abs=1)
-    assert shares["NOx(GT)"] == shares["NO2(GT)"] == pytest.approx([22, 11, 3], abs=1)
-    assert shares["NMHC(GT)"] == pytest.approx([86, 100, 100], abs=3)
-    assert shares["T"] == shares["PT08.S1(CO)"] == pytest.approx([2, 10, 5.5], abs=0.5)
-    no_co = np.isnan(simulated.values[:, 0])
-    assert no_co[simulated.hours % 24 == 4].mean() > 1.5 * no_co.mean()
-    longest = max(len(run) for run in "".join("x" if m else " " for m in no_co).split())
-    assert longest >= 48
-
-
-def test_simulated_columns_belong_together(simulated: Frame) -> None:
-    column = {name: simulated.values[:, k] for k, name in enumerate(RAW_COLUMNS)}
-    ok = ~np.isnan(simulated.values[:, [0, 1, 3, 5]]).any(axis=1)
-    curve = np.polynomial.Polynomial.fit(column["PT08.S2(NMHC)"][ok], column["C6H6(GT)"][ok], 3)
-    assert np.corrcoef(curve(column["PT08.S2(NMHC)"][ok]), column["C6H6(GT)"][ok])[0, 1] ** 2 > 0.9999
-    log_co = np.log(column["CO(GT)"][ok])
-    assert np.corrcoef(log_co, np.log(column["PT08.S1(CO)"][ok]))[0, 1] > 0.7
-    assert np.corrcoef(log_co, np.log(column["PT08.S3(NOx)"][ok]))[0, 1] < -0.5
-    hour = simulated.hours[ok] % 24
-    assert log_co[hour == 19].mean() - log_co[hour == 4].mean() > 1
-    weekend = (simulated.hours[ok] // 24 + 3) % 7 >= 5
-    assert log_co[(hour == 8) & ~weekend].mean() - log_co[(hour == 8) & weekend].mean() > 0.5
-
-
-def test_simulated_sensors_drift(simulated: Frame) -> None:
-    co, nox = np.log(simulated.values[:, [0, RAW_COLUMNS.index("NOx(GT)")]]).T
-    early, late = (np.nanmean((nox - co)[rows]) for rows in (slice(0, 2000), slice(-2000, None)))
-    assert late - early > 0.5
-
-
-def test_simulated_history_can_be_learnt(simulated: Frame) -> None:
-    """A straight line through logs, fitted before the test block, beats the last known value by far."""
-    root_co = np.sqrt(simulated.values[:, 0])
-    before = np.concatenate([[np.nan], root_co[:-1]])
-    inputs = np.column_stack([np.ones(len(root_co)), before, np.log(simulated.values[:, [1, 3, 4, 5, 7, 9]] + 0.1)])
-    usable = ~np.isnan(inputs).any(axis=1) & ~np.isnan(root_co)
-    train, test = (usable & rows for rows in (np.arange(9357) < 7953, np.arange(9357) >= 7953))
-    weights = np.linalg.lstsq(inputs[train], root_co[train], rcond=None)[0]
-    truth = root_co[test] ** 2
-
-    def rmse(root: np.ndarray) -> float:
-        return float(np.sqrt(np.mean((root**2 - truth) ** 2)))
-
-    assert rmse(inputs[test] @ weights) < 0.6 * rmse(before[test])
-
-
-@pytest.fixture(scope="module")
-def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A dataset folder made by the program from another working directory, without network."""
-    base = tmp_path_factory.mktemp("made")
-    done = create_dataset("--source", "simulated", "--dataset-dir", str(base / "project" / "dataset"), cwd=base)
-    assert done.returncode == 0, done.stderr
-    assert done.stdout.startswith("*** SIMULATED DATA")
-    assert done.stdout.rstrip().endswith("***")
-    assert "data source simulated" in done.stdout
-    return base / "project" / "dataset"
-
-
-def create_dataset(*arguments: str, cwd: Path) -> subprocess.CompletedProcess[str]:
-    nowhere = {"HTTPS_PROXY": "http://127.0.0.1:9", "https_proxy": "http://127.0.0.1:9"}
-    return subprocess.run(
-        [sys.executable, str(ROOT / "dataset" / "create_dataset.py"), *arguments],
-        cwd=cwd,
-        env={k: v for k, v in os.environ.items() if not k.startswith("AIR_QUALITY")} | nowhere,
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=False,
-    )
-
-
-def copy_of(home: Path, tmp_path: Path) -> Path:
-    """Return a dataset folder of its own that a test may damage."""
-    for path in [p for p in home.rglob("*") if p.is_file()]:
-        write_atomically(tmp_path / "dataset" / path.relative_to(home), path.read_bytes())
-    return tmp_path / "dataset"
-
-
-@pytest.mark.slow
-def test_a_file_of_somebody_else_is_kept_when_the_program_writes_its_own(home: Path, tmp_path: Path) -> None:
-    folder = copy_of(home, tmp_path)
-    (folder / dataset.STREAM_NAME).write_text("the only copy")
-    for _ in range(2):
-        done = create_dataset("--source", "simulated", "--dataset-dir", str(folder), cwd=tmp_path)
-        assert done.returncode == 0, done.stderr
-    kept = [path for path in folder.iterdir() if ".kept-" in path.name]
-    assert [path.read_text() for path in kept] == ["the only copy"]
-    assert len(dataset.read_stream_csv(folder / dataset.STREAM_NAME)) == 1404
-
-
-def test_streamed_rows_are_the_test_block_with_its_gaps(home: Path, simulated: Frame) -> None:
-    streamed = dataset.read_stream_csv(home / dataset.STREAM_NAME)
-    test = dataset.split(simulated).test
-    assert len(streamed) == 1404
-    assert streamed.sha256 == test.sha256
-    assert streamed.source == "simulated"
-
-
-def test_engineered_rows_are_the_features_of_the_whole_history(home: Path, simulated: Frame) -> None:
-    lines = (home / "eval_data_engineered.csv").read_text().splitlines()
-    assert lines[0].split(",") == ["DateTime", "CO(GT)", *features.NAMES]
-    rows = np.array([[float(cell or "nan") for cell in line.split(",")[1:]] for line in lines[1:]])
-    np.testing.assert_array_equal(rows[:, 0], dataset.split(simulated).test.values[:, 0])
-    np.testing.assert_array_equal(rows[:, 1:], features.batch(simulated.hours, simulated.values)[-1404:])
-
-
-def test_label_names_the_source_and_nothing_is_left_over(home: Path, simulated: Frame) -> None:
-    label = dataset.read_label(home)
-    assert (label.source, label.sha256, label.rows) == ("simulated", simulated.sha256, 9357)
-    assert dataset.current_source(home) == "simulated"
-    names = {path.name for path in home.rglob("*") if path.is_file()}
-    assert names == {"AirQualityUCI.csv", "test_data_raw.csv", "eval_data_engineered.csv", "source.json"}
-    assert not (home / uci_file.UCI_NAME).exists()
-
-
-def test_label_holds_only_for_the_bytes_it_was_made_for(home: Path, tmp_path: Path) -> None:
-    copy = copy_of(home, tmp_path)
-    stream = copy / dataset.STREAM_NAME
-    stream.rename(copy / "renamed.csv")
-    assert dataset.read_stream_csv(copy / "renamed.csv").source == "simulated"
-    (copy / "renamed.csv").write_text(f"{HEADER}\n{ROW}\n")
-    assert dataset.read_stream_csv(copy / "renamed.csv").source == "unlabelled"
-
-
-@pytest.mark.parametrize("text", ["", "{}", "[]", '{"data_source": "other", "sha256": "", "rows": 0, "files": {}}'])
-def test_broken_label_is_not_taken_for_none(home: Path, tmp_path: Path, text: str) -> None:
-    copy = copy_of(home, tmp_path)
-    (copy / dataset.LABEL_NAME).write_text(text)
-    for read in (
-        dataset.current_source,
-        dataset.current,
-        lambda folder: dataset.read_stream_csv(folder / "test_data_raw.csv"),
-    ):
-        with pytest.raises(UsageError, match=r"source\.json is absent or broken: run python dataset/create_dataset\.py"):
-            read(copy)
-
-
-def test_no_label_is_an_error_where_one_is_needed(tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match="absent"):
-        dataset.current_source(tmp_path)
-
-
-def test_current_is_what_the_derived_files_were_made_of(home: Path, simulated: Frame) -> None:
-    assert dataset.current(home).sha256 == simulated.sha256
-    assert dataset.current(home, "simulated").source == "simulated"
-    with pytest.raises(UsageError, match="holds simulated data but uci is asked for"):
-        dataset.current(home, "uci")
-
-
-def test_current_before_anything_was_made(tmp_path: Path) -> None:
-    assert dataset.current(tmp_path / "dataset", "simulated").source == "simulated"
-
-
-def test_current_notices_other_data(home: Path, tmp_path: Path, simulated: Frame) -> None:
-    copy = copy_of(home, tmp_path)
-    dataset.write_uci_csv(simulated.rows(0, 500), copy / dataset.SIMULATED_DIR / uci_file.UCI_NAME)
-    with pytest.raises(UsageError, match="changed since"):
-        dataset.current(copy)
-
-
-@needs_real_data
-def test_real_data_replaces_simulated_data_and_its_label(home: Path, tmp_path: Path, real: Frame) -> None:
-    assert REAL is not None
-    copy = copy_of(home, tmp_path)
-    write_atomically(copy / uci_file.UCI_NAME, (REAL / uci_file.UCI_NAME).read_bytes())
-    assert dataset.current(copy).source == "simulated"
-    create(copy, "auto")
-    assert dataset.current_source(copy) == "uci"
-    assert dataset.current(copy).sha256 == real.sha256
-    assert dataset.read_stream_csv(copy / dataset.STREAM_NAME).source == "uci"
-
-
-@pytest.mark.slow
-def test_create_dataset_exit_codes(tmp_path: Path) -> None:
-    home = tmp_path / "project" / "dataset"
-    unavailable = create_dataset("--source", "uci", "--dataset-dir", str(home), cwd=tmp_path)
-    assert (unavailable.returncode, unavailable.stdout) == (1, "")
-    assert "cannot be downloaded" in unavailable.stderr
-    write_atomically(home / uci_file.UCI_NAME, b"not it")
-    refused = create_dataset("--dataset-dir", str(home), cwd=tmp_path)
-    assert (refused.returncode, refused.stdout) == (2, "")
-    assert "not the published data set" in refused.stderr
-    assert "Traceback" not in refused.stderr + unavailable.stderr
-    assert create_dataset("--source", "other", cwd=tmp_path).returncode == 2
-    assert "exit status" in create_dataset("--help", cwd=tmp_path).stdout

@@ -68,6 +68,7 @@ def run(rig: Rig, folder: Path, *, dies: bool = False) -> dict[tuple[str, tuple[
     }
 
 
+@pytest.mark.slow
 def test_restart_without_a_new_row_shows_of_a_station_what_was_shown_before(rig: Rig, tmp_path: Path) -> None:
     rig.service = Champion()
     send(rig, 0, 168 + 168 + 80)  # a week has closed, and is final at its deadline, as some of its truths never come
@@ -76,6 +77,7 @@ def test_restart_without_a_new_row_shows_of_a_station_what_was_shown_before(rig:
     assert run(rig, tmp_path) == before
 
 
+@pytest.mark.slow
 def test_restart_after_a_kill_shows_what_rows_without_a_snapshot_changed(rig: Rig, tmp_path: Path) -> None:
     rig.service = Champion()
     send(rig, 0, 168 + 20)

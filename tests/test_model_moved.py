@@ -133,6 +133,7 @@ def killed() -> None:
     raise Killed
 
 
+@pytest.mark.slow
 def test_begin_champion_of_another_calibration_after_a_crash_goes_on_and_says_so(rig: Rig, tmp_path: Path) -> None:
     processes = Restarts(rig, tmp_path)
     processes.run(MODEL, 168 + 12)

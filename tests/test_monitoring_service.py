@@ -59,6 +59,7 @@ def rig(tmp_path: Path) -> Iterator[Callable[..., Rig]]:
         built.service.close(drain=False)
 
 
+@pytest.mark.slow
 def test_reports_are_made_elsewhere_and_counted_by_poll(rig: Callable[..., Rig]) -> None:
     made = rig()
     observer = made.run(168)
@@ -80,6 +81,7 @@ def test_reports_are_made_elsewhere_and_counted_by_poll(rig: Callable[..., Rig])
     assert observer.state("group", 0).reports.generated == {"daily": 7, "weekly": 1}
 
 
+@pytest.mark.slow
 def test_close_waits_for_the_reports_that_are_due(rig: Callable[..., Rig]) -> None:
     made = rig()
     observer = made.run(48)
@@ -151,6 +153,7 @@ def test_show_alarms_names_the_column_each_alarm_is_of(rig: Callable[..., Rig]) 
     assert made.metric("air_quality_open_alarms", station="roof", alarm="sensor", column="T") == 0
 
 
+@pytest.mark.slow
 def test_service_failed_reports_are_made_once_their_cause_is_gone(tmp_path: Path) -> None:
     now = [0.0]
     made = failing_rig(tmp_path, now)
@@ -246,6 +249,7 @@ def test_a_report_process_that_never_starts_fails_its_windows(tmp_path: Path) ->
     assert "exit code 7" in results[0].error
 
 
+@pytest.mark.slow
 def test_closing_ends_a_report_process_in_the_middle_of_a_report(rig: Callable[..., Rig], tmp_path: Path) -> None:
     made = rig("hang", "daily", report_timeout_seconds=90.0)
     observer = made.run(24)

@@ -106,6 +106,7 @@ def test_a_challenger_does_not_serve_until_it_is_promoted(settings: Settings, mo
     assert newest.by
 
 
+@pytest.mark.slow
 def test_a_version_worse_than_noise_is_refused_and_one_within_it_is_not(settings: Settings, models: Path) -> None:
     worse = registry.register(models / "worse", settings, "challenger")
     with pytest.raises(ContractError, match="worse than the champion"):
@@ -120,6 +121,7 @@ def test_a_version_worse_than_noise_is_refused_and_one_within_it_is_not(settings
 @pytest.mark.parametrize(
     ("name", "why"), [("unscored", "no validation score"), ("other data", "say nothing about each other")]
 )
+@pytest.mark.slow
 def test_a_version_that_cannot_be_compared_is_refused(settings: Settings, models: Path, name: str, why: str) -> None:
     version = registry.register(models / name, settings, "challenger")
     with pytest.raises(ContractError, match=why):
@@ -142,6 +144,7 @@ def test_a_version_with_another_signature_is_refused(
     assert served(settings) == "1"
 
 
+@pytest.mark.slow
 def test_rolling_back_goes_further_back_and_never_forward(settings: Settings, models: Path) -> None:
     for _ in range(2):
         registry.promote(settings, registry.register(models / "better", settings, "challenger"), "")
@@ -370,6 +373,7 @@ def test_registry_installed_under_a_percent_sign_is_refused_in_one_sentence(
         registry.champion_version(settings)
 
 
+@pytest.mark.slow
 def test_registry_whose_first_migration_was_cut_off_says_what_to_do(tmp_path: Path) -> None:
     with contextlib.closing(sqlite3.connect(tmp_path / "mlflow.db")) as database:
         database.execute("create table _alembic_tmp_experiments (name text)")

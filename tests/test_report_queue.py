@@ -54,6 +54,7 @@ def ends(lines: Sequence[str], stage: str) -> list[int]:
     return [int(line.split()[2]) for line in lines if line.startswith(stage)]
 
 
+@pytest.mark.slow
 def test_queue_pages_come_before_any_evidence_and_both_newest_first(rig: Callable[..., Rig], tmp_path: Path) -> None:
     made = rig("wait", "once")
     made.run(24)
