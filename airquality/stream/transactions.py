@@ -32,9 +32,6 @@ TRANSACTION_TIMEOUT_MS = 20_000
 #: The producer waits so long for a coordinator that is gone before it asks who took over. The cluster fences a lost broker
 #: after 9 s; the client's own 30 s would be the longest silence of every consumer after each loss.
 REQUEST_TIMEOUT_MS = 10_000
-#: A transaction that follows the one before at once is refused until the broker has written that one's end, a few
-#: milliseconds. The client's own 100 ms (20 for the first partition) would hold up the rows that come just behind others.
-RETRY_BACKOFF_MS = 5
 #: How soon new partitions, and another topic under the same name, are noticed.
 METADATA_AGE_MS = 10_000
 #: A figure that is asked for every few seconds may not hold up the loop, nor a stop, while a broker is away.
@@ -195,7 +192,6 @@ class TransactionalStream:
             transactional_id=f"{self._settings.consumer_group}-{self._settings.consumer_instance_id or uuid.uuid4()}",
             transaction_timeout_ms=TRANSACTION_TIMEOUT_MS,
             request_timeout_ms=REQUEST_TIMEOUT_MS,
-            retry_backoff_ms=RETRY_BACKOFF_MS,
             linger_ms=1,
             batch_size=256 * 1024,
         )

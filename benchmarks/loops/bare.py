@@ -13,7 +13,6 @@ from kafka import OffsetAndMetadata
 from airquality.ground.program import stop_on_signals
 from airquality.ground.settings import read_settings
 from airquality.stream import kafka_io
-from airquality.stream.transactions import RETRY_BACKOFF_MS
 from benchmarks.clock import Clock
 
 _POLL_MS = 250
@@ -35,9 +34,7 @@ def main(task: dict[str, Any]) -> None:
         fetch_max_wait_ms=50,
         max_partition_fetch_bytes=4 * 1024 * 1024,
     )
-    producer = kafka_io.open_producer(
-        settings, transactional_id=group, retry_backoff_ms=RETRY_BACKOFF_MS, linger_ms=1, batch_size=256 * 1024
-    )
+    producer = kafka_io.open_producer(settings, transactional_id=group, linger_ms=1, batch_size=256 * 1024)
     with closing(consumer), closing(producer):
         producer.init_transactions()
         consumer.subscribe([settings.raw_topic])
