@@ -326,9 +326,8 @@ class MonitoringService:
             latest, shown, newest_hour = station.latest, self._metrics.stations, station.buffer.newest_hour
             if newest_hour is not None and latest.arrived_ms >= 0:  # else the next row says
                 shown.show_row(station.station_id, latest.arrived_ms, newest_hour)
-            if latest.prediction is not None:
-                made = latest.prediction
-                shown.show_prediction(station.station_id, made.prediction, made.lower, made.upper)
+            if latest.prediction:
+                shown.show_prediction(station.station_id, *latest.prediction)
             self._show_windows(station)
             self.show_alarms([station])
 

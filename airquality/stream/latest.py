@@ -11,7 +11,6 @@ from dataclasses import dataclass, field, replace
 from typing import Self
 
 from airquality.monitoring.drift import Window
-from airquality.records import Prediction
 from airquality.truth.performance import MIN_TRUTHS
 from airquality.truth.window_truth import WindowTruth
 
@@ -82,11 +81,11 @@ class Latest:
     """The latest figures of a station; ``windows`` and ``finals`` by window kind.
 
     ``arrived_ms`` is when Kafka took in its latest accepted row, in milliseconds since 1970, negative where Kafka does not
-    say; ``prediction`` is None before the first one.
+    say; ``prediction`` and the ends of its interval in the target's unit, empty before the first one.
     """
 
     arrived_ms: int = -1
-    prediction: Prediction | None = None
+    prediction: tuple[float, ...] = ()
     windows: Mapping[str, LatestWindow] = field(default_factory=dict)
     finals: Mapping[str, LatestFinal] = field(default_factory=dict)
 

@@ -308,7 +308,7 @@ class PartitionState:
         reading, (value, version) = row.reading, answer
         interval = row.station.around(reading, value)
         _publish(row.station.update(Row(reading, Predicted(value, version, interval))), row.station, batch)
-        row.station.prediction = Prediction(
+        made = Prediction(
             station_id=reading.station_id,
             hour=reading.hour,
             prediction=value,
@@ -319,7 +319,8 @@ class PartitionState:
             lower=math.nan if interval is None else interval.lower,
             upper=math.nan if interval is None else interval.upper,
         )
-        batch.predictions.append(row.station.prediction)
+        batch.predictions.append(made)
+        row.station.prediction = (value, made.lower, made.upper)
 
     def checkpoint(self, max_offsets: int, max_seconds: float) -> Checkpoint:
         """Return what the next commit says; its snapshots are of stations whose oldest unsaved row is far back or old.

@@ -32,7 +32,7 @@ from airquality.monitoring.component import (
 from airquality.monitoring.drift import Window
 from airquality.monitoring.failures import Failures
 from airquality.monitoring.windows import WINDOWS, Windows, WindowsState
-from airquality.records import Prediction, Reading
+from airquality.records import Reading
 from airquality.reports.ledger import LedgerState, ReportLedger
 from airquality.reports.summary import StationFigures
 from airquality.stream import snapshots
@@ -134,7 +134,7 @@ class Station:
         self.unsaved: Unsaved | None = None
         #: When Kafka took in its latest accepted row, and what was predicted last; set by whoever publishes it.
         self.arrived_ms = latest.arrived_ms
-        self.prediction: Prediction | None = latest.prediction
+        self.prediction = latest.prediction
         self._latest_windows = dict(latest.windows)
         self._latest_finals = dict(latest.finals)
         self._failures = failures
