@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from airquality.events import AlarmEvent, OperationTaken, finding_of
@@ -41,6 +41,11 @@ deaths = st.lists(
 )
 
 
+#: A replay that begins long before the snapshot of another station, and in it a silence that had been said.
+SILENT_IN_THE_REPLAY = [("truth late", 2, 1, 30), ("hours", 1, 170, 5), ("conflict", 0, 1, 80), ("truth late", 1, 2, 30)]
+
+
+@example(SILENT_IN_THE_REPLAY, [(300, "after"), (3, ""), (300, ""), (20, "after")], 1, 1)
 @given(segments, deaths, st.sampled_from([1, 60, 200, 10**9]), st.sampled_from([0, 1, 100]))
 def test_a_crash_at_any_point_changes_nothing_that_is_committed(
     described: list[tuple[str, int, int, int]], steps: list[tuple[int, str]], snapshot_offsets: int, reports_a_commit: int

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
+from itertools import takewhile
 
 from airquality.monitoring.component import Found
 from airquality.monitoring.silence import SILENCE_HOURS
@@ -20,15 +21,20 @@ class Quiet:
         self.newest = 0
         #: The newest hour when the latest row of each came; the one that waits longest first.
         self._waiting: dict[Station, int] = {}
+        #: The same of stations whose snapshot is ahead of the replay: none waits before the replay has come to its latest row.
+        self._ahead: dict[Station, int] = {}
 
     def begin(self, stations: Iterable[Station], newest: int) -> None:
-        """Begin with stations that were brought back, at the partition's ``newest`` hour."""
+        """Begin with stations that were brought back, at the partition's ``newest`` hour, which a replay moves on."""
         self.newest = newest
-        self._waiting = dict(sorted(((station, station.newest_then) for station in stations), key=lambda each: each[1]))
+        self._waiting = {}
+        self._ahead = dict(sorted(((station, station.newest_then) for station in stations), key=lambda each: each[1]))
+        self._reach()
 
     def move(self, station: Station, hour: int) -> Sequence[tuple[Station, list[Found]]]:
         """Take note of a row of ``station`` and return the others that are silent by now, with what they found."""
         self._waiting.pop(station, None)
+        self._ahead.pop(station, None)
         silent = self.pass_by(hour)
         station.note_newest(self.newest)
         self._waiting[station] = self.newest
@@ -39,10 +45,16 @@ class Quiet:
         if hour <= self.newest:
             return ()
         self.newest = hour
+        self._reach()
         silent = [(station, found) for station in list(self._longest()) if (found := station.pass_time(hour))]
         for station, _ in silent:
             del self._waiting[station]
         return silent
+
+    def _reach(self) -> None:
+        for station, newest_then in list(takewhile(lambda each: each[1] <= self.newest, self._ahead.items())):
+            self._waiting[station] = newest_then
+            del self._ahead[station]
 
     def _longest(self) -> Iterator[Station]:
         for station, newest_then in self._waiting.items():
