@@ -21,7 +21,7 @@ class Quiet:
         self.newest = 0
         #: The newest hour when the latest row of each came; the one that waits longest first.
         self._waiting: dict[Station, int] = {}
-        #: The same of stations whose snapshot is ahead of the replay: none waits before the replay has come to its latest row.
+        #: The same of stations whose snapshot is ahead of a replay: none waits before the replay has come to its latest row.
         self._ahead: dict[Station, int] = {}
 
     def begin(self, stations: Iterable[Station], newest: int) -> None:
