@@ -30,7 +30,7 @@ def batches(bench: Bench) -> Outcome:
     for size in _BATCHES:
         ours, theirs = (found[f"{name}, batches of {size}"]["rows/s"] for name in ("product", "bare"))
         figures[f"product / bare, batches of {size}"] = ratio(ours, theirs)
-    remark = "a transaction of one record that comes before the broker has ended the one before waits for the client, 20 to 100 ms"
+    remark = "a transaction that comes before the broker has ended the one before waits for the client, 20 to 100 ms"
     return Outcome(figures, remark=remark)
 
 
