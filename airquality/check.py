@@ -119,22 +119,12 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("files", nargs="+", type=Path, metavar="FILE.csv", help="hourly readings of one station")
     parser.add_argument("--json", action="store_true", help="print one JSON line an event")
     parser.add_argument(
-        "--budget", type=_budget, default=DEFAULT_BUDGET, metavar="N", help="false pages a month (default 1)"
+        "--budget", type=command.positive, default=DEFAULT_BUDGET, metavar="N", help="false pages a month (default 1)"
     )
     parser.add_argument("--page", type=Path, metavar="DIR", help="write one HTML page a file into DIR")
     parser.add_argument("--dataset-dir", type=Path, help="where detectors.json is (DATASET_DIR; default dataset)")
     answers.add_arguments(parser)
     return parser
-
-
-def _budget(text: str) -> float:
-    try:
-        value = float(text)
-    except ValueError:
-        value = math.nan
-    if not 0 < value < math.inf:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a positive number of pages a month")
-    return value
 
 
 def check(path: Path, fitted: Calibration, watch: Watch[str], now_hour: int, said: Answers = NO_ANSWERS) -> Checked:
