@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 from typing import Any
 
@@ -10,6 +11,7 @@ import consumer
 from airquality.ground import log
 from airquality.ground.program import stop_on_signals
 from airquality.ground.settings import read_settings
+from airquality.reports import makers
 from airquality.reports.ledger import ReportLedger
 from airquality.reports.queue import ReportQueue
 from airquality.stream.limits import Limits
@@ -20,6 +22,17 @@ from benchmarks.stages import Stages
 def _let_go(_: ReportQueue, ledger: ReportLedger, *__: object) -> None:
     """Let go of a window as if its report had been made."""
     ledger.outstanding -= 1
+
+
+def _make_on(core: int) -> None:
+    """Let reports be made on one core: a child process begins on that of the thread that starts it."""
+    run = makers._Maker._run
+
+    def on_core(maker: makers._Maker) -> None:
+        os.sched_setaffinity(0, {core})
+        run(maker)
+
+    makers._Maker._run = on_core  # type: ignore[assignment,method-assign]
 
 
 def main(task: dict[str, Any]) -> None:
@@ -36,6 +49,8 @@ def main(task: dict[str, Any]) -> None:
     stages = Stages()
     if not task.get("reports"):
         ReportQueue.put = _let_go  # type: ignore[assignment,method-assign]
+    if "reports_core" in task:
+        _make_on(task["reports_core"])
     if task.get("stages"):
         stages.install()
     clock.install()
