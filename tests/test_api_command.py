@@ -12,6 +12,8 @@ from pathlib import Path
 
 import pytest
 
+import api_service
+from airquality.ground import log
 from tests.system import PROJECT
 
 
@@ -65,3 +67,36 @@ def test_api_service_with_json_says_nothing_else(tmp_path: Path) -> None:
     shown = "[::1]" if loopback() == "::1" else "127.0.0.1"
     assert said[0]["message"].startswith(f"http://{shown}:")
     assert any(line["logger"] == "uvicorn.error" for line in said)
+
+
+def test_program_port_taken_is_one_sentence(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.setattr(log, "configure", lambda *_: None)  # this process's log is pytest's
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        assert api_service.main(["--port", str(port)]) == 2
+    said = capsys.readouterr().err
+    assert len(said.splitlines()) == 1
+    assert f"127.0.0.1:{port}" in said
+    assert "--port" in said
+
+
+@pytest.mark.parametrize("arguments", [["--port", "99999"], ["--port", "x"], ["--workers", "2"]])
+def test_program_wrong_arguments_are_a_usage_error(arguments: list[str]) -> None:
+    with pytest.raises(SystemExit) as ended:
+        api_service.main(arguments)
+    assert ended.value.code == 2
+
+
+@pytest.mark.parametrize(("argument", "message"), [("--help", "examples:"), ("--version", "air-quality-monitoring ")])
+def test_program_help_has_examples_and_version_is_known(
+    argument: str, message: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as ended:
+        api_service.main([argument])
+    assert (ended.value.code, message in capsys.readouterr().out) == (0, True)
+
+
+def test_program_wrong_setting_is_one_sentence(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.setenv("LOG_LEVEL", "often")
+    assert api_service.main(["--port", "0"]) == 2
+    assert "LOG_LEVEL=often" in capsys.readouterr().err
