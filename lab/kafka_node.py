@@ -57,12 +57,12 @@ class RealBroker(Broker):
         Args:
             installation: What :func:`install` returned.
             data_dir: Where records, configuration and ``kafka.log`` live. None: a temporary one that ``close`` removes.
-            port: The client port; None: any free one.
+            port: The client port; None or 0: any free one.
         """
         self.installation = installation
         self._temporary = data_dir is None
         self.data_dir = Path(tempfile.mkdtemp(prefix="air-quality-kafka-")) if data_dir is None else data_dir.absolute()
-        self._port = free_port() if port is None else port
+        self._port = port or free_port()
         #: What this node's configuration says beyond, or instead of, what every node's says.
         self.properties: Mapping[str, object] = {}
         self.format_arguments: tuple[str, ...] = ()

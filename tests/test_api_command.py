@@ -80,13 +80,6 @@ def test_program_port_taken_is_one_sentence(monkeypatch: pytest.MonkeyPatch, cap
     assert "--port" in said
 
 
-@pytest.mark.parametrize("arguments", [["--port", "99999"], ["--port", "x"], ["--workers", "2"]])
-def test_program_wrong_arguments_are_a_usage_error(arguments: list[str]) -> None:
-    with pytest.raises(SystemExit) as ended:
-        api_service.main(arguments)
-    assert ended.value.code == 2
-
-
 @pytest.mark.parametrize(("argument", "message"), [("--help", "examples:"), ("--version", "air-quality-monitoring ")])
 def test_program_help_has_examples_and_version_is_known(
     argument: str, message: str, capsys: pytest.CaptureFixture[str]

@@ -142,6 +142,8 @@ def test_program_explains_itself(module: str, flag: str, said: str, capsys: pyte
         ("producer", ["--csv", "x", "--max-records", "٣"], "is not a positive whole number"),
         ("airquality.stream.repartition", ["--partitions", "0"], "'0' is not a positive whole number"),
         ("airquality.stream.lag", ["--port", "65536"], "'65536' is not a port"),
+        ("api_service", ["--port", "x"], "'x' is not a port (1 to 65535, or 0)"),
+        ("lab.embedded_kafka", ["--port", "٣"], "is not a port"),
         ("airquality.replay.command", ["--station", "x", "--hour", "2005-02-30"], "is no hour such as 2005-03-01T08:00"),
         ("airquality.stream.dlq", ["list", "--since", "tomorrow"], "is no time such as 2026-11-26T08:00"),
     ],
