@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from airquality.data.dataset import Frame
     from airquality.ground.settings import Settings
     from lab.broker import Broker
+    from lab.kafka_installation import Installation
     from tests.worker_rig import Rig
 
 # The same commit gets the same verdict; `pytest --hypothesis-profile=search` looks elsewhere, and longer.
@@ -95,6 +96,27 @@ def broker() -> Iterator[Broker]:
             for name in set(broker.environment) - {"KAFKA_BOOTSTRAP_SERVERS", "KAFKA_API_VERSION"}:
                 patch.setenv(name, broker.environment[name])
             yield broker
+
+
+@pytest.fixture(scope="session")
+def installation() -> Installation:
+    """Java and Kafka's jars; without them a broker test is skipped, or fails where a broker was promised."""
+    from airquality.ground.errors import Unavailable
+    from lab.kafka_installation import install
+
+    try:
+        return install()
+    except Unavailable as error:
+        if os.environ.get("AIR_QUALITY_REQUIRE_BROKER") == "1":
+            pytest.fail(str(error))
+        pytest.skip(str(error))
+
+
+@pytest.fixture
+def no_broker_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Leave nothing in the environment that chooses a broker, or a Java for one."""
+    for name in ("KAFKA_BOOTSTRAP_SERVERS", "KAFKA_API_VERSION", "AIR_QUALITY_BROKER", "JAVA_HOME"):
+        monkeypatch.delenv(name, raising=False)
 
 
 @pytest.fixture

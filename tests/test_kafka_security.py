@@ -22,7 +22,7 @@ from airquality.ground.settings import Settings
 from airquality.stream import kafka_io, refusals
 from airquality.stream.transactions import Message, Position, TransactionalStream, Written
 from lab.certificates import Authority
-from lab.kafka_installation import install, why_not_real
+from lab.kafka_installation import Installation
 from lab.ports import free_port
 from lab.secured_kafka import STRANGER, USER, SecuredBroker
 from lab.waiting import wait_until
@@ -35,12 +35,8 @@ NO_SASL = {"KAFKA_SASL_MECHANISM": "", "KAFKA_SASL_USERNAME": "", "KAFKA_SASL_PA
 
 
 @pytest.fixture(scope="module")
-def secured() -> Iterator[SecuredBroker]:
-    if why := why_not_real():
-        if os.environ.get("AIR_QUALITY_REQUIRE_BROKER") == "1":
-            pytest.fail(why)
-        pytest.skip(why)
-    with SecuredBroker(install()) as broker:
+def secured(installation: Installation) -> Iterator[SecuredBroker]:
+    with SecuredBroker(installation) as broker:
         broker.start()
         yield broker
 
