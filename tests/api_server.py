@@ -15,7 +15,7 @@ from airquality.ground.settings import Settings
 from airquality.serving.slots import SLOTS, Slot
 from api_service import create_app
 from lab.ports import free_port
-from lab.waiting import wait_until
+from lab.waiting import PATIENCE_SECONDS, wait_until
 
 
 class Client:
@@ -25,11 +25,11 @@ class Client:
         self.url = f"http://127.0.0.1:{port}"
 
     def get(self, path: str) -> requests.Response:
-        return requests.get(self.url + path, timeout=20, allow_redirects=False)
+        return requests.get(self.url + path, timeout=PATIENCE_SECONDS, allow_redirects=False)
 
     def post(self, path: str, body: Any, headers: Mapping[str, str] | None = None) -> requests.Response:
         data = orjson.dumps(body) if isinstance(body, dict) else body
-        return requests.post(self.url + path, data=data, headers=headers, timeout=20, allow_redirects=False)
+        return requests.post(self.url + path, data=data, headers=headers, timeout=PATIENCE_SECONDS, allow_redirects=False)
 
 
 @contextmanager

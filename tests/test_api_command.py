@@ -14,6 +14,7 @@ import pytest
 
 import api_service
 from airquality.ground import log
+from lab.waiting import PATIENCE_SECONDS
 from tests.system import PROJECT
 
 
@@ -36,7 +37,7 @@ def test_api_service_ctrl_c_is_a_clean_end(tmp_path: Path) -> None:
                 break
         process.send_signal(signal.SIGINT)
         rest = process.stderr.read()
-        assert process.wait(60) == 0
+        assert process.wait(PATIENCE_SECONDS) == 0
     assert "interrupted" not in rest
 
 
@@ -62,7 +63,7 @@ def test_api_service_with_json_says_nothing_else(tmp_path: Path) -> None:
                 break
         process.send_signal(signal.SIGINT)
         lines += process.stderr.read().splitlines()
-        assert process.wait(60) == 0
+        assert process.wait(PATIENCE_SECONDS) == 0
     said = [json.loads(line) for line in lines]
     shown = "[::1]" if loopback() == "::1" else "127.0.0.1"
     assert said[0]["message"].startswith(f"http://{shown}:")

@@ -12,6 +12,7 @@ import pytest
 
 from lab.kafka_installation import Installation
 from lab.ports import free_port
+from lab.waiting import PATIENCE_SECONDS
 
 pytestmark = pytest.mark.usefixtures("no_broker_named")
 
@@ -33,7 +34,7 @@ def test_the_command_runs_the_mock_until_ctrl_c() -> None:
         assert process.stdout is not None
         lines = [process.stdout.readline().strip() for _ in range(4)]
         process.send_signal(signal.SIGINT)
-        assert process.wait(30) == 0
+        assert process.wait(PATIENCE_SECONDS) == 0
     assert lines[0].startswith("Broker: librdkafka mock cluster in this process (asked for)")
     assert lines[1].startswith("export KAFKA_BOOTSTRAP_SERVERS=127.0.0.1:")
     assert lines[2] == "export KAFKA_API_VERSION=2.3"
@@ -65,7 +66,7 @@ def test_ctrl_c_ends_the_command_and_keeps_the_data_directory(installation: Inst
         assert process.stdout is not None
         lines = [process.stdout.readline().strip() for _ in range(2)]
         process.send_signal(signal.SIGINT)
-        assert process.wait(30) == 0
+        assert process.wait(PATIENCE_SECONDS) == 0
     assert lines[1] == f"export KAFKA_BOOTSTRAP_SERVERS=127.0.0.1:{port}"
     assert (tmp_path / "topics" / "meta.properties").exists()
     with pytest.raises(ConnectionRefusedError):

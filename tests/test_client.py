@@ -22,6 +22,7 @@ from airquality.model.client import MAX_ROWS, PredictionClient
 from airquality.model.transport import MAX_ANSWER_BYTES, Transport
 from airquality.records import MAX_MODEL_VERSION_CHARACTERS, PREDICTION_LIMITS, Served
 from lab.ports import free_port
+from lab.waiting import PATIENCE_SECONDS
 from tests.simulated_kafka import rows_of
 
 #: What a served model says of where it comes from.
@@ -64,7 +65,7 @@ class Handler(BaseHTTPRequestHandler):
         server.key = self.headers.get("X-API-Key", "")
         server.media_type = self.headers.get("Content-Type", "")
         if server.silent:
-            server.released.wait(5)
+            server.released.wait(PATIENCE_SECONDS)
             return
         with contextlib.suppress(OSError):  # the client may have had enough
             if server.trickles:

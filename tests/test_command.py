@@ -13,6 +13,7 @@ import pytest
 
 from airquality.ground import command
 from airquality.ground.errors import ContractError, Unavailable, UsageError
+from lab.waiting import PATIENCE_SECONDS
 
 ROOT = Path(__file__).resolve().parent.parent
 #: Every program of the commands a user types, and what it needs to get as far as its settings.
@@ -71,7 +72,7 @@ def test_run_reader_gone_ends_quietly() -> None:
         assert process.stdout is not None
         assert process.stderr is not None
         process.stdout.close()
-        assert (process.wait(30), process.stderr.read()) == (command.OUTPUT_CLOSED, b"")
+        assert (process.wait(PATIENCE_SECONDS), process.stderr.read()) == (command.OUTPUT_CLOSED, b"")
 
 
 @pytest.mark.skipif(os.getuid() != 0, reason="only root can become somebody else")

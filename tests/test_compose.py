@@ -12,6 +12,7 @@ import yaml
 
 from airquality.ground.settings import Settings
 from lab.kafka_installation import KAFKA_VERSION
+from lab.waiting import PATIENCE_SECONDS
 from tests.compose_files import (
     BASE,
     BROKERS,
@@ -211,7 +212,7 @@ def test_health_check_of_http_prints_the_answer_and_judges_by_the_status(status:
                     asked += connection.recv(1000)
                 assert asked == b"GET /health HTTP/1.0\r\n\r\n"
                 connection.sendall(answer.encode())
-            said, _ = check.communicate(timeout=20)
+            said, _ = check.communicate(timeout=PATIENCE_SECONDS)
     assert (check.returncode == 0, said) == (status == 200, '{"faults": []}\n')
 
 

@@ -11,6 +11,7 @@ import pytest
 
 from airquality.ground.kafka_security import KafkaSecurity
 from airquality.ground.settings import Settings
+from lab.waiting import PATIENCE_SECONDS
 from tests.compose_files import BASE, BROKERS, SERVICES, THREE, ZOOKEEPER, ports
 
 
@@ -48,7 +49,7 @@ def asked_by_health_check(service: dict[str, Any], brokers: int, passes: bool) -
         while len(asked) < 18:
             asked += connection.recv(1000)
         connection.sendall(struct.pack(">iii", 20, 1, brokers) + bytes(12))
-        assert (check.wait(20) == 0) == passes
+        assert (check.wait(PATIENCE_SECONDS) == 0) == passes
     return asked
 
 

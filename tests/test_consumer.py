@@ -27,6 +27,7 @@ from airquality.stream.identity import Refused
 from airquality.stream.limits import Limits, Stopped
 from airquality.stream.patience import BACKOFF_SECONDS, Patience
 from lab.ports import free_port
+from lab.waiting import PATIENCE_SECONDS
 from monitoring_service import MonitoringService
 from tests.system import PROJECT
 from tests.worker_rig import SETTINGS, Clock
@@ -169,7 +170,6 @@ def program(*arguments: str, **environment: str) -> subprocess.CompletedProcess[
         env={**os.environ, "CONSUMER_METRICS_PORT": "0", "LOG_FORMAT": "text", **environment},
         capture_output=True,
         text=True,
-        timeout=120,
         check=False,
     )
 
@@ -335,7 +335,7 @@ def test_health_without_kafka_and_api_names_both() -> None:
     ConsumerMetrics(registry)
     away = {"api_url": f"http://127.0.0.1:{free_port()}", "consumer_metrics_port": 0, "consumer_metrics_host": "127.0.0.1"}
     with workers._exposed(SETTINGS.model_copy(update=away), registry) as port:
-        answer = requests.get(f"http://127.0.0.1:{port}/health", timeout=10)
+        answer = requests.get(f"http://127.0.0.1:{port}/health", timeout=PATIENCE_SECONDS)
     assert answer.status_code == 503
     kafka, api = answer.json()["faults"]
     assert kafka == "Kafka has not answered yet"

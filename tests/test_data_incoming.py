@@ -16,6 +16,7 @@ import pytest
 from airquality.data.incoming import Incoming
 from airquality.ground.errors import UsageError
 from airquality.records import RAW_COLUMNS
+from lab.waiting import PATIENCE_SECONDS
 from tests import data_files as files
 from tests.data_files import NAMES, PLAIN, cell, month, published, rows, split, stamp, text
 from tests.data_layouts import (
@@ -285,7 +286,7 @@ def test_read_pipe_is_read_like_a_file(tmp_path: Path) -> None:
     writer = threading.Thread(target=pipe.write_text, args=(published(),))
     writer.start()
     require_same(read(pipe))
-    writer.join(10)
+    writer.join(PATIENCE_SECONDS)
 
 
 @pytest.mark.parametrize(

@@ -15,6 +15,7 @@ from airquality.ground.errors import Unavailable, UsageError
 from lab import embedded_kafka
 from lab.broker import MockBroker
 from lab.kafka_installation import KAFKA_VERSION, install
+from lab.waiting import PATIENCE_SECONDS
 
 JAVA_17 = "echo 'openjdk version \"17.0.1\" 2021-10-19' >&2"
 JAVA_11 = "echo 'openjdk version \"11.0.2\" 2019-01-15' >&2"
@@ -168,7 +169,7 @@ def test_the_mock_keeps_what_is_produced_until_it_is_closed() -> None:
     broker = MockBroker("a test")
     connection = {"bootstrap_servers": broker.bootstrap_servers, "api_version": (2, 3)}
     with contextlib.closing(KafkaProducer(**connection)) as producer:
-        producer.send("readings", b"one").get(timeout=10)
+        producer.send("readings", b"one").get(timeout=PATIENCE_SECONDS)
     with contextlib.closing(KafkaConsumer(auto_offset_reset="earliest", **connection)) as consumer:
         consumer.topics()  # a subscription made while the first metadata are under way waits for the next, 5 minutes on
         consumer.subscribe(["readings"])

@@ -20,7 +20,7 @@ from lab import embedded_kafka
 from lab.kafka_installation import Installation
 from lab.kafka_node import RealBroker
 from lab.secured_kafka import SecuredBroker
-from lab.waiting import wait_until
+from lab.waiting import PATIENCE_SECONDS, wait_until
 
 pytestmark = pytest.mark.usefixtures("no_broker_named")
 
@@ -56,7 +56,7 @@ def produce(broker: RealBroker, topic: str, value: bytes, *, commit: bool = True
     with contextlib.closing(KafkaProducer(bootstrap_servers=broker.bootstrap_servers, transactional_id=topic)) as producer:
         producer.init_transactions()
         producer.begin_transaction()
-        producer.send(topic, value).get(timeout=30)
+        producer.send(topic, value).get(timeout=PATIENCE_SECONDS)
         if commit:
             producer.commit_transaction()
         else:

@@ -7,7 +7,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -251,12 +250,10 @@ def test_a_report_process_that_never_starts_fails_its_windows(tmp_path: Path) ->
 
 @pytest.mark.slow
 def test_closing_ends_a_report_process_in_the_middle_of_a_report(rig: Callable[..., Rig], tmp_path: Path) -> None:
-    made = rig("hang", "daily", report_timeout_seconds=90.0)
+    made = rig("hang", "daily", report_timeout_seconds=100_000.0)
     observer = made.run(24)
     wait_until(lambda: (tmp_path / "pid-pages").exists() and bool((tmp_path / "pid-pages").read_text()), "the first report")
-    started = time.monotonic()
     made.service.close(drain=False)
-    assert time.monotonic() - started < 45
     assert not _alive(int((tmp_path / "pid-pages").read_text()))
     assert observer.reports.failed["daily"] == 0
 

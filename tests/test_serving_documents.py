@@ -21,6 +21,7 @@ from airquality.model.model import Model
 from airquality.records import RAW_COLUMNS
 from airquality.serving import documents, pages
 from api_service import create_app
+from lab.waiting import PATIENCE_SECONDS
 from tests.api_server import Client, running
 
 ARTIFACTS = Path(__file__).resolve().parent.parent / "artifacts"
@@ -86,7 +87,7 @@ def test_openapi_examples_run_as_pasted_and_agree(client: Client) -> None:
         for kind, content in paths[path]["post"]["requestBody"]["content"].items():
             example = content["example"]
             body = example.encode() if isinstance(example, str) else orjson.dumps(example)
-            answer = requests.post(client.url + path, data=body, headers={"Content-Type": kind}, timeout=20)
+            answer = requests.post(client.url + path, data=body, headers={"Content-Type": kind}, timeout=PATIENCE_SECONDS)
             assert answer.status_code == 200, (path, answer.text)
             found.add(answer.json().get("prediction") or answer.json()["predictions"][0])
     assert len(found) == 1
@@ -166,5 +167,5 @@ def test_reports_are_served_and_nothing_beside_them(client: Client) -> None:
     ):
         request = requests.Request("GET", client.url).prepare()
         request.url = f"{client.url}/reports/{path}"
-        answer = session.send(request, timeout=20)
+        answer = session.send(request, timeout=PATIENCE_SECONDS)
         assert (answer.status_code, "secret" in answer.text) == (404, False), path

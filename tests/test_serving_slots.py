@@ -72,7 +72,7 @@ def small(client: Client, settings: Settings, tmp_path_factory: pytest.TempPathF
     model.save(folder)
     named = settings.model_copy(update={"model_name": "small-model"})
     registry.register(folder, named, "trial")
-    wait_until(lambda: client.get(f"/{SMALL}/ready").status_code == 200, "the second model is followed", 20)
+    wait_until(lambda: client.get(f"/{SMALL}/ready").status_code == 200, "the second model is followed")
     return model
 
 

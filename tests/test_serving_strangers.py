@@ -16,6 +16,7 @@ from airquality.ground.settings import Settings
 from airquality.model import features, registry, rows
 from airquality.model.model import Model
 from airquality.serving import connections
+from lab.waiting import PATIENCE_SECONDS
 from tests.api_server import Client, running
 
 ARTIFACTS = Path(__file__).resolve().parent.parent / "artifacts"
@@ -38,7 +39,7 @@ def client() -> Iterator[Client]:
 
 def exchange(client: Client, sent: bytes) -> bytes:
     """Send bytes on a connection of their own and return all that is answered before it ends."""
-    with socket.create_connection(("127.0.0.1", int(client.url.rpartition(":")[2])), timeout=20) as connection:
+    with socket.create_connection(("127.0.0.1", int(client.url.rpartition(":")[2])), timeout=PATIENCE_SECONDS) as connection:
         connection.sendall(sent)
         answer = b""
         while chunk := connection.recv(65536):
@@ -114,7 +115,7 @@ def test_connection_endless_head_is_refused_at_its_bound(client: Client) -> None
 def test_get_large_body_is_no_head(client: Client) -> None:
     body = b"x" * 3 * connections.MAX_HEAD_BYTES
     sent = b"GET /health HTTP/1.1\r\nHost: localhost\r\nContent-Length: %d\r\n\r\n" % len(body)
-    with socket.create_connection(("127.0.0.1", int(client.url.rpartition(":")[2])), timeout=20) as connection:
+    with socket.create_connection(("127.0.0.1", int(client.url.rpartition(":")[2])), timeout=PATIENCE_SECONDS) as connection:
         connection.sendall(sent)
         first = connection.recv(65536)
         connection.sendall(body + b"GET /health HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")

@@ -128,7 +128,7 @@ def test_summary_on_a_broken_disk_is_said_once_and_counted(tmp_path: Path, caplo
 def test_summary_after_the_end_of_reports_is_written_though_one_held_the_folder(tmp_path: Path) -> None:
     made = Rig(tmp_path, report_writers.faulty(tmp_path, "hold", "daily"), reports_dir=tmp_path)
     made.run(24)
-    wait_until(lambda: any(tmp_path.glob("waiting-*")), "a report holds the folder", 60)
+    wait_until(lambda: any(tmp_path.glob("waiting-*")), "a report holds the folder")
     made.service.close(drain=False)
     made.service.write_summary({0: PartitionFigures(COUNTS, ())})
     assert made.metric("air_quality_unwritten_summaries_total") == 0

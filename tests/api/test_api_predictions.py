@@ -14,6 +14,7 @@ from airquality.model import rows as wire
 from airquality.model.model import Model
 from airquality.serving import bodies
 from airquality.serving.served import ServedModel
+from lab.waiting import PATIENCE_SECONDS
 from tests.api_requests import ROW, WIDTH, body_of
 from tests.api_server import Client
 
@@ -82,7 +83,7 @@ def test_others_are_answered_while_a_batch_is_computed(
     def slow(model: Model, matrix: np.ndarray) -> np.ndarray:
         if len(matrix) > 1:
             begun.set()
-            assert go_on.wait(20)
+            assert go_on.wait(PATIENCE_SECONDS)
         return predict(model, matrix)
 
     monkeypatch.setattr(Model, "predict", slow)
@@ -91,7 +92,7 @@ def test_others_are_answered_while_a_batch_is_computed(
     with ThreadPoolExecutor(1) as others:
         batch = others.submit(client.post, "/predict/batch", body, {"Content-Type": wire.MEDIA_TYPE} if binary else {})
         try:
-            assert begun.wait(20)
+            assert begun.wait(PATIENCE_SECONDS)
             assert client.get("/health").status_code == 200
             assert client.post("/predict", {"features": ROW}).status_code == 200
             assert not batch.done()

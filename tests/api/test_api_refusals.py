@@ -17,6 +17,7 @@ from airquality.model import rows as wire
 from airquality.serving import bodies, uploads
 from airquality.serving.problems import MAX_NAMED, RequestError
 from airquality.serving.served import ServedModel
+from lab.waiting import PATIENCE_SECONDS
 from tests.api_requests import ROW, WIDTH
 from tests.api_server import Client
 
@@ -79,7 +80,6 @@ def test_a_name_that_is_no_text_is_an_unknown_one(served: ServedModel, name: obj
     assert detail["unknown"] == [str(name)]
 
 
-@pytest.mark.timeout(30)
 def test_a_flood_of_names_is_refused_without_holding_up_the_others(served: ServedModel) -> None:
     names = [f"name_{i}" for i in range(200_000)]
     answer = refusal(served, {"features": [*names, "x" * 1_000_000], "rows": []})
@@ -135,7 +135,7 @@ def test_every_error_is_a_problem_of_one_shape(client: Client) -> None:
         client.get("/nowhere"),
         client.get("/predict"),
         client.get("/reports/daily/none.html"),
-        requests.get(client.url + "/ready", headers={"Host": "evil.example"}, timeout=20),
+        requests.get(client.url + "/ready", headers={"Host": "evil.example"}, timeout=PATIENCE_SECONDS),
     ]
     assert [answer.status_code for answer in answers] == [422, 422, 404, 405, 404, 403]
     for answer in answers:
@@ -200,7 +200,6 @@ def test_a_body_of_another_shape_is_refused_with_what_is_wrong(client: Client, p
     assert message in answer.json()["detail"]
 
 
-@pytest.mark.timeout(60)
 def test_a_body_is_read_up_to_its_limit_and_no_further(client: Client) -> None:
     limit = uploads.MAX_BODY_BYTES
     asked = orjson.dumps({"features": ROW})

@@ -21,7 +21,7 @@ from airquality.model.model import CARD_FILE, MODEL_FILE, Model
 from airquality.serving.served import ServedModel
 from airquality.serving.slots import Slot
 from api_service import newest_features
-from lab.waiting import wait_until
+from lab.waiting import PATIENCE_SECONDS, wait_until
 from tests.api_requests import ARTIFACTS, ROW, body_of, metrics_of, samples
 from tests.api_server import running
 
@@ -38,7 +38,7 @@ def test_the_alias_moves_while_requests_run(other_model: Callable[[str], Setting
         count = 0
         with requests.Session() as session:
             while not stop.is_set():
-                answer = session.post(f"{url}/predict/batch", data=body, timeout=10)
+                answer = session.post(f"{url}/predict/batch", data=body, timeout=PATIENCE_SECONDS)
                 assert answer.status_code == 200
                 assert answer.json()["predictions"] == offline[answer.json()["model_version"]]
                 seen.add(answer.json()["model_version"])
@@ -48,9 +48,9 @@ def test_the_alias_moves_while_requests_run(other_model: Callable[[str], Setting
     with running(settings) as client, ThreadPoolExecutor(3) as pool:
         asking = [pool.submit(ask, client.url) for _ in range(3)]
         try:
-            wait_until(lambda: seen == {"1"}, "the first version answers", 20)
+            wait_until(lambda: seen == {"1"}, "the first version answers")
             registry.promote(settings, "2", "a test")
-            wait_until(lambda: "2" in seen, "the second version answers", 20)
+            wait_until(lambda: "2" in seen, "the second version answers")
             assert client.get("/version").json()["model_version"] == "2"
             described = samples(client.get("/metrics").text)
             assert ("air_quality_model_info", "moved", "1") not in described

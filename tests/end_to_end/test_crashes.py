@@ -17,7 +17,7 @@ from airquality.reports.summary import SUMMARY_NAME
 from airquality.stream import kafka_io
 from lab.broker import Broker
 from lab.kafka_node import RealBroker
-from lab.waiting import wait_until
+from lab.waiting import PATIENCE_SECONDS, wait_until
 from tests.system import System, kill, lines
 from tests.whole_system import MARKS, SMALL_BATCHES, expected, n_offsets, published, send, settings_of, stream, taken_in
 
@@ -130,17 +130,17 @@ def test_two_consumers_that_share_a_folder_and_lose_one_leave_the_summary_of_one
     def both_own_partitions() -> bool:
         return all(restored(running, name) for name in ("first", "second"))
 
-    wait_until(both_own_partitions, "both own partitions", 120)
+    wait_until(both_own_partitions, "both own partitions")
     send(settings, rows[:500])
     wait_until(lambda: rows_summed(running) == 500, "the summary has the rows of both", 240)
     send(settings, rows[500:])
     wait_until(lambda: bool(lines(running.log("first"), ["Warmup complete!"])), "the first one predicts", 240)
     wait_until(lambda: n_offsets(settings, settings.pred_topic) > 50, "predictions come", 240)
     kill(first)
-    wait_until(lambda: restored(running, "second") == every, "the second one takes over", 120)
+    wait_until(lambda: restored(running, "second") == every, "the second one takes over")
     wait_until(lambda: taken_in(settings) == len(rows), "it takes in all rows", 240)
     second.send_signal(signal.SIGTERM)
-    assert second.wait(60) == 0
+    assert second.wait(PATIENCE_SECONDS) == 0
     running.run("consumer.py", "--idle-exit-seconds", "5")  # the reports that the stop left
     alone = {f"{role.upper()}_TOPIC": f"alone.{role}" for role in ("pred", "state", "dlq", "events")}
     reports = running.directory / "alone"
@@ -187,7 +187,7 @@ def test_sigterm_finishes_the_batch_and_the_next_start_goes_on(running: System, 
     consumer = running.start("consumer", "consumer.py", MAX_POLL_RECORDS="20")
     wait_until(lambda: n_offsets(settings, settings.pred_topic) > 20, "predictions come", 240)
     consumer.send_signal(signal.SIGTERM)
-    assert consumer.wait(60) == 0
+    assert consumer.wait(PATIENCE_SECONDS) == 0
     assert "rows in = " in running.log("consumer")
     running.run("consumer.py", "--idle-exit-seconds", "4")
     assert published(running.judge("pred")["pred"], "roof") == expected(stream(prepared).rows(0, 300), prepared)
