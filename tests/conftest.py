@@ -10,8 +10,9 @@ import signal
 import threading
 import types
 import uuid
-from collections.abc import Iterator
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from hypothesis import settings as hypothesis_settings
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
     from airquality.ground.settings import Settings
     from lab.broker import Broker
     from lab.kafka_installation import Installation
+    from tests.report_rig import Rig as ReportRig
     from tests.worker_rig import Rig
 
 # The same commit gets the same verdict; `pytest --hypothesis-profile=search` looks elsewhere, and longer.
@@ -126,6 +128,24 @@ def settings(broker: Broker, request: pytest.FixtureRequest) -> Settings:
 
     name = re.sub(r"[^a-zA-Z0-9.-]+", "-", request.node.name)
     return broker_topics.topics(broker.bootstrap_servers, f"{name}-{uuid.uuid4().hex[:6]}")
+
+
+@pytest.fixture
+def report_rig(tmp_path: Path) -> Iterator[Callable[..., ReportRig]]:
+    """Build monitoring services over writers of reports that are sound, or have a ``fault`` for ``when`` they meet it."""
+    from tests import report_writers
+    from tests.report_rig import Rig
+
+    rigs: list[Rig] = []
+
+    def build(fault: str = "", when: str = "", **changes: Any) -> Rig:
+        writer = report_writers.faulty(tmp_path, fault, when) if fault else report_writers.plain(tmp_path)
+        rigs.append(Rig(tmp_path, writer, **changes))
+        return rigs[-1]
+
+    yield build
+    for built in rigs:
+        built.service.close()
 
 
 @pytest.fixture

@@ -12,13 +12,27 @@ from airquality.ground.settings import Settings
 from airquality.metrics import ConsumerMetrics
 from airquality.monitoring.drift import Window
 from airquality.reports.child import OpenWriter
+from airquality.reports.due import ReportResult
 from airquality.reports.summary import PartitionFigures
 from airquality.stream.station import Station
-from lab.waiting import wait_until
+from lab.waiting import PATIENCE_SECONDS, wait_until
 from monitoring_service import MonitoringService
 from tests import stations
 
 FIRST = stations.FIRST_HOUR
+
+
+def drain(service: MonitoringService) -> list[ReportResult]:
+    """Wait until nothing is due any more, end those who make reports, and return the reports that have ended."""
+    ended: list[ReportResult] = []
+
+    def nothing_due() -> bool:
+        ended.extend(service.poll())
+        return not service.backlog
+
+    wait_until(nothing_due, "every report that is due has ended")
+    service.close()
+    return ended
 
 
 class Rig:
@@ -27,7 +41,7 @@ class Rig:
     def __init__(self, folder: Path, open_writer: OpenWriter, **changes: Any) -> None:
         self.folder = folder
         self.registry = CollectorRegistry()
-        defaults = {"reports_dir": folder, "dataset_dir": folder, "report_timeout_seconds": 30.0}
+        defaults = {"reports_dir": folder, "dataset_dir": folder, "report_timeout_seconds": PATIENCE_SECONDS}
         idle_cores = changes.pop("idle_cores", lambda ours: 1)
         settings, metrics = Settings(**{**defaults, **changes}), ConsumerMetrics(self.registry)
         self.service = MonitoringService(settings, stations.judge(), metrics, open_writer, idle_cores=idle_cores)

@@ -29,6 +29,7 @@ from airquality.reports.paths import evidence_page
 from airquality.reports.sources import KnownRows
 from monitoring_service import MonitoringService
 from tests import stations
+from tests.report_rig import drain
 from tests.whole_reports import WholeReports
 
 pytestmark = pytest.mark.slow
@@ -375,7 +376,7 @@ def test_a_window_becomes_a_report_through_the_real_process(tmp_path: Path) -> N
         station = service.open_station("station_1")
         for reading in stations.readings_of(QUIET[:24]):
             service.submit(stations.observe(station, reading, 2.5), {"station_1": station})
-        results = service.close(drain=True, deadline_seconds=200)
+        results = drain(service)
     assert [result.result for result in results] == ["generated"], results
     assert results[0].path is not None
     assert "Daily report" in results[0].path.read_text()

@@ -130,10 +130,10 @@ def test_worker_summary_that_takes_long_is_written_less_often(
 def test_worker_last_summary_comes_after_the_end_of_reports(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
     done: list[str] = []
     monkeypatch.setattr(rig.monitors, "write_summary", lambda _: done.append("summary"))
-    monkeypatch.setattr(rig.monitors, "close", lambda *, drain: done.append(f"reports ended, {drain=}"))
+    monkeypatch.setattr(rig.monitors, "close", lambda: done.append("reports ended"))
     rig.send(0, 1)
     rig.worker.run()
-    assert done[-2:] == ["reports ended, drain=False", "summary"]
+    assert done[-2:] == ["reports ended", "summary"]
 
 
 def test_worker_summary_waits_while_every_poll_brings_rows(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -76,8 +76,8 @@ class Monitoring(Protocol):
     def note_served(self, served: Served) -> None:
         """Note that another model predicts from now on, whether or not the monitoring was calibrated for it."""
 
-    def close(self, *, drain: bool) -> object:
-        """End whoever makes reports, after what is still due if ``drain``; the rest is made after the next start."""
+    def close(self) -> None:
+        """End whoever makes reports, at once; what is still due is made after the next start."""
 
     def write_summary(self, owned: Mapping[int, PartitionFigures]) -> None:
         """Write the summary, with what the consumer counted."""

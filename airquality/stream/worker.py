@@ -227,7 +227,7 @@ class Worker:
             continue  # what is not saved by then is replayed at the next start
         self._console.show_reports(self._monitoring.poll())
         self._console.show_end(self._monitoring.backlog)
-        self._monitoring.close(drain=False)  # else one of them may hold the folder while the last summary is due
+        self._monitoring.close()  # else one of them may hold the folder while the last summary is due
         self.counts.check()
         self._summarise()
 
