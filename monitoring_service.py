@@ -157,8 +157,7 @@ def _hourly(station: Station) -> StationDetectors:
 class MonitoringService:
     """Open stations, judge their rows, and see to the reports of their windows.
 
-    A context manager: leaving it ends the report process at once; call :meth:`close` first to let it finish.
-    All methods are for one thread and none but ``close`` waits.
+    A context manager: leaving it closes it. All methods are for one thread and none but ``close`` waits.
     """
 
     def __init__(

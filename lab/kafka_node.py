@@ -220,8 +220,8 @@ class RealBroker(Broker):
             return f"The end of {self.log_path}:\n{_tail(log.read().decode(errors='replace'))}"
 
 
-def _tail(text: str, lines: int = 20) -> str:
-    return "\n".join(text.splitlines()[-lines:]) or "(empty)"
+def _tail(text: str) -> str:
+    return "\n".join(text.splitlines()[-20:]) or "(empty)"
 
 
 #: The configuration of a node that is alone: one replica of everything, small internal topics, quick to start.

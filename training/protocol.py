@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -130,15 +129,11 @@ class Fit:
         return self.predictor(study, rows)
 
 
-def forward_folds(rows: Rows, splitter: Any = None) -> list[tuple[Rows, Rows]]:
-    """Cut measured ``rows`` into (fitted, scored) pairs, each scored part later than what it is scored by.
-
-    ``splitter`` is one of scikit-learn's; the default is ``TimeSeriesSplit(4)``. :class:`Fit` refuses any that looks ahead.
-    """
+def forward_folds(rows: Rows) -> list[tuple[Rows, Rows]]:
+    """Cut measured ``rows`` into (fitted, scored) pairs, each scored part later than what it is scored by."""
     from sklearn.model_selection import TimeSeriesSplit  # it takes seconds to import, which no --help should
 
-    splitter = splitter or TimeSeriesSplit(N_FOLDS)
-    return [(rows[fitted], rows[scored]) for fitted, scored in splitter.split(rows)]
+    return [(rows[fitted], rows[scored]) for fitted, scored in TimeSeriesSplit(N_FOLDS).split(rows)]
 
 
 def scores(actual: Floats, predicted: Floats, naive_mae: float) -> dict[str, float]:

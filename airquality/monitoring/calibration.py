@@ -131,13 +131,6 @@ class Calibration:
             found[column] = [SmallestShift(hours, up, down, unit) for hours, (up, down) in sorted(rows.items())]
         return found
 
-    def smallest_visible(self, column: str, budget: float = DEFAULT_BUDGET) -> SmallestShift | None:
-        """Return the least constant shift of a column that is seen at all, and within how many hours.
-
-        None for a column whose level is not judged: C6H6 and AH are, by their identity, and the other analysers are not.
-        """
-        return min(self.smallest_shifts(budget).get(column, []), key=lambda shift: shift.up - shift.down, default=None)
-
 
 def calibrate(hours: Ints, values: Floats, data_source: str, data_hash: str) -> Calibration:
     """Fit the detectors on a history and buy their thresholds.

@@ -100,9 +100,9 @@ def _ramp(n: int, hours: int) -> Floats:
     return np.minimum(np.arange(1, n + 1) / hours, 1.0)
 
 
-def gain(factor: float, hours: int = 168) -> Change:
-    """Return a gain that grows to ``factor`` within ``hours``."""
-    return lambda values, _, draw: values * (1.0 + (factor - 1.0) * _ramp(len(values), hours))
+def gain(factor: float) -> Change:
+    """Return a gain that grows to ``factor`` within a week."""
+    return lambda values, _, draw: values * (1.0 + (factor - 1.0) * _ramp(len(values), 168))
 
 
 def shift(sds: float, hours: int = 1) -> Change:

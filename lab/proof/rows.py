@@ -127,7 +127,7 @@ class Supervised:
         self.process = site.consumer(**self._limits)
         self.restarts = 0
 
-    def catch_up(self, seconds: float = 240.0) -> None:
+    def catch_up(self) -> None:
         """Wait until the group has committed all there is in the raw topic."""
         cluster, raw = self._site.cluster, self._site.topic("raw")
         ends = cluster.end_offsets(raw)
@@ -138,4 +138,4 @@ class Supervised:
                 self.restarts += 1
             return cluster.committed_offsets(self._site.group, raw) == ends
 
-        wait_until(done, f"{self._site.name}: caught up", seconds)
+        wait_until(done, f"{self._site.name}: caught up", 240)

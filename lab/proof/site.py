@@ -137,9 +137,9 @@ class Site:
         """Run one consumer until nothing is left to do; return what it printed."""
         return self.run("consumer.py", "--idle-exit-seconds", str(idle_seconds), environment=overrides)
 
-    def grown(self, role: str, offsets: int, seconds: float = 120.0) -> None:
+    def grown(self, role: str, offsets: int) -> None:
         """Wait until a topic has grown past so many offsets."""
-        wait_until(lambda: self.cluster.ends(self.topic(role)) > offsets, f"{self.name}: {role} past {offsets}", seconds)
+        wait_until(lambda: self.cluster.ends(self.topic(role)) > offsets, f"{self.name}: {role} past {offsets}")
 
     def caught_up(self, seconds: float = 120.0) -> None:
         """Wait until the group has committed all there is in the raw topic."""
