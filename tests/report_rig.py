@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -42,9 +43,9 @@ class Rig:
         self.folder = folder
         self.registry = CollectorRegistry()
         defaults = {"reports_dir": folder, "dataset_dir": folder, "report_timeout_seconds": PATIENCE_SECONDS}
-        idle_cores = changes.pop("idle_cores", lambda ours: 1)
+        idle_cores, clock = changes.pop("idle_cores", lambda ours: 1), changes.pop("clock", time.monotonic)
         settings, metrics = Settings(**{**defaults, **changes}), ConsumerMetrics(self.registry)
-        self.service = MonitoringService(settings, stations.judge(), metrics, open_writer, idle_cores=idle_cores)
+        self.service = MonitoringService(settings, stations.judge(), metrics, open_writer, clock, idle_cores=idle_cores)
 
     def run(self, n_hours: int, station_id: str = "station_1", first: int = FIRST, **changes: float) -> Station:
         """Let a new station's quiet hours pass and submit their windows."""

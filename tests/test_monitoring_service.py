@@ -104,9 +104,7 @@ def test_a_report_that_fails_once_is_tried_again(report_rig: Callable[..., Rig],
 def failing_rig(tmp_path: Path, now: list[float]) -> Rig:
     """A service whose daily reports fail as long as the file ``broken`` is there."""
     (tmp_path / "broken").touch()
-    made = Rig(tmp_path, report_writers.faulty(tmp_path, "fail", "broken"))
-    made.service._reports._clock = lambda: now[0]
-    return made
+    return Rig(tmp_path, report_writers.faulty(tmp_path, "fail", "broken"), clock=lambda: now[0])
 
 
 def test_show_alarms_names_the_column_each_alarm_is_of(report_rig: Callable[..., Rig]) -> None:

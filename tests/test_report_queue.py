@@ -116,8 +116,7 @@ def test_queue_draws_with_as_many_processes_as_there_are_idle_cores(
     cores, now = [3], [0.0]
     monkeypatch.setattr(makers, "LINGER_SECONDS", 0.1)
     (tmp_path / "broken").touch()
-    made = report_rig("wait", "evidence", idle_cores=lambda ours: cores[0])
-    made.service._reports._clock = lambda: now[0]
+    made = report_rig("wait", "evidence", idle_cores=lambda ours: cores[0], clock=lambda: now[0])
     made.run(24 * 6)
     made.poll_until(lambda: len(waiting(tmp_path)) == 3, "three at work")
     now[0] += 10.0
@@ -142,8 +141,7 @@ def test_queue_evidence_that_fails_is_counted_and_made_once_its_cause_is_gone(
 ) -> None:
     now = [0.0]
     (tmp_path / "broken").touch()
-    made = report_rig("fail", "evidence")
-    made.service._reports._clock = lambda: now[0]
+    made = report_rig("fail", "evidence", clock=lambda: now[0])
     observer = made.run(48)
     made.poll_until(lambda: not made.service.backlog, "two failures")
     assert (observer.reports.generated["daily"], observer.reports.failed["daily"]) == (0, 2)
@@ -159,8 +157,7 @@ def test_queue_window_that_cannot_be_stored_is_in_the_snapshot_and_stored_once_i
 ) -> None:
     now = [0.0]
     (tmp_path / ".monitoring").write_text("a file where a folder should be")
-    made = report_rig()
-    made.service._reports._clock = lambda: now[0]
+    made = report_rig(clock=lambda: now[0])
     observer = made.run(24)
     made.poll_until(lambda: observer.reports.failed["daily"] == 1, "a failure")
     assert len(observer.state("group", 0).reports.unmade) == 1
