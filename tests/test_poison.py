@@ -45,7 +45,6 @@ def consume(settings: Settings, n_records: int) -> Worker:
             KafkaReader(settings),
             Service(),
             monitors,
-            monitors.open_station,
             ConsumerMetrics(CollectorRegistry()),
             Console(lambda _: None),
             Limits(max_records=n_records, timeout_seconds=120.0),

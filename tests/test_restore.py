@@ -51,10 +51,9 @@ class Run:
         given: dict[str, Any] = {"idle_exit_seconds": 1.5, "timeout_seconds": 240.0, **limits}
         with closing(TransactionalStream(settings)) as stream:
             metrics = ConsumerMetrics(self.registry)
-            console, opener = Console(self.lines.append), self.monitors.open_station
-            reader = KafkaReader(settings)
+            console, reader = Console(self.lines.append), KafkaReader(settings)
             kind = Killed if killed else Worker
-            worker = kind(settings, stream, reader, Service(), self.monitors, opener, metrics, console, Limits(**given))
+            worker = kind(settings, stream, reader, Service(), self.monitors, metrics, console, Limits(**given))
             worker.run()
             self.counts = worker.counts
 

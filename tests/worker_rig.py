@@ -157,7 +157,6 @@ class Rig:
             self.kafka,
             self.service,
             monitors,
-            monitors.open_station,
             metrics or ConsumerMetrics(self.registry),
             Console(self.lines.append, self.clock),
             self.limits,

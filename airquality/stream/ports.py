@@ -39,7 +39,10 @@ class Service(Predictor, Protocol):
 
 
 class Monitoring(Protocol):
-    """What the stream tells the monitoring service; see ``monitoring_service.MonitoringService``."""
+    """The monitoring service, which makes the stations and is told what becomes of them; see ``monitoring_service``."""
+
+    def open_station(self, station_id: str, saved: Document | None = None) -> Station:
+        """Return a station, from the document of its snapshot if there is one."""
 
     @property
     def backlog(self) -> int:
