@@ -22,9 +22,10 @@ from lab.broker import Broker
 from lab.child import Child
 from lab.kafka_installation import KAFKA_VERSION, Installation
 from lab.ports import LOOPBACK, free_port, is_free
+from lab.waiting import PATIENCE_SECONDS
 
-START_TIMEOUT_SECONDS = 90.0
-STOP_TIMEOUT_SECONDS = 15.0
+#: A broker that is killed because it stops slowly checks its logs at the next start.
+STOP_TIMEOUT_SECONDS = 60.0
 
 
 #: Written in every file of a data directory that a start overwrites.
@@ -202,12 +203,12 @@ class RealBroker(Broker):
 
     def _await_ready(self) -> None:
         assert self._jvm is not None
-        deadline = time.monotonic() + START_TIMEOUT_SECONDS
+        deadline = time.monotonic() + PATIENCE_SECONDS
         while not _answers(self._port):
             if self._jvm.poll() is not None:
                 raise Unavailable(self._death_notice())
             if time.monotonic() > deadline:
-                raise Unavailable(f"Apache Kafka did not answer within {START_TIMEOUT_SECONDS:.0f} s. {self._log_end()}")
+                raise Unavailable(f"Apache Kafka did not answer within {PATIENCE_SECONDS:.0f} s. {self._log_end()}")
             time.sleep(0.05)
 
     def _death_notice(self) -> str:

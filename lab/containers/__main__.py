@@ -27,7 +27,8 @@ from lab.containers.endings import stop_cleanly
 from lab.containers.incidents import api_away, consumer_killed, consumer_stops_and_goes_on, kafka_away, panel_shows
 from lab.containers.reader import PREDICTIONS, RAW, WARMUP_HOURS
 from lab.containers.scaled import drive_scaled
-from lab.containers.stack import ROLES, SOURCE, Failed, Stack, check, copy_tree, fetch, in_image, wait_for
+from lab.containers.stack import ROLES, SOURCE, Stack, check, copy_tree, fetch, in_image, wait_for
+from lab.waiting import Failed
 
 API = "http://localhost:8000"
 #: What a person's commands make in dataset/ before `up`.

@@ -12,7 +12,8 @@ from lab.containers import monitoring, reader
 from lab.containers.endings import VOTERS, stop_cleanly
 from lab.containers.reader import PREDICTIONS, RAW
 from lab.containers.scaled import STATIONS, Summary, every_row_once, producer
-from lab.containers.stack import Failed, Stack, check, wait_for
+from lab.containers.stack import Stack, check, wait_for
+from lab.waiting import Failed
 
 FILES = ("docker-compose.yml", "docker-compose.three-brokers.yml")
 SERVERS = "localhost:9092,localhost:9094,localhost:9095"

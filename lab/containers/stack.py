@@ -13,16 +13,14 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import IO, Any, TypeVar
 
+from lab.waiting import Failed
+
 ROLES = ("api", "producer", "consumer", "data", "mlflow")
 SOURCE = Path(__file__).resolve().parent.parent.parent
 PROJECT = "air-quality-e2e"
 ONE_SHOT = {"kafka-init", "model-init", "data-init", "producer"}
 
 T = TypeVar("T")
-
-
-class Failed(Exception):
-    """A promise the stack did not keep."""
 
 
 def check(kept: object, promise: str) -> None:

@@ -51,7 +51,7 @@ def three_brokers(directory: Path) -> Iterator[Three]:
     with log.open("ab") as output:
         process = Child(command, PROJECT, environment, output)
     try:
-        wait_until(lambda: process.poll() is not None or "Ctrl-C ends it" in log.read_text(), "three brokers answer", 180)
+        wait_until(lambda: process.poll() is not None or "Ctrl-C ends it" in log.read_text(), "three brokers answer")
         found = re.search(r"export KAFKA_BOOTSTRAP_SERVERS=(\S+)", log.read_text())
         if found is None:
             raise Failed(f"three brokers cannot be had: {log.read_text()[-600:]}")
@@ -103,7 +103,7 @@ def topics_change_while_running(proof: Proof) -> Outcome:
 
 def _said(site: Site, consumer: Child, words: str) -> None:
     """Wait until a running consumer says these words."""
-    wait_until(lambda: consumer.poll() is not None or words in site.said(), f"{site.name}: {words}", 120)
+    wait_until(lambda: consumer.poll() is not None or words in site.said(), f"{site.name}: {words}")
 
 
 def _partitions_raised(proof: Proof) -> list[str]:
@@ -163,7 +163,7 @@ def _raised_and_repartitioned(site: Site, consumer: Child) -> list[str]:
         return told[-1].startswith("moved")
 
     try:
-        wait_until(done, f"{site.name}: repartition", 180)
+        wait_until(done, f"{site.name}: repartition")
     except Failed:
         faults.append(f"repartition never moved the stations: {told[-1][-400:]}")
     return faults
@@ -233,7 +233,7 @@ def _right_or_counted(
     def read_or_refused() -> bool:
         return site.cluster.committed_offsets(site.group, raw) == ends or "--accept-loss" in site.said()
 
-    wait_until(read_or_refused, f"{site.name}: refused, or all rows were fetched before", 120)
+    wait_until(read_or_refused, f"{site.name}: refused, or all rows were fetched before")
     end()
     said = site.said() + site.run("consumer.py", "--idle-exit-seconds", "14", code=None, environment=limits)
     if "--accept-loss" not in said:

@@ -69,7 +69,7 @@ def clock_stepped(proof: Proof) -> Outcome:
         consumer = site.consumer(**SMALL, **injected(PROOF_CLOCK_STEPS="86400,-172800,86400"))
         site.grown("pred", 20)
         for step in range(3):
-            wait_until(partial(_stepped, site, step + 1), f"{site.name}: step {step + 1}", 60)
+            wait_until(partial(_stepped, site, step + 1), f"{site.name}: step {step + 1}")
             sent += site.cluster.send(site.topic("raw"), islice(rows, 16 * 6))
             site.caught_up()
         stop(consumer)

@@ -15,7 +15,7 @@ from lab.proof import judge, oracle
 from lab.proof.site import INJECT, Ground, Site
 from lab.proof.topics import Found
 from lab.proof.traffic import Source
-from lab.waiting import wait_until
+from lab.waiting import PATIENCE_SECONDS, wait_until
 
 SMALL = {"MAX_POLL_RECORDS": "20", "SNAPSHOT_OFFSETS": "200", "SNAPSHOT_SECONDS": "2"}
 #: The consumer's session is 10 s: a freeze of this length is beyond it.
@@ -116,7 +116,7 @@ def stop(*processes: Child) -> None:
     for process in processes:
         process.send_signal(signal.SIGTERM)
     for process in processes:
-        process.wait(60)
+        process.wait(PATIENCE_SECONDS)
 
 
 class Supervised:

@@ -21,7 +21,7 @@ from airquality.data import uci_file
 from lab.child import Child
 from lab.ports import free_port
 from lab.proof.topics import Cluster
-from lab.waiting import Failed, wait_until
+from lab.waiting import PATIENCE_SECONDS, Failed, wait_until
 
 PROJECT = Path(__file__).resolve().parent.parent.parent
 INJECT = Path(__file__).resolve().parent / "inject"
@@ -77,7 +77,7 @@ class Broker:
     def _ended(self) -> None:
         assert self._process is not None
         try:
-            self._process.wait(150)  # as long as it takes with clients on a busy machine
+            self._process.wait(PATIENCE_SECONDS)  # as long as it takes with clients on a busy machine
         finally:
             self._process.kill()
 
