@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from airquality.data.incoming import Incoming
+from airquality.data.readings_file import ReadingsFile
 from airquality.ground.errors import UsageError
 from airquality.records import RAW_COLUMNS
 from lab.waiting import PATIENCE_SECONDS
@@ -221,7 +221,7 @@ def test_read_file_gives_the_published_bits_or_asks(tmp_path: Path, name: str) -
     found = read(path, *variant.flags)
     if name == "every row twice":
         assert "500 rows repeat an hour" in found.remarks[0]
-        found = Incoming(found.frame.rows(0, files.N_ROWS), found.understood, found.remarks, None)
+        found = ReadingsFile(found.frame.rows(0, files.N_ROWS), found.understood, found.remarks, None)
     require_same(found)
     assert "13 of 13 columns" in found.understood[0]
 
