@@ -18,7 +18,7 @@ from airquality.ground.errors import Unavailable
 from airquality.ground.settings import Settings
 from airquality.metrics import GroupMetrics
 from airquality.stream import lag
-from airquality.stream.lag import GroupReader, GroupState, Watch
+from airquality.stream.lag import GroupReader, GroupState, LagWatch
 from lab.ports import free_port
 from lab.waiting import wait_until
 from tests.broker_topics import send
@@ -78,9 +78,9 @@ class Fake:
         self.closed += 1
 
 
-def watching(fake: Fake, now: list[float]) -> tuple[Watch, Callable[..., float | None]]:
+def watching(fake: Fake, now: list[float]) -> tuple[LagWatch, Callable[..., float | None]]:
     registry = CollectorRegistry()
-    watch = Watch(GroupMetrics(registry), lambda: fake, lambda: now[0])
+    watch = LagWatch(GroupMetrics(registry), lambda: fake, lambda: now[0])
     return watch, lambda name, **labels: registry.get_sample_value(name, labels)
 
 

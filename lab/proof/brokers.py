@@ -101,7 +101,7 @@ def topics_change_while_running(proof: Proof) -> Outcome:
     return Outcome({"cases": 6}, faults)
 
 
-def _said(site: Site, consumer: Child, words: str) -> None:
+def _await_words(site: Site, consumer: Child, words: str) -> None:
     """Wait until a running consumer says these words."""
     wait_until(lambda: consumer.poll() is not None or words in site.said(), f"{site.name}: {words}")
 
@@ -151,7 +151,7 @@ def _refused_first(site: Site) -> Iterator[Found]:
 def _raised_and_repartitioned(site: Site, consumer: Child) -> list[str]:
     """Raise the partitions and do what the consumer says then; return what was wrong with the words."""
     site.cluster.raise_partitions([site.topic(role) for role in ROLES], 5)
-    _said(site, consumer, "repartition")
+    _await_words(site, consumer, "repartition")
     stop(consumer)
     faults = Refusal(("repartition", "5 partitions")).faults(site.said(), "partitions raised while running")
     told: list[str] = []
@@ -196,7 +196,7 @@ def _deleted_once_fetched(proof: Proof, end: Callable[[Child], None]) -> list[st
         site.caught_up(seconds=120)
         broken.fault = service.away
         site.cluster.send(site.topic("raw"), rows)
-        _said(site, consumer, "no row is lost, trying again")
+        _await_words(site, consumer, "no row is lost, trying again")
         tapped = _deleted(site, before=300)
         broken.fault = None
         return _right_or_counted(proof, site, partial(end, consumer), tapped, limits)
