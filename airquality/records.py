@@ -24,13 +24,15 @@ import orjson
 from airquality.ground.errors import InvalidRecord
 from airquality.network.current import NETWORK
 
-#: The column that is predicted, and its place in a row.
+#: The column that is predicted.
 TARGET = NETWORK.target.name
-_TARGET = NETWORK.index(TARGET)
 #: What predictions and their errors are measured in, in ASCII.
 TARGET_UNIT = NETWORK.target.ascii_unit
 #: Columns of a raw record in the order of the declaration; units, limits and roles stand there.
 RAW_COLUMNS = NETWORK.names
+#: Where each is in a row, and where the target is.
+COLUMN_INDEX = {name: index for index, name in enumerate(RAW_COLUMNS)}
+TARGET_INDEX = COLUMN_INDEX[TARGET]
 #: The columns the device itself measures, as opposed to the reference analysers beside it.
 DEVICE_COLUMNS = tuple(column.name for column in NETWORK.device)
 #: What the columns are measured in.
@@ -127,11 +129,11 @@ class Reading:
     @property
     def actual(self) -> float:
         """The measured target of this hour, NaN if missing. Truth: never an input to this hour's prediction."""
-        return self.values[_TARGET]
+        return self.values[TARGET_INDEX]
 
     def without_truth(self) -> Reading:
         """Return the same reading as it is where the truth has not come yet."""
-        return replace(self, values=(*self.values[:_TARGET], math.nan, *self.values[_TARGET + 1 :]))
+        return replace(self, values=(*self.values[:TARGET_INDEX], math.nan, *self.values[TARGET_INDEX + 1 :]))
 
     def digest(self) -> int:
         """Return a non-zero 32-bit checksum of the values, which tells a repeated hour from a contradicted one."""

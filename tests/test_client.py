@@ -18,7 +18,8 @@ from pydantic import SecretStr
 
 from airquality.ground.errors import ContractError, InvalidRecord, Unavailable
 from airquality.model import features, rows
-from airquality.model.client import MAX_ROWS, PredictionClient
+from airquality.model.client import PredictionClient
+from airquality.model.rows import MAX_ROWS
 from airquality.model.transport import MAX_ANSWER_BYTES, Transport
 from airquality.records import MAX_MODEL_VERSION_CHARACTERS, PREDICTION_LIMITS, Served
 from lab.ports import free_port

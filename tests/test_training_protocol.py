@@ -19,7 +19,7 @@ from airquality.ground.errors import ContractError
 from airquality.model import backtest, features, inputs
 from airquality.model.inputs import VARIANTS, Inputs
 from airquality.model.model import Model
-from airquality.records import DEVICE_COLUMNS, RAW_COLUMNS, TARGET
+from airquality.records import DEVICE_COLUMNS, RAW_COLUMNS, TARGET, TARGET_INDEX
 from training import artifacts, champion, ensembles, methods, protocol
 from training import backtest as forward
 from training.bench import Bench
@@ -31,7 +31,6 @@ from training.runs import predict
 pytestmark = pytest.mark.slow
 
 SMALL = {**champion.HAND_SET, "rounds": 15}
-CO = RAW_COLUMNS.index(TARGET)
 
 
 @pytest.fixture(scope="module")
@@ -48,7 +47,7 @@ def study(frame: Frame) -> Study:
 
 
 def test_a_row_of_hidden_hours_is_what_the_features_make_of_a_file_without_them(frame: Frame) -> None:
-    # CO of hour t is no input, so hiding it, through the block-wise path of the variants, must change not a bit
+    # TARGET_INDEX of hour t is no input, so hiding it, through the block-wise path of the variants, must change not a bit
     assert np.array_equal(
         inputs.matrix(frame, Inputs("co now", {TARGET: 1})), features.batch(frame.hours, frame.values), equal_nan=True
     )
@@ -79,7 +78,7 @@ def test_the_future_changes_no_row_before_it(frame: Frame, known: Inputs) -> Non
     part = frame.rows(600, 800)
     values = part.values.copy()
     values[150:] = 555.0
-    values[150:, CO] = np.nan
+    values[150:, TARGET_INDEX] = np.nan
     later = inputs.matrix(Frame(part.hours, values, "simulated"), known)
     assert np.array_equal(later[:150], inputs.matrix(part, known)[:150], equal_nan=True)
 
@@ -204,7 +203,7 @@ def test_early_stopping_finds_where_the_late_rows_are_predicted_best(
 
 def test_only_measured_hours_are_scored(study: Study) -> None:
     rows = study.measured("validation")
-    assert not np.isnan(study.frame.values[rows, CO]).any()
+    assert not np.isnan(study.frame.values[rows, TARGET_INDEX]).any()
     gaps = np.setdiff1d(np.arange(len(study.frame))[study.blocks["validation"]], rows)
     assert len(gaps) > 0
     with pytest.raises(ContractError, match="only measured hours"):
@@ -384,6 +383,6 @@ def test_backtest_is_written_with_empty_cells_for_missing_truths(study: Study, t
     origin = forward.origin_of(study.before_test(), SMALL)
     assert backtest.write(tmp_path / "backtest.csv", frame, predicted, origin) == 300
     lines = (tmp_path / "backtest.csv").read_text().splitlines()
-    assert lines[0] == "DateTime,CO(GT),prediction"
+    assert lines[0] == "DateTime,TARGET_INDEX(GT),prediction"
     truths = [line.split(",")[1] for line in lines[1:]]
     assert truths.count("") == int(np.isnan(study.target[study.bounds[1] - 300 : study.bounds[1]]).sum()) > 0

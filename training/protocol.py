@@ -17,7 +17,7 @@ from airquality.data.dataset import Frame
 from airquality.ground.errors import ContractError
 from airquality.model import inputs
 from airquality.model.inputs import ALL, Inputs
-from airquality.records import DEVICE_COLUMNS, RAW_COLUMNS, TARGET
+from airquality.records import DEVICE_COLUMNS, RAW_COLUMNS, TARGET_INDEX
 
 Floats = NDArray[np.float64]
 Rows = NDArray[np.intp]
@@ -26,7 +26,6 @@ Rows = NDArray[np.intp]
 METRICS = ("rmse", "mae", "r2", "mape", "smape", "mase")
 N_FOLDS = 4
 _DRAWS = 2000
-_TARGET_INDEX = RAW_COLUMNS.index(TARGET)
 _DEVICE_INDICES = [RAW_COLUMNS.index(name) for name in DEVICE_COLUMNS]
 
 
@@ -56,7 +55,7 @@ class Study:
     @property
     def target(self) -> Floats:
         """CO(GT) as measured, shape ``(n,)``, NaN where it was not."""
-        return self.frame.values[:, _TARGET_INDEX]
+        return self.frame.values[:, TARGET_INDEX]
 
     @property
     def blocks(self) -> dict[str, slice]:

@@ -14,6 +14,10 @@ from numpy.typing import NDArray
 
 MEDIA_TYPE = "application/vnd.air-quality.float64-rows"
 
+#: Rows of one request, at most: 2.3 MB of the 8 MB of a body. It is what a client sends at a time, and what bounds all that
+#: the service does with a request.
+MAX_ROWS = 2_000
+
 _VALUE = np.dtype("<f8")
 
 

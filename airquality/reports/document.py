@@ -17,7 +17,7 @@ from airquality.data.dataset import STATION_IDS
 from airquality.events import truth_to_json
 from airquality.monitoring.drift import JUDGED_COLUMNS, Distance, Floats, Hours, Judge, Window
 from airquality.monitoring.thresholds import Threshold
-from airquality.records import RAW_COLUMNS, TARGET, UNITS, hour_of, isoformat
+from airquality.records import COLUMN_INDEX, DAILY_HOURS, TARGET, TARGET_INDEX, UNITS, hour_of, isoformat
 from airquality.reports.findings import Finding, findings_of
 from airquality.reports.folder import LAYOUT
 from airquality.truth.performance import Performance
@@ -28,9 +28,6 @@ Sidecar = Mapping[str, Any]
 #: The station whose hours the reference holds, by the data it was made of.
 JUDGES: Mapping[str, str] = {str(source): station_id for source, station_id in STATION_IDS.items()}
 
-_INDEX = {name: index for index, name in enumerate(RAW_COLUMNS)}
-_DAY_HOURS = 24
-
 
 class Describer:
     """Describe windows for their pages, beside what is normal: the reference."""
@@ -38,7 +35,7 @@ class Describer:
     def __init__(self, judge: Judge) -> None:
         self._judge = judge
         reference = judge.reference
-        columns = {name: reference.values[:, _INDEX[name]] for name in (TARGET, *JUDGED_COLUMNS)}
+        columns = {name: reference.values[:, COLUMN_INDEX[name]] for name in (TARGET, *JUDGED_COLUMNS)}
         columns["prediction"] = reference.predictions
         self._normal = {name: _normal(reference.hours, values) for name, values in columns.items()}
 
@@ -101,7 +98,7 @@ class Describer:
         }
 
     def _column(self, window: Window, name: str) -> dict[str, Any]:
-        values = window.predictions if name == "prediction" else window.values[:, _INDEX[name]]
+        values = window.predictions if name == "prediction" else window.values[:, COLUMN_INDEX[name]]
         now, normal = _median(values), self._normal[name]
         return {
             "column": name,
@@ -124,8 +121,8 @@ def _median(values: Floats) -> float | None:
 
 def _by_hour_of_day(hours: Hours, values: Floats, level: float) -> list[float | None]:
     """Return a quantile of the values of each hour of the day, 24 of them, None where there is no value."""
-    of_day = hours % _DAY_HOURS
-    groups = (values[(of_day == hour) & ~np.isnan(values)] for hour in range(_DAY_HOURS))
+    of_day = hours % DAILY_HOURS
+    groups = (values[(of_day == hour) & ~np.isnan(values)] for hour in range(DAILY_HOURS))
     return [_rounded(_quantile(group, level)) if len(group) else None for group in groups]
 
 
@@ -148,7 +145,7 @@ def _state(window: Window, findings: Sequence[Finding]) -> str:
 def _series(window: Window) -> dict[str, list[float | None]]:
     """Return the target, measured and predicted, of every hour of the window, null where there is none."""
     at = window.hours - window.start_hour
-    truths = window.values[:, _INDEX[TARGET]]
+    truths = window.values[:, TARGET_INDEX]
     lines = [*_lines(truths, window.predictions)]
     if not math.isnan(window.estimated_rmse):
         lines += [("lower", window.intervals[:, 0]), ("upper", window.intervals[:, 1])]
@@ -159,7 +156,7 @@ def _coverage(window: Window) -> dict[str, dict[str, int]]:
     """Return how many of the truths known when the window closed lie inside their intervals."""
     if not len(window.intervals):
         return {}
-    truths, (lower, upper) = window.values[:, _INDEX[TARGET]], window.intervals[:, :2].T
+    truths, (lower, upper) = window.values[:, TARGET_INDEX], window.intervals[:, :2].T
     known = ~np.isnan(truths) & ~np.isnan(lower)
     inside = (lower[known] <= truths[known]) & (truths[known] <= upper[known])
     return {"all": {"truths": int(known.sum()), "inside": int(inside.sum())}}

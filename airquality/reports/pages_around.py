@@ -10,6 +10,7 @@ from pathlib import Path
 
 from airquality.ground.files import write_atomically
 from airquality.monitoring.promise import Promise
+from airquality.records import DAILY_HOURS
 from airquality.reports import pages, paths
 from airquality.reports.asked import nav_of
 from airquality.reports.due import DueFolder
@@ -23,7 +24,6 @@ WINDOW_ROWS = 200
 #: While reports are due, the index is written at most this often.
 INDEX_SECONDS = 2.0
 _PLOT_DAYS = 7
-_DAY_HOURS = 24
 
 
 class PagesAround:
@@ -148,16 +148,16 @@ class PagesAround:
         if not days:
             return None
         last = datetime.fromisoformat(days[-1].end)
-        start = last - timedelta(hours=_PLOT_DAYS * _DAY_HOURS - 1)
+        start = last - timedelta(hours=_PLOT_DAYS * DAILY_HOURS - 1)
         lines: dict[str, list[float | None]] = {
-            name: [None] * (_PLOT_DAYS * _DAY_HOURS) for name in ("measured", "predicted")
+            name: [None] * (_PLOT_DAYS * DAILY_HOURS) for name in ("measured", "predicted")
         }
         for day in days:
             document = self._folder.document(day)
             first = (datetime.fromisoformat(document["start"]) - start) // timedelta(hours=1)
             if first >= 0:
                 for name, line in lines.items():
-                    line[first : first + _DAY_HOURS] = document["series"][name]
+                    line[first : first + DAILY_HOURS] = document["series"][name]
         return pages.WeekPlot(station.station_id, start.isoformat(), lines["measured"], lines["predicted"])
 
     def _write(self, page: str, text: str) -> None:

@@ -12,7 +12,6 @@ import pytest
 from airquality.model import features
 from airquality.model import rows as wire
 from airquality.model.model import Model
-from airquality.serving import bodies
 from airquality.serving.served import ServedModel
 from lab.waiting import PATIENCE_SECONDS
 from tests.api_requests import ROW, WIDTH, body_of
@@ -73,7 +72,7 @@ def test_predict_escaped_names_are_read_as_what_they_spell(served: ServedModel) 
 
 
 @pytest.mark.parametrize("binary", [False, True])
-@pytest.mark.parametrize("n_rows", [64, bodies.MAX_ROWS])
+@pytest.mark.parametrize("n_rows", [64, wire.MAX_ROWS])
 def test_others_are_answered_while_a_batch_is_computed(
     client: Client, monkeypatch: pytest.MonkeyPatch, rows: np.ndarray, n_rows: int, binary: bool
 ) -> None:

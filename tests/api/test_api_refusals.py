@@ -14,7 +14,7 @@ import requests
 
 from airquality.model import features
 from airquality.model import rows as wire
-from airquality.serving import bodies, uploads
+from airquality.serving import uploads
 from airquality.serving.problems import MAX_NAMED, RequestError
 from airquality.serving.served import ServedModel
 from lab.waiting import PATIENCE_SECONDS
@@ -111,7 +111,7 @@ def test_predict_name_that_is_there_twice_is_refused(client: Client, path: str, 
 
 
 def test_predict_batch_more_rows_than_the_limit_is_413_and_so_halved_by_the_client(served: ServedModel) -> None:
-    rows = [[0.1] * WIDTH] * (bodies.MAX_ROWS + 1)
+    rows = [[0.1] * WIDTH] * (wire.MAX_ROWS + 1)
     with pytest.raises(RequestError) as caught:
         served.predict_batch(orjson.dumps({"features": features.NAMES, "rows": rows}))
     assert caught.value.status == 413

@@ -17,7 +17,7 @@ from airquality.incoming import LateTruth, with_late_truths
 from airquality.model import inputs
 from airquality.model.inputs import LATE_HOURS
 from airquality.model.model import Model
-from airquality.records import HISTORY_HOURS, RAW_COLUMNS, TARGET, Reading, hour_of, isoformat
+from airquality.records import HISTORY_HOURS, TARGET_INDEX, Reading, hour_of, isoformat
 from airquality.stream import kafka_io
 from airquality.truth.performance import Performance
 from lab.waiting import wait_until
@@ -59,7 +59,7 @@ def test_truth_a_day_late_gives_the_offline_figures_through_kills(running: Syste
 
 def check_late_truths(running: System, frame: Frame, offline: np.ndarray, events: list[dict[str, Any]]) -> None:
     """Compare each truth's count, and the errors that are final, with the offline ones to the digit."""
-    truths, summary = frame.values[:, RAW_COLUMNS.index(TARGET)], running.summary()
+    truths, summary = frame.values[:, TARGET_INDEX], running.summary()
     assert summary["truths"] == {**summary["truths"], "filled": int(np.count_nonzero(~np.isnan(truths)))}
     assert sum(summary["truths"].values()) == summary["truths"]["filled"]
     assert summary["performance"] == asdict(Performance.of(offline[HISTORY_HOURS:], truths[HISTORY_HOURS:]))
