@@ -9,10 +9,10 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from airquality.model import features
 from airquality.serving.served import ServedModel
-from tests.system import PROJECT
 
-ARTIFACTS = PROJECT / "artifacts"
 WIDTH = len(features.NAMES)
+#: The first line of a binary body.
+NAMES_LINE = orjson.dumps({"features": features.NAMES}) + b"\n"
 #: A row of features that has a prediction.
 ROW = dict.fromkeys(features.NAMES, 0.1) | {features.BASE_FEATURE: 1.8}
 

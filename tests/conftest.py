@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from lab.broker import Broker
     from lab.kafka_installation import Installation
     from tests.report_rig import Rig as ReportRig
-    from tests.worker_rig import Rig
+    from tests.worker_rig import Clock, Rig
 
 # The same commit gets the same verdict; `pytest --hypothesis-profile=search` looks elsewhere, and longer.
 hypothesis_settings.register_profile("ci", deadline=None, max_examples=40, derandomize=True, database=None, print_blob=True)
@@ -149,12 +149,19 @@ def report_rig(tmp_path: Path) -> Iterator[Callable[..., ReportRig]]:
 
 
 @pytest.fixture
-def rig(monkeypatch: pytest.MonkeyPatch) -> Rig:
+def clock() -> Clock:
+    """A clock that only a test, or what waits by it, moves."""
+    from tests.worker_rig import Clock
+
+    return Clock()
+
+
+@pytest.fixture
+def rig(clock: Clock, monkeypatch: pytest.MonkeyPatch) -> Rig:
     """A worker among fakes, whose clock only its own waiting moves."""
     from airquality.stream import worker
-    from tests.worker_rig import Clock, Rig
+    from tests.worker_rig import Rig
 
-    clock = Clock()
     made = Rig(clock)
     monkeypatch.setattr(worker, "time", types.SimpleNamespace(sleep=clock.sleep, monotonic=clock))
     return made

@@ -19,6 +19,7 @@ from lab.child import Child
 from lab.waiting import wait_until
 
 PROJECT = Path(__file__).resolve().parent.parent
+ARTIFACTS = PROJECT / "artifacts"
 #: How long a program may take that ends by itself: it makes reports beside whatever else the machine has to do.
 RUN_SECONDS = 900
 

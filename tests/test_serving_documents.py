@@ -14,35 +14,25 @@ import orjson
 import pytest
 import requests
 
-from airquality.ground import log
 from airquality.ground.settings import Settings
-from airquality.model import features, registry
-from airquality.model.model import Model
+from airquality.model import features
 from airquality.records import RAW_COLUMNS
 from airquality.serving import documents, pages
 from api_service import create_app
 from lab.waiting import PATIENCE_SECONDS
-from tests.api_server import Client, running
-
-ARTIFACTS = Path(__file__).resolve().parent.parent / "artifacts"
+from tests.api_server import Client, running_artifacts
 
 
 @pytest.fixture(scope="module")
 def client(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Client]:
-    """A caller of a service whose champion is the model in ``artifacts/``; no registry is asked."""
     folder = tmp_path_factory.mktemp("reports")
     (folder / "index.html").write_text("<h1>the index</h1>")
     (folder / "daily").mkdir()
     (folder / "daily" / "daily_20050213_020000.html").write_text("a report")
     (folder.parent / "secret.html").write_text("secret")
     (folder / "link.html").symlink_to(folder.parent / "secret.html")
-    served = registry.RegisteredModel(Model.load(ARTIFACTS), "air-quality-co", "1")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(log, "configure", lambda *_: None)
-        patch.setattr(registry, "champion_version", lambda _: "1")
-        patch.setattr(registry, "load", lambda *_: served)
-        with running(Settings(reports_dir=folder)) as made:
-            yield made
+    with running_artifacts(Settings(reports_dir=folder)) as made:
+        yield made
 
 
 @pytest.fixture(scope="module")

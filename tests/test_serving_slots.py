@@ -17,8 +17,9 @@ from airquality.model.model import Card, Model, TargetTransform
 from airquality.serving import slots
 from airquality.serving.slots import Slot
 from lab.waiting import wait_until
-from tests.api_requests import ARTIFACTS, ROW
+from tests.api_requests import ROW
 from tests.api_server import Client, running
+from tests.system import ARTIFACTS
 
 SMALL = "models/small"
 

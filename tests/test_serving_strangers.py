@@ -5,36 +5,26 @@ from __future__ import annotations
 import gzip
 import socket
 from collections.abc import Iterator
-from pathlib import Path
 
 import numpy as np
 import orjson
 import pytest
 
-from airquality.ground import log
 from airquality.ground.settings import Settings
-from airquality.model import features, registry, rows
-from airquality.model.model import Model
+from airquality.model import features, rows
 from airquality.serving import connections
 from lab.waiting import PATIENCE_SECONDS
-from tests.api_server import Client, running
+from tests.api_requests import NAMES_LINE
+from tests.api_server import Client, running_artifacts
 
-ARTIFACTS = Path(__file__).resolve().parent.parent / "artifacts"
 ROW = orjson.dumps({"features": dict.fromkeys(features.NAMES, 0.5)})
 MATRIX = np.full((3, len(features.NAMES)), 1.5)
-NAMES_LINE = orjson.dumps({"features": features.NAMES}) + b"\n"
 
 
 @pytest.fixture(scope="module")
 def client() -> Iterator[Client]:
-    """A caller of a service whose champion is the model in ``artifacts/``; no registry is asked."""
-    served = registry.RegisteredModel(Model.load(ARTIFACTS), "air-quality-co", "1")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(log, "configure", lambda *_: None)
-        patch.setattr(registry, "champion_version", lambda _: "1")
-        patch.setattr(registry, "load", lambda *_: served)
-        with running(Settings()) as made:
-            yield made
+    with running_artifacts(Settings()) as made:
+        yield made
 
 
 def exchange(client: Client, sent: bytes) -> bytes:

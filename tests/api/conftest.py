@@ -16,8 +16,8 @@ from airquality.serving.served import ServedModel
 from airquality.serving.slots import Slot
 from api_service import newest_features
 from tests import stations
-from tests.api_requests import ARTIFACTS
 from tests.api_server import Client, running
+from tests.system import ARTIFACTS
 
 
 @pytest.fixture(autouse=True)

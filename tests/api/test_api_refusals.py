@@ -18,10 +18,8 @@ from airquality.serving import uploads
 from airquality.serving.problems import MAX_NAMED, RequestError
 from airquality.serving.served import ServedModel
 from lab.waiting import PATIENCE_SECONDS
-from tests.api_requests import ROW, WIDTH
+from tests.api_requests import NAMES_LINE, ROW, WIDTH
 from tests.api_server import Client
-
-NAMES_LINE = orjson.dumps({"features": features.NAMES}) + b"\n"
 
 
 @pytest.mark.parametrize(

@@ -22,8 +22,9 @@ from airquality.serving.served import ServedModel
 from airquality.serving.slots import Slot
 from api_service import newest_features
 from lab.waiting import PATIENCE_SECONDS, wait_until
-from tests.api_requests import ARTIFACTS, ROW, body_of, metrics_of, samples
+from tests.api_requests import ROW, body_of, metrics_of, samples
 from tests.api_server import running
+from tests.system import ARTIFACTS
 
 
 @pytest.mark.slow
