@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import psutil
 import requests
 
 from lab.child import Child
@@ -89,6 +90,14 @@ def is_ready(url: str) -> bool:
     try:
         return requests.get(f"{url}/ready", timeout=2).ok
     except requests.RequestException:
+        return False
+
+
+def is_running(pid: int) -> bool:
+    """Whether a process has not ended yet; one that has, and that init has not collected, does not count."""
+    try:
+        return bool(psutil.Process(pid).status() != psutil.STATUS_ZOMBIE)
+    except psutil.NoSuchProcess:
         return False
 
 

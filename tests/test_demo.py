@@ -15,7 +15,7 @@ import pytest
 
 from lab import demo, ownership, parts
 from lab.waiting import PATIENCE_SECONDS, wait_until
-from tests.system import PROJECT
+from tests.system import PROJECT, is_running
 
 PROGRAM = [sys.executable, "-m", "lab.demo"]
 needs_proc = pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="reads the process tree from /proc")
@@ -52,14 +52,6 @@ def children(pid: int) -> set[int]:
     return {int(child) for task in Path(f"/proc/{pid}/task").glob("*/children") for child in task.read_text().split()}
 
 
-def is_gone(pid: int) -> bool:
-    """Whether a process has ended; init may not have collected it yet."""
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "Z"
-    except OSError:
-        return True
-
-
 def belonging_to(folder: Path) -> list[int]:
     """Return the processes whose environment names the folder of a test."""
     found = []
@@ -92,7 +84,7 @@ def test_demo_interrupted_stops_everything_it_started(
         family = descendants(process.pid)
         process.send_signal(number)
         assert process.wait(PATIENCE_SECONDS) == code
-    wait_until(lambda: all(map(is_gone, family)) and not belonging_to(tmp_path), "every process has ended")
+    wait_until(lambda: not any(map(is_running, family)) and not belonging_to(tmp_path), "every process has ended")
     assert output.read_text().splitlines()[0].startswith("Broker: librdkafka mock cluster")
     assert "everything this run started has been stopped" in output.read_text()
     assert not re.search("Traceback", output.read_text())
@@ -126,7 +118,7 @@ def test_demo_ended_by_force_leaves_nothing_running(tmp_path: Path, happens: Cal
         wait_until(lambda: "===" in output.read_text() and len(descendants(process.pid)) > 3, "a program runs")
         family = descendants(process.pid)
         happens(process)
-        wait_until(lambda: all(map(is_gone, family - {process.pid})), "every process has ended")
+        wait_until(lambda: not any(map(is_running, family - {process.pid})), "every process has ended")
     assert "Traceback" not in output.read_text()
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from lab.waiting import PATIENCE_SECONDS, wait_until
-from tests.system import PROJECT
+from tests.system import PROJECT, is_running
 
 SESSION = f"exec {sys.executable} -m pytest -q -p no:cacheprovider tests/interrupted_session.py"
 
@@ -32,14 +32,3 @@ def test_session_interrupted_leaves_nothing_running(tmp_path: Path, number: sign
     finally:
         session.kill()
         session.wait()
-
-
-def is_running(pid: int) -> bool:
-    """Whether a process that is no child of this one has not ended yet."""
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    return (
-        Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z" if Path("/proc/self").exists() else True
-    )

@@ -21,14 +21,9 @@ from lab.kafka_installation import Installation
 from lab.kafka_node import RealBroker
 from lab.secured_kafka import SecuredBroker
 from lab.waiting import PATIENCE_SECONDS, wait_until
+from tests.system import is_running
 
 pytestmark = pytest.mark.usefixtures("no_broker_named")
-
-
-def runs(pid: int) -> bool:
-    """Whether a process runs; a zombie that init has not collected does not."""
-    state = subprocess.run(["ps", "-o", "stat=", "-p", str(pid)], capture_output=True, text=True, check=False).stdout
-    return bool(state.strip()) and not state.startswith("Z")
 
 
 def test_secured_broker_on_a_port_that_is_taken_is_wrong_usage(tmp_path: Path) -> None:
@@ -95,7 +90,7 @@ def test_committed_records_outlive_the_jvm(kafka: RealBroker, end: Callable[[Rea
     create_topic(kafka, topic)
     produce(kafka, topic, b"before")
     end(kafka)
-    assert not runs(pid)
+    assert not is_running(pid)
     assert (kafka.data_dir / "topics" / ".kafka_cleanshutdown").exists() == (end is RealBroker.stop)
     kafka.start()
     produce(kafka, topic, b"after")
@@ -137,12 +132,12 @@ def test_close_leaves_neither_jvm_nor_temporary_data(installation: Installation)
     assert isinstance(broker, RealBroker)
     pid = broker.pid
     assert pid is not None
-    assert runs(pid)
+    assert is_running(pid)
     assert os.getsid(pid) != os.getsid(0), "the terminal's Ctrl-C would reach the JVM"
     assert broker.data_dir.is_dir()
     broker.close()
     broker.close()
-    assert not runs(pid)
+    assert not is_running(pid)
     assert not broker.data_dir.exists()
 
 
@@ -160,9 +155,9 @@ def test_a_killed_parent_leaves_neither_jvm_nor_temporary_data(installation: Ins
     with subprocess.Popen([sys.executable, "-c", PARENT], stdout=subprocess.PIPE, text=True) as parent:
         assert parent.stdout is not None
         pid, data_dir = parent.stdout.readline().split()
-        assert runs(int(pid))
+        assert is_running(int(pid))
         parent.kill()
-    wait_until(lambda: not runs(int(pid)), "the JVM ended")
+    wait_until(lambda: not is_running(int(pid)), "the JVM ended")
     wait_until(lambda: not Path(data_dir).exists(), "the data directory was removed")
 
 

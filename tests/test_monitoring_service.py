@@ -36,6 +36,7 @@ from monitoring_service import MonitoringService
 from tests import report_writers, stations
 from tests.observed import FIRST, saved, through_codec
 from tests.report_rig import COUNTS, Rig, drain, figures
+from tests.system import is_running
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -222,7 +223,7 @@ def test_closing_ends_a_report_process_in_the_middle_of_a_report(report_rig: Cal
     observer = made.run(24)
     wait_until(lambda: (tmp_path / "pid-pages").exists() and bool((tmp_path / "pid-pages").read_text()), "the first report")
     made.service.close()
-    assert not _alive(int((tmp_path / "pid-pages").read_text()))
+    assert not is_running(int((tmp_path / "pid-pages").read_text()))
     assert observer.reports.failed["daily"] == 0
 
 
@@ -259,17 +260,10 @@ def test_the_report_process_dies_with_its_parent(tmp_path: Path) -> None:
                 lambda: (tmp_path / "pid-pages").exists() and bool((tmp_path / "pid-pages").read_text()), "the first report"
             )
             pid = int((tmp_path / "pid-pages").read_text())
-            assert _alive(pid)
+            assert is_running(pid)
         finally:
             parent.kill()
-    wait_until(lambda: not _alive(pid), "the end of the report process")
-
-
-def _alive(pid: int) -> bool:
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0] != "Z"
-    except FileNotFoundError:
-        return False
+    wait_until(lambda: not is_running(pid), "the end of the report process")
 
 
 @pytest.mark.slow

@@ -13,7 +13,7 @@ import pytest
 from airquality.ground import command
 from lab.proof.site import PROJECT
 from lab.waiting import PATIENCE_SECONDS, wait_until
-from tests.test_child import runs
+from tests.system import is_running
 
 pytestmark = [pytest.mark.broker, pytest.mark.slow]
 
@@ -51,10 +51,10 @@ def test_proof_ended_by_sigterm_leaves_nothing_behind(broker: object, tmp_path: 
         wait_until(whole, "broker, service and consumer run")
         proof.send_signal(signal.SIGTERM)
         assert proof.wait(PATIENCE_SECONDS) == command.INTERRUPTED
-        wait_until(lambda: not any(runs(pid) for pid in family), f"{family} have ended")
+        wait_until(lambda: not any(is_running(pid) for pid in family), f"{family} have ended")
         assert "proven in" not in (tmp_path / "log.txt").read_text().lower()
         wait_until(lambda: not list(tmp_path.glob("air-quality-proof-*")), "its temporary folder is gone")
     finally:
         for pid in family:
-            if runs(pid):
+            if is_running(pid):
                 os.kill(pid, signal.SIGKILL)
