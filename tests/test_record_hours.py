@@ -15,6 +15,7 @@ from airquality.records import (
     check_not_future,
     datetime_of,
     hour_of,
+    hour_of_isoformat,
     isoformat,
     kafka_hour,
     parse_reading,
@@ -25,7 +26,7 @@ from tests.raw_records import encoded, hours, refusal
 @given(hours)
 def test_an_hour_survives_every_form(hour: int) -> None:
     assert hour_of(datetime_of(hour)) == hour
-    assert hour_of(datetime.fromisoformat(isoformat(hour))) == hour
+    assert hour_of_isoformat(isoformat(hour)) == hour
     assert datetime_of(hour + 1) - datetime_of(hour) == timedelta(hours=1)
 
 
@@ -79,10 +80,6 @@ def test_parse_hour_outside_the_limits_is_refused(text: str) -> None:
     assert (error.reason, text in str(error)) == ("out_of_range", True)
 
 
-def at(text: str) -> int:
-    return hour_of(datetime.fromisoformat(text))
-
-
 @pytest.mark.parametrize(
     ("row", "newest", "kafka", "future"),
     [
@@ -100,8 +97,8 @@ def at(text: str) -> int:
 def test_check_not_future_bound_is_two_days_past_station_and_kafka(
     row: str, newest: str | None, kafka: str | None, future: bool
 ) -> None:
-    reading = Reading("roof", at(row), (0.0,) * len(RAW_COLUMNS))
-    hours = [None if time is None else at(time) for time in (newest, kafka)]
+    reading = Reading("roof", hour_of_isoformat(row), (0.0,) * len(RAW_COLUMNS))
+    hours = [None if time is None else hour_of_isoformat(time) for time in (newest, kafka)]
     if not future:
         check_not_future(reading, *hours)
         return

@@ -8,7 +8,6 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
-from datetime import datetime
 from typing import Any
 
 import numpy as np
@@ -17,7 +16,16 @@ from airquality.data.dataset import STATION_IDS
 from airquality.events import truth_to_json
 from airquality.monitoring.drift import JUDGED_COLUMNS, Distance, Floats, Hours, Judge, Window
 from airquality.monitoring.thresholds import Threshold
-from airquality.records import COLUMN_INDEX, DAILY_HOURS, TARGET, TARGET_INDEX, UNITS, hour_of, isoformat
+from airquality.records import (
+    COLUMN_INDEX,
+    DAILY_HOURS,
+    TARGET,
+    TARGET_INDEX,
+    UNITS,
+    hour_of_isoformat,
+    isoformat,
+    or_null,
+)
 from airquality.reports.findings import Finding, findings_of
 from airquality.reports.folder import LAYOUT
 from airquality.truth.performance import Performance
@@ -70,7 +78,7 @@ class Describer:
             "findings": [finding.to_json() for finding in findings],
             "error_judged": not verdict.too_few_truths,
             "performance": _figures(verdict.performance),
-            "estimated_rmse": _or_null(window.estimated_rmse),
+            "estimated_rmse": or_null(window.estimated_rmse),
             "coverage": _coverage(window),
             "baseline": _figures(calibration.baseline),
             "rmse_threshold": verdict.rmse_threshold,
@@ -90,7 +98,7 @@ class Describer:
     def _judged(self, window: Window, distance: Distance) -> dict[str, Any]:
         return {
             **self._column(window, distance.column),
-            "statistic": _or_null(distance.statistic),
+            "statistic": or_null(distance.statistic),
             "threshold": distance.threshold,
             "drifted": distance.drifted,
             "ks_p_value": None,
@@ -172,7 +180,7 @@ def drawn(document: Sidecar, ks_p_values: Mapping[str, float], left_out: Sequenc
     """
 
     def beside(column: Mapping[str, Any]) -> dict[str, Any]:
-        return {**column, "ks_p_value": _or_null(ks_p_values.get(column["column"], math.nan))}
+        return {**column, "ks_p_value": or_null(ks_p_values.get(column["column"], math.nan))}
 
     return {
         **document,
@@ -185,7 +193,7 @@ def drawn(document: Sidecar, ks_p_values: Mapping[str, float], left_out: Sequenc
 
 def settled(document: Sidecar, truth: WindowTruth) -> dict[str, Any]:
     """Return the document of a window whose truth is final: the truths that came late are in their hours."""
-    start, series = hour_of(datetime.fromisoformat(document["start"])), document["series"]
+    start, series = hour_of_isoformat(document["start"]), document["series"]
     measured = list(series["measured"])
     for hour, value in truth.late:
         measured[hour - start] = _rounded(value)
@@ -208,12 +216,8 @@ def _rounded(value: float) -> float | None:
 
 
 def _figures(performance: Performance) -> dict[str, float | None]:
-    return {name: _or_null(figure) for name, figure in asdict(performance).items()}
+    return {name: or_null(figure) for name, figure in asdict(performance).items()}
 
 
 def _provenance(threshold: Threshold) -> dict[str, Any]:
     return {name: getattr(threshold, name) for name in ("budget", "held_out_rate", "windows", "basis")}
-
-
-def _or_null(figure: float) -> float | None:
-    return None if math.isnan(figure) else figure

@@ -6,7 +6,6 @@ import json
 import math
 from collections.abc import Iterator
 from dataclasses import asdict
-from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +16,7 @@ from airquality.incoming import LateTruth, with_late_truths
 from airquality.model import inputs
 from airquality.model.inputs import LATE_HOURS
 from airquality.model.model import Model
-from airquality.records import HISTORY_HOURS, TARGET_INDEX, Reading, hour_of, isoformat
+from airquality.records import HISTORY_HOURS, TARGET_INDEX, Reading, hour_of_isoformat, isoformat
 from airquality.stream import kafka_io
 from airquality.truth.performance import Performance
 from lab.waiting import wait_until
@@ -67,7 +66,7 @@ def check_late_truths(running: System, frame: Frame, offline: np.ndarray, events
     settled = [event for event in events if event["type"] == "truth"]
     assert len({event["end"] for event in settled}) == len(settled) > 0
     for event in settled:
-        end = frame.hours.tolist().index(hour_of(datetime.fromisoformat(event["end"]))) + 1
+        end = frame.hours.tolist().index(hour_of_isoformat(event["end"])) + 1
         final = asdict(Performance.of(offline[end - 24 : end], truths[end - 24 : end]))
         assert (event["kind"], event["final"], event["known_then"]["n"]) == ("daily", final, 0)
         assert documents[event["end"]]["settled"]["final"] == final
