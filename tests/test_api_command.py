@@ -79,18 +79,3 @@ def test_program_port_taken_is_one_sentence(monkeypatch: pytest.MonkeyPatch, cap
     assert len(said.splitlines()) == 1
     assert f"127.0.0.1:{port}" in said
     assert "--port" in said
-
-
-@pytest.mark.parametrize(("argument", "message"), [("--help", "examples:"), ("--version", "air-quality-monitoring ")])
-def test_program_help_has_examples_and_version_is_known(
-    argument: str, message: str, capsys: pytest.CaptureFixture[str]
-) -> None:
-    with pytest.raises(SystemExit) as ended:
-        api_service.main([argument])
-    assert (ended.value.code, message in capsys.readouterr().out) == (0, True)
-
-
-def test_program_wrong_setting_is_one_sentence(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
-    monkeypatch.setenv("LOG_LEVEL", "often")
-    assert api_service.main(["--port", "0"]) == 2
-    assert "LOG_LEVEL=often" in capsys.readouterr().err

@@ -19,6 +19,7 @@ ROOT = Path(__file__).resolve().parent.parent
 #: Every program of the commands a user types, and what it needs to get as far as its settings.
 PROGRAMS: dict[str, list[str]] = {
     "producer": ["--csv", "none.csv"],
+    "api_service": ["--port", "0"],
     "dataset.create_dataset": [],
     "generate_reference_dataset": [],
     "training.backtest": [],
@@ -121,7 +122,7 @@ def assert_says_loud(capsys: pytest.CaptureFixture[str]) -> None:
     assert "LOG_LEVEL=loud" in err
 
 
-@pytest.mark.parametrize("module", [*PROGRAMS, "lab.embedded_kafka", "training.notebook", "benchmarks.__main__"])
+@pytest.mark.parametrize("module", [*PROGRAMS, "consumer", "lab.embedded_kafka", "training.notebook", "benchmarks.__main__"])
 @pytest.mark.parametrize(
     ("flag", "said"), [("--help", "examples:"), ("--version", f"air-quality-monitoring {command.VERSION}")]
 )

@@ -9,7 +9,6 @@ import socket
 import subprocess
 import sys
 import time
-import tomllib
 import types
 from pathlib import Path
 from typing import Any
@@ -174,45 +173,21 @@ def program(*arguments: str, **environment: str) -> subprocess.CompletedProcess[
     )
 
 
-@pytest.mark.slow
-def test_the_help_teaches() -> None:
-    done = program("--help")
-    assert done.returncode == 0
-    for taught in (
-        "--max-records",
-        "--timeout-seconds",
-        "--idle-exit-seconds",
-        "--accept-loss",
-        "API_URL",
-        "examples:",
-        "exit status: 0",
-    ):
-        assert taught in done.stdout
-
-
-@pytest.mark.slow
-def test_a_wrong_environment_is_wrong_usage() -> None:
-    done = program(MAX_POLL_RECORDS="many")
-    assert (done.returncode, done.stdout) == (2, "")
-    assert done.stderr.startswith("consumer.py: settings: MAX_POLL_RECORDS=many")
-
-
 @pytest.mark.parametrize(
     ("name", "value"),
-    [("API_URL", "127.0.0.1:8000"), ("KAFKA_BOOTSTRAP_SERVERS", '"a:9092"'), ("MLFLOW_TRACKING_URI", "sqlite:/m.db")],
+    [
+        ("MAX_POLL_RECORDS", "many"),
+        ("API_URL", "127.0.0.1:8000"),
+        ("KAFKA_BOOTSTRAP_SERVERS", '"a:9092"'),
+        ("MLFLOW_TRACKING_URI", "sqlite:/m.db"),
+    ],
 )
 @pytest.mark.slow
-def test_main_address_that_can_never_work_is_one_line(name: str, value: str) -> None:
+def test_main_setting_that_can_never_work_is_one_line(name: str, value: str) -> None:
     done = program(**{name: value})
     assert (done.returncode, done.stdout) == (2, "")
     [line] = done.stderr.splitlines()
     assert line.startswith(f"consumer.py: settings: {name}={value}: ")
-
-
-@pytest.mark.slow
-def test_main_version_is_that_of_the_project() -> None:
-    stated = tomllib.loads((PROJECT / "pyproject.toml").read_text())["project"]["version"]
-    assert program("--version").stdout == f"air-quality-monitoring {stated}\n"
 
 
 _DEFECT = """
