@@ -118,12 +118,12 @@ def test_two_consumers_that_share_a_folder_and_lose_one_leave_the_summary_of_one
     running: System, prepared: dict[str, str]
 ) -> None:
     frame, settings = stream(prepared).rows(0, 220), settings_of(running)
-    stations = [f"station-{number}" for number in range(5)]
+    stations = [f"station-{number}" for number in range(3)]  # by their keys, each on a partition of its own
     hours = zip(frame.hours.tolist(), frame.values.tolist(), strict=True)
     rows = [Reading(station, hour, tuple(values)) for hour, values in hours for station in stations]
     kafka_io.ensure_topics(settings)
     every = set(range(len(kafka_io.partitions(settings, settings.raw_topic))))
-    limits = {"MAX_POLL_RECORDS": "20", "SNAPSHOT_SECONDS": "1"}
+    limits = {"MAX_POLL_RECORDS": "10", "SNAPSHOT_SECONDS": "1"}
     first = running.start("first", "consumer.py", **limits)
     second = running.start("second", "consumer.py", **limits)
 
@@ -131,9 +131,9 @@ def test_two_consumers_that_share_a_folder_and_lose_one_leave_the_summary_of_one
         return all(restored(running, name) for name in ("first", "second"))
 
     wait_until(both_own_partitions, "both own partitions")
-    send(settings, rows[:500])
-    wait_until(lambda: rows_summed(running) == 500, "the summary has the rows of both", 240)
-    send(settings, rows[500:])
+    send(settings, rows[:300])
+    wait_until(lambda: rows_summed(running) == 300, "the summary has the rows of both", 240)
+    send(settings, rows[300:])
     wait_until(lambda: bool(lines(running.log("first"), ["Warmup complete!"])), "the first one predicts", 240)
     wait_until(lambda: n_offsets(settings, settings.pred_topic) > 50, "predictions come", 240)
     kill(first)
