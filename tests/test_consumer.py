@@ -257,7 +257,7 @@ def test_main_second_signal_ends_it_at_once(number: signal.Signals) -> None:
         assert process.stdout is not None
         assert process.stdout.readline() == "waiting\n"
         process.send_signal(number)
-        deadline = time.monotonic() + 30.0
+        deadline = time.monotonic() + PATIENCE_SECONDS
         while process.poll() is None and time.monotonic() < deadline:
             process.send_signal(number)
             time.sleep(0.05)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import socket
-import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -15,7 +14,7 @@ from airquality.ground.errors import Unavailable, UsageError
 from lab import embedded_kafka
 from lab.broker import MockBroker
 from lab.kafka_installation import KAFKA_VERSION, install
-from lab.waiting import PATIENCE_SECONDS
+from lab.waiting import PATIENCE_SECONDS, wait_until
 
 JAVA_17 = "echo 'openjdk version \"17.0.1\" 2021-10-19' >&2"
 JAVA_11 = "echo 'openjdk version \"11.0.2\" 2019-01-15' >&2"
@@ -174,9 +173,12 @@ def test_the_mock_keeps_what_is_produced_until_it_is_closed() -> None:
         consumer.topics()  # a subscription made while the first metadata are under way waits for the next, 5 minutes on
         consumer.subscribe(["readings"])
         found: list[bytes] = []
-        deadline = time.monotonic() + 30
-        while not found and time.monotonic() < deadline:
-            found += [record.value for records in consumer.poll(1_000).values() for record in records]
+
+        def arrived() -> bool:
+            found.extend(record.value for records in consumer.poll(1_000).values() for record in records)
+            return bool(found)
+
+        wait_until(arrived, "the record")
         assert found == [b"one"]
     broker.close()
     broker.close()
