@@ -56,7 +56,7 @@ class RealBroker(Broker):
         """Prepare a broker that is not running yet.
 
         Args:
-            installation: What :func:`install` returned.
+            installation: What ``kafka_installation.install`` returned.
             data_dir: Where records, configuration and ``kafka.log`` live. None: a temporary one that ``close`` removes.
             port: The client port; None or 0: any free one.
         """

@@ -51,6 +51,13 @@ def test_pages_links_lead_to_files() -> None:
     assert [(page.name, target) for page, target in links if not (page.parent / target).exists()] == []
 
 
+def test_pages_source_files_they_name_exist() -> None:
+    folders = "airquality|benchmarks|dataset|deploy|grafana|lab|tests|training"
+    named = [(page, name) for page in PAGES for name in re.findall(rf"`((?:{folders})/[\w./]+\.py)", page.read_text())]
+    assert len(named) > 50
+    assert [(page.name, name) for page, name in named if not (ROOT / name).exists()] == []
+
+
 def test_pages_make_verbs_exist() -> None:
     makefiles = "".join((ROOT / name).read_text() for name in ("Makefile", "deploy.mk", "supply.mk", "training/train.mk"))
     verbs = set(re.findall(r"^([a-z0-9-]+):", makefiles, re.M))
