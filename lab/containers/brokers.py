@@ -11,7 +11,7 @@ from contextlib import ExitStack
 from lab.containers import monitoring, reader
 from lab.containers.endings import VOTERS, stop_cleanly
 from lab.containers.reader import PREDICTIONS, RAW
-from lab.containers.scaled import STATIONS, Summary, every_row_once, producer
+from lab.containers.scaled import STATIONS, every_row_once, producer
 from lab.containers.stack import Stack, check, wait_for
 from lab.waiting import Failed
 
@@ -28,7 +28,7 @@ GOES_ON_WITHIN_SECONDS = 45
 EXPECTED = {"MonitoringAlarm"}
 
 
-def drive_brokers(stack: Stack, summary: Summary) -> None:
+def drive_brokers(stack: Stack) -> None:
     """Let six stations stream through two consumers, kill one of them and a broker on the way, and count."""
     stack.up(within_seconds=300)
     stack.compose("--profile=stream", "up", "-d", "--scale=consumer=2", "consumer", "consumer-port")
@@ -46,7 +46,7 @@ def drive_brokers(stack: Stack, summary: Summary) -> None:
         waited = time.monotonic() - lost_at
         check(True, f"{LOST} and a consumer killed after {before} predictions: more after {waited:.0f} s, without them")
     check(all(each.returncode == 0 for each in sending), f"{len(sending)} producers sent their files")
-    every_row_once(stack, summary, SERVERS)
+    every_row_once(stack, SERVERS)
     replicated_on(2)
     loud = monitoring.fired(time.monotonic() - lost_at) - EXPECTED
     check(not loud, f"no alert fires: two brokers, a consumer and the API are there {loud or ''}")

@@ -112,6 +112,11 @@ class Stack:
         wait_for("all services healthy", self.all_healthy, within_seconds)
         return time.monotonic() - started
 
+    def summary(self) -> dict[str, Any]:
+        """Return the monitoring summary on the host, empty while there is none."""
+        path = self.tree / "reports" / "monitoring_summary.json"
+        return dict(json.loads(path.read_text())) if path.exists() else {}
+
     def down(self, *options: str) -> None:
         """Stop and remove the containers of every profile."""
         self.compose("--profile=stream", "--profile=alerting", "down", *options)
