@@ -344,11 +344,11 @@ def test_writer_truths_of_zero_throughout_still_get_a_report(writer: WholeReport
 def test_writer_column_that_evidently_cannot_draw_is_left_out_alone(
     writer: WholeReports, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from evidently.core.report import ReferenceMetricNotFound  # after evidence, which imports it without its warnings
-
     from airquality.reports import evidence
 
     draw = evidence._draw
+
+    from evidently.core.report import ReferenceMetricNotFound  # after evidence, which imports it without its warnings
 
     def refusing(reference: Any, current: Any, columns: Sequence[str], **rest: Any) -> Any:
         if "RH" in columns:
