@@ -198,7 +198,7 @@ def test_service_page_that_could_not_be_made_final_is_made_so_later(tmp_path: Pa
     if restarted:
         snapshot = saved(observer)
         made.service.close()
-        made = Rig(tmp_path, report_writers.plain(tmp_path), clock=lambda: now[0])
+        made = Rig(tmp_path, report_writers.plain(tmp_path))
         observer = made.service.open_station("station_1", snapshots.decode(snapshot))
     now[0] += RETRY_SECONDS[0]
     page = next(tmp_path.glob("daily_*.html"), tmp_path / f"daily_{FIRST + 23}.html")
