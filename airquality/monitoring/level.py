@@ -62,7 +62,7 @@ class Level:
     channels = day_channels = N_CHANNELS
     dtype: type = np.int64
     period = 1
-    totals = True
+    windows: tuple[int, ...] = LEVEL_WINDOWS
     days = SUMMED_DAYS
     day_windows: tuple[int, ...] = ()
     day_dtype: type = np.int64
@@ -121,7 +121,7 @@ class Level:
         shift = np.asarray(_median(seen)).reshape(memory.today.shape[:2])
         if not NODES[node].log:
             return shift
-        sums, counts = memory.recent.window_sums(LEVEL_WINDOWS)
+        sums, counts = memory.recent.window_sums
         usual = rows.relations.rhythm[:, node].mean()
         mean = np.exp(sums[..., window, node] / np.maximum(counts[..., window, node], 1) / CHANNEL_SCALE + usual)
         return np.asarray(mean * (1.0 - np.exp(-shift)))
@@ -133,7 +133,7 @@ class Level:
 
     def _shifts(self, rows: Rows, memory: Memory) -> tuple[Floats, Floats]:
         """Return means minus baselines ``(channels, rows, windows and nodes)``, and each node's own ``(rows, the same)``."""
-        sums, counts = memory.recent.window_sums(LEVEL_WINDOWS)
+        sums, counts = memory.recent.window_sums
         least = np.maximum(_LEAST_VALUES, _LEAST_SHARE * counts.max(axis=-1, keepdims=True))
         means = np.where(counts >= least, sums / np.maximum(counts, 1) / CHANNEL_SCALE, np.nan)
         baseline = memory.baseline / CHANNEL_SCALE  # (station, midnight, node, channel)

@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from typing import Any, Generic, TypeVar
 
 import numpy as np
+from numpy.typing import NDArray
 
 from airquality.ground.errors import ContractError
 from airquality.monitoring.alarms import CALM_HOURS, RISING, Alarm, Book, Event, Floats, Ints, Places
@@ -27,8 +28,8 @@ from airquality.records import RAW_COLUMNS, isoformat
 #: After so long a silence the station starts anew: no baseline reaches across it.
 FORGOTTEN_HOURS = 36 * 24
 _NONE: frozenset[str] = frozenset()
-#: A watch grows by at least so many stations.
-_LEAST_MORE_SLOTS = 8
+#: A watch grows by such a share of its stations, and at least by one: what is free takes as much memory as what is not.
+_MORE_SLOTS = 64
 
 #: What tells stations apart: a name, or whatever owns the station; its ``str`` is shown.
 K = TypeVar("K", bound=Hashable)
@@ -68,7 +69,7 @@ class Watch(Generic[K]):
         self._places = Places.of(suite.cells)
         self._bank = Bank(suite)
         # By slot and cell: the hour since which the statistic has been above half of its threshold, 0 if it is not.
-        self._rising: Ints = np.zeros((1, len(suite.cells)), dtype=np.int64)
+        self._rising: NDArray[np.int32] = np.zeros((1, len(suite.cells)), dtype=np.int32)
         self._stations: dict[K, _Station] = {}
         self._free = [0]
 
@@ -171,11 +172,10 @@ class Watch(Generic[K]):
         return self._stations[station_id]
 
     def _grow(self) -> None:
-        """Make room for a quarter more stations: what is free takes as much memory as what is not."""
         before = self._bank.n_slots
-        n_slots = before + max(before // 4, _LEAST_MORE_SLOTS)
+        n_slots = before + max(before // _MORE_SLOTS, 1)
         self._free = list(range(n_slots - 1, before - 1, -1))
-        self._rising = np.concatenate([self._rising, np.zeros((n_slots - before, self._rising.shape[1]), dtype=np.int64)])
+        self._rising.resize((n_slots, self._rising.shape[1]), refcheck=False)  # with zeros
         self._bank.grow(n_slots)
 
     # ---- rows ----
