@@ -20,7 +20,7 @@ from airquality.monitoring.detector import Detector, Memory
 from airquality.monitoring.network import N_NODES, NODE_COLUMNS, Bools
 from airquality.monitoring.relations import BASELINE_DAYS, BASELINE_LAG_DAYS, BASELINE_VALUES
 from airquality.monitoring.rows import CARRIED_ROWS, Floats, Ints, Rows
-from airquality.monitoring.store import Store
+from airquality.monitoring.store import Store, grow
 from airquality.monitoring.suite import Suite
 from airquality.records import RAW_COLUMNS
 
@@ -62,15 +62,13 @@ class Bank:
         return len(self._hour)
 
     def grow(self, n_slots: int) -> None:
-        """Make room for ``n_slots`` stations; large tables grow without being copied."""
-        empty, before = Bank(self.suite), self.n_slots
-        for table, nothing in zip(self._tables(), empty._tables(), strict=True):
-            table.resize((n_slots, *table.shape[1:]), refcheck=False)  # no view of a table outlives its step
-            table[before:] = nothing
-        self._has_bad += [False] * (n_slots - before)
-
-    def _tables(self) -> list[NDArray[Any]]:
-        return [*(table for store in self._stores for table in store.tables()), self._last_rows, self._bad, self._hour]
+        """Make room for ``n_slots`` stations."""
+        for store in self._stores:
+            store.grow(n_slots)
+        self._has_bad += [False] * (n_slots - self.n_slots)
+        grow(self._last_rows, n_slots, np.nan)
+        grow(self._bad, n_slots, nothing=False)
+        grow(self._hour, n_slots, -1)
 
     def clear(self, slot: int) -> None:
         """Forget everything about a station."""

@@ -39,7 +39,8 @@ class Store:
         fits_a_byte = 24 * max(detector.day_windows, default=0) <= np.iinfo(np.uint8).max
         own = (N_NODES, detector.day_channels) if detector.day_nodes is None else (detector.day_channels,)
         means = (n_slots, *(own if detector.baseline else (0,)))
-        self.recent: NDArray[Any] = np.full((n_slots, *hours), MISSING if kind.kind == "i" else np.nan, dtype=kind)
+        self._missing = MISSING if kind.kind == "i" else np.nan
+        self.recent: NDArray[Any] = np.full((n_slots, *hours), self._missing, dtype=kind)
         self.sums: NDArray[Any] = np.zeros(sums, dtype=detector.dtype)
         self.sum_counts = np.zeros(sums, dtype=np.uint8)
         self.days: NDArray[Any] = np.zeros(days, dtype=detector.day_dtype)
@@ -49,10 +50,13 @@ class Store:
         self.baseline = np.full(means, np.nan)
         self.carried = np.full(means, np.nan)
 
-    def tables(self) -> tuple[NDArray[Any], ...]:
-        """Return all tables, in the order of the class's attributes."""
-        by_hour, by_day = (self.recent, self.sums, self.sum_counts), (self.days, self.counts, self.past, self.past_counts)
-        return (*by_hour, *by_day, self.baseline, self.carried)
+    def grow(self, n_slots: int) -> None:
+        """Make room for ``n_slots`` stations."""
+        grow(self.recent, n_slots, self._missing)
+        for table in (self.sums, self.sum_counts, self.days, self.counts, self.past, self.past_counts):
+            grow(table, n_slots, 0)
+        for means in (self.baseline, self.carried):
+            grow(means, n_slots, np.nan)
 
     # ---- hours ----
 
@@ -93,9 +97,9 @@ class Store:
         forgotten = np.arange(begin, end + 1) % detector.hours
         for index in detector.columns_of(column):
             if detector.windows:
-                self.recent[slot, forgotten, index] = MISSING
+                self.recent[slot, forgotten, index] = self._missing
             else:
-                self.recent[slot, index, forgotten] = MISSING if self.recent.dtype.kind == "i" else np.nan
+                self.recent[slot, index, forgotten] = self._missing
         self._add_up_hours(slot, newest)
 
     def _in_order(self, newest: int) -> NDArray[np.intp]:
@@ -155,3 +159,10 @@ class Store:
             if own.size:
                 own[...] = state[f"{name}.{table}"]
         self.add_up_days(slot)
+
+
+def grow(table: NDArray[Any], n_slots: int, nothing: float) -> None:
+    """Make room in a table for ``n_slots`` stations; a large one is not copied. No view of it may outlive a step."""
+    before = len(table)
+    table.resize((n_slots, *table.shape[1:]), refcheck=False)
+    table[before:] = nothing

@@ -22,6 +22,7 @@ from airquality.monitoring.bank import STEP_HOURS, Bank, Step
 from airquality.monitoring.learning import Learning, columns_of
 from airquality.monitoring.maintenance import MAX_SPANS, Maintenance, columns_at, cut_at_work
 from airquality.monitoring.network import GROUPS, NODE_COLUMNS, suspects
+from airquality.monitoring.store import grow
 from airquality.monitoring.suite import Suite
 from airquality.records import RAW_COLUMNS, isoformat
 
@@ -175,7 +176,7 @@ class Watch(Generic[K]):
         before = self._bank.n_slots
         n_slots = before + max(before // _MORE_SLOTS, 1)
         self._free = list(range(n_slots - 1, before - 1, -1))
-        self._rising.resize((n_slots, self._rising.shape[1]), refcheck=False)  # with zeros
+        grow(self._rising, n_slots, 0)
         self._bank.grow(n_slots)
 
     # ---- rows ----
