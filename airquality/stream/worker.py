@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 import math
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 from contextlib import suppress
 
 from tqdm import tqdm
@@ -172,15 +172,15 @@ class Worker:
         changed = dict.fromkeys(finding.station_id for finding in findings)
         self._monitoring.show_alarms([state.stations[station_id] for station_id in changed])
 
-    def _restore_all(self, partitions: Iterable[int]) -> None:
+    def _restore_all(self, partitions: Collection[int]) -> None:
         with collector.restoring():
             for partition in partitions:
                 self._gained.discard(partition)
-                self._restore(partition)
+                self._restore(partition, partitions)
 
-    def _restore(self, partition: int) -> None:
+    def _restore(self, partition: int, together: Collection[int]) -> None:
         try:
-            restored = self._restorer.restore(partition)
+            restored = self._restorer.restore(partition, together)
         except Refused as error:
             self._refusal = error
             return
