@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Mapping
 from typing import Any
 
@@ -14,7 +15,7 @@ from airquality.monitoring.network import N_NODES
 from airquality.monitoring.rows import MISSING
 
 #: The tables of days that follow from no other.
-_BY_DAY = ("days", "counts", "baseline", "carried")
+_BY_DAY: tuple[str, ...] = ("days", "counts", "baseline", "carried")
 
 
 class Store:
@@ -102,19 +103,24 @@ class Store:
                 self.recent[slot, index, forgotten] = self._missing
         self._add_up_hours(slot, newest)
 
-    def _in_order(self, newest: int) -> NDArray[np.intp]:
-        """Return where the hours that end with ``newest`` stand, the oldest first."""
-        return np.asarray((newest + 1 + np.arange(self.detector.hours)) % self.detector.hours)
-
     def _add_up_hours(self, slot: int, newest: int) -> None:
-        if not self.detector.windows:
-            return
-        values = self.recent[slot, self._in_order(newest)]
-        present = values != MISSING
-        filled = np.where(present, values, 0)
-        for index, hours in enumerate(self.detector.windows):
-            self.sums[slot, index] = filled[-hours:].sum(axis=0, dtype=self.sums.dtype)
-            self.sum_counts[slot, index] = present[-hours:].sum(axis=0)
+        if self.detector.windows:
+            order = _in_order(self.detector.hours, newest)
+            self._put_totals(slot, order, *self._totals(slot, order))
+
+    def _totals(self, slot: int, order: NDArray[np.intp]) -> tuple[NDArray[Any], NDArray[np.uint8]]:
+        """Return running totals and counts of the hours in their order; the oldest is left out, as no next row needs it."""
+        values = self.recent[slot, order]
+        present = np.asarray(values != MISSING)
+        present[0] = False
+        return np.where(present, values, 0).cumsum(axis=0, dtype=self.sums.dtype), present.cumsum(axis=0, dtype=np.uint8)
+
+    def _put_totals(self, slot: int, order: NDArray[np.intp], totals: NDArray[Any], counts: NDArray[np.uint8]) -> None:
+        """Let the hours, and what follows from them, be those of running totals in their order, wherever these begin."""
+        recent, begins = self.recent[slot], _begins(self.detector)
+        recent[order[0]] = MISSING
+        recent[order[1:]] = np.where(counts[1:] != counts[:-1], totals[1:] - totals[:-1], MISSING)
+        self.sums[slot], self.sum_counts[slot] = totals[-1] - totals[begins], counts[-1] - counts[begins]
 
     # ---- days ----
 
@@ -131,34 +137,47 @@ class Store:
 
         Hours whose windows are summed are running totals there, as they are in the seed of a calibration.
         """
-        tables = self._totals(slot, newest) if self.detector.windows else {"recent": self.recent[slot].copy()}
+        tables = self._placed_totals(slot, newest) if self.detector.windows else {"recent": self.recent[slot].copy()}
         tables |= {name: getattr(self, name)[slot].copy() for name in _BY_DAY}
         return {f"{self.detector.name}.{name}": table for name, table in tables.items() if table.size}
 
-    def _totals(self, slot: int, newest: int) -> dict[str, NDArray[Any]]:
-        order = self._in_order(newest)
-        values = self.recent[slot, order]
-        present = np.asarray(values != MISSING)
-        present[0] = False  # once the next hour comes no window holds the oldest
-        totals, counts = np.empty(values.shape, dtype=self.sums.dtype), np.empty(values.shape, dtype=np.uint8)
-        totals[order] = np.where(present, values, 0).cumsum(axis=0, dtype=totals.dtype)
-        counts[order] = present.cumsum(axis=0, dtype=np.uint8)
-        return {"recent": totals, "recent_counts": counts}
+    def _placed_totals(self, slot: int, newest: int) -> dict[str, NDArray[Any]]:
+        order = _in_order(self.detector.hours, newest)
+        ordered = dict(zip(("recent", "recent_counts"), self._totals(slot, order), strict=True))
+        placed = {name: np.empty_like(table) for name, table in ordered.items()}
+        for name, table in ordered.items():
+            placed[name][order] = table
+        return placed
 
     def restore(self, slot: int, newest: int, state: Mapping[str, Any]) -> None:
         """Put back what :meth:`state` returned."""
-        windowed, name = bool(self.detector.windows), self.detector.name
-        if windowed:
-            order = self._in_order(newest)
-            totals, counts = (np.diff(state[f"{name}.{table}"][order], axis=0) for table in ("recent", "recent_counts"))
-            self.recent[slot, order[0]] = MISSING
-            self.recent[slot, order[1:]] = np.where(counts, totals, MISSING)
-            self._add_up_hours(slot, newest)
-        for table in _BY_DAY if windowed else ("recent", *_BY_DAY):
+        name, tables = self.detector.name, _BY_DAY
+        if self.detector.windows:
+            order = _in_order(self.detector.hours, newest)
+            self._put_totals(slot, order, state[f"{name}.recent"][order], state[f"{name}.recent_counts"][order])
+        else:
+            tables = ("recent", *_BY_DAY)
+        for table in tables:
             own = getattr(self, table)[slot]
             if own.size:
                 own[...] = state[f"{name}.{table}"]
         self.add_up_days(slot)
+
+
+@functools.cache
+def _begins(detector: Detector) -> list[int]:
+    """Return where the total before each window stands, among the totals in their order."""
+    return [max(detector.hours - 1 - hours, 0) for hours in detector.windows]
+
+
+def _in_order(n_hours: int, newest: int) -> NDArray[np.intp]:
+    """Return where the hours that end with ``newest`` stand, the oldest first."""
+    return _rotated(n_hours, newest % n_hours)
+
+
+@functools.cache
+def _rotated(n_hours: int, last: int) -> NDArray[np.intp]:
+    return np.asarray((last + 1 + np.arange(n_hours)) % n_hours)
 
 
 def grow(table: NDArray[Any], n_slots: int, nothing: float) -> None:

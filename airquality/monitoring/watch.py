@@ -29,8 +29,8 @@ from airquality.records import RAW_COLUMNS, isoformat
 #: After so long a silence the station starts anew: no baseline reaches across it.
 FORGOTTEN_HOURS = 36 * 24
 _NONE: frozenset[str] = frozenset()
-#: A watch grows by such a share of its stations, and at least by one: what is free takes as much memory as what is not.
-_MORE_SLOTS = 64
+#: A watch grows by such a share of its stations, at least by a few: what is free takes as much memory as what is not.
+_MORE_SLOTS, _LEAST_SLOTS = 32, 4
 
 #: What tells stations apart: a name, or whatever owns the station; its ``str`` is shown.
 K = TypeVar("K", bound=Hashable)
@@ -174,7 +174,7 @@ class Watch(Generic[K]):
 
     def _grow(self) -> None:
         before = self._bank.n_slots
-        n_slots = before + max(before // _MORE_SLOTS, 1)
+        n_slots = before + max(before // _MORE_SLOTS, _LEAST_SLOTS)
         self._free = list(range(n_slots - 1, before - 1, -1))
         grow(self._rising, n_slots, 0)
         self._bank.grow(n_slots)
