@@ -212,7 +212,7 @@ def test_a_snapshot_after_10_000_hours_fits_its_limit() -> None:
     kept = monitors.stations["station_0"].windows.state()
     assert len(kept.hours) == HISTORY_HOURS - 1
     [snapshot] = state.checkpoint(0, 0.0).snapshots
-    assert 30_000 < len(snapshot.value) <= snapshots.MAX_BYTES
+    assert 20_000 < len(snapshot.value) <= snapshots.MAX_BYTES
 
 
 def test_a_released_partition_lets_go_of_its_stations() -> None:

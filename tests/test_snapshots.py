@@ -146,7 +146,7 @@ def test_what_is_no_snapshot_is_refused(garbage: bytes) -> None:
 
 @pytest.mark.parametrize("text", ["two\nlines", "\n", "a line\r\n", "\u2028"])
 def test_decode_text_with_line_breaks_before_arrays_is_the_same(text: str) -> None:
-    state = {text: np.arange(3), "z": [text, np.arange(2.0)]}
+    state: dict[str, Any] = {text: np.arange(3), "z": [text, np.arange(2.0)]}
     found = snapshots.decode(snapshots.encode(state))
     assert list(found) == sorted(state)
     assert found["z"][0] == text

@@ -117,7 +117,7 @@ class Store:
 
     def _put_totals(self, slot: int, order: NDArray[np.intp], totals: NDArray[Any], counts: NDArray[np.uint8]) -> None:
         """Let the hours, and what follows from them, be those of running totals in their order, wherever these begin."""
-        recent, begins = self.recent[slot], _begins(self.detector)
+        recent, begins = self.recent[slot], _begins(self.detector.hours, self.detector.windows)
         recent[order[0]] = MISSING
         recent[order[1:]] = np.where(counts[1:] != counts[:-1], totals[1:] - totals[:-1], MISSING)
         self.sums[slot], self.sum_counts[slot] = totals[-1] - totals[begins], counts[-1] - counts[begins]
@@ -165,9 +165,9 @@ class Store:
 
 
 @functools.cache
-def _begins(detector: Detector) -> list[int]:
+def _begins(n_hours: int, windows: tuple[int, ...]) -> list[int]:
     """Return where the total before each window stands, among the totals in their order."""
-    return [max(detector.hours - 1 - hours, 0) for hours in detector.windows]
+    return [max(n_hours - 1 - hours, 0) for hours in windows]
 
 
 def _in_order(n_hours: int, newest: int) -> NDArray[np.intp]:
