@@ -33,6 +33,9 @@ from airquality.stream.topics import TOPIC_CONFIGS
 CONNECT_TIMEOUT_MS = 3_000
 TOPIC_SECONDS = 10.0
 LOOK_AGAIN_SECONDS = 0.1
+#: How soon after its start a client that only reads asks for the metadata of its topics. By itself it waits 100 ms, whatever
+#: it is told; a consumer's start reads several things one after the other, and waited more than half a second.
+METADATA_AGAIN_MS = 20
 #: How long reading a partition to its end may stand still: longer than a dead worker's transaction can hold it up.
 STALL_SECONDS = 60.0
 
@@ -341,7 +344,7 @@ def end_offset(settings: Settings, topic: str, partition: int) -> int:
 
 
 def _reader(settings: Settings, isolation_level: str, group_id: str | None = None) -> KafkaConsumer:
-    return open_consumer(
+    client = open_consumer(
         settings,
         isolation_level=isolation_level,
         group_id=group_id,
@@ -352,3 +355,5 @@ def _reader(settings: Settings, isolation_level: str, group_id: str | None = Non
         max_partition_fetch_bytes=8 * 1024 * 1024,
         max_poll_records=2_000,
     )
+    client._cluster.config["retry_backoff_ms"] = METADATA_AGAIN_MS  # the client does not pass its own setting on
+    return client
