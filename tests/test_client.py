@@ -131,6 +131,25 @@ def test_many_rows_are_one_request_that_keeps_every_bit(peer: Peer, client: Pred
     assert peer.media_type == rows.MEDIA_TYPE
 
 
+def test_begin_returns_once_the_rows_are_sent_and_waiting_gives_the_answers(peer: Peer, client: PredictionClient) -> None:
+    began = threading.Event()
+
+    def answers(_: bytes) -> tuple[int, Any]:
+        return (200 if began.wait(10.0) else 503), {"predictions": [1.5, 2.5], "model_version": "7"}
+
+    peer.answers = answers
+    awaited = client.begin(rows_of(ROWS))
+    began.set()
+    assert awaited() == [(1.5, "7"), (2.5, "7")]
+
+
+def test_begin_without_a_service_returns_and_waiting_raises_unavailable() -> None:
+    with closing(Transport(f"http://127.0.0.1:{free_port()}", 20.0)) as transport:
+        awaited = PredictionClient(transport).begin(rows_of(ROWS))
+        with pytest.raises(Unavailable, match="does not answer"):
+            awaited()
+
+
 @pytest.mark.parametrize("status", [301, 400, 401, 403, 404, 405, 407, 408, 413, 425, 429, 500, 502, 503, 504])
 def test_predict_any_refusal_by_status_is_worth_waiting_for(peer: Peer, client: PredictionClient, status: int) -> None:
     peer.says({"error": "not now"}, status)

@@ -7,6 +7,7 @@ is refused by itself. Only a service of another release ends the consumer.
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
@@ -15,7 +16,7 @@ from numpy.typing import NDArray
 
 from airquality.ground.errors import ContractError, InvalidRecord, Unavailable
 from airquality.model import features, rows
-from airquality.model.predictor import FeatureRows
+from airquality.model.predictor import Answers, FeatureRows
 from airquality.model.transport import Answer, Transport
 from airquality.records import MAX_MODEL_VERSION_CHARACTERS, PREDICTION_LIMITS, TARGET_UNIT, RowAnswer, Served
 
@@ -37,6 +38,7 @@ class PredictionClient:
 
     def __init__(self, transport: Transport) -> None:
         self._transport = transport
+        self._thread = ThreadPoolExecutor(1, "predictions")
 
     def check(self) -> Served:
         """Return what the served model says of itself, once it is seen to read the features this process computes.
@@ -58,6 +60,18 @@ class PredictionClient:
                 f"but this consumer computes {str(declared)[:12]!r}: run both from the same release"
             )
         return _described(orjson.loads(answer.content), version)
+
+    def begin(self, asked: FeatureRows) -> Answers:
+        """Ask in a thread, and return once the request is on its way: other work would keep the interpreter from sending it.
+
+        What is returned waits for the answers, and raises what :meth:`predict` does.
+        """
+        sent = self._transport.sent
+        sent.clear()
+        answers = self._thread.submit(self.predict, asked)
+        answers.add_done_callback(lambda _: sent.set())  # it may have failed before anything was sent
+        sent.wait()
+        return answers.result
 
     def predict(self, asked: FeatureRows) -> list[RowAnswer]:
         """Return what the model says of each row.

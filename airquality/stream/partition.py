@@ -27,7 +27,7 @@ from airquality.stream.entered import Accepted, Entered, Passed, SideInput
 from airquality.stream.feature_rows import take_features
 from airquality.stream.homes import Homes
 from airquality.stream.kafka_io import Record
-from airquality.stream.ports import Monitoring, OpenStation, Predictor
+from airquality.stream.ports import Monitoring, OpenStation, Predictions
 from airquality.stream.quiet import Quiet
 from airquality.stream.saved import NOTE_HEADER, SINCE_HEADER
 from airquality.stream.station import Station, Unsaved
@@ -114,12 +114,16 @@ class PartitionState:
         if station.unsaved is not None:
             self._unsaved[station.station_id] = station
 
-    def apply(self, records: Iterable[Record], predictor: Predictor) -> Batch:
-        """Take in records in order and return what came of them; ``predictor`` is asked once, for all ready rows."""
+    def apply(self, records: Iterable[Record], predictions: Predictions) -> Batch:
+        """Take in records in order and return what came of them.
+
+        ``predictions`` are asked for once, for all ready rows; until they are there the detectors judge these rows.
+        """
         batch = Batch()
         entered = self._admit_all(records, batch)
-        answers = self._predict([row for row in entered if isinstance(row, Accepted) and row.ready], predictor)
+        awaited = self._begin([row for row in entered if isinstance(row, Accepted) and row.ready], predictions)
         self._judge(entered)
+        answers = awaited()
         for entry in entered:
             self._take(entry, answers, batch)
         batch.dead_letters.sort(key=lambda letter: letter.record.offset)
@@ -229,10 +233,10 @@ class PartitionState:
             self.homes.require(station_id, self.partition)
         return self.stations.get(station_id)
 
-    def _predict(self, ready: Sequence[Accepted], predictor: Predictor) -> dict[int, RowAnswer]:
-        """Return what the model says of each row, by raw offset; rows are asked for station by station."""
+    def _begin(self, ready: Sequence[Accepted], predictions: Predictions) -> Callable[[], dict[int, RowAnswer]]:
+        """Begin to have rows predicted, station by station; return what waits for the answers, by raw offset."""
         if not ready:
-            return {}
+            return dict
         by_station: dict[str, list[Accepted]] = {}
         for row in ready:
             by_station.setdefault(row.station.station_id, []).append(row)
@@ -244,7 +248,8 @@ class PartitionState:
             offsets=[row.record.offset for row in rows],
             partition=self.partition,
         )
-        return dict(zip(asked.offsets, predictor.predict(asked), strict=True))
+        answers = predictions.begin(asked)
+        return lambda: dict(zip(asked.offsets, answers(), strict=True))
 
     def _judge(self, entered: Sequence[Entered]) -> None:
         """Let the hour-by-hour detectors judge the rows, whether or not the model predicts them, all stations together."""

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 from airquality.ground.errors import InvalidRecord
 from airquality.incoming import parse_record
-from airquality.model.predictor import FeatureRows
+from airquality.model.predictor import Answers, FeatureRows
 from airquality.records import Prediction, RowAnswer
 from airquality.reports.due import Job
 from airquality.stream import snapshots
@@ -36,8 +36,11 @@ class Published:
         self._answers = answers
         self._strict = strict
 
-    def predict(self, asked: FeatureRows) -> Sequence[RowAnswer]:
-        """Return what was published of each row."""
+    def begin(self, asked: FeatureRows) -> Answers:
+        """Return what was published of each row, as soon as it is asked for."""
+        return lambda: self._published(asked)
+
+    def _published(self, asked: FeatureRows) -> Sequence[RowAnswer]:
         absent = [offset for offset in asked.offsets if offset not in self._answers]
         if absent and self._strict:
             raise Refused(
