@@ -8,12 +8,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
 
-from airquality.ground.errors import ContractError
+from airquality.ground.shown import named
 from airquality.stream.account import Counts, Note, Topics
-
-
-class Refused(ContractError):
-    """The consumer must not go on by itself: what Kafka holds does not belong together. An operator has to decide."""
 
 
 @dataclass(frozen=True)
@@ -241,7 +237,7 @@ def _state(facts: Facts, base: Note, resume: int) -> Verdict | None:
         else f"{facts.state_topic} lacks the snapshots of {missing} stations of partition {facts.partition}"
     )
     if facts.foreign_keys and not recreated:
-        what += f" and holds records that are not ours under {', '.join(facts.foreign_keys[:3])}"
+        what += f" and holds records that are not ours under {named(facts.foreign_keys)}"
     plan = _rebuild(facts, base, resume)
     if facts.log_start == 0:
         return Repaired(plan, f"{what}; all rows are there, so the stations are rebuilt up to offset {resume}")

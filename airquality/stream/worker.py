@@ -15,7 +15,7 @@ from contextlib import suppress
 from tqdm import tqdm
 
 from airquality.events import Finding
-from airquality.ground.errors import Unavailable
+from airquality.ground.errors import Refused, Unavailable
 from airquality.ground.settings import Settings
 from airquality.metrics import ConsumerMetrics
 from airquality.stream import collector
@@ -24,7 +24,6 @@ from airquality.stream.batch import Batch
 from airquality.stream.commits import Commits
 from airquality.stream.console import Console
 from airquality.stream.gauges import Gauges
-from airquality.stream.identity import Refused
 from airquality.stream.kafka_io import Record
 from airquality.stream.limits import Limits, stopped_without_kafka
 from airquality.stream.outage import PartitionLost, PatientService
