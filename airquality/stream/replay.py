@@ -42,13 +42,15 @@ class Published:
         rows = list(zip(asked.offsets, asked.station_ids, asked.hours, strict=True))
         if self._strict:
             self._require_all(rows)
-        return [self._answer(offset) for offset, _, _ in rows]
+        return [self._answer(*row) for row in rows]
 
-    def _answer(self, offset: int) -> RowAnswer:
+    def _answer(self, offset: int, station_id: str, hour: int) -> RowAnswer:
         if offset in self._refused:
             return self._refused[offset]
         made = self._made.get(offset)
-        return (made.prediction, made.model_version) if made else InvalidRecord("unpredictable", "its prediction is gone")
+        if made is None or (made.station_id, made.hour) != (station_id, hour):
+            return InvalidRecord("unpredictable", "its prediction is gone")
+        return made.prediction, made.model_version
 
     def _require_all(self, rows: Sequence[tuple[int, str, int]]) -> None:
         absent = [offset for offset, _, _ in rows if offset not in self._made and offset not in self._refused]
