@@ -119,6 +119,7 @@ def judge(facts: Facts) -> Verdict:
     if base is None:
         return _without_note(facts, resume)
     verdict = _prediction_topic(facts, base) or _log(facts, base, resume) or _state(facts, base, resume)
+    verdict = verdict or _evidence(facts, base, resume)
     if verdict is not None:
         return verdict
     plan = Plan(base, min(_first(base), resume), resume)
@@ -245,6 +246,17 @@ def _state(facts: Facts, base: Note, resume: int) -> Verdict | None:
         f"{what}, and the rows before offset {facts.log_start} that made it are gone, too. --accept-loss rebuilds what the "
         f"rows from there on tell; other stations warm up again",
         plan,
+    )
+
+
+def _evidence(facts: Facts, base: Note, resume: int) -> Verdict | None:
+    """Whether anything is left that proves how far the group was, where its own offset is gone."""
+    if base is facts.note or facts.newest_prediction >= 0 or base.pred_floor or not base.counts.predictions:
+        return None
+    return Rejected(
+        f"{_offset(facts)}, and every prediction is gone from {facts.pred_topic}: rows from offset {resume} on may have "
+        f"been predicted and published. --accept-loss goes on there, and may publish these again",
+        Plan(base, min(_first(base), resume), resume, strict=False),
     )
 
 
