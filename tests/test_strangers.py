@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import json
 import logging
+import math
 import operator
 import zlib
 
@@ -203,3 +204,49 @@ def test_inflated_state_is_bounded_whatever_a_stranger_wrote(rig: Rig) -> None:
     rig.kafka.append(STATE, 0, record.key, zlib.compress(b"[" * 50_000_000), headers=record.headers)
     with pytest.raises(Refused, match="larger than"):
         run(rig)
+
+
+def garbage_on_partition_0(rig: Rig) -> None:
+    """Leave a snapshot that cannot be read on the first of two partitions, and rows on both."""
+    for partition in (0, 1):
+        rig.send(0, 180, station=partition, partition=partition)
+    rig.stream.polls = [Poll(gained={0, 1})]
+    rig.worker.run()
+    [first] = rig.kafka.log(STATE, 0)
+    rig.kafka.append(STATE, 0, first.key, b"garbage", headers=first.headers)
+    for partition in (0, 1):
+        rig.send(180, 5, station=partition, partition=partition)
+    rig.restart(idle_exit_seconds=math.inf)
+
+
+def test_partition_that_is_refused_does_not_stop_the_others(rig: Rig, caplog: pytest.LogCaptureFixture) -> None:
+    garbage_on_partition_0(rig)
+    rig.stream.polls = [Poll(gained={0, 1})]
+    seen: list[float | None] = []
+    rig.clock.at = [
+        (rig.clock() + 130, lambda: seen.append(rig.metric("air_quality_consumer_refused"))),
+        (rig.clock() + 150, lambda: setattr(rig.limits, "stopped", True)),
+    ]
+    with pytest.raises(Refused, match="the snapshot of 'station_0'"):
+        rig.worker.run()
+    assert (len(rig.predictions(0)), len(rig.predictions(1)), seen) == (12, 17, [1.0])
+    said = [r.getMessage() for r in caplog.records if "Partition 0 is not read" in r.getMessage()]
+    assert len(said) == 3
+    assert rig.kafka.positions[0].offset == 180
+
+
+def test_partition_that_is_refused_and_goes_elsewhere_leaves_nothing_to_say(rig: Rig) -> None:
+    garbage_on_partition_0(rig)
+    rig.stream.polls = [Poll(gained={0, 1}), Poll(), Poll(lost={0})]
+    rig.clock.at = [(rig.clock() + 20, lambda: setattr(rig.limits, "stopped", True))]
+    rig.worker.run()
+    assert (len(rig.predictions(1)), rig.metric("air_quality_consumer_refused")) == (17, 0.0)
+
+
+@pytest.mark.parametrize("gained", [{0}, {0, 1}])
+def test_partition_that_is_refused_alone_or_in_a_bounded_run_ends_it(rig: Rig, gained: set[int]) -> None:
+    garbage_on_partition_0(rig)
+    rig.restart(idle_exit_seconds=math.inf if gained == {0} else 5.0)
+    rig.stream.polls = [Poll(gained=gained)]
+    with pytest.raises(Refused, match="the snapshot of 'station_0'"):
+        rig.worker.run()
