@@ -115,7 +115,7 @@ class ConsumerMetrics:
         )
         self.refused = Gauge(
             "air_quality_consumer_refused",
-            "1 while the consumer takes no partitions because going on would lose or repeat rows; its log says which.",
+            "1 while the consumer leaves partitions unread because going on would lose or repeat rows; its log says which.",
             registry=registry,
         )
         self.transactions = Histogram(

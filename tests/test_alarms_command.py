@@ -70,6 +70,12 @@ def test_alarms_wrong_usage_exits_2_and_says_what(arguments: str, said: str, cap
     assert said in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("odd", ["--station", "--by", "--note"])
+def test_alarms_argument_that_is_no_text_exits_2(odd: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert alarms_command.main(["ack", "--station", "a", "--by", "ann", odd, "\udcff"]) == 2
+    assert "surrogates not allowed" in capsys.readouterr().err
+
+
 def test_alarms_span_that_ends_before_it_begins_exits_2(capsys: pytest.CaptureFixture[str]) -> None:
     arguments = "maintenance --station a --from 2005-03-02T08:00 --to 2005-03-01T08:00"
     assert alarms_command.main(arguments.split()) == 2

@@ -19,11 +19,10 @@ import requests
 from prometheus_client import CollectorRegistry
 
 import consumer
-from airquality.ground.errors import Unavailable
+from airquality.ground.errors import Refused, Unavailable
 from airquality.metrics import ConsumerMetrics
 from airquality.stream import kafka_io, workers
 from airquality.stream.account import Counts
-from airquality.stream.identity import Refused
 from airquality.stream.limits import Limits, Stopped
 from airquality.stream.patience import BACKOFF_SECONDS, Patience
 from lab.ports import free_port

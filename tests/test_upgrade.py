@@ -13,9 +13,9 @@ from typing import Any
 import numpy as np
 import pytest
 
+from airquality.ground.errors import Refused
 from airquality.model import features
 from airquality.stream import snapshots
-from airquality.stream.identity import Refused
 from tests import release_state
 from tests.release_state import HOURS_AFTER, HOURS_BEFORE, STATIONS
 from tests.simulated_kafka import predicted, reading, rows_of

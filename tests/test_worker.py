@@ -11,11 +11,10 @@ from itertools import pairwise
 
 import pytest
 
-from airquality.ground.errors import Unavailable
+from airquality.ground.errors import Refused, Unavailable
 from airquality.records import isoformat
 from airquality.stream import partition, snapshots
 from airquality.stream.account import Counts
-from airquality.stream.identity import Refused
 from airquality.stream.kafka_io import Record
 from airquality.stream.limits import Stopped
 from airquality.stream.transactions import Message, Ownership, Poll, Position, Written

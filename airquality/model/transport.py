@@ -49,6 +49,7 @@ class Transport:
         self._session = requests.Session()
         self._session.trust_env = not is_loopback(url)
         self._session.headers["Accept-Encoding"] = "identity"  # a few hundred bytes cannot become a gigabyte
+        self._session.headers["Cache-Control"] = "no-store"
         if key:
             self._session.headers["X-API-Key"] = key.get_secret_value()
         #: Set whenever a request is sent, and its answer waited for.

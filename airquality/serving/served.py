@@ -21,6 +21,7 @@ from airquality.metrics import ApiMetrics
 from airquality.model import features, registry
 from airquality.model.model import Model
 from airquality.model.registry import RegisteredModel
+from airquality.model.rows import ANSWERED, checksum
 from airquality.records import TARGET_UNIT, isoformat
 from airquality.serving import bodies, readings
 from airquality.serving.columns import Columns
@@ -113,11 +114,19 @@ class ServedModel:
             return self._batch(answering, answering.columns.ordered(names, rows))
 
     def predict_rows(self, body: bytes) -> dict[str, Any]:
-        """Answer what :meth:`predict_batch` answers, for the rows of a binary body (:mod:`airquality.model.rows`)."""
+        """Answer what :meth:`predict_batch` answers, for the rows of a binary body (:mod:`airquality.model.rows`).
+
+        Every answer, a refusal too, says which body it is of: in answers the rows have no names.
+        """
+        answered = {ANSWERED: checksum(body)}
         with self._observed():
             answering = self._require_model()
-            names, matrix = bodies.float64_rows(body, self.slot.max_rows)
-            return self._batch(answering, answering.columns.ordered(names, matrix))
+            try:
+                names, matrix = bodies.float64_rows(body, self.slot.max_rows)
+                return self._batch(answering, answering.columns.ordered(names, matrix)) | answered
+            except RequestError as error:
+                error.more |= answered
+                raise
 
     def predict_from_readings(self, body: bytes, content_type: str = "") -> dict[str, Any]:
         """Answer ``{"readings": [{"DateTime": ..., the 13 columns}, ...]}``, or the same as CSV, for the last of them."""

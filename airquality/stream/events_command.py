@@ -17,6 +17,7 @@ from airquality.events import (
     settled_sentence,
 )
 from airquality.ground import command
+from airquality.ground.errors import InvalidRecord
 from airquality.ground.settings import Settings, read_settings
 from airquality.ground.shown import printable
 from airquality.records import TARGET_UNIT, isoformat
@@ -36,16 +37,24 @@ OPEN_ALARMS = 3
 def findings(settings: Settings, station_id: str | None = None) -> Iterator[tuple[Finding, bytes]]:
     """Yield every committed finding with its record's value, by partition; raises ``Unavailable`` if no broker answers.
 
-    Records that are not of this release are passed over.
+    Records that are not of this release are passed over, and what strangers wrote.
     """
     for partition in kafka_io.partitions(settings, settings.events_topic):
         for record in kafka_io.read(settings, settings.events_topic, partition):
-            try:
-                finding = finding_of(record.value)
-            except ValueError:
-                continue
-            if station_id in (None, finding.station_id):
+            finding = known(record.value)
+            if finding is not None and station_id in (None, finding.station_id):
                 yield finding, record.value or b""
+
+
+def known(value: bytes | None) -> Finding | None:
+    """Return what a record of the events topic holds, None if it is not ours: something in it is of another type."""
+    try:
+        finding = finding_of(value)
+        names = finding.alarm if isinstance(finding, AlarmEvent) else (finding.station_id,)
+        sentence(finding)
+    except (ValueError, TypeError, LookupError, AttributeError, InvalidRecord):
+        return None
+    return finding if all(isinstance(name, str) for name in names) else None
 
 
 def open_alarms(events: Iterable[tuple[Finding, bytes]]) -> list[tuple[AlarmEvent, bytes]]:

@@ -29,7 +29,7 @@ from airquality.stream.homes import Homes
 from airquality.stream.kafka_io import Record
 from airquality.stream.ports import Monitoring, OpenStation, Predictions
 from airquality.stream.quiet import Quiet
-from airquality.stream.saved import NOTE_HEADER, SINCE_HEADER
+from airquality.stream.saved import headers_of
 from airquality.stream.station import Station, Unsaved
 from airquality.stream.then import Then
 from airquality.truth.window_truth import WindowTruth
@@ -348,8 +348,8 @@ class PartitionState:
             n_saved=self._n_saved + sum(not station.saved for station in due.values()),
             uncalibrated=self._monitoring.uncalibrated,
         )
-        header = (NOTE_HEADER, note.encode().encode())  # what a restart without an offset begins with
-        taken = tuple(self._snapshot(self.stations[station_id], header) for station_id in due)
+        encoded = note.encode().encode()  # what a restart without an offset begins with
+        taken = tuple(self._snapshot(self.stations[station_id], encoded) for station_id in due)
         return Checkpoint(self.next_offset, note, taken, tuple(due), bool(due) or self.dirty)
 
     def _due(self, max_offsets: int, max_seconds: float) -> dict[str, Station]:
@@ -365,9 +365,9 @@ class PartitionState:
                     break
         return due
 
-    def _snapshot(self, station: Station, note_header: tuple[str, bytes]) -> Snapshot:
+    def _snapshot(self, station: Station, note: bytes) -> Snapshot:
         encoded = station.snapshot(self.group, self.next_offset - 1)
-        return Snapshot(station.station_id.encode(), encoded, (note_header, (SINCE_HEADER, b"%d" % station.since_ms)))
+        return Snapshot(station.station_id.encode(), encoded, headers_of(note, station.since_ms, self.partition))
 
     def take_commit(self, checkpoint: Checkpoint) -> None:
         """Note that ``checkpoint`` was committed."""
@@ -377,6 +377,13 @@ class PartitionState:
             self._n_saved += not station.saved
             station.saved_offset, station.unsaved, station.saved = checkpoint.position - 1, None, True
             del self._unsaved[station_id]
+
+    def save_soon(self, station_id: str) -> None:
+        """Have a station saved with the next commit, whether or not it changed."""
+        station = self.stations[station_id]
+        self._mark(station, self.next_offset)
+        assert station.unsaved is not None
+        station.unsaved = replace(station.unsaved, since=-math.inf)
 
     def figures(self) -> PartitionFigures:
         """Return what the summary says of this partition."""

@@ -7,12 +7,14 @@ import math
 from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass, replace
 
+from airquality.ground.errors import Refused
 from airquality.ground.settings import Settings
+from airquality.ground.shown import named
 from airquality.reports.due import Job
 from airquality.stream.account import Note, Topics
 from airquality.stream.dead_letters import refused_row, refused_rows
 from airquality.stream.homes import Homes
-from airquality.stream.identity import BelongsTogether, Facts, FirstStart, Plan, Refused, Rejected, Repaired, judge
+from airquality.stream.identity import BelongsTogether, Facts, FirstStart, Plan, Rejected, Repaired, judge
 from airquality.stream.kafka_io import Record
 from airquality.stream.partition import PartitionState
 from airquality.stream.partitioners import moved_to
@@ -137,11 +139,10 @@ class Restorer:
         self._restored.discard(partition)
 
     def _name_foreign(self, saved: SavedStations, partition: int) -> None:
-        if saved.foreign:
-            logger.warning(
-                "%s partition %d: records that are not ours under %s are passed over",
-                *(self._settings.state_topic, partition, ", ".join(sorted(saved.foreign)[:5])),
-            )
+        for what, keys in (("records that are not ours", saved.foreign), ("snapshots older than those before", saved.stale)):
+            if keys:
+                where = f"{self._settings.state_topic} partition {partition}"
+                logger.warning("%s: %s under %s are passed over", where, what, named(keys))
 
     def _after_another_dlq(self, facts: Facts) -> Facts:
         """Say that the dead-letter topic is another one than before, and forget the offset in the old one."""
