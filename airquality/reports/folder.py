@@ -28,7 +28,7 @@ from urllib.parse import quote
 
 import orjson
 
-from airquality.ground.files import write_atomically
+from airquality.ground.files import is_folder, write_atomically
 from airquality.records import datetime_of
 from airquality.reports.findings import Finding
 from airquality.reports.lock import OWN_FOLDER, locked
@@ -365,11 +365,11 @@ def _files(reports_dir: Path, kind: str) -> Iterator[str]:
     if not folder.is_dir():
         return
     for child in sorted(os.scandir(folder), key=lambda child: child.name):
-        if not child.is_dir():
+        if not is_folder(child):
             yield f"{kind}/{child.name}"
             continue
         try:
-            inside = sorted(grandchild.name for grandchild in os.scandir(child) if not grandchild.is_dir())
+            inside = sorted(grandchild.name for grandchild in os.scandir(child) if not is_folder(grandchild))
         except OSError:  # not ours to read
             continue
         yield from (f"{kind}/{child.name}/{name}" for name in inside)
