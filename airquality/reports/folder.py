@@ -224,7 +224,7 @@ class ReportsFolder:
         self._announce(entry.name)
         for path in (*beside, self._dir / entry.name.replace(".json", ".html"), self._dir / entry.name):
             path.unlink(missing_ok=True)
-        self._refresh(entry.name)
+        self.refresh(entry.name)
 
     def __len__(self) -> int:
         return len(self._entries)
@@ -266,7 +266,7 @@ class ReportsFolder:
             self._scan()
         else:
             for name in self._state.recent[len(self._state.recent) - missed :]:
-                self._refresh(name)
+                self.refresh(name)
         self._seen = self._state.changes
 
     def _announce(self, *names: str) -> None:
@@ -307,7 +307,7 @@ class ReportsFolder:
                         self._add(entry)
         self._name(foreign)
 
-    def _refresh(self, name: str) -> None:
+    def refresh(self, name: str) -> None:
         """Take in what a sidecar says now."""
         self._replace(name, self._read(name))
 

@@ -154,8 +154,9 @@ class ReportWriter:
     def _settle(self, settled: WindowSettled, due: Due) -> bool:
         """Write once more the page of a window whose truth is final; return whether it is not to wait for a page."""
         entry = self._folder.entry(self._folder.page_path(settled))
-        if entry is not None and entry.path:  # else its report has failed, or somebody deleted it
-            self._rewrite(entry, described(self._folder.document(entry), settled.truth))
+        document = self._around.document(entry) if entry is not None and entry.path else None
+        if entry is not None and document is not None:  # else its report has failed, or somebody deleted it
+            self._rewrite(entry, described(document, settled.truth))
             self._write_around([self._dir / entry.path])
         return self._due.read(due.then("page")) is None
 
@@ -179,8 +180,8 @@ class ReportWriter:
         entry = self._folder.entry(path)
         if window is None or entry is None or not entry.path or entry.document["digest"] != self._digest(window):
             return None
-        document = self._folder.document(entry)
-        return (entry, document) if document["has_evidence"] is None else None
+        document = self._around.document(entry)
+        return (entry, document) if document is not None and document["has_evidence"] is None else None
 
     def _put_evidence(self, entry: Entry, document: dict[str, Any], evidence: Evidence) -> None:
         place = paths.evidence_page(entry.path)

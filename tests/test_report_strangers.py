@@ -1,0 +1,91 @@
+"""Reports that somebody deletes or damages while reports are being made: each costs its own page, and no other."""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from airquality.reports import pages_around
+from airquality.reports.due import Due, DueFolder
+from airquality.reports.writer import ReportWriter
+from tests import stations
+
+DAYS = [window for window in stations.windows_of(stations.values_of(96, seed=6)) if window.kind.name == "daily"]
+
+
+class Pages:
+    """Writes pages in this process, one window after the other."""
+
+    def __init__(self, reports_dir: Path) -> None:
+        self.due = DueFolder(reports_dir)
+        self.writer = ReportWriter(reports_dir, stations.judge())
+
+    def write(self, day: int) -> Path:
+        self.due.store(DAYS[day])
+        [page] = self.writer.write([Due.of(DAYS[day])])
+        return page
+
+
+def delete(page: Path) -> None:
+    page.unlink()
+    page.with_suffix(".json").unlink()
+
+
+def empty(page: Path) -> None:
+    page.with_suffix(".json").write_bytes(b"")
+
+
+def change(name: str, value: object) -> Callable[[Path], None]:
+    def damage(page: Path) -> None:
+        sidecar = page.with_suffix(".json")
+        sidecar.write_text(json.dumps({**json.loads(sidecar.read_bytes()), name: value}))
+
+    return damage
+
+
+DAMAGES: dict[str, Callable[[Path], None]] = {
+    "deleted": delete,
+    "empty": empty,
+    "columns null": change("columns", None),
+    "series gone": change("series", {}),
+    "series short": change("series", {"measured": [1.0], "predicted": [1.0]}),
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGES)
+@pytest.mark.parametrize("restarted", [False, True], ids=["running", "restarted"])
+def test_writer_neighbour_deleted_or_damaged_costs_no_other_report(
+    tmp_path: Path, damage: str, restarted: bool, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(pages_around, "INDEX_SECONDS", -1.0)
+    pages = Pages(tmp_path)
+    first = pages.write(0)
+    DAMAGES[damage](first)
+    if restarted:
+        pages = Pages(tmp_path)
+    with caplog.at_level(logging.WARNING):
+        made = [pages.write(1), pages.write(2)]
+    assert [page.is_file() for page in made] == [True, True]
+    assert pages.due.count()["page"] == 0
+    index = (tmp_path / "index.html").read_text()
+    assert all(f"daily/{page.name}" in index for page in made)
+    assert sum("is damaged" in record.getMessage() for record in caplog.records) <= 1
+
+
+@pytest.mark.parametrize("damage", ["deleted", "empty"])
+def test_writer_report_deleted_or_damaged_while_its_plots_wait_is_waited_for_no_longer(tmp_path: Path, damage: str) -> None:
+    pages = Pages(tmp_path)
+    DAMAGES[damage](pages.write(0))
+    pages.writer.draw(Due.of(DAYS[0]).then("evidence"), NeverAsked())
+    assert pages.due.count() == {}
+
+
+class NeverAsked:
+    """Draws nothing: nobody may ask it."""
+
+    def draw(self, window: object) -> None:
+        raise AssertionError("nobody waits for these plots")
