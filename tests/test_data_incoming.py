@@ -5,6 +5,8 @@ from __future__ import annotations
 import gzip
 import math
 import os
+import subprocess
+import sys
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -17,7 +19,7 @@ from airquality.data.incoming import Incoming
 from airquality.ground.errors import UsageError
 from airquality.records import RAW_COLUMNS
 from tests import data_files as files
-from tests.data_files import NAMES, PLAIN, cell, month, published, rows, split, stamp, text
+from tests.data_files import NAMES, PLAIN, ROOT, cell, month, published, rows, split, stamp, text
 from tests.data_layouts import (
     BY_TIME_OF_DAY,
     DATED,
@@ -286,6 +288,40 @@ def test_read_pipe_is_read_like_a_file(tmp_path: Path) -> None:
     writer.start()
     require_same(read(pipe))
     writer.join(10)
+
+
+def test_read_standard_input_by_a_dash(tmp_path: Path) -> None:
+    (tmp_path / "file.csv").write_text(published())
+    program = [sys.executable, str(ROOT / "producer.py"), "--csv", "-", "--dry-run"]
+    with (tmp_path / "file.csv").open() as file:
+        done = subprocess.run(program, stdin=file, cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout.splitlines()[-1]) == (0, "nothing was sent (--dry-run)"), done.stderr
+
+
+@pytest.mark.parametrize("scale", [1, 10**3, 10**6, 10**9])
+def test_read_seconds_since_1970_in_any_part_of_a_second(tmp_path: Path, scale: int) -> None:
+    path = tmp_path / "file.csv"
+    path.write_text(text(HEADER, rows(lambda moment: [str(scale * int(*seconds_1970(moment)))])))
+    with pytest.raises(UsageError, match="say --dates unix"):
+        read(path)
+    require_same(read(path, "--dates", "unix", "--utc-offset", "0"))
+
+
+@pytest.mark.parametrize(
+    ("moment", "flags"),
+    [
+        ("9" * 300, ("--dates", "excel")),
+        ("2958466", ("--dates", "excel")),
+        ("9" * 30, ("--dates", "unix", "--utc-offset", "0")),
+        ("9999-12-31 24:00", ("--midnight-is-24",)),
+        ("0001-01-01T00:00+05:00", ("--utc-offset", "0")),
+    ],
+)
+def test_read_moments_beyond_every_calendar_are_refused(tmp_path: Path, moment: str, flags: tuple[str, ...]) -> None:
+    path = tmp_path / "file.csv"
+    path.write_text(text(HEADER, [[moment, *row[1:]] for row in rows()]))
+    with pytest.raises(UsageError, match="line 2"):
+        read(path, *flags)
 
 
 @pytest.mark.parametrize(

@@ -14,6 +14,7 @@ from airquality.ground.errors import UsageError
 
 #: A year of a thousand stations is less; a packed file that grows beyond it is refused before memory is gone.
 LIMIT_BYTES = 500_000_000
+_STANDARD_INPUT = Path("-")
 _SAVE_AS_CSV = "save the sheet as CSV and give that file"
 _FOREIGN = (
     (b"PAR1", "a Parquet file: write it as CSV (pandas: to_csv) and give that file"),
@@ -55,6 +56,8 @@ def load(path: Path, encoding: str | None = None) -> Text:
 
 
 def _bytes_of(path: Path) -> bytes:
+    if path == _STANDARD_INPUT:
+        path = Path("/dev/stdin")
     if re.match(r"[a-z][a-z0-9+.-]*:/", str(path)):
         raise UsageError(f"{path} is an address: download it (curl -LO ...) and give the file.")
     if path.is_dir():
