@@ -20,6 +20,9 @@ def write_atomically(path: Path, content: bytes) -> None:
             file.flush()
             os.fsync(file.fileno())
         temporary.replace(path)
+    except OSError as error:
+        error.filename, error.filename2 = str(path), None  # whoever reads the message has named this one
+        raise
     finally:
         temporary.unlink(missing_ok=True)
     _sync_folder(path.parent)
