@@ -121,7 +121,9 @@ def page_names(paths: Iterable[Path]) -> dict[Path, str]:
 
 def _parser() -> argparse.ArgumentParser:
     parser = command.parser("python -m airquality check", _DESCRIPTION, _EPILOG)
-    parser.add_argument("files", nargs="+", type=Path, metavar="FILE.csv", help="hourly readings of one station; - is standard input")
+    parser.add_argument(
+        "files", nargs="+", type=Path, metavar="FILE.csv", help="hourly readings of one station; - is standard input"
+    )
     parser.add_argument("--json", action="store_true", help="print one JSON line an event")
     parser.add_argument(
         "--budget", type=command.positive, default=DEFAULT_BUDGET, metavar="N", help="false pages a month (default 1)"
