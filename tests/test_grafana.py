@@ -219,7 +219,7 @@ INCIDENTS: list[tuple[str, str, dict[str, str]]] = [
     ("API", "DOWN", {UP: "0x8"}),
     ("API", "UP", {UP: "1x8", 'air_quality_registry_unreachable{job="api"}': "0x8", **MODEL}),
     ("API", "NO MODEL", {UP: "1x8", 'air_quality_registry_unreachable{job="api"}': "1x8"}),
-    ("API", "REGISTRY AWAY", {UP: "1x8", 'air_quality_registry_unreachable{job="api"}': "1x8", **MODEL}),
+    ("API", "NO CHAMPION", {UP: "1x8", 'air_quality_registry_unreachable{job="api"}': "1x8", **MODEL}),
     ("Consumer", "DOWN", HOST_DOWN),
     ("Consumer", "DOWN", {**HOST_DOWN, **dict.fromkeys(ANSWERING, "1x3 stale")}),
     ("Consumer", "RUNNING", {**HOST_DOWN, **ANSWERING}),

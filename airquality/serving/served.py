@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 from prometheus_client import CollectorRegistry
 
-from airquality.ground.errors import AirQualityError, ContractError
+from airquality.ground.errors import AirQualityError
 from airquality.ground.settings import Settings
 from airquality.ground.shown import shown
 from airquality.metrics import ApiMetrics
@@ -78,21 +78,20 @@ class ServedModel:
         """Load the alias's version if another is served; blocking. On failure keep what is served, and say so."""
         try:
             version = registry.champion_version(self.settings)
-            self.metrics.registry_unreachable.set(0)
-            if self.loaded is None or version not in (None, self.loaded.version):
+            if version is None:
+                raise registry.no_champion(self.settings)
+            if self.loaded is None or version != self.loaded.version:
                 self.serve(registry.load(self.settings, version))
-        except ContractError as error:  # the registry answers; what it holds may not serve
-            self._stay(str(error))
+            self.metrics.registry_unreachable.set(0)
         except AirQualityError as error:
-            self._stay(str(error), unreachable=True)
+            self._stay(str(error))
         except Exception as error:
-            self._stay(f"{type(error).__name__}: {error}", unreachable=True)
+            self._stay(f"{type(error).__name__}: {error}")
             logger.debug("", exc_info=True)
 
-    def _stay(self, why: str, unreachable: bool = False) -> None:
+    def _stay(self, why: str) -> None:
         self.why_not_ready = shown(why)
-        if unreachable:
-            self.metrics.registry_unreachable.set(1)
+        self.metrics.registry_unreachable.set(1)
         logger.warning("%s; %s", self.why_not_ready, "still serving the version before" if self.loaded else "not ready")
 
     def predict(self, body: bytes) -> dict[str, Any]:
