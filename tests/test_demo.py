@@ -173,6 +173,15 @@ def test_demo_reports_of_another_run_stay_and_new_ones_go_elsewhere(tmp_path: Pa
     assert {path.name for path in wanted.iterdir()} >= {"ours.html", "theirs.html"}
 
 
+@pytest.mark.parametrize("place", ["file/reports", "reports"])
+def test_demo_reports_folder_that_cannot_be_written_is_said_before_anything_starts(tmp_path: Path, place: str) -> None:
+    (tmp_path / "file").touch()
+    (tmp_path / "reports").mkdir()
+    (tmp_path / "reports" / ".monitoring").touch()
+    with pytest.raises(OSError, match=place), parts._reports_folder(tmp_path / place, tmp_path / "run"):
+        pytest.fail("it went on")
+
+
 def test_demo_clean_removes_what_runs_left_and_keeps_the_rest(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
