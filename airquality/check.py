@@ -267,16 +267,17 @@ def page(checked: Checked, fitted: Calibration, budget: float) -> str:
     keys = ("at", "event", "detector", "column", "since", "size", "unit")
     rows = [[str(event.to_json()[key]) for key in keys] for event in checked.events]
     purchase = fitted.purchase(budget)
+    name = printable(checked.path.name)  # one that is not UTF-8 has no letters for some of its bytes
     notes: Sequence[str] = (*checked.remarks, f"not judged here, needs the model: {', '.join(NOT_JUDGED)}")
     return (
         "<!doctype html><html lang=en><meta charset=utf-8><meta name=viewport content='width=device-width'>"
-        f"<title>{escape(checked.path.name)}</title>"
+        f"<title>{escape(name)}</title>"
         "<style>body{font:15px system-ui;margin:2em;max-width:70em}table{border-collapse:collapse}"
         "td,th{padding:.3em .8em;border-bottom:1px solid #ccc;text-align:left}</style>"
-        f"<h1>{escape(checked.path.name)}</h1><p>{escape(sentences(checked, fitted)[0])}</p>"
+        f"<h1>{escape(name)}</h1><p>{escape(printable(sentences(checked, fitted)[0]))}</p>"
         f"<table><tr>{''.join(f'<th>{key}</th>' for key in keys)}</tr>"
         + "".join(f"<tr>{''.join(f'<td>{escape(cell)}</td>' for cell in row)}</tr>" for row in rows)
-        + f"</table><ul>{''.join(f'<li>{escape(note)}</li>' for note in notes)}</ul>"
+        + f"</table><ul>{''.join(f'<li>{escape(printable(note))}</li>' for note in notes)}</ul>"
         f"<p>False pages a month of these detectors on months they had not seen: "
         f"{sum(purchase.held_out) / fitted.tail.months:.2f} held out, "
         f"{sum(purchase.nested) / fitted.tail.months:.2f} nested (budget {purchase.budget:g}).</p></html>"

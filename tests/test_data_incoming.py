@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import gzip
+import itertools
 import math
 import os
 import subprocess
 import sys
 import threading
+import zipfile
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +18,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from airquality.data.files import content
 from airquality.data.incoming import Incoming
 from airquality.ground.errors import UsageError
 from airquality.records import RAW_COLUMNS
@@ -288,6 +292,29 @@ def test_read_pipe_is_read_like_a_file(tmp_path: Path) -> None:
     writer.start()
     require_same(read(pipe))
     writer.join(10)
+
+
+@pytest.mark.parametrize("method", [zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED, zipfile.ZIP_LZMA])
+def test_read_archive_with_a_damaged_byte_is_refused_or_read(tmp_path: Path, method: int) -> None:
+    path, rng = tmp_path / "file.zip", np.random.default_rng(method)
+    with zipfile.ZipFile(path, "w", method) as archived:
+        archived.writestr("file.csv", "a,b\n" * 20)
+    whole = path.read_bytes()
+    for place, value in zip(rng.integers(0, len(whole), 300), rng.integers(0, 256, 300), strict=True):
+        path.write_bytes(whole[:place] + bytes([value]) + whole[place + 1 :])
+        with contextlib.suppress(UsageError):
+            content.load(path)
+
+
+@pytest.mark.parametrize("mark", ['"', '"x', 'x"', '""', "'"])
+def test_read_quotation_mark_anywhere_is_refused_or_read(tmp_path: Path, mark: str) -> None:
+    path, lines = tmp_path / "file.csv", [list(HEADER), *rows()[:2]]
+    for row, column in itertools.product(range(3), range(len(HEADER))):
+        odd = [list(line) for line in lines]
+        odd[row][column] = mark
+        path.write_text("\n".join(map(",".join, odd)))
+        with contextlib.suppress(UsageError):
+            read(path)
 
 
 def test_read_standard_input_by_a_dash(tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import io
+import lzma
 import re
 import zipfile
 import zlib
@@ -30,6 +31,11 @@ _FOREIGN = (
 )
 #: The only letters beyond ASCII that a header needs: where they are all there is, the encoding is not in doubt.
 _OF_UNITS = frozenset("°µ³²·")
+
+#: What unpacking raises where a byte of a packed file is another one; ValueError for a place before its beginning.
+_DAMAGED = (
+    OSError, EOFError, ValueError, zlib.error, lzma.LZMAError, zipfile.BadZipFile, RuntimeError, NotImplementedError,
+)  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,7 +93,7 @@ def _unpacked(path: Path, stored: bytes) -> tuple[bytes, str | None]:
                 return _bounded(path, file.read(LIMIT_BYTES + 1)), "gzip"
         if stored.startswith(b"PK\x03\x04"):
             return _zipped(path, stored), "zip"
-    except (OSError, EOFError, zlib.error, zipfile.BadZipFile, RuntimeError, NotImplementedError) as error:
+    except _DAMAGED as error:
         raise UsageError(f"{path} is packed and cannot be unpacked: {error}.") from error
     return stored, None
 

@@ -109,16 +109,19 @@ def _require_width(path: Path, row: Sequence[str], line: int, width: int) -> Non
 
 
 def _table(text: str, separator: str, width: int, n_rows: int, path: Path) -> pd.DataFrame:
-    table = pd.read_csv(
-        io.StringIO(text, newline=""),
-        sep=separator,
-        header=None,
-        names=list(range(width)),
-        index_col=False,
-        dtype=object,
-        keep_default_na=False,
-        skipinitialspace=True,
-    )
+    try:
+        table = pd.read_csv(
+            io.StringIO(text, newline=""),
+            sep=separator,
+            header=None,
+            names=list(range(width)),
+            index_col=False,
+            dtype=object,
+            keep_default_na=False,
+            skipinitialspace=True,
+        )
+    except pd.errors.ParserError as error:
+        raise UsageError(f"{path} cannot be read as a CSV, its quotation marks do not match: {error}") from error
     if len(table) != n_rows:
         raise UsageError(f"{path} cannot be read as a CSV: its quotation marks do not match.")
     return table.apply(lambda column: column.str.strip())
