@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import shlex
 import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -41,6 +42,8 @@ _LOCK_SECONDS = 30.0
 FOLDER_NAME = "make-run"
 #: In that folder: the broker's records, where they are kept.
 RECORDS_NAME = "kafka"
+#: How a person starts this environment's Python, which need not be the one on their path.
+_PYTHON = shlex.quote(sys.executable)
 
 
 @dataclass(frozen=True)
@@ -220,7 +223,7 @@ windows with drift: {summary["drift_detected"]["daily"]} daily, {summary["drift_
 === where to look
 reports     {(settings.reports_dir / "index.html").resolve()}
 summary     {settings.reports_dir / SUMMARY_NAME}
-model       mlflow ui --backend-store-uri {_registry_uri(folder)}   (then http://localhost:5000)
+model       {_PYTHON} -m mlflow ui --backend-store-uri {shlex.quote(_registry_uri(folder))}   # then http://localhost:5000
 logs        {folder}/""")
 
 
@@ -241,13 +244,12 @@ def _how_to_rebuild(settings: Settings, broker: Broker, station_id: str, folder:
     servers = settings.kafka_bootstrap_servers
     if broker.kind == "real":
         servers = "localhost:9092"
-        lines.append(
-            f"  {sys.executable} -m airquality broker --data-dir {folder / RECORDS_NAME}   (in a terminal of its own)"
-        )
+        kept = shlex.quote(str(folder / RECORDS_NAME))
+        lines.append(f"  {_PYTHON} -m airquality broker --data-dir {kept}   # in a terminal of its own")
     lines += [
-        f"  export KAFKA_BOOTSTRAP_SERVERS={servers} MLFLOW_TRACKING_URI={_registry_uri(folder)}",
-        f"  {sys.executable} -m airquality replay --station {station_id} --hour {isoformat(newest)}",
-        f"  {sys.executable} -m airquality replay --station {station_id}   (all of them)",
+        f"  export KAFKA_BOOTSTRAP_SERVERS={servers} MLFLOW_TRACKING_URI={shlex.quote(_registry_uri(folder))}",
+        f"  {_PYTHON} -m airquality replay --station {shlex.quote(station_id)} --hour {isoformat(newest)}",
+        f"  {_PYTHON} -m airquality replay --station {shlex.quote(station_id)}   # all of them",
     ]
     return "\n".join(lines)
 
