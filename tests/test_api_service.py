@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import logging
 import os
@@ -675,6 +676,31 @@ def test_refresh_registry_away_is_a_metric_until_it_answers(served: ServedModel,
         assert unreachable() == 1
     served.refresh()
     assert unreachable() == 0
+
+
+def test_follow_registry_that_never_finishes_its_answer_is_said(
+    served: ServedModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    finished = threading.Event()
+
+    def slow(_: Settings) -> str:
+        finished.wait(20)
+        return "1"
+
+    async def scenario() -> list[float]:
+        seen, following = [], asyncio.create_task(served.follow())
+        for wanted in (1.0, 0.0):
+            while metrics_of(served)["air_quality_registry_unreachable",] != wanted:
+                await asyncio.sleep(0.01)
+            seen.append(wanted)
+            finished.set()
+        following.cancel()
+        return seen
+
+    monkeypatch.setattr(registry, "champion_version", slow)
+    monkeypatch.setattr("airquality.serving.served.SLOW_SECONDS", 0.05)
+    assert asyncio.run(asyncio.wait_for(scenario(), 20)) == [1.0, 0.0]
+    assert "has taken 0.05 s so far" in served.why_not_ready
 
 
 # --- the program ---

@@ -30,6 +30,8 @@ from airquality.serving.slots import Slot
 
 #: A refusal names at most so many of the rows the model has no value for; the caller leaves them out and asks again.
 _NAMED_ROWS = 1_000
+#: A registry that takes longer to give its champion is said to.
+SLOW_SECONDS = 60.0
 
 logger = logging.getLogger(__name__)
 
@@ -71,7 +73,11 @@ class ServedModel:
     async def follow(self) -> None:
         """Serve whatever the alias points at, until cancelled; requests go on meanwhile."""
         while True:
-            await asyncio.to_thread(self.refresh)
+            refreshing = asyncio.ensure_future(asyncio.to_thread(self.refresh))
+            await asyncio.wait([refreshing], timeout=SLOW_SECONDS)
+            if not refreshing.done():  # no client's timeout ends an answer that comes in drops
+                self._stay(f"the model registry at {self.settings.mlflow_tracking_uri} has taken {SLOW_SECONDS:g} s so far")
+            await refreshing
             await asyncio.sleep(self.settings.model_poll_seconds if self.loaded else 1.0)
 
     def refresh(self) -> None:
