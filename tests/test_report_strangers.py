@@ -9,7 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from airquality.reports import pages_around
+from airquality.records import isoformat
+from airquality.reports import export, pages_around
+from airquality.reports.asked import link_from_reports
 from airquality.reports.due import Due, DueFolder
 from airquality.reports.writer import ReportWriter
 from tests import stations
@@ -50,6 +52,7 @@ def change(name: str, value: object) -> Callable[[Path], None]:
 DAMAGES: dict[str, Callable[[Path], None]] = {
     "deleted": delete,
     "empty": empty,
+    "series null": change("series", {"measured": None, "predicted": None}),
     "columns null": change("columns", None),
     "series gone": change("series", {}),
     "series short": change("series", {"measured": [1.0], "predicted": [1.0]}),
@@ -74,6 +77,19 @@ def test_writer_neighbour_deleted_or_damaged_costs_no_other_report(
     index = (tmp_path / "index.html").read_text()
     assert all(f"daily/{page.name}" in index for page in made)
     assert sum("is damaged" in record.getMessage() for record in caplog.records) <= 1
+
+
+@pytest.mark.parametrize("damage", DAMAGES)
+def test_export_and_links_of_a_damaged_report_are_refused_in_words(
+    tmp_path: Path, damage: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    page = Pages(tmp_path).write(0)
+    DAMAGES[damage](page)
+    out = tmp_path / "out.html"
+    assert export.main(["export", str(page), "--out", str(out)]) == (0 if damage == "series short" else 2)
+    assert "Traceback" not in capsys.readouterr().err
+    linked = link_from_reports(tmp_path, DAYS[0].station_id, isoformat(DAYS[0].start_hour))
+    assert linked == (1 if out.exists() else 0)
 
 
 @pytest.mark.parametrize("damage", ["deleted", "empty"])

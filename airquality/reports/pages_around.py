@@ -16,7 +16,6 @@ from airquality.reports.asked import nav_of
 from airquality.reports.document import Sidecar
 from airquality.reports.due import DueFolder
 from airquality.reports.folder import Entry, ReportsFolder
-from airquality.reports.nav import Nav
 from airquality.reports.overview import FULL_STATIONS, LISTED_STATIONS, Station, overview, strip
 from airquality.truth.kinds import KINDS
 
@@ -111,23 +110,19 @@ class PagesAround:
         if not entry.path and not (self._dir / page).exists():
             return  # somebody deleted it
         document = self.document(entry)
-        text = None if document is None else self._report(entry, document, nav_of(self._dir, self._folder, page, entry))
-        if text is not None:
+        if document is None:
+            return
+        try:
+            text = pages.report(document, nav_of(self._dir, self._folder, page, entry))
+        except ValueError as error:
+            self._say_damaged(entry, error)
+        else:
             self._write(page, text)
 
-    def _report(self, entry: Entry, document: Sidecar, nav: Nav) -> str | None:
-        """Return a report's page, None where its sidecar does not hold what a page is made of."""
-        try:
-            return pages.report(document, nav)
-        except Exception as error:  # noqa: BLE001  whatever is wrong in it: the reports beside it are made all the same
-            self._say_damaged(entry, error)
-            return None
-
-    def _say_damaged(self, entry: Entry, error: Exception) -> None:
+    def _say_damaged(self, entry: Entry, error: ValueError) -> None:
         if entry.name not in self._damaged:
             self._damaged.add(entry.name)
-            why = f"{type(error).__name__}: {error}"
-            logger.warning("%s/%s is damaged (%s): its page stays as it is", self._dir, entry.name, why)
+            logger.warning("%s/%s is damaged (%s): its page stays as it is", self._dir, entry.name, error)
 
     def _write_month(self, entry: Entry) -> None:
         here, month = paths.month_page(entry.name, entry.end), entry.end[:7]

@@ -9,7 +9,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from jinja2 import Environment, FileSystemLoader, StrictUndefined, Template, UndefinedError
 from markupsafe import Markup
 
 from airquality.monitoring.calibration import STALE_HOURS
@@ -24,13 +24,20 @@ _TEMPLATES = Path(__file__).with_name("templates")
 
 
 def page(template: str, **values: Any) -> str:
-    """Return a template filled in."""
-    return _environment().get_template(template).render(**values)
+    """Return a template filled in; raises ``LookupError`` where something that it needs is not there."""
+    return _filled(_environment().get_template(template), values)
 
 
 def page_of(source: str, **values: Any) -> str:
-    """Return a template that is given as text, filled in."""
-    return _environment().from_string(source).render(**values)
+    """Return a template that is given as text, filled in; raises ``LookupError`` as :func:`page`."""
+    return _filled(_environment().from_string(source), values)
+
+
+def _filled(template: Template, values: Mapping[str, Any]) -> str:
+    try:
+        return template.render(values)
+    except UndefinedError as error:
+        raise LookupError(str(error)) from error
 
 
 @functools.lru_cache(maxsize=1)
