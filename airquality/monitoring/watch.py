@@ -31,9 +31,8 @@ FORGOTTEN_HOURS = 36 * 24
 _NONE: frozenset[str] = frozenset()
 #: A watch grows by such a share of its stations, at least by a few: what is free takes as much memory as what is not.
 _MORE_SLOTS, _LEAST_SLOTS = 32, 4
-#: Where the wrong columns change in the middle of a step, the rows after that are judged again. So the next steps are this
-#: many times as long as the last change was away, and at least so many rows; what a step costs besides its rows is that of
-#: some 70 rows.
+#: Where the wrong columns change in the middle of a step, the rows after that are judged again. So the next step is this
+#: many times as long as the change was away, and at least so many rows; a step costs what some 70 rows do beside its rows.
 _STRIDE_FACTOR, _LEAST_STRIDE = 3, 24
 
 #: What tells stations apart: a name, or whatever owns the station; its ``str`` is shown.
@@ -79,8 +78,6 @@ class Watch(Generic[K]):
         self._stations: dict[K, _Station] = {}
         self._free = [0]
 
-    # ---- stations ----
-
     def __contains__(self, station_id: object) -> bool:
         return station_id in self._stations
 
@@ -104,7 +101,6 @@ class Watch(Generic[K]):
         station = self._stations[station_id]
         return station.learning.at(self._bank.hour(station.slot) if hour is None else hour)
 
-    # ---- operations ----
     def reset(self, station_id: K, columns: Collection[str], by: str) -> list[Event]:
         """Close the alarms of columns whose sensors were repaired or replaced, and learn the columns' levels anew."""
         station = self._stations[station_id]
@@ -183,8 +179,6 @@ class Watch(Generic[K]):
         self._free = list(range(n_slots - 1, before - 1, -1))
         grow(self._rising, n_slots, 0)
         self._bank.grow(n_slots)
-
-    # ---- rows ----
 
     def observe(self, arrived: Mapping[K, tuple[Ints, Floats]]) -> dict[K, list[Event]]:
         """Judge new rows and return the events of each station that has any, in event order.
