@@ -317,6 +317,14 @@ def test_read_quotation_mark_anywhere_is_refused_or_read(tmp_path: Path, mark: s
             read(path)
 
 
+@pytest.mark.parametrize("before", ["", "sep=;\n", '"sep=;"\r\n', "\n\n"])
+def test_read_names_the_line_of_the_file_whatever_comes_before_the_header(tmp_path: Path, before: str) -> None:
+    path = tmp_path / "file.csv"
+    path.write_text(before + text(HEADER, rows()[:5], ";") + "x;" * len(HEADER))
+    with pytest.raises(UsageError, match=f"line {before.count(chr(10)) + 7}"):
+        read(path)
+
+
 def test_read_standard_input_by_a_dash(tmp_path: Path) -> None:
     (tmp_path / "file.csv").write_text(published())
     program = [sys.executable, str(ROOT / "producer.py"), "--csv", "-", "--dry-run"]

@@ -43,9 +43,10 @@ def parse(path: Path, text: str, known: Callable[[Sequence[str]], int]) -> Grid:
     Raises:
         UsageError: no line is a header, or a row has not the header's number of cells; the message says which.
     """
-    text, separator = _separated(path, text, known)
-    header, lines, width = _layout(path, text, separator, known)
-    table = _table(text, separator, width, len(lines), path)
+    rest, separator = _separated(path, text, known)
+    n_before = int(len(rest) < len(text))  # the line that says the separator
+    header, lines, width = _layout(path, rest, n_before, separator, known)
+    table = _table(rest, separator, width, len(lines), path)
     body = table.iloc[1:, : len(header)]
     kept, remarks = _without_empty(body, header)
     return Grid(tuple(header), body[kept].reset_index(drop=True), lines[1:][kept.to_numpy()], separator, remarks)
@@ -69,9 +70,12 @@ def _cells(line: str, separator: str) -> list[str]:
 
 
 def _layout(
-    path: Path, text: str, separator: str, known: Callable[[Sequence[str]], int]
+    path: Path, text: str, n_before: int, separator: str, known: Callable[[Sequence[str]], int]
 ) -> tuple[list[str], NDArray[np.int64], int]:
-    """Return the header, where each line that is not blank ends in the file, and the most cells of any; rows are let go."""
+    """Return the header, where each line that is not blank ends in the file, and the most cells of any; rows are let go.
+
+    ``n_before`` lines of the file come before ``text``.
+    """
     rows = csv.reader(io.StringIO(text, newline=""), delimiter=separator, skipinitialspace=True)
     header: list[str] = []
     lines, width = array("q"), 0
@@ -81,11 +85,12 @@ def _layout(
                 continue
             if not lines:
                 header = _header(path, row, known)
-            _require_width(path, row, rows.line_num, len(header))
-            lines.append(rows.line_num)
+            line = n_before + rows.line_num
+            _require_width(path, row, line, len(header))
+            lines.append(line)
             width = max(width, len(row))
     except csv.Error as error:
-        raise UsageError(f"{path} cannot be read as a CSV: line {rows.line_num}: {error}") from error
+        raise UsageError(f"{path} cannot be read as a CSV: line {n_before + rows.line_num}: {error}") from error
     return header, np.array(lines, dtype=np.int64), width
 
 
