@@ -14,7 +14,8 @@ from airquality.monitoring.drift import Window
 from airquality.records import datetime_of
 from airquality.reports import folder as reports_folder
 from airquality.reports.document import Describer
-from airquality.reports.folder import LAYOUT, ReportsFolder, folder_name
+from airquality.reports.folder import ReportsFolder, folder_name
+from airquality.reports.heads import LAYOUT
 from airquality.reports.lock import OWN_FOLDER
 from tests import stations, whole_reports
 

@@ -49,9 +49,19 @@ def change(name: str, value: object) -> Callable[[Path], None]:
     return damage
 
 
+FINDING = {
+    "key": "k", "column": "T", "what": "is odd", "size": None, "unit": "", "direction": "", "since": "2005-02-13T02:00:00",
+    "advice": "Look.", "weight": 1.0,
+}  # fmt: skip
 DAMAGES: dict[str, Callable[[Path], None]] = {
     "deleted": delete,
     "empty": empty,
+    "finding of text": change("findings", [{**FINDING, "weight": "heavy"}]),
+    "finding since when": change("findings", [{**FINDING, "since": "some day"}]),
+    "no figures": change("performance", {}),
+    "error judged of none": change("performance", {"rmse": None, "mae": None, "r2": None, "n": 24}),
+    "learning until never": change("learning", {"T": "never"}),
+    "operations of one": change("operations", [["2005-02-13T02:00:00"]]),
     "series null": change("series", {"measured": None, "predicted": None}),
     "columns null": change("columns", None),
     "series gone": change("series", {}),
