@@ -317,6 +317,13 @@ def test_read_quotation_mark_anywhere_is_refused_or_read(tmp_path: Path, mark: s
             read(path)
 
 
+def test_read_beside_a_strangers_label_says_where_to_move_the_file(tmp_path: Path) -> None:
+    (tmp_path / "file.csv").write_text(plain())
+    (tmp_path / "source.json").write_text('{"url": "https://example.org"}')
+    with pytest.raises(UsageError, match=r"none of this system's, move the CSV to a folder of its own"):
+        read(tmp_path / "file.csv")
+
+
 @pytest.mark.parametrize("before", ["", "sep=;\n", '"sep=;"\r\n', "\n\n"])
 def test_read_names_the_line_of_the_file_whatever_comes_before_the_header(tmp_path: Path, before: str) -> None:
     path = tmp_path / "file.csv"
