@@ -392,6 +392,7 @@ def test_flags_that_mean_nothing_are_usage_errors(
         (("--column", "T=warmth"), "no columns 'warmth'"),
         (("--start", "2004-03-10T18:00"), "--start is only for"),
         (("--utc-offset", "+1"), "--utc-offset is for times that carry an offset"),
+        (("--encoding", "punycode"), "it is not punycode"),
         (("--dates", "day-first", "--decimal", "comma"), "is no number"),
     ],
 )

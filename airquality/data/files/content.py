@@ -114,7 +114,7 @@ def _decoded(path: Path, content: bytes, encoding: str | None) -> tuple[str, str
     guessed = encoding or _encoding_of(content)
     try:
         text = content.decode(guessed)
-    except UnicodeDecodeError as error:
+    except UnicodeError as error:
         if encoding is not None or guessed != "utf-8-sig":
             raise UsageError(f"{path} cannot be read as a CSV: it is not {guessed}: {error}") from error
         text, guessed = _single_byte(path, content), "cp1252"
