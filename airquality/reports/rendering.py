@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import re
 import shlex
 from collections.abc import Mapping
 from datetime import datetime
@@ -20,6 +21,8 @@ from airquality.reports import figures
 from airquality.reports.paths import link
 from airquality.reports.plots import Band, Line, described, profile_plot
 
+#: Marks that say in which direction text runs (Unicode Standard Annex 9).
+_TURNS = re.compile("[\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069]")
 _TEMPLATES = Path(__file__).with_name("templates")
 
 
@@ -46,6 +49,7 @@ def _environment() -> Environment:
         loader=FileSystemLoader(_TEMPLATES),
         autoescape=True,
         undefined=StrictUndefined,
+        finalize=_unturned,
         trim_blocks=True,
         lstrip_blocks=True,
         keep_trailing_newline=True,
@@ -72,6 +76,11 @@ def _environment() -> Environment:
         style=Markup((_TEMPLATES / "pages.css").read_text()),
     )
     return made
+
+
+def _unturned(value: Any) -> Any:
+    """Return a text without what turns the text around it: a station's name may hold it, and shows it by its number."""
+    return _TURNS.sub(lambda found: f"\\u{ord(found[0]):04x}", value) if type(value) is str else value
 
 
 def _age(end: str, promise: Promise) -> str:
