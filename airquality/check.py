@@ -60,8 +60,9 @@ examples:
   python -m airquality check dataset/test_data_raw.csv            the test stream, as the calibrated station goes on
   python -m airquality check stations/*.csv --json                one JSON line an event, for programs
   python -m airquality check roof.csv --budget 2 --page pages     at most two false pages a month; a page of its own
+  zcat roof.csv.gz | python -m airquality check -                 standard input
 
-exit status: 0 no alarm, 3 alarms, 2 wrong usage or a file that cannot be read
+exit status: 0 no alarm, 3 alarms, 2 wrong usage or a file that cannot be read, 1 pages that cannot be written
 """
 
 
@@ -77,7 +78,7 @@ class Checked:
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Run the tool; 0 no alarm, 3 alarms, 2 usage."""
+    """Run the tool; 0 no alarm, 3 alarms, 2 usage, 1 failure."""
     args = _parser().parse_args(argv)
     return command.run("python -m airquality check", lambda: run(args))
 
