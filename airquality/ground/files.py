@@ -21,7 +21,8 @@ def write_atomically(path: Path, content: bytes) -> None:
             os.fsync(file.fileno())
         temporary.replace(path)
     except OSError as error:
-        error.filename, error.filename2 = str(path), None  # whoever reads the message has named this one
+        if error.filename is not None:  # whoever reads the message has named this place, not the one beside it
+            error.filename, error.filename2 = str(path), None
         raise
     finally:
         temporary.unlink(missing_ok=True)
