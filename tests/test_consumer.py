@@ -60,7 +60,7 @@ def test_main_names_the_summary_only_where_there_is_one(
     monkeypatch.setenv("REPORTS_DIR", str(tmp_path))
     monkeypatch.setattr(consumer, "run", lambda *_: Counts(rows_in=1, warmup=1))
     monkeypatch.setattr(consumer, "stop_on_signals", lambda _: None)
-    monkeypatch.setattr(consumer.log, "configure", lambda *_: None)
+    monkeypatch.setattr("airquality.ground.log.configure", lambda *_: None)
     assert consumer.main([]) == 0
     assert f"{said}{tmp_path / SUMMARY_NAME}" in capsys.readouterr().out
 

@@ -9,10 +9,12 @@ from pathlib import Path
 
 import pytest
 
+from airquality.monitoring.drift import Window
 from airquality.records import isoformat
 from airquality.reports import export, pages_around
 from airquality.reports.asked import link_from_reports
 from airquality.reports.due import Due, DueFolder
+from airquality.reports.evidence_page import Evidence
 from airquality.reports.writer import ReportWriter
 from tests import stations
 
@@ -113,5 +115,5 @@ def test_writer_report_deleted_or_damaged_while_its_plots_wait_is_waited_for_no_
 class NeverAsked:
     """Draws nothing: nobody may ask it."""
 
-    def draw(self, window: object) -> None:
+    def draw(self, window: Window) -> Evidence:
         raise AssertionError("nobody waits for these plots")

@@ -7,7 +7,7 @@ import pytest
 
 from airquality.monitoring.bank import Bank, Step
 from airquality.monitoring.level import Level
-from airquality.monitoring.watch import Floats
+from airquality.monitoring.rows import Floats
 from airquality.records import DEVICE_COLUMNS, TARGET
 from tests import watched
 

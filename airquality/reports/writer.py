@@ -20,7 +20,7 @@ from airquality.monitoring.drift import Judge, Window
 from airquality.monitoring.promise import Promise
 from airquality.reports import pages, paths
 from airquality.reports.asked import nav_of
-from airquality.reports.document import Describer, drawn
+from airquality.reports.document import Describer, Sidecar, drawn
 from airquality.reports.document import settled as described
 from airquality.reports.due import Due, DueFolder, Job, loaded
 from airquality.reports.evidence_page import ASSETS_PLACE, Evidence, framed
@@ -175,7 +175,7 @@ class ReportWriter:
 
     # ---- Evidently's part ----
 
-    def _waiting_page(self, window: Window | None, path: Path) -> tuple[Entry, dict[str, Any]] | None:
+    def _waiting_page(self, window: Window | None, path: Path) -> tuple[Entry, Sidecar] | None:
         """Return the report that waits for Evidently's part of this very window, None where there is none any more."""
         entry = self._folder.entry(path)
         if window is None or entry is None or not entry.path or entry.document["digest"] != self._digest(window):
@@ -183,7 +183,7 @@ class ReportWriter:
         document = self._around.document(entry)
         return (entry, document) if document is not None and document["has_evidence"] is None else None
 
-    def _put_evidence(self, entry: Entry, document: dict[str, Any], evidence: Evidence) -> None:
+    def _put_evidence(self, entry: Entry, document: Sidecar, evidence: Evidence) -> None:
         place = paths.evidence_page(entry.path)
         text = evidence.page.replace(ASSETS_PLACE, paths.link(place, f"{paths.ASSETS}/"))
         for name, content in evidence.assets.items():
