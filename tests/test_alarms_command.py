@@ -42,6 +42,7 @@ def test_alarms_commands_write_to_the_partition_of_the_station_and_list_what_is_
     assert "Alarm opened: T, level" in out
     assert f"Maintenance of RH from {isoformat(HOUR)}" in out
     assert alarms_command.main(["list", "--station", "elsewhere"]) == 0
+    assert capsys.readouterr().out == "no alarm is open, and nothing at all is known of a station 'elsewhere'\n"
     for index in (0, 1):
         name = reading(index, HOUR).station_id
         assert alarms_command.main(["ack", "--station", name, "--column", "T", "--by", "ann"]) == 0

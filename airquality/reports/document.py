@@ -19,7 +19,7 @@ from airquality.monitoring.drift import JUDGED_COLUMNS, Distance, Floats, Hours,
 from airquality.monitoring.thresholds import Threshold
 from airquality.records import RAW_COLUMNS, TARGET, UNITS, hour_of, isoformat
 from airquality.reports.findings import Finding, findings_of
-from airquality.reports.folder import LAYOUT
+from airquality.reports.heads import LAYOUT
 from airquality.truth.performance import Performance
 from airquality.truth.window_truth import WindowTruth
 

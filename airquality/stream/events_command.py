@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 import math
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 
 from airquality.events import (
     AlarmEvent,
@@ -96,15 +96,36 @@ def _parser() -> argparse.ArgumentParser:
     return p
 
 
+def nothing_open(station_id: str | None, is_known: bool) -> str:
+    """Return the line for no open alarm; a name that no finding has may be misspelt.
+
+    >>> nothing_open("rof", is_known=False)
+    "no alarm is open, and nothing at all is known of a station 'rof'"
+    """
+    unknown = "" if station_id is None or is_known else f", and nothing at all is known of a station {station_id!r}"
+    return f"no alarm is open{unknown}"
+
+
 def _show(args: argparse.Namespace) -> int:
-    found: Iterable[tuple[Finding, bytes]] = findings(read_settings(), args.station)
+    found = findings(read_settings(), args.station)
     if args.verb == "alarms":
-        found = list(open_alarms(found))
+        return _show_alarms(args, list(found))
     for finding, value in found:
-        print(value.decode() if args.json else sentence(finding))
-    if args.verb == "alarms" and not args.json and not found:
-        print("no alarm is open")
-    return OPEN_ALARMS if args.verb == "alarms" and found else 0
+        _print(args, finding, value)
+    return command.DONE
+
+
+def _show_alarms(args: argparse.Namespace, found: Sequence[tuple[Finding, bytes]]) -> int:
+    opened = open_alarms(found)
+    for finding, value in opened:
+        _print(args, finding, value)
+    if not opened and not args.json:
+        print(nothing_open(args.station, bool(found)))
+    return OPEN_ALARMS if opened else command.DONE
+
+
+def _print(args: argparse.Namespace, finding: Finding, value: bytes) -> None:
+    print(value.decode() if args.json else sentence(finding))
 
 
 def main(argv: list[str] | None = None) -> int:
