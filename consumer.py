@@ -67,7 +67,9 @@ def _consume(args: argparse.Namespace) -> None:
     log.configure(settings.log_level, settings.log_format)
     counts = run(settings, limits)
     say = log.speaker("consumer", settings.log_format)
-    say(f"{counts.rows_in} rows in = {accounted(counts)}; summary in {settings.reports_dir / SUMMARY_NAME}")
+    summary = settings.reports_dir / SUMMARY_NAME
+    where = f"summary in {summary}" if summary.is_file() else f"no summary, {summary} could not be written"
+    say(f"{counts.rows_in} rows in = {accounted(counts)}; {where}")
 
 
 def run(settings: Settings, limits: Limits) -> Counts:

@@ -62,7 +62,7 @@ def main(argv: list[str] | None = None) -> int:
 
 def _parser() -> argparse.ArgumentParser:
     parser = command.parser("python producer.py", _DESCRIPTION, _EXAMPLES)
-    parser.add_argument("--csv", type=Path, required=True, help="the readings to send")
+    parser.add_argument("--csv", type=Path, required=True, help="the readings to send; - is standard input")
     parser.add_argument("--topic", help="default air_quality.raw (RAW_TOPIC)")
     parser.add_argument("--bootstrap-servers", help="default localhost:9092 (KAFKA_BOOTSTRAP_SERVERS)")
     pace = parser.add_mutually_exclusive_group()

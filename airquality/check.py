@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import argparse
+import itertools
 import json
 import math
 import time
-from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from html import escape
@@ -26,7 +26,7 @@ from airquality.ground import command, log
 from airquality.ground.errors import UsageError
 from airquality.ground.files import write_atomically
 from airquality.ground.settings import read_settings
-from airquality.ground.shown import printable
+from airquality.ground.shown import printable, shown
 from airquality.monitoring import calibration
 from airquality.monitoring.alarms import Event
 from airquality.monitoring.calibration import DEFAULT_BUDGET, STALE_HOURS, Calibration
@@ -40,6 +40,8 @@ if TYPE_CHECKING:
     from airquality.data.files.reader import Table
 
 ALARMS = 3
+#: Between two steps of the bar.
+_ROWS_AT_A_TIME = 4_032
 #: How a file begins.
 FOLLOWS = "follows the calibrated history"
 COLD = "rows of no calibrated station, judged by the calibrated one's thresholds; starts cold"
@@ -58,8 +60,9 @@ examples:
   python -m airquality check dataset/test_data_raw.csv            the test stream, as the calibrated station goes on
   python -m airquality check stations/*.csv --json                one JSON line an event, for programs
   python -m airquality check roof.csv --budget 2 --page pages     at most two false pages a month; a page of its own
+  zcat roof.csv.gz | python -m airquality check -                 standard input
 
-exit status: 0 no alarm, 3 alarms, 2 wrong usage or a file that cannot be read
+exit status: 0 no alarm, 3 alarms, 2 wrong usage or a file that cannot be read, 1 pages that cannot be written
 """
 
 
@@ -75,7 +78,7 @@ class Checked:
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Run the tool; 0 no alarm, 3 alarms, 2 usage."""
+    """Run the tool; 0 no alarm, 3 alarms, 2 usage, 1 failure."""
     args = _parser().parse_args(argv)
     return command.run("python -m airquality check", lambda: run(args))
 
@@ -85,7 +88,9 @@ def run(args: argparse.Namespace) -> int:
     settings = read_settings(dataset_dir=args.dataset_dir)
     fitted = calibration.load(settings.dataset_dir)
     watch = fitted.watch(args.budget)
-    names = _page_names(args.files) if args.page is not None else {}
+    names = page_names(args.files) if args.page is not None else {}
+    if names:
+        args.page.mkdir(parents=True, exist_ok=True)  # if that cannot be, it is said before hours of rows are judged
     said = answers.from_arguments(args)
     n_alarms = n_unreadable = 0
     for path in tqdm(args.files, unit=" files", disable=None if len(args.files) > 1 else True):
@@ -103,20 +108,23 @@ def run(args: argparse.Namespace) -> int:
     return command.USAGE if n_unreadable else ALARMS if n_alarms else command.DONE
 
 
-def _page_names(paths: Iterable[Path]) -> dict[Path, str]:
+def page_names(paths: Iterable[Path]) -> dict[Path, str]:
     """Return a file name for each path: its own, numbered from the second of that name on, whatever its capitals."""
     names: dict[Path, str] = {}
-    used: Counter[str] = Counter()
+    used: set[str] = set()
     for path in dict.fromkeys(paths):
-        used[path.stem.lower()] += 1
-        count = used[path.stem.lower()]
-        names[path] = f"{path.stem}.html" if count == 1 else f"{path.stem}-{count}.html"
+        numbered = itertools.chain([path.stem], (f"{path.stem}-{number}" for number in itertools.count(2)))
+        name = next(name for name in numbered if name.lower() not in used)
+        used.add(name.lower())
+        names[path] = f"{name}.html"
     return names
 
 
 def _parser() -> argparse.ArgumentParser:
     parser = command.parser("python -m airquality check", _DESCRIPTION, _EPILOG)
-    parser.add_argument("files", nargs="+", type=Path, metavar="FILE.csv", help="hourly readings of one station")
+    parser.add_argument(
+        "files", nargs="+", type=Path, metavar="FILE.csv", help="hourly readings of one station; - is standard input"
+    )
     parser.add_argument("--json", action="store_true", help="print one JSON line an event")
     parser.add_argument(
         "--budget", type=command.positive, default=DEFAULT_BUDGET, metavar="N", help="false pages a month (default 1)"
@@ -151,7 +159,7 @@ def check(path: Path, fitted: Calibration, watch: Watch[str], now_hour: int, sai
     follows = int(frame.hours[0]) == fitted.last_hour + 1
     if follows:
         watch.restore_memory(station_id, fitted.seed, fitted.first_hour)
-    found = watch.observe({station_id: (frame.hours, frame.values)}).get(station_id, [])
+    found = _judged(watch, station_id, frame)
     events = sorted([*silences(frame.hours.tolist()), *found], key=lambda event: event.at)
     learning = watch.learning(station_id)
     watch.forget(station_id)
@@ -159,6 +167,17 @@ def check(path: Path, fitted: Calibration, watch: Watch[str], now_hour: int, sai
         remarks += _learning(learning, int(frame.hours[0]))
     remarks += [*_unusable(frame, fitted), *_stale(frame, fitted)]
     return Checked(path, len(frame), FOLLOWS if follows else COLD, tuple(events), tuple(remarks))
+
+
+def _judged(watch: Watch[str], station_id: str, frame: Frame) -> list[Event]:
+    """Judge all rows, as many at a time as take some seconds at the worst; a bar on a terminal shows how far it has come."""
+    found: list[Event] = []
+    with tqdm(total=len(frame), unit=" rows", desc=shown(station_id), delay=2.0, leave=False, disable=None) as bar:
+        for start in range(0, len(frame), _ROWS_AT_A_TIME):
+            rows = slice(start, start + _ROWS_AT_A_TIME)
+            found += watch.observe({station_id: (frame.hours[rows], frame.values[rows])}).get(station_id, [])
+            bar.update(len(frame.hours[rows]))
+    return found
 
 
 def _doubts(path: Path, table: Table, said: Answers) -> list[str]:
@@ -249,16 +268,17 @@ def page(checked: Checked, fitted: Calibration, budget: float) -> str:
     keys = ("at", "event", "detector", "column", "since", "size", "unit")
     rows = [[str(event.to_json()[key]) for key in keys] for event in checked.events]
     purchase = fitted.purchase(budget)
+    name = printable(checked.path.name)  # one that is not UTF-8 has no letters for some of its bytes
     notes: Sequence[str] = (*checked.remarks, f"not judged here, needs the model: {', '.join(NOT_JUDGED)}")
     return (
         "<!doctype html><html lang=en><meta charset=utf-8><meta name=viewport content='width=device-width'>"
-        f"<title>{escape(checked.path.name)}</title>"
+        f"<title>{escape(name)}</title>"
         "<style>body{font:15px system-ui;margin:2em;max-width:70em}table{border-collapse:collapse}"
         "td,th{padding:.3em .8em;border-bottom:1px solid #ccc;text-align:left}</style>"
-        f"<h1>{escape(checked.path.name)}</h1><p>{escape(sentences(checked, fitted)[0])}</p>"
+        f"<h1>{escape(name)}</h1><p>{escape(printable(sentences(checked, fitted)[0]))}</p>"
         f"<table><tr>{''.join(f'<th>{key}</th>' for key in keys)}</tr>"
         + "".join(f"<tr>{''.join(f'<td>{escape(cell)}</td>' for cell in row)}</tr>" for row in rows)
-        + f"</table><ul>{''.join(f'<li>{escape(note)}</li>' for note in notes)}</ul>"
+        + f"</table><ul>{''.join(f'<li>{escape(printable(note))}</li>' for note in notes)}</ul>"
         f"<p>False pages a month of these detectors on months they had not seen: "
         f"{sum(purchase.held_out) / fitted.tail.months:.2f} held out, "
         f"{sum(purchase.nested) / fitted.tail.months:.2f} nested (budget {purchase.budget:g}).</p></html>"

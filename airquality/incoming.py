@@ -207,4 +207,8 @@ def _text(record: Mapping[str, Any], name: str, limit: int) -> str:
     text = record.get(name, "")
     if not isinstance(text, str) or len(text) > limit:
         raise InvalidRecord("malformed", f"{name} must be a text of at most {limit} characters")
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:  # a lone surrogate: JSON can spell it, but no event and no snapshot can hold it
+        raise InvalidRecord("malformed", f"{name}: {error}") from error
     return text

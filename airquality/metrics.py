@@ -60,7 +60,7 @@ class ApiMetrics:
         self.predictions = Counter("predictions", "Rows predicted; one request may hold many.", registry=registry)
         self.registry_unreachable = Gauge(
             "air_quality_registry_unreachable",
-            "1 while the model registry cannot be asked for its champion; the version loaded before is served.",
+            "1 while the registry gives no champion that may serve; the version loaded before is served.",
             registry=registry,
         )
         self.model = Gauge(
@@ -115,7 +115,7 @@ class ConsumerMetrics:
         )
         self.refused = Gauge(
             "air_quality_consumer_refused",
-            "1 while the consumer takes no partitions because going on would lose or repeat rows; its log says which.",
+            "1 while the consumer leaves partitions unread because going on would lose or repeat rows; its log says which.",
             registry=registry,
         )
         self.transactions = Histogram(

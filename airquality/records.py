@@ -189,9 +189,13 @@ class Prediction(NamedTuple):
 
     @classmethod
     def from_bytes(cls, value: bytes) -> Prediction:
-        """Return the prediction a record of the prediction topic holds; raises ``KeyError``/``ValueError`` if it is none."""
+        """Return the prediction a record of the prediction topic holds.
+
+        Raises:
+            KeyError, TypeError, ValueError: it is none, as others may write where ours are.
+        """
         record = orjson.loads(value)
-        return cls(
+        found = cls(
             station_id=record["station_id"],
             hour=hour_of_isoformat(record["DateTime"]),
             prediction=record["prediction"],
@@ -202,6 +206,15 @@ class Prediction(NamedTuple):
             lower=or_nan(record.get("lower")),  # predictions of earlier releases have none
             upper=or_nan(record.get("upper")),
         )
+        found._require_types()
+        return found
+
+    def _require_types(self) -> None:
+        texts, places = (self.station_id, self.model_version), (self.source_partition, self.source_offset)
+        numbers = (self.prediction, self.actual, self.lower, self.upper)
+        sound = all(type(text) is str for text in texts) and all(type(number) in (float, int) for number in numbers)
+        if not sound or not all(type(place) is int and 0 <= place < 2**63 for place in places):
+            raise ValueError(f"not a prediction: {reprlib.repr(tuple(self))}")
 
 
 def or_null(value: float) -> float | None:
@@ -285,7 +298,7 @@ def check_not_future(reading: Reading, newest_hour: int | None, kafka_hour: int 
     raise InvalidRecord(
         "future",
         f"{reading.station_id} {isoformat(reading.hour)} is more than {MAX_HOURS_AHEAD} h ahead of its station ({newest}) "
-        f"and of Kafka's timestamp ({isoformat(kafka_hour)}Z): is the station's clock right?",
+        f"and of Kafka's timestamp ({isoformat(kafka_hour)}Z): are its clock and the broker's right?",
     )
 
 

@@ -59,7 +59,7 @@ REGISTERED = (
 _EXAMPLES = """\
 examples:
   make bench                       everything; each section keeps its result, and docs/benchmarks.md is written
-  make bench QUICK=1               the small sizes, without the sections that take longest: under 5 minutes
+  make bench QUICK=1               the small sizes, without the sections that take longest: under 5 minutes, into run/bench
   make bench ONLY=serving          one section
   make bench ARGS="--out /tmp/b"   the page and the results somewhere else
 
@@ -84,7 +84,10 @@ def _parser() -> argparse.ArgumentParser:
         "--rounds", type=int, metavar="N", help=f"rounds of each section ({ROUNDS}, or {QUICK_ROUNDS} with --quick)"
     )
     parser.add_argument(
-        "--out", type=Path, default=PROJECT / "docs", metavar="DIR", help="where page and results go (%(default)s)"
+        "--out",
+        type=Path,
+        metavar="DIR",
+        help="where page and results go (docs; run/bench with --quick, which publishes nothing)",
     )
     parser.add_argument("--page", action="store_true", help="measure nothing: write the page of what is kept, and judge it")
     return parser
@@ -92,7 +95,7 @@ def _parser() -> argparse.ArgumentParser:
 
 def _run(arguments: argparse.Namespace) -> int:
     Interruption()
-    excused, out = targets.excuses(), page.Place(arguments.out)
+    excused, out = targets.excuses(), page.Place(arguments.out or PROJECT / ("run/bench" if arguments.quick else "docs"))
     names = [] if arguments.page else chosen(sections(), arguments.only or [], quick=arguments.quick)
     failed = _measure(names, arguments, out)
     kept = results.kept(out.results)

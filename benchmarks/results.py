@@ -80,10 +80,14 @@ def kept(folder: Path) -> dict[str, Result]:
 
 
 def commit() -> str:
-    """Return the commit that is measured, marked where files differ from it."""
-    command = ["git", "describe", "--always", "--dirty", "--exclude", "*"]
-    found = subprocess.run(command, cwd=PROJECT, capture_output=True, text=True, check=False)
-    return found.stdout.strip() or "unknown"
+    """Return the commit that is measured, marked where code differs from it; results kept since do not count as code."""
+    head = _git("rev-parse", "--short", "HEAD") or "unknown"
+    return f"{head}-dirty" if _git("status", "--porcelain", "--untracked-files=no", "--", ".", ":!docs") else head
+
+
+def _git(*words: str) -> str:
+    done = subprocess.run(["git", *words], cwd=PROJECT, capture_output=True, text=True, check=False)
+    return done.stdout.strip()
 
 
 def machine() -> str:

@@ -73,9 +73,9 @@ def _services() -> list[Any]:
         tile(
             3,
             "API",
-            "Whether the prediction service answers Prometheus, has a model, and can ask the registry for a newer one.",
+            "Whether the prediction service answers Prometheus, has a model, and gets a champion from the registry.",
             {"state": API_STATE},
-            states={0: ("DOWN", RED), 1: ("UP", GREEN), 2: ("NO MODEL", RED), 3: ("REGISTRY AWAY", YELLOW)},
+            states={0: ("DOWN", RED), 1: ("UP", GREEN), 2: ("NO MODEL", RED), 3: ("NO CHAMPION", YELLOW)},
         ).links([link("What to do", RUNBOOK_URL)]),
         tile(
             3,

@@ -75,7 +75,7 @@ def conclude(settings: Settings, replayed: Sequence[Replayed]) -> None:
         for alarm in alarms[:_LINES]:
             print(f"{isoformat(alarm.event.at)}  {alarm_sentence(alarm.event)}{_after(alarm, station.fault)}")
         if len(alarms) > _LINES:
-            print(f"and {len(alarms) - _LINES} more: python -m airquality events tail --station {station.station_id}")
+            print(f"and {len(alarms) - _LINES} more, in the reports of these days")
         if station.fault is None:
             print("no alarm, and there should be none" if not alarms else f"{len(alarms)} false alarms")
         else:

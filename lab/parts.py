@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import contextlib
 import os
+import shlex
 import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import orjson
 import requests
@@ -21,6 +23,8 @@ from airquality.ground.errors import ContractError
 from airquality.ground.settings import Settings, read_settings
 from airquality.network.current import NETWORK
 from airquality.records import TARGET_UNIT, isoformat
+from airquality.reports.lock import locked
+from airquality.reports.summary import SUMMARY_NAME
 from airquality.stream import kafka_io
 from lab import embedded_kafka, faulty, ownership
 from lab.broker import Broker
@@ -33,10 +37,13 @@ from lab.waiting import PATIENCE_SECONDS
 
 #: The consumer's last word waits this long for another row: the producer has finished before it starts.
 IDLE_EXIT_SECONDS = 3.0
+_LOCK_SECONDS = 30.0
 #: Under ``RUN_DIR``: what a run keeps for itself, emptied when the next one starts.
 FOLDER_NAME = "make-run"
 #: In that folder: the broker's records, where they are kept.
 RECORDS_NAME = "kafka"
+#: How a person starts this environment's Python, which need not be the one on their path.
+_PYTHON = shlex.quote(sys.executable)
 
 
 @dataclass(frozen=True)
@@ -100,8 +107,14 @@ def _replay(station: Replayed, environment: Mapping[str, str]) -> None:
 
 @contextmanager
 def _reports_folder(wanted: Path, folder: Path) -> Iterator[Path]:
-    """Yield where this run's reports go: ``wanted``, or a folder of its own where that holds reports of somebody else."""
+    """Yield where this run's reports go: ``wanted``, or a folder of its own where that holds reports of somebody else.
+
+    Raises:
+        OSError: the folder cannot be made or written.
+    """
     chosen = wanted.resolve() if ownership.remove_own_reports(wanted) else folder / "reports"
+    with locked(chosen, _LOCK_SECONDS):
+        pass  # a folder that cannot be written is said now, not after everything has run
     try:
         yield chosen
     finally:
@@ -196,7 +209,7 @@ def conclude(settings: Settings, station_ids: Sequence[str], source: str, folder
         found, label = committed(settings, station_id), " (SIMULATED DATA)" if source == "simulated" else ""
         print(f"\n=== what a read_committed reader finds of station {station_id}{label}")
         print(_accounted(found))
-    summary = orjson.loads((settings.reports_dir / "monitoring_summary.json").read_bytes())
+    summary = _summary(settings.reports_dir / SUMMARY_NAME)
     figures, baseline = summary["performance"], summary["baseline"]
     reports = summary["reports_generated"]
     print(f"""
@@ -209,9 +222,17 @@ windows with drift: {summary["drift_detected"]["daily"]} daily, {summary["drift_
 
 === where to look
 reports     {(settings.reports_dir / "index.html").resolve()}
-summary     {settings.reports_dir / "monitoring_summary.json"}
-model       mlflow ui --backend-store-uri {_registry_uri(folder)}   (then http://localhost:5000)
+summary     {settings.reports_dir / SUMMARY_NAME}
+model       {_PYTHON} -m mlflow ui --backend-store-uri {shlex.quote(_registry_uri(folder))}   # then http://localhost:5000
 logs        {folder}/""")
+
+
+def _summary(path: Path) -> dict[str, Any]:
+    try:
+        summary: dict[str, Any] = orjson.loads(path.read_bytes())
+    except (OSError, ValueError) as error:
+        raise ContractError(f"the consumer left no summary ({error}); its messages above say why") from error
+    return summary
 
 
 def _how_to_rebuild(settings: Settings, broker: Broker, station_id: str, folder: Path) -> str:
@@ -223,13 +244,12 @@ def _how_to_rebuild(settings: Settings, broker: Broker, station_id: str, folder:
     servers = settings.kafka_bootstrap_servers
     if broker.kind == "real":
         servers = "localhost:9092"
-        lines.append(
-            f"  {sys.executable} -m airquality broker --data-dir {folder / RECORDS_NAME}   (in a terminal of its own)"
-        )
+        kept = shlex.quote(str(folder / RECORDS_NAME))
+        lines.append(f"  {_PYTHON} -m airquality broker --data-dir {kept}   # in a terminal of its own")
     lines += [
-        f"  export KAFKA_BOOTSTRAP_SERVERS={servers} MLFLOW_TRACKING_URI={_registry_uri(folder)}",
-        f"  {sys.executable} -m airquality replay --station {station_id} --hour {isoformat(newest)}",
-        f"  {sys.executable} -m airquality replay --station {station_id}   (all of them)",
+        f"  export KAFKA_BOOTSTRAP_SERVERS={servers} MLFLOW_TRACKING_URI={shlex.quote(_registry_uri(folder))}",
+        f"  {_PYTHON} -m airquality replay --station {shlex.quote(station_id)} --hour {isoformat(newest)}",
+        f"  {_PYTHON} -m airquality replay --station {shlex.quote(station_id)}   # all of them",
     ]
     return "\n".join(lines)
 

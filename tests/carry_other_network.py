@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -23,7 +22,7 @@ from airquality.ground.errors import InvalidRecord
 from airquality.ground.settings import Settings
 from airquality.metrics import ApiMetrics, ConsumerMetrics
 from airquality.model import features
-from airquality.model.predictor import FeatureRows
+from airquality.model.predictor import Answers, FeatureRows
 from airquality.monitoring import calibration
 from airquality.monitoring.detectors import Detectors
 from airquality.monitoring.drift import Judge, Window
@@ -31,7 +30,7 @@ from airquality.monitoring.reference import Reference
 from airquality.monitoring.thresholds import Calibration
 from airquality.monitoring.window_calibration import History, calibrate_history
 from airquality.network.current import NETWORK
-from airquality.records import Reading, RowAnswer, parse_reading
+from airquality.records import Reading, parse_reading
 from airquality.reports import pages
 from airquality.reports.document import Describer
 from airquality.reports.summary import SUMMARY_NAME
@@ -62,9 +61,10 @@ def base_of(matrix: Floats) -> Floats:
 class Base:
     """A model of one line: each row's base."""
 
-    def predict(self, asked: FeatureRows) -> Sequence[RowAnswer]:
+    def begin(self, asked: FeatureRows) -> Answers:
         unpredictable = InvalidRecord("unpredictable", "no base")
-        return [unpredictable if np.isnan(value) else (value, "base") for value in base_of(asked.matrix).tolist()]
+        values = base_of(asked.matrix).tolist()
+        return lambda: [unpredictable if np.isnan(value) else (value, "base") for value in values]
 
 
 def judge_of(history: Frame) -> Judge:

@@ -26,7 +26,7 @@ from airquality.stream.homes import Homes
 from airquality.stream.identity import Plan
 from airquality.stream.kafka_io import Record
 from airquality.stream.partition import PartitionState
-from airquality.stream.ports import Predictor
+from airquality.stream.ports import Predictions
 from airquality.stream.replay import replay
 from airquality.stream.saved import SavedStations
 from airquality.stream.transactions import Message, Position
@@ -235,14 +235,14 @@ class Life:
         kafka: SimulatedKafka,
         snapshot_offsets: int,
         reports_a_commit: int,
-        predict: Predictor = PREDICTED,
+        predictions: Predictions = PREDICTED,
         detect: Callable[[], Detectors] = lambda: Detectors(None),
     ) -> None:
         self.kafka = kafka
         self.detect = detect
         self.snapshot_offsets = snapshot_offsets
         self.reports_a_commit = reports_a_commit
-        self.predict = predict
+        self.predictions = predictions
         self.restart()
 
     def restart(self) -> None:
@@ -267,7 +267,7 @@ class Life:
     def step(self, size: int, dies: str = "") -> None:
         """Take in up to ``size`` records and commit; die before or after that where ``dies`` says so."""
         records = list(itertools.islice(self.kafka.read("raw", 0, self.state.next_offset), size))
-        batch = self.state.apply(records, self.predict)
+        batch = self.state.apply(records, self.predictions)
         if dies != "before":
             self.commit(batch, self.snapshot_offsets)
         if dies:

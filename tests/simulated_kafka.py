@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from airquality.events import WindowSettled
 from airquality.ground.typed import Document
 from airquality.incoming import Operation
-from airquality.model.predictor import FeatureRows
+from airquality.model.predictor import Answers, FeatureRows
 from airquality.monitoring.detectors import Detectors
 from airquality.records import Reading, RowAnswer, Served
 from airquality.reports.due import Due, Job, ReportResult
@@ -208,12 +208,12 @@ def predicted(rows: FeatureRows) -> list[RowAnswer]:
 
 @dataclass(frozen=True)
 class Predicts:
-    """A predictor made of a function."""
+    """A function that predicts rows once their answers are waited for, as late as can be."""
 
     function: Callable[[FeatureRows], Sequence[RowAnswer]] = predicted
 
-    def predict(self, asked: FeatureRows) -> Sequence[RowAnswer]:
-        return self.function(asked)
+    def begin(self, asked: FeatureRows) -> Answers:
+        return lambda: self.function(asked)
 
 
 def rows_of(matrix: NDArray[np.float64]) -> FeatureRows:

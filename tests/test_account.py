@@ -5,7 +5,7 @@ from __future__ import annotations
 import orjson
 import pytest
 
-from airquality.ground.errors import ContractError
+from airquality.ground.errors import ContractError, Refused
 from airquality.incoming import OPERATION_KINDS, TRUTH_OUTCOMES
 from airquality.records import DEAD_LETTER_REASONS
 from airquality.stream.account import Counts, Note, Topics
@@ -50,8 +50,20 @@ def test_note_decode_of_the_release_before_late_truths() -> None:
     note.counts.check()
 
 
-def test_note_with_a_field_of_another_release_is_not_ours() -> None:
-    assert Note.decode(orjson.dumps({**orjson.loads(Note().encode()), "new": 1})) is None
+@pytest.mark.parametrize(
+    "changed",
+    [
+        {"new": 1},
+        {"position": {"offset": 7}},
+        {"counts": {"rows_in": 1, "skipped": 1}},
+        {"counts": {"rows_in": 1, "dead_letters": {"a new reason": 1}}},
+        {"topics": {"raw": None, "events": None}},
+    ],
+)
+def test_note_decode_of_another_release_is_refused_and_never_passed_over(changed: dict[str, object]) -> None:
+    with pytest.raises(Refused, match="another release") as caught:
+        Note.decode(orjson.dumps({**orjson.loads(Note().encode()), **changed}))
+    assert "\n" not in str(caught.value)
 
 
 def test_topics_is_other_only_where_both_ids_are_known() -> None:

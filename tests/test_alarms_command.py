@@ -42,6 +42,7 @@ def test_alarms_commands_write_to_the_partition_of_the_station_and_list_what_is_
     assert "Alarm opened: T, level" in out
     assert f"Maintenance of RH from {isoformat(HOUR)}" in out
     assert alarms_command.main(["list", "--station", "elsewhere"]) == 0
+    assert capsys.readouterr().out == "no alarm is open, and nothing at all is known of a station 'elsewhere'\n"
     for index in (0, 1):
         name = reading(index, HOUR).station_id
         assert alarms_command.main(["ack", "--station", name, "--column", "T", "--by", "ann"]) == 0
@@ -68,6 +69,12 @@ def test_alarms_wrong_usage_exits_2_and_says_what(arguments: str, said: str, cap
         alarms_command.main(arguments.split())
     assert stopped.value.code == 2
     assert said in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("odd", ["--station", "--by", "--note"])
+def test_alarms_argument_that_is_no_text_exits_2(odd: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert alarms_command.main(["ack", "--station", "a", "--by", "ann", odd, "\udcff"]) == 2
+    assert "surrogates not allowed" in capsys.readouterr().err
 
 
 def test_alarms_span_that_ends_before_it_begins_exits_2(capsys: pytest.CaptureFixture[str]) -> None:

@@ -41,6 +41,7 @@ SERVICES = {"feature_buffer", "monitoring_service"}
 #: Library: where it may be imported, a file or a folder of the project.
 FENCES = {
     "kafka": {
+        "airquality/stream/alone.py",
         "airquality/stream/batches.py",
         "airquality/stream/kafka_io.py",
         "airquality/stream/lag.py",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import tracemalloc
 from collections.abc import Iterable
 
 import numpy as np
@@ -12,12 +13,13 @@ from hypothesis import strategies as st
 
 from airquality.ground.typed import plain, restored
 from airquality.incoming import LateTruth, with_late_truths
-from airquality.monitoring.assurance import Assurance, AssuranceState
+from airquality.monitoring.assurance import Assurance, AssuranceState, Awaited, Forecast
 from airquality.monitoring.component import Found, Predicted, Row
 from airquality.monitoring.coverage import CoverageWatch
 from airquality.records import RAW_COLUMNS, Reading
 from airquality.stream import snapshots
 from airquality.truth.band import Band, band_of
+from airquality.truth.intervals import Interval
 from airquality.truth.performance import Performance
 from airquality.truth.window_truth import WindowTruth
 from tests.forecasts import calibration
@@ -133,6 +135,42 @@ def test_state_of_a_week_without_truth_stays_under_8_kb() -> None:
     for row in rows_of():
         take(assurance, row.without_truth())
     assert len(snapshots.encode(plain(assurance.state()))) <= 8 * 1024
+
+
+def forecast_of(hour: int) -> Forecast:
+    """Return a forecast unlike those of the hours around."""
+    expected = math.inf if hour % 5 == 0 else hour / 7
+    return hour / 3, Interval(hour / 11, hour * 1.5, expected, ("prompt", "late")[hour % 2], hour % 3, hour % 4 == 0)
+
+
+@given(st.lists(st.tuples(st.sampled_from(["add", "pop", "forget"]), st.integers(0, 40)), max_size=60))
+def test_awaited_forecasts_are_those_of_a_dictionary(steps: list[tuple[str, int]]) -> None:
+    awaited, known, newest = Awaited(), dict[int, Forecast](), 0
+    for step, number in steps:
+        if step == "add":
+            newest += 1 + number
+            awaited.add(newest, *forecast_of(newest))
+            known[newest] = forecast_of(newest)
+        elif step == "pop":
+            assert awaited.pop(newest - number) == known.pop(newest - number, None)
+        else:
+            awaited.forget_until(newest - number)
+            known = {hour: forecast for hour, forecast in known.items() if hour > newest - number}
+        awaited = Awaited.from_state(awaited.state()) if number % 3 == 0 else awaited
+    assert awaited.state().hours.tolist() == list(known)
+    assert {hour: awaited.pop(hour) for hour in list(known)} == known
+
+
+def test_awaited_forecasts_of_a_week_take_at_most_8_kb() -> None:
+    tracemalloc.start()
+    try:
+        held = [Awaited() for _ in range(20)]
+        for hour in range(START, START + 168):
+            for awaited in held:
+                awaited.add(hour, *forecast_of(hour))
+        assert tracemalloc.get_traced_memory()[0] / len(held) <= 8 * 1024
+    finally:
+        tracemalloc.stop()
 
 
 def test_coverage_alarm_opens_once_outside_its_band_and_closes_half_the_way_back() -> None:

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import gzip
+from types import SimpleNamespace
+
 import pytest
 from kafka.record.default_records import DefaultRecordBatch
 from kafka.record.memory_records import MemoryRecordsBuilder
 
 from airquality.stream import batches
 from airquality.stream.batches import UNREAD, AnyBatch
+from airquality.stream.kafka_io import Record, record_of
 
 CODECS = {"none": 0, "gzip": 1, "snappy": 2, "lz4": 3, "zstd": 4}
 VALUES = [b"first", b"", None, b"x" * 100_000, bytes(range(256)) * 40]
@@ -61,6 +65,20 @@ def test_any_batch_that_inflates_beyond_the_limit_has_no_content(codec: str, mon
 def test_any_batch_raw_snappy_that_claims_gigabytes_is_not_inflated() -> None:
     claimed = b"\xff\xff\xff\xff\x0f"  # four gigabytes
     assert len(batches._unsnappy(claimed + b"\0" * 10)) == batches.MAX_BATCH_BYTES + 1
+
+
+@pytest.mark.parametrize("name", [str(UNREAD), "\0unread"])
+def test_record_of_header_named_as_the_marker_keeps_its_bytes(name: str) -> None:
+    [sent] = AnyBatch(batch_of("none", [b"first"], [(name, b"")]))
+    consumed = {"partition": 0, **{part: getattr(sent, part) for part in ("offset", "key", "value", "timestamp", "headers")}}
+    assert record_of(SimpleNamespace(**consumed)) == Record(0, 0, b"roof", b"first", 1_000, ((name, b""),))
+
+
+def test_gunzip_reads_every_member_up_to_the_limit(monkeypatch: pytest.MonkeyPatch) -> None:
+    members = [gzip.compress(part) for part in (b"first", b"", b"second", b"\0" * 1_000)]
+    assert batches._gunzip(b"".join(members)) == b"firstsecond" + b"\0" * 1_000
+    monkeypatch.setattr(batches, "MAX_BATCH_BYTES", 20)
+    assert len(batches._gunzip(b"".join(members))) == 21
 
 
 @pytest.mark.parametrize("codec", list(CODECS)[1:])

@@ -5,6 +5,7 @@ from __future__ import annotations
 import doctest
 import json
 import os
+import subprocess
 import sys
 import threading
 from collections.abc import Iterator, Mapping
@@ -194,6 +195,35 @@ def test_bench_ends_with_1_where_a_target_without_exception_is_missed_and_names_
     monkeypatch.setattr(bench, "sections", lambda: {"kernels": Section(kernels, 1, quick=True, minutes=1)})
     assert bench.main(["--quick", "--out", str(tmp_path)]) == code
     assert said in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(("quick", "place"), [(["--quick"], "run/bench"), ([], "docs")])
+def test_bench_small_run_leaves_the_published_figures_alone(
+    quick: list[str], place: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = {"live": Section(lambda _: Outcome({"p99": Figure("ms", (3.0,))}), 1, quick=True, minutes=1)}
+    monkeypatch.setattr(bench, "Interruption", lambda: None)
+    monkeypatch.setattr(bench, "sections", lambda: made)
+    monkeypatch.setattr(bench, "PROJECT", tmp_path)
+    bench.main(quick)
+    assert [path.parent for path in tmp_path.rglob("live.json")] == [tmp_path / place / "benchmarks"]
+
+
+def test_results_commit_is_dirty_where_code_differs_not_where_results_were_kept(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    files = {name: tmp_path / name for name in ("docs/benchmarks/live.json", "code.py")}
+    for path in files.values():
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text("first")
+    author = ("-c", "user.name=a", "-c", "user.email=a@b")
+    for words in (("init",), ("add", "."), (*author, "commit", "-m", "first")):
+        subprocess.run(["git", *words], cwd=tmp_path, check=True, capture_output=True)
+    monkeypatch.setattr(results, "PROJECT", tmp_path)
+    files["docs/benchmarks/live.json"].write_text("second")
+    assert not results.commit().endswith("-dirty")
+    files["code.py"].write_text("second")
+    assert results.commit().endswith("-dirty")
 
 
 def test_bench_section_that_takes_long_is_left_out_of_the_small_run_unless_it_is_asked_for() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tracemalloc
 from typing import Any
 
 import numpy as np
@@ -10,12 +11,13 @@ from numpy.typing import NDArray
 
 from airquality.data.digests import REMEMBERED_HOURS
 from airquality.ground.typed import plain
+from airquality.monitoring.component import Predicted, Row
 from airquality.monitoring.detectors import Detectors, StationDetectors
 from airquality.records import Reading
 from airquality.stream import snapshots
 from airquality.truth.kinds import WEEKLY
 from monitoring_service import HOURLY
-from tests import stations, watched
+from tests import forecasts, stations, watched
 
 BUDGET_BYTES = {"buffer": 24 * 1024, "windows": 24 * 1024, "detectors": 64 * 1024}
 N_HOURS = WEEKLY.hours * 4 - 1  # the open week is full but for its last hour
@@ -68,3 +70,27 @@ def test_state_of_numbers_that_cannot_be_deflated_keeps_to_128_kb_without_failed
     usual = watched.stream().values[:N_HOURS]
     state = full_station(usual * rng.uniform(0.999, 1.001, usual.shape))
     assert len(snapshots.encode({**state, "reports": {**state["reports"], "unmade": []}})) <= snapshots.MAX_BYTES
+
+
+#: Where the tables lie that all stations share, whose own tests say how large they are.
+SHARED = ("*/model/rings.py", "*/monitoring/store.py", "*/monitoring/watch.py")
+#: What a station holds beside them, two days into a week, its truths late: checksums 12 KB, open week and forecasts 7 each.
+OWN_BYTES = 46 * 1024
+
+
+def test_station_that_was_brought_back_takes_little_beside_the_tables_of_all() -> None:
+    opener = stations.opener(None, forecasts.calibration())
+    station = opener.open("roof")
+    for reading in stations.readings_of(stations.values_of(9 * 24), "roof"):
+        late = reading.without_truth()
+        station.update(Row(late, Predicted(2.5, "1", station.around(late, 2.5))))
+        station.reports.outstanding = 0
+    saved = station.snapshot("group", 0)
+    opener.open("another", snapshots.decode(saved))  # what is made once is made
+    tracemalloc.start()
+    try:
+        held = [opener.open(f"station-{number}", snapshots.decode(saved)) for number in range(30)]
+        taken = tracemalloc.take_snapshot().filter_traces([tracemalloc.Filter(False, where) for where in SHARED])
+    finally:
+        tracemalloc.stop()
+    assert sum(trace.size for trace in taken.traces) / len(held) <= OWN_BYTES

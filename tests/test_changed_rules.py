@@ -7,12 +7,11 @@ from typing import Any
 
 import pytest
 
-from airquality.ground.errors import InvalidRecord
+from airquality.ground.errors import InvalidRecord, Refused
 from airquality.incoming import parse_record
 from airquality.records import Reading
 from airquality.stream import partition, then
 from airquality.stream.account import Counts
-from airquality.stream.identity import Refused
 from tests.simulated_kafka import reading
 from tests.worker_rig import DLQ, RAW, START, Rig
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 from pathlib import Path
 
@@ -199,6 +200,27 @@ def test_check_pages_of_files_with_one_name_do_not_overwrite_each_other(fitted: 
     run(fitted, tmp_path / "a" / "roof.csv", tmp_path / "b" / "roof.csv", "--page", tmp_path / "pages")
     assert "level" in (tmp_path / "pages" / "roof.html").read_text()
     assert "no alarms" in (tmp_path / "pages" / "roof-2.html").read_text()
+
+
+def testpage_names_never_meet_those_that_are_numbered() -> None:
+    names = check.page_names(map(Path, ("a.csv", "x/A.csv", "a-2.csv", "y/a.csv")))
+    assert list(names.values()) == ["a.html", "A-2.html", "a-2-2.html", "a-3.html"]
+
+
+def test_check_page_of_a_file_whose_name_is_not_utf8_and_holds_markup(fitted: Path, tmp_path: Path) -> None:
+    path = csv(tmp_path / os.fsdecode(b"gr\xfcn<script>.csv"), watched.stream().values)
+    assert run(fitted, path, "--page", tmp_path / "pages") == 0
+    [page] = (tmp_path / "pages").iterdir()
+    assert "<h1>gr\\udcfcn&lt;script&gt;.csv</h1>" in page.read_text()
+
+
+def test_check_page_in_a_place_that_cannot_be_used_is_said_before_anything_is_judged(
+    fitted: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = csv(tmp_path / "clean.csv", watched.stream().values)
+    assert run(fitted, path, "--page", path / "pages") == 1
+    captured = capsys.readouterr()
+    assert (captured.out, "cannot be used: Not a directory" in captured.err) == ("", True)
 
 
 def test_check_column_that_looks_like_another_unit_is_judged_and_the_doubt_is_said(

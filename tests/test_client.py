@@ -32,7 +32,10 @@ ROWS = np.array([[np.nan, 0.1, 1 / 3, -0.0], [5e-324, 1.7976931348623157e308, 1.
 
 
 class Peer(ThreadingHTTPServer):
-    """A service that gives the answers it is made with, and remembers what it was asked."""
+    """A service that gives the answers it is made with, and remembers what it was asked.
+
+    Predictions name the request they answer, as the service's do, unless ``names_request`` is another one's.
+    """
 
     daemon_threads = True
 
@@ -45,11 +48,12 @@ class Peer(ThreadingHTTPServer):
         self.answers: Callable[[bytes], tuple[int, Any]] | None = None  # what a body is answered
         self.claimed: int | None = None  # the length the head claims
         self.encoding = ""
+        self.names_request: int | None = None
         self.silent = False
         self.trickles = ""  # "head" or "body": a byte now and then, for ever
         self.released = threading.Event()
         self.asked: list[tuple[str, str, bytes]] = []
-        self.accepted = self.authorization = self.key = self.media_type = ""
+        self.accepted = self.authorization = self.key = self.media_type = self.caching = ""
 
     def says(self, answer: Any, status: int = 200) -> None:
         self.status, self.answer = status, answer if isinstance(answer, bytes) else orjson.dumps(answer)
@@ -64,7 +68,7 @@ class Handler(BaseHTTPRequestHandler):
         server.asked.append((self.command, self.path, body))
         server.accepted, server.authorization = (self.headers.get(n, "") for n in ("Accept-Encoding", "Authorization"))
         server.key = self.headers.get("X-API-Key", "")
-        server.media_type = self.headers.get("Content-Type", "")
+        server.media_type, server.caching = (self.headers.get(n, "") for n in ("Content-Type", "Cache-Control"))
         if server.silent:
             server.released.wait(PATIENCE_SECONDS)
             return
@@ -81,12 +85,21 @@ class Handler(BaseHTTPRequestHandler):
         elif self.server.answers:
             status, content = self.server.answers(body)
             answer = orjson.dumps(content)
+        answer = self.named(answer, body)
         self.send_response(status)
         self.send_header("Content-Length", str(self.server.claimed or len(answer)))
         if self.server.encoding:
             self.send_header("Content-Encoding", self.server.encoding)
         self.end_headers()
         self.wfile.write(answer)
+
+    def named(self, answer: bytes, body: bytes) -> bytes:
+        with contextlib.suppress(orjson.JSONDecodeError):
+            content = orjson.loads(answer)
+            if isinstance(content, dict) and content.keys() & {"predictions", "reason"}:
+                request = self.server.names_request
+                return orjson.dumps({**content, rows.ANSWERED: rows.checksum(body) if request is None else request})
+        return answer
 
     def trickle(self, body: bool) -> None:
         self.wfile.write(b"HTTP/1.0 200 OK\r\n" + (b"\r\n" if body else b"X-Padding: "))
@@ -133,6 +146,25 @@ def test_many_rows_are_one_request_that_keeps_every_bit(peer: Peer, client: Pred
     assert peer.media_type == rows.MEDIA_TYPE
 
 
+def test_begin_returns_once_the_rows_are_sent_and_waiting_gives_the_answers(peer: Peer, client: PredictionClient) -> None:
+    began = threading.Event()
+
+    def answers(_: bytes) -> tuple[int, Any]:
+        return (200 if began.wait(10.0) else 503), {"predictions": [1.5, 2.5], "model_version": "7"}
+
+    peer.answers = answers
+    awaited = client.begin(rows_of(ROWS))
+    began.set()
+    assert awaited() == [(1.5, "7"), (2.5, "7")]
+
+
+def test_begin_without_a_service_returns_and_waiting_raises_unavailable() -> None:
+    with closing(Transport(f"http://127.0.0.1:{free_port()}", 20.0)) as transport:
+        awaited = PredictionClient(transport).begin(rows_of(ROWS))
+        with pytest.raises(Unavailable, match="does not answer"):
+            awaited()
+
+
 @pytest.mark.parametrize("status", [301, 400, 401, 403, 404, 405, 407, 408, 413, 425, 429, 500, 502, 503, 504])
 def test_predict_any_refusal_by_status_is_worth_waiting_for(peer: Peer, client: PredictionClient, status: int) -> None:
     peer.says({"error": "not now"}, status)
@@ -141,7 +173,10 @@ def test_predict_any_refusal_by_status_is_worth_waiting_for(peer: Peer, client: 
             ask()
 
 
-@pytest.mark.parametrize(("status", "hint"), [(401, "API_URL may hold"), (404, "does API_URL name"), (429, "too often")])
+@pytest.mark.parametrize(
+    ("status", "hint"),
+    [(401, "API_URL may hold"), (307, "where this one leads"), (404, "does API_URL name"), (429, "too often")],
+)
 def test_predict_a_status_an_operator_can_mend_says_how(
     peer: Peer, client: PredictionClient, status: int, hint: str
 ) -> None:
@@ -290,6 +325,29 @@ def test_check_a_malformed_answer_is_a_wait_like_an_outage(peer: Peer, client: P
     peer.says(answer)
     with pytest.raises(Unavailable, match="as no prediction service does"):
         client.check()
+
+
+def test_predict_answer_to_another_request_is_a_wait_until_the_right_one_comes(peer: Peer, client: PredictionClient) -> None:
+    peer.says({"predictions": GOOD, "model_version": "7"})
+    peer.names_request = 1
+    with pytest.raises(Unavailable, match="something in between answers with what it kept"):
+        client.predict(rows_of(ROWS))
+    peer.names_request = None
+    assert client.predict(rows_of(ROWS)) == [(1.5, "7"), (2.5, "7")]
+
+
+def test_predict_refusal_of_another_requests_rows_refuses_none_of_these(peer: Peer, client: PredictionClient) -> None:
+    peer.says({"error": "row 0 has no finite prediction", "row": 0, "reason": "unpredictable"}, 422)
+    peer.pages["/version"] = orjson.dumps({"features_hash": features.manifest()["hash"], "model_version": "8", **ORIGIN})
+    peer.names_request = 1
+    with pytest.raises(Unavailable, match="answers 422"):
+        client.predict(rows_of(ROWS))
+
+
+def test_predict_asks_caches_to_keep_nothing(peer: Peer, client: PredictionClient) -> None:
+    peer.says({"predictions": GOOD, "model_version": "7"})
+    client.predict(rows_of(ROWS))
+    assert peer.caching == "no-store"
 
 
 def test_predict_whole_numbers_are_numbers(peer: Peer, client: PredictionClient) -> None:

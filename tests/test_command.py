@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Callable
@@ -13,6 +14,7 @@ import pytest
 
 from airquality.ground import command
 from airquality.ground.errors import ContractError, Unavailable, UsageError
+from airquality.ground.files import write_atomically
 from lab.waiting import PATIENCE_SECONDS
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -63,6 +65,19 @@ def test_run_returns_what_the_work_returns() -> None:
 def test_run_unforeseen_error_keeps_its_traceback() -> None:
     with pytest.raises(ZeroDivisionError):
         command.run("it", lambda: 1 // 0)
+
+
+@pytest.mark.parametrize("place", ["file/page.html", "folder", "loop/page.html", "file/deep/page.html"])
+def test_run_place_that_cannot_be_used_is_one_line_and_a_failure(
+    place: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "file").touch()
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "loop").symlink_to("loop")
+    assert command.run("it", lambda: write_atomically(tmp_path / place, b"page")) == command.FAILURE
+    said = capsys.readouterr().err
+    assert re.fullmatch(rf"it: {tmp_path}/\S+ cannot be used: [A-Z].*\. Name another place, .*\n", said), said
+    assert ".tmp" not in said
 
 
 def test_run_reader_gone_ends_quietly() -> None:

@@ -18,11 +18,11 @@ import requests
 from prometheus_client import CollectorRegistry
 
 import consumer
-from airquality.ground.errors import Unavailable
+from airquality.ground.errors import Refused, Unavailable
 from airquality.metrics import ConsumerMetrics
+from airquality.reports.summary import SUMMARY_NAME
 from airquality.stream import kafka_io, workers
 from airquality.stream.account import Counts
-from airquality.stream.identity import Refused
 from airquality.stream.limits import Limits, Stopped
 from airquality.stream.patience import BACKOFF_SECONDS, Patience
 from lab.ports import free_port
@@ -48,6 +48,20 @@ def supervised(monkeypatch: pytest.MonkeyPatch, away: int, **limits: Any) -> tup
     began = clock()
     settings = SETTINGS.model_copy(update={"consumer_metrics_port": 0})
     return consumer.run(settings, Limits(started=began, **limits)), clock() - began
+
+
+@pytest.mark.parametrize(("written", "said"), [(True, "; summary in "), (False, "; no summary, ")])
+def test_main_names_the_summary_only_where_there_is_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], written: bool, said: str
+) -> None:
+    if written:
+        (tmp_path / SUMMARY_NAME).touch()
+    monkeypatch.setenv("REPORTS_DIR", str(tmp_path))
+    monkeypatch.setattr(consumer, "run", lambda *_: Counts(rows_in=1, warmup=1))
+    monkeypatch.setattr(consumer, "stop_on_signals", lambda _: None)
+    monkeypatch.setattr("airquality.ground.log.configure", lambda *_: None)
+    assert consumer.main([]) == 0
+    assert f"{said}{tmp_path / SUMMARY_NAME}" in capsys.readouterr().out
 
 
 def test_run_broker_away_a_new_worker_is_tried_ever_more_slowly(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -156,6 +170,7 @@ def test_run_refused_with_a_limit_ends_at_once(monkeypatch: pytest.MonkeyPatch, 
 _MONITORING_OFF = """
 import contextlib
 import consumer
+from airquality.reports.summary import SUMMARY_NAME
 from airquality.stream import kafka_io, workers
 from monitoring_service import MonitoringService
 MonitoringService.open = lambda *_: contextlib.nullcontext()

@@ -63,6 +63,16 @@ def test_a_file_of_somebody_else_is_kept_when_the_program_writes_its_own(home: P
     assert len(dataset.read_stream_csv(folder / dataset.STREAM_NAME)) == 1404
 
 
+@pytest.mark.slow
+def test_a_place_that_cannot_be_written_is_said_in_one_line(home: Path, tmp_path: Path) -> None:
+    folder = copy_of(home, tmp_path)
+    (folder / dataset.LABEL_NAME).unlink()
+    (folder / dataset.LABEL_NAME).mkdir()
+    done = create_dataset("--source", "simulated", "--dataset-dir", str(folder), cwd=tmp_path)
+    assert (done.returncode, "Traceback" in done.stderr) == (1, False), done.stderr
+    assert f"{folder / dataset.LABEL_NAME} cannot be used: Is a directory" in done.stderr
+
+
 def test_streamed_rows_are_the_test_block_with_its_gaps(home: Path, simulated: Frame) -> None:
     streamed = dataset.read_stream_csv(home / dataset.STREAM_NAME)
     test = dataset.split(simulated).test

@@ -113,6 +113,7 @@ def test_refused_rows_passes_over_whatever_else_is_in_the_topic() -> None:
         published(letter_of(b"roof", b"{}", "unpredictable"), partition=2),
         published(letter_of(b"roof", b"{}", "unpredictable"), source_topic=b"another"),
         published(letter_of(b"roof", b"{}", "unpredictable"), source_offset=b"-7"),
+        published(letter_of(b"roof", b"{}", "unpredictable"), source_offset=b"9" * 5_000),
     ]
     found = refused_rows([*strangers, ours, *strangers], SETTINGS)
     assert {offset: str(error) for offset, error in found.items()} == {2: "why"}

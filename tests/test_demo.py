@@ -13,7 +13,9 @@ from pathlib import Path
 
 import pytest
 
-from lab import demo, ownership, parts
+from airquality.ground.settings import read_settings
+from lab import demo, faulty, ownership, parts
+from lab.broker import Broker
 from lab.waiting import PATIENCE_SECONDS, wait_until
 from tests.system import PROJECT, is_running
 
@@ -165,6 +167,15 @@ def test_demo_reports_of_another_run_stay_and_new_ones_go_elsewhere(tmp_path: Pa
     assert {path.name for path in wanted.iterdir()} >= {"ours.html", "theirs.html"}
 
 
+@pytest.mark.parametrize("place", ["file/reports", "reports"])
+def test_demo_reports_folder_that_cannot_be_written_is_said_before_anything_starts(tmp_path: Path, place: str) -> None:
+    (tmp_path / "file").touch()
+    (tmp_path / "reports").mkdir()
+    (tmp_path / "reports" / ".monitoring").touch()
+    with pytest.raises(OSError, match=place), parts._reports_folder(tmp_path / place, tmp_path / "run"):
+        pytest.fail("it went on")
+
+
 def test_demo_clean_removes_what_runs_left_and_keeps_the_rest(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -179,6 +190,17 @@ def test_demo_clean_removes_what_runs_left_and_keeps_the_rest(
     assert [path.name for path in (tmp_path / "run").iterdir()] == ["kafka"]
     assert (tmp_path / "reports" / "theirs.html").exists()
     assert f"kept {tmp_path / 'reports'}" in capsys.readouterr().out
+
+
+def test_demo_commands_at_its_end_can_be_pasted_whatever_the_path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(faulty, "errors", lambda *_: {307_668: 0.1})
+    broker = Broker("real", "localhost:27017", "Broker: one")
+    said = parts._how_to_rebuild(read_settings(), broker, "uci-360", tmp_path / "run (mine)")
+    lines = [line for line in said.splitlines() if line.startswith("  ")]
+    assert len(lines) == 4
+    for line in lines:
+        assert subprocess.run(["bash", "-n", "-c", line], capture_output=True, check=False).stderr == b"", line
+    assert all(sys.executable in line for line in lines if "airquality" in line.split("KAFKA")[0])
 
 
 def test_demo_registry_is_beside_its_logs_and_free_of_odd_signs_of_the_checkout() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +13,7 @@ from numpy.testing import assert_array_equal
 from airquality.ground.errors import ContractError, UsageError
 from airquality.monitoring import calibration
 from airquality.monitoring.calibration import DETECTORS_NAME, NUMBERS_NAME
+from airquality.monitoring.promise import Promise
 from tests import watched
 
 
@@ -54,6 +56,18 @@ def test_load_other_numbers_raises(folder: Path) -> None:
     path.write_bytes(path.read_bytes()[:-1] + b"x")
     with pytest.raises(ContractError, match="does not belong"):
         calibration.load(folder)
+
+
+@pytest.mark.parametrize("value", [None, "x", [], {}, 7, [None], {"a": 1}])
+def test_load_damaged_field_is_a_sentence_or_makes_no_difference(folder: Path, value: object) -> None:
+    path = folder / DETECTORS_NAME
+    whole = path.read_text()
+    for name in json.loads(whole):
+        for changed in ({**json.loads(whole), name: value}, {k: v for k, v in json.loads(whole).items() if k != name}):
+            path.write_text(json.dumps(changed))
+            with suppress(ContractError, UsageError):
+                calibration.load(folder)
+            Promise.read(folder, 1.0)
 
 
 def test_load_other_version_raises_and_says_what_to_do(folder: Path) -> None:

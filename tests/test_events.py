@@ -11,7 +11,7 @@ from airquality.events import AlarmEvent, OperationTaken, RowsMissed, WindowJudg
 from airquality.incoming import Operation
 from airquality.monitoring.alarms import Event
 from airquality.monitoring.component import Missed
-from airquality.stream.events_command import open_alarms, sentence
+from airquality.stream.events_command import known, open_alarms, sentence
 
 Kind = Literal["opened", "changed", "closed"]
 
@@ -43,6 +43,20 @@ def test_window_judged_without_an_error_says_null() -> None:
 def test_finding_of_a_foreign_record_is_a_value_error(value: bytes | None) -> None:
     with pytest.raises(ValueError, match="not an event of this release"):
         finding_of(value)
+
+
+@pytest.mark.parametrize("changed", [
+    {"station_id": []}, {"station_id": 7}, {"detector": None}, {"column": []}, {"event": 7, "column": 5}, {"size": []},
+    {"at": None}, {"at": "9" * 50}, {"unit": {}, "size": "x"}, {"type": []}, {"type": "operation", "operation": None},
+    {"type": "operation", "operation": "x"}, {"type": "window", "raised": [1]},
+])  # fmt: skip
+def test_known_record_of_other_types_is_passed_over(changed: dict[str, object]) -> None:
+    sound = orjson.loads(alarm("opened").to_bytes())
+    window = orjson.loads(WindowJudged("roof", "daily", 100, 24, ("drift:T",), 0.25, 20, "3").to_bytes())
+    operation = orjson.loads(OperationTaken(Operation("roof", "ack", "T"), 30, 7).to_bytes())
+    body = {"window": window, "operation": operation}.get(str(changed.get("type")), sound)
+    assert known(orjson.dumps(body)) is not None
+    assert known(orjson.dumps({**body, **changed})) is None
 
 
 def test_finding_of_rows_that_were_missed_gives_them_back() -> None:

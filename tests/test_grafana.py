@@ -20,8 +20,8 @@ from grafana_foundation_sdk.models.dashboard import Dashboard
 from grafana import build_dashboard
 from grafana.looks import GREY
 from grafana.panels import REPORTS_URL, RUNBOOK_URL
-from tests.promql import metric_names
-from tests.test_prometheus import ALERTS, exposed, promtool
+from tests.promql import grouped, metric_names, unmatched
+from tests.test_prometheus import ALERTS, exposed, labelled, promtool
 
 ROOT = Path(__file__).resolve().parent.parent
 COMPOSE = yaml.safe_load((ROOT / "docker-compose.yml").read_text())["services"]["grafana"]
@@ -115,6 +115,16 @@ def test_panels_ask_the_pinned_datasource_for_metrics_that_exist() -> None:
         for target in panel["targets"]:
             assert metric_names(target["expr"])
             assert metric_names(target["expr"]) <= exposed()
+
+
+def test_panels_ask_for_labels_that_their_metrics_have() -> None:
+    for title, expression in EXPRESSIONS:
+        assert [*unmatched(expression, labelled()), *grouped(expression, labelled())] == [], title
+    for panel in PANELS:
+        for target in panel["targets"]:
+            known = {label for name in metric_names(target["expr"]) for label in labelled().get(name, ())}
+            shown = set(re.findall(r"\{\{\s*(\w+)\s*\}\}", target.get("legendFormat") or ""))
+            assert shown <= known | {"job", "instance"}, panel["title"]
 
 
 #: Read by alerts, drawn in another form: the broker's lag instead of each consumer's, silence since a station's last row.
@@ -219,7 +229,7 @@ INCIDENTS: list[tuple[str, str, dict[str, str]]] = [
     ("API", "DOWN", {UP: "0x8"}),
     ("API", "UP", {UP: "1x8", 'air_quality_registry_unreachable{job="api"}': "0x8", **MODEL}),
     ("API", "NO MODEL", {UP: "1x8", 'air_quality_registry_unreachable{job="api"}': "1x8"}),
-    ("API", "REGISTRY AWAY", {UP: "1x8", 'air_quality_registry_unreachable{job="api"}': "1x8", **MODEL}),
+    ("API", "NO CHAMPION", {UP: "1x8", 'air_quality_registry_unreachable{job="api"}': "1x8", **MODEL}),
     ("Consumer", "DOWN", HOST_DOWN),
     ("Consumer", "DOWN", {**HOST_DOWN, **dict.fromkeys(ANSWERING, "1x3 stale")}),
     ("Consumer", "RUNNING", {**HOST_DOWN, **ANSWERING}),

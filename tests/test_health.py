@@ -45,4 +45,4 @@ def test_health_of_a_refused_consumer_points_at_its_log() -> None:
     registry, metrics = consumer(NOW)
     metrics.refused.set(1)
     (fault,) = Health(registry, lambda: None, lambda: NOW).faults()
-    assert "takes no partitions" in fault
+    assert "leaves partitions unread" in fault

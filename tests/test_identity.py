@@ -111,6 +111,8 @@ def test_judge_snapshots_gone_are_rebuilt_where_every_row_is_there(facts: Facts)
         (replace(SOUND, note=UNSAVED, log_start=320), ["20 rows that were never read", "100 rows that must"], 320, 320, 120),
         # the offset is gone and so are rows since the snapshot
         (replace(SOUND, committed=None, note=None, log_start=270), ["60 rows that must be read again"], 270, 300, 60),
+        # the offset is gone, and so are all predictions, which would prove how far it was
+        (replace(SOUND, committed=None, note=None, newest_prediction=-1, newest_dead_letter=-1), ["250"], 210, 250, 0),
         # no note at all, and the log is cut
         (replace(SOUND, committed=None, note=None, saved=None, n_saved=0, log_start=40), ["before offset 40"], 40, 300, 0),
         # the snapshots are gone, and the log is cut

@@ -88,6 +88,8 @@ def test_parse_record_late_truth_without_its_target_is_malformed() -> None:
         {"who": 7},
         {"who": "x" * 101},
         {"note": "x" * 301},
+        {"note": "valve \ud800 changed"},
+        {"who": "\udfff"},
         {"station_id": None},
     ],
 )

@@ -137,6 +137,7 @@ def test_load_without_a_file_says_what_that_means(tmp_path: Path) -> None:
     [
         lambda body: {**body, "data_source": "simulated"},
         lambda body: {**body, "settings": {}},
+        lambda body: {**body, "tables": 7},
         lambda body: {**body, "tables": {"prompt": {**body["tables"]["prompt"], "quantiles": [[1.0]]}}},
         lambda body: {name: value for name, value in body.items() if name != "sha256"},
         lambda body: [],

@@ -9,10 +9,9 @@ import pytest
 from kafka import KafkaAdminClient, KafkaProducer, TopicPartition
 from kafka.admin import ConfigResource, ConfigResourceType, NewTopic
 
-from airquality.ground.errors import ContractError
+from airquality.ground.errors import ContractError, Refused, Unavailable
 from airquality.ground.settings import Settings
 from airquality.stream import kafka_io, topics
-from airquality.stream.identity import Refused
 from airquality.stream.kafka_io import Record
 from airquality.stream.reader import KafkaReader, newest
 from lab.waiting import PATIENCE_SECONDS, wait_until
@@ -47,6 +46,20 @@ def test_what_was_not_committed_is_neither_read_nor_counted(settings: Settings) 
     producer.close()
     assert list(kafka_io.read(settings, settings.pred_topic, 0)) == []
     assert kafka_io.log_ranges(settings, [settings.pred_topic], 0) == {settings.pred_topic: (0, 2)}
+
+
+def test_read_behind_a_transaction_that_stays_open_says_how_to_end_it(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(kafka_io, "STALL_SECONDS", 0.5)
+    with closing(kafka_io.open_producer(settings, transactional_id=f"{settings.consumer_group}-stranger")) as stranger:
+        stranger.init_transactions()
+        stranger.begin_transaction()
+        stranger.send(settings.state_topic, key=b"roof", value=b"{}", partition=0).get(timeout=20)
+        with pytest.raises(Unavailable, match=r"read up to 0 of 1 only: .*15 minutes at most.*kafka-transactions.sh"):
+            list(kafka_io.read(settings, settings.state_topic, 0))
+        stranger.abort_transaction()
+    assert list(kafka_io.read(settings, settings.state_topic, 0)) == []
 
 
 def test_reading_between_two_offsets_leaves_both_ends_right(settings: Settings) -> None:

@@ -17,7 +17,7 @@ from prometheus_client import CollectorRegistry
 from airquality.ground.errors import Unavailable
 from airquality.ground.settings import Settings
 from airquality.metrics import GroupMetrics
-from airquality.stream import lag
+from airquality.stream import kafka_io, lag
 from airquality.stream.lag import GroupReader, GroupState, LagWatch
 from lab.ports import free_port
 from lab.waiting import wait_until
@@ -51,6 +51,18 @@ def test_read_group_lag_is_what_the_group_has_not_committed_whether_a_consumer_r
         monkeypatch.setenv(name.upper(), getattr(settings, name))
     assert lag.main(["--once"]) == 0
     assert "3 rows wait (partition 0: 1, partition 1: 2), 0 members" in capsys.readouterr().out
+
+
+@pytest.mark.broker
+def test_read_rows_behind_a_transaction_that_stays_open_wait_too(settings: Settings) -> None:
+    with closing(kafka_io.open_producer(settings, transactional_id=f"{settings.consumer_group}-open")) as producer:
+        producer.init_transactions()
+        producer.begin_transaction()
+        producer.send(settings.raw_topic, value=b"undecided", partition=0).get(timeout=20)
+        send(settings, 0, b"a", b"b")
+        with closing(GroupReader(settings)) as reader:
+            assert reader.read().lag == {0: 3, 1: 0}
+        producer.abort_transaction()
 
 
 @pytest.mark.broker

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from hypothesis import given
 
 from airquality.data.digests import REMEMBERED_HOURS
@@ -12,6 +14,7 @@ from airquality.records import HISTORY_HOURS, Reading, RowAnswer
 from airquality.stream import snapshots
 from airquality.stream.account import Counts
 from airquality.stream.partition import STATIONS_AS_SET
+from airquality.stream.station import Station
 from tests import watched
 from tests.partition_life import (
     FORBIDDEN,
@@ -72,6 +75,25 @@ def test_ready_rows_of_all_stations_are_predicted_in_one_call() -> None:
     batch = state.apply(stream.records, Predicts(counting))
     assert calls == [len(batch.predictions)] == [24]
     assert [p.source_offset for p in batch.predictions] == sorted(p.source_offset for p in batch.predictions)
+
+
+def test_detectors_judge_rows_before_their_predictions_are_waited_for() -> None:
+    stream, order = Stream(), list[str]()
+    stream.hours(0, 1, 3)
+    monitors = Monitors()
+    judge = monitors.judge
+
+    def judged(arrived: Sequence[tuple[Station, Sequence[Reading | Operation]]]) -> None:
+        order.append("judged")
+        judge(arrived)
+
+    def answered(rows: FeatureRows) -> list[RowAnswer]:
+        order.append("answered")
+        return predicted(rows)
+
+    monitors.judge = judged  # type: ignore[method-assign]
+    assert len(fresh(monitors=monitors).apply(stream.records, Predicts(answered)).predictions) == 1
+    assert order == ["judged", "answered"]
 
 
 def test_a_batch_without_ready_rows_asks_for_no_prediction() -> None:
@@ -212,7 +234,7 @@ def test_a_snapshot_after_10_000_hours_fits_its_limit() -> None:
     kept = monitors.stations["station_0"].windows.state()
     assert len(kept.hours) == HISTORY_HOURS - 1
     [snapshot] = state.checkpoint(0, 0.0).snapshots
-    assert 30_000 < len(snapshot.value) <= snapshots.MAX_BYTES
+    assert 20_000 < len(snapshot.value) <= snapshots.MAX_BYTES
 
 
 def test_a_released_partition_lets_go_of_its_stations() -> None:

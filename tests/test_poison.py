@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 from collections.abc import Iterator, Mapping
 from contextlib import closing
 from typing import Any
@@ -9,6 +10,7 @@ from typing import Any
 import pytest
 from confluent_kafka import Producer
 from kafka import KafkaProducer
+from kafka.record import default_records
 from prometheus_client import CollectorRegistry
 
 from airquality.ground.settings import Settings
@@ -112,13 +114,22 @@ class Latin1(str):
         return str.encode(self, "latin-1")
 
 
-def test_consume_batches_the_client_cannot_read_stop_nothing(settings: Settings) -> None:
+def two_members(payload: bytes) -> bytes:
+    """Compress as the broker reads it, and the client does not."""
+    return gzip.compress(payload[:100]) + gzip.compress(payload[100:])
+
+
+def test_consume_batches_the_client_cannot_read_stop_nothing(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
     produce(settings, None, (b"station_0", good(0).to_bytes()))
     with closing(KafkaProducer(bootstrap_servers=settings.kafka_bootstrap_servers)) as producer:
         value = good(1).to_bytes()
         producer.send(settings.raw_topic, key=b"station_0", value=value, headers=[(Latin1("größe"), b"1")], partition=0)
+        producer.send(settings.raw_topic, key=b"station_0", value=b"{", headers=[("\0unread", b"")], partition=0)
     produce(settings, "zstd", (b"station_0", b"\0" * (MAX_BATCH_BYTES + 1)))
-    produce(settings, None, (b"station_0", good(2).to_bytes()))
-    assert consume(settings, 4).counts == Counts(rows_in=4, warmup=3, dead_letters={"oversize": 1})
-    [letter] = dead_letters(settings)
-    assert (letter["value"], letter["value_unread"], letter["source_offset"]) == (b"", "true", "2")
+    with monkeypatch.context() as patch:
+        patch.setattr(default_records, "gzip_encode", two_members)
+        produce(settings, "gzip", *((b"station_0", good(hour).to_bytes()) for hour in (2, 3, 4)))
+    assert consume(settings, 7).counts == Counts(rows_in=7, warmup=5, dead_letters={"malformed": 1, "oversize": 1})
+    named, unread = dead_letters(settings)
+    assert (named["key"], named["value"], "value_unread" in named) == (b"station_0", b"{", False)
+    assert (unread["value"], unread["value_unread"], unread["source_offset"]) == (b"", "true", "3")

@@ -11,11 +11,12 @@ from pathlib import Path
 import pytest
 import yaml
 from prometheus_client import CollectorRegistry, generate_latest
+from prometheus_client.parser import text_string_to_metric_families
 
 from airquality.metrics import ApiMetrics, ConsumerMetrics, GroupMetrics, expose_process
 from airquality.monitoring.listed import LABELS
 from airquality.monitoring.registry import components
-from tests.promql import metric_names
+from tests.promql import grouped, metric_names, unmatched
 
 ROOT = Path(__file__).resolve().parent.parent
 RULE_TESTS = sorted((ROOT / "prometheus").glob("*_test.yml"))
@@ -59,6 +60,17 @@ def exposed() -> set[str]:
     return (
         {name for page in pages().values() for name in re.findall(r"^([a-z_]\w*)", page, re.M)} | RECORDED | {"up", "ALERTS"}
     )
+
+
+@functools.cache
+def labelled() -> dict[str, dict[str, set[str]]]:
+    """Return by series name the values of each label on the pages, and the labels that Prometheus adds to its own."""
+    known: dict[str, dict[str, set[str]]] = {"ALERTS": {"alertname": set(ALERTS), "alertstate": {"pending", "firing"}}}
+    samples = (s for page in pages().values() for family in text_string_to_metric_families(page) for s in family.samples)
+    for sample in samples:
+        for label, value in sample.labels.items():
+            known.setdefault(sample.name, {}).setdefault(label, set()).add(value)
+    return known
 
 
 def promtool(*arguments: str, stdin: str = "") -> subprocess.CompletedProcess[str]:
@@ -111,6 +123,22 @@ def test_rules_speak_of_metrics_that_exist() -> None:
         names = metric_names(rule["expr"])
         assert names
         assert names <= exposed()
+
+
+def test_rules_speak_of_labels_that_their_metrics_have() -> None:
+    for rule in RULES:
+        name, labels = rule.get("alert", rule.get("record")), {label for each in labelled().values() for label in each}
+        assert [*unmatched(rule["expr"], labelled()), *grouped(rule["expr"], labelled())] == [], name
+        said = set(re.findall(r"\$labels\.(\w+)", str(rule.get("annotations"))))
+        assert said <= labels | {"job", "instance"}, name
+
+
+def test_labels_that_are_not_there_are_found_in_expressions() -> None:
+    known = {"a_total": {"reason": {"late"}}}
+    assert [*unmatched('sum(a_total{reason="late"}) / a_total{reason=~"l.*", job="api"}', known)] == []
+    wrong = 'a_total{raeson="late"} + a_total{reason="later"} + a_total{reason=~"x.*"}'
+    assert len([*unmatched(wrong, known)]) == 3
+    assert [*grouped("sum by (reason, kind) (a_total)", known)] == ["kind"]
 
 
 def test_metric_names_are_found_in_expressions() -> None:

@@ -275,3 +275,15 @@ def test_a_prediction_survives_the_wire(prediction: Prediction) -> None:
 def test_what_is_no_prediction_is_an_error(value: bytes) -> None:
     with pytest.raises((KeyError, ValueError)):
         Prediction.from_bytes(value)
+
+
+@pytest.mark.parametrize("changed", [
+    {"source_offset": "7"}, {"source_offset": 7.0}, {"source_offset": -1}, {"source_offset": True}, {"source_offset": 2**63},
+    {"source_partition": None}, {"prediction": "1.5"}, {"prediction": None}, {"actual": []}, {"lower": "x"},
+    {"station_id": 7}, {"model_version": 7},
+])  # fmt: skip
+def test_prediction_from_bytes_of_another_type_is_an_error(changed: dict[str, object]) -> None:
+    sound = Prediction("roof", 307_668, 1.5, math.nan, "7", 0, 3).to_bytes()
+    assert Prediction.from_bytes(sound).source_offset == 3
+    with pytest.raises((TypeError, ValueError)):
+        Prediction.from_bytes(json.dumps({**json.loads(sound), **changed}).encode())

@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import replace
+from typing import Any
 
 import pytest
 from kafka.partitioner.default import murmur2 as javas
 
+from airquality.ground.settings import Settings
 from airquality.stream import partitioners, repartition, snapshots
 from airquality.stream.account import Note, Topics
 from airquality.stream.kafka_io import Record
@@ -84,6 +86,20 @@ def test_left_behind_counts_rows_on_partitions_the_station_leaves() -> None:
     planned = [Move("roof", 0, 4), Move("yard", 1, 3)]
     assert repartition.left_behind(planned, {"roof": Counter({0: 2, 4: 5}), "yard": Counter({3: 1})}) == {"roof": 2}
     assert repartition.left_behind(planned, {}) == {}
+
+
+def test_absent_names_what_the_group_left_and_is_not_there_any_more() -> None:
+    ids = replace(BEFORE, raw="raw", pred="pred", state="state")
+    left = found({"roof": 0, "yard": 1})
+    notes = {0: Note(topics=ids, n_saved=1), 1: Note(topics=ids, n_saved=1)}
+    whole = replace(left, topics=replace(ids, partitions=5), notes=notes)
+    assert repartition.absent(whole, Settings()) == ""
+    for role, name in (("raw", "air_quality.raw"), ("pred", "air_quality.pred"), ("state", "air_quality.state")):
+        changed: dict[str, Any] = {role: "another"}
+        recreated = replace(whole, topics=replace(whole.topics, **changed))
+        assert repartition.absent(recreated, Settings()).startswith(f"{name} was deleted and created anew")
+    emptied = replace(whole, saved={**whole.saved, 1: SavedStations()})
+    assert "lacks the snapshots of 1 stations of partition 1" in repartition.absent(emptied, Settings())
 
 
 def test_help_teaches(capsys: pytest.CaptureFixture[str]) -> None:

@@ -14,7 +14,8 @@ from airquality.monitoring.drift import Window
 from airquality.records import datetime_of
 from airquality.reports import folder as reports_folder
 from airquality.reports.document import Describer
-from airquality.reports.folder import LAYOUT, ReportsFolder, folder_name
+from airquality.reports.folder import ReportsFolder, folder_name
+from airquality.reports.heads import LAYOUT
 from airquality.reports.lock import OWN_FOLDER
 from tests import stations, whole_reports
 
@@ -77,6 +78,16 @@ def test_folder_unreadable_sidecar_is_skipped(tmp_path: Path) -> None:
     (tmp_path / "daily" / "daily_20050213_020000.json").symlink_to("nowhere")
     put(ReportsFolder(tmp_path), WINDOWS[0])
     assert len(listed(tmp_path)) == 1
+
+
+@pytest.mark.parametrize("name", ["daily/loop", "daily/roof/loop"])
+def test_folder_link_in_a_circle_is_a_stranger_and_stops_no_report(tmp_path: Path, name: str) -> None:
+    for window in (WINDOWS[0], of("roof")):
+        put(ReportsFolder(tmp_path), window)
+    (tmp_path / name).symlink_to("loop")
+    assert len(listed(tmp_path)) == 2
+    put(ReportsFolder(tmp_path), of("roof", WINDOWS[1]))
+    assert len(listed(tmp_path)) == 3
 
 
 def test_folder_sidecar_copied_elsewhere_is_not_a_second_report(tmp_path: Path) -> None:

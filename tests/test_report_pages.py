@@ -23,6 +23,7 @@ from airquality.monitoring.promise import Promise
 from airquality.records import datetime_of, hour_of, hour_of_isoformat, isoformat
 from airquality.reports import pages
 from airquality.reports.document import Describer, drawn
+from airquality.reports.evidence_page import framed
 from airquality.reports.findings import findings_of
 from airquality.reports.folder import ReportsFolder
 from airquality.reports.nav import Explained, Nav
@@ -182,6 +183,13 @@ def test_report_of_rows_of_unknown_origin_names_rows_and_judge() -> None:
 @pytest.mark.parametrize(("rows", "judge"), [("simulated", "uci"), ("unlabelled", "simulated")])
 def test_report_simulated_data_are_called_so_loudly(rows: str, judge: str) -> None:
     assert "SIMULATED DATA" in pages.report(document(daily(), rows, judge), NAV)
+
+
+def test_report_station_name_does_not_turn_the_text_around() -> None:
+    made = document(daily(station_id="roof\u202e\u2066 llew"))
+    for page in (pages.report(made, NAV), framed("<html><head></head><body></body></html>", made, "..")):
+        assert "roof\\u202e\\u2066 llew" in page
+        assert not {"\u202e", "\u2066"} & set(page)
 
 
 def test_report_station_name_is_text_and_not_markup() -> None:

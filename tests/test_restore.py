@@ -11,15 +11,15 @@ import pytest
 from kafka import KafkaAdminClient, KafkaProducer, OffsetAndMetadata, TopicPartition
 from prometheus_client import CollectorRegistry
 
-from airquality.ground.errors import ContractError, Unavailable
+from airquality.ground.errors import ContractError, Refused, Unavailable
 from airquality.ground.settings import Settings
 from airquality.metrics import ConsumerMetrics
 from airquality.records import Prediction
 from airquality.stream import dlq, kafka_io
 from airquality.stream.account import Counts, Note
+from airquality.stream.alone import alone
 from airquality.stream.console import Console
 from airquality.stream.homes import Homes
-from airquality.stream.identity import Refused
 from airquality.stream.kafka_io import Record
 from airquality.stream.limits import Limits
 from airquality.stream.partition import PartitionState
@@ -301,6 +301,26 @@ def test_repartition_moves_stations_with_their_history(settings: Settings, admin
     assert run.counts == Counts(rows_in=422, warmup=336, predictions=84, duplicates=2)
     assert published(settings) == undisturbed(210)
     assert set(run.monitors.stations) == {"station_0", "station_1"}
+
+
+def test_repartition_of_a_state_topic_made_anew_is_refused_and_one_that_was_killed_holds_nobody_up(
+    settings: Settings, admin: KafkaAdminClient
+) -> None:
+    send(settings, 0, 180)
+    Run(settings)
+
+    def overtaken() -> None:
+        with alone(settings, "repartition", 600_000) as run, run.transaction() as producer:
+            producer.send(settings.state_topic, key=b"station_0", value=None, partition=0).get(timeout=20)
+            done = repartition(settings, n_partitions=3, dry_run=False, accept_loss=False)
+            assert "of 2 stations over 3 partitions" in done
+
+    with pytest.raises(ContractError, match="another repartition"):
+        overtaken()
+    recreate(settings, admin, settings.state_topic)
+    for dry_run in (True, False):
+        with pytest.raises(ContractError, match=f"{settings.state_topic} was deleted and created anew"):
+            repartition(settings, n_partitions=None, dry_run=dry_run, accept_loss=False)
 
 
 def test_partitions_raised_over_waiting_rows_every_row_is_predicted_once(

@@ -65,6 +65,12 @@ def test_predict_batch_binary_media_type_is_read_as_http_has_it(client: Client, 
     assert len(rows.decode(answer.content)[1]) == 3
 
 
+def test_predict_batch_binary_answer_and_refusal_name_the_request(client: Client) -> None:
+    for sent, status in ((rows.encode_rows(features.NAMES, MATRIX), 200), (NAMES_LINE + b"\0" * 7, 422)):
+        answer = client.post("/predict/batch", sent, {"Content-Type": rows.MEDIA_TYPE})
+        assert (answer.status_code, answer.json()[rows.ANSWERED]) == (status, rows.checksum(sent))
+
+
 def test_predict_batch_binary_under_another_type_says_which_is_needed(client: Client) -> None:
     answer = client.post("/predict/batch", rows.encode_rows(features.NAMES, MATRIX), {"Content-Type": "application/json"})
     assert (answer.status_code, f"Content-Type: {rows.MEDIA_TYPE}" in answer.json()["detail"]) == (422, True)

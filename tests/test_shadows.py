@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from airquality.ground.errors import InvalidRecord
-from airquality.model.predictor import FeatureRows
+from airquality.model.predictor import Answers, FeatureRows
 from airquality.records import RowAnswer, Served
 from airquality.stream import shadows
 from airquality.stream.ports import Service
@@ -24,8 +24,8 @@ class Base:
     def check(self) -> Served:
         raise AssertionError("nobody asks")
 
-    def predict(self, asked: FeatureRows) -> Sequence[RowAnswer]:
-        return [REFUSED, *[(1.0, "3")] * (len(asked) - 1)]
+    def begin(self, asked: FeatureRows) -> Answers:
+        return lambda: [REFUSED, *[(1.0, "3")] * (len(asked) - 1)]
 
 
 class Toy:
@@ -56,7 +56,7 @@ def test_shadow_one_line_in_the_list_is_asked_and_compared_and_not_published(
 ) -> None:
     service = shadowed(monkeypatch, "tests.test_shadows:Toy")
     with caplog.at_level(logging.INFO, "consumer"):
-        assert service.predict(rows(1_001)) == Base().predict(rows(1_001))
+        assert service.begin(rows(1_001))() == Base().begin(rows(1_001))()
     assert caplog.messages == ["shadow tests.test_shadows:Toy: 0.5000 mg/m3 from the service on average, over 1000 rows"]
 
 
@@ -66,7 +66,7 @@ def test_shadow_that_fails_is_off_and_said_once_while_predictions_go_on(
 ) -> None:
     service = shadowed(monkeypatch, place)
     with caplog.at_level(logging.INFO, "consumer"):
-        assert [service.predict(rows(2)), service.predict(rows(3))] == [Base().predict(rows(2)), Base().predict(rows(3))]
+        assert [service.begin(rows(n))() for n in (2, 3)] == [Base().begin(rows(n))() for n in (2, 3)]
     assert caplog.messages == [f"the shadow {place} failed and is off; predictions go on"]
 
 

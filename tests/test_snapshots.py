@@ -111,8 +111,8 @@ def test_a_state_over_the_limit_is_refused() -> None:
         snapshots.encode({"a": np.frombuffer(noise, dtype=np.uint8)})
 
 
-def deflated(document: object) -> bytes:
-    return zlib.compress(json.dumps(document).encode())
+def deflated(document: object, arrays: bytes = b"") -> bytes:
+    return zlib.compress(json.dumps(document).encode() + b"\n" + arrays)
 
 
 @pytest.mark.parametrize(
@@ -129,14 +129,36 @@ def deflated(document: object) -> bytes:
         deflated("text"),
         deflated({}),
         deflated({"format": snapshots.FORMAT + 1, "a": 1}),
-        deflated({"format": snapshots.FORMAT, "a": {"__array__": "!", "dtype": "<f8", "shape": [1]}}),
-        deflated({"format": snapshots.FORMAT, "a": {"__array__": "AAAA", "dtype": "<f8", "shape": [1]}}),
-        deflated({"format": snapshots.FORMAT, "a": {"__array__": "AAAA", "dtype": "unheard of", "shape": [3]}}),
-        deflated({"format": snapshots.FORMAT, "a": {"__array__": "AAAA"}}),
-        deflated({"format": snapshots.FORMAT, "a": {"__array__": "AA AA", "dtype": "<i2", "shape": [1]}}),
+        deflated({"format": snapshots.FORMAT, "a": {"__array__": "!", "dtype": "<f8", "shape": [1]}}, bytes(8)),
+        deflated({"format": snapshots.FORMAT, "a": {"__array__": 0, "dtype": "<f8", "shape": [1]}}, bytes(7)),
+        deflated({"format": snapshots.FORMAT, "a": {"__array__": 1, "dtype": "<f8", "shape": [1]}}, bytes(8)),
+        deflated({"format": snapshots.FORMAT, "a": {"__array__": -1, "dtype": "<f8", "shape": [1]}}, bytes(16)),
+        deflated({"format": snapshots.FORMAT, "a": {"__array__": 0, "dtype": "O", "shape": [1]}}, bytes(8)),
+        deflated({"format": snapshots.FORMAT, "a": {"__array__": 0, "dtype": "unheard of", "shape": [3]}}, bytes(24)),
+        deflated({"format": snapshots.FORMAT, "a": {"__array__": 0}}, bytes(8)),
     ],
     ids=lambda garbage: str(len(garbage)),
 )
 def test_what_is_no_snapshot_is_refused(garbage: bytes) -> None:
     with pytest.raises(ValueError, match="not a snapshot"):
         snapshots.decode(garbage)
+
+
+@pytest.mark.parametrize("text", ["two\nlines", "\n", "a line\r\n", "\u2028"])
+def test_decode_text_with_line_breaks_before_arrays_is_the_same(text: str) -> None:
+    state: dict[str, Any] = {text: np.arange(3), "z": [text, np.arange(2.0)]}
+    found = snapshots.decode(snapshots.encode(state))
+    assert list(found) == sorted(state)
+    assert found["z"][0] == text
+    assert same(found[text], state[text])
+
+
+def test_decode_snapshot_of_the_format_before_says_which_one_it_is() -> None:
+    before = {"format": 3, "a": {"__array__": "AAAA", "dtype": "|u1", "shape": [3]}}  # arrays were base64 in the JSON
+    with pytest.raises(ValueError, match=f"it is of format 3, and this release reads format {snapshots.FORMAT}"):
+        snapshots.decode(zlib.compress(json.dumps(before).encode()))
+
+
+def test_encode_arrays_take_no_more_than_their_bytes() -> None:
+    noise = np.random.default_rng(1).integers(0, 256, 20_000, dtype=np.uint8)
+    assert len(snapshots.encode({"a": noise})) < 1.01 * noise.nbytes

@@ -214,7 +214,7 @@ def errors_of(life: Life) -> ErrorSums:
 def test_a_restart_publishes_and_predicts_nothing_anew() -> None:
     life = two_stations_one_saved()
     transactions = life.kafka.transactions
-    life.predict = FORBIDDEN
+    life.predictions = FORBIDDEN
     life.restart()
     assert life.kafka.transactions == transactions
     assert errors_of(life) == errors_of(two_stations_one_saved())

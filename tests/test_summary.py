@@ -110,6 +110,20 @@ def test_summary_foreign_part_is_left_out(tmp_path: Path, content: str) -> None:
     assert json.loads((tmp_path / SUMMARY_NAME).read_text())["rows_in"] == COUNTS["rows_in"]
 
 
+@pytest.mark.parametrize("value", [None, "x", [], {}, 7, [None], ["x"], {"a": "b"}, {"rows_in": "many"}, [{"a": 1}]])
+def test_summary_part_whose_fields_are_damaged_stops_no_summary(tmp_path: Path, value: object) -> None:
+    n_rows = int(str(COUNTS["rows_in"]))
+    ours, theirs = (Part.of(OWNER, partition, PartitionFigures(COUNTS, ())) for partition in (0, 1))
+    SummaryFile(tmp_path).write([ours, theirs])
+    place, fields = tmp_path / ".monitoring" / "summary" / theirs.file_name, json.loads(theirs.encode())
+    for name in fields:
+        for written in (ours, theirs):
+            place.write_text(json.dumps({**fields, name: value}))
+            SummaryFile(tmp_path).write([written])
+            rows_in = json.loads((tmp_path / SUMMARY_NAME).read_text())["rows_in"]
+            assert rows_in in (n_rows, 2 * n_rows), name
+
+
 def test_summary_on_a_broken_disk_is_said_once_and_counted(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     made = Rig(tmp_path, report_writers.plain(tmp_path), reports_dir=tmp_path / "file")
     (tmp_path / "file").write_text("no folder")

@@ -16,10 +16,9 @@ from kafka.errors import KafkaTimeoutError
 from kafka.protocol.metadata import CoordinatorType
 from kafka.structs import ConsumerGroupMetadata, MemberState
 
-from airquality.ground.errors import ContractError, Unavailable
+from airquality.ground.errors import ContractError, Refused, Unavailable
 from airquality.ground.settings import Settings
 from airquality.stream import kafka_io
-from airquality.stream.identity import Refused
 from airquality.stream.transactions import Message, Ownership, Position, TransactionalStream, _Assignment
 from lab.waiting import PATIENCE_SECONDS, wait_until
 from tests.broker_topics import owned, send, take
@@ -304,3 +303,24 @@ def test_commit_of_a_partition_that_went_to_another_consumer_is_refused(settings
                 with pytest.raises(Unavailable):
                     first.commit([Message(settings.pred_topic, lost, None, b"late")], {lost: Position(1, "")}, ownership)
     assert list(kafka_io.read(settings, settings.pred_topic, lost)) == []
+
+
+@pytest.mark.broker
+def test_poll_beside_a_stranger_in_the_group_says_so_and_goes_on_once_it_has_left(settings: Settings) -> None:
+    stranger = KafkaConsumer(
+        settings.raw_topic, bootstrap_servers=settings.kafka_bootstrap_servers, group_id=settings.consumer_group
+    )
+    wait_until(lambda: stranger.poll(timeout_ms=100) is not None and stranger.assignment(), "it has all partitions", 60)
+    with closing(TransactionalStream(settings)) as stream:
+
+        def refused() -> bool:
+            try:
+                stream.poll(0.2, 100)
+            except Unavailable as error:
+                return f"another program is a member of group {settings.consumer_group}" in str(error)
+            return False
+
+        wait_until(refused, "the stranger is named", 60)
+    stranger.close()
+    with closing(TransactionalStream(settings)) as stream:
+        assert owned(stream, 2).partitions == {0, 1}

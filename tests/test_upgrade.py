@@ -8,13 +8,14 @@ from __future__ import annotations
 import json
 import zlib
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
+from airquality.ground.errors import Refused
 from airquality.model import features
 from airquality.stream import snapshots
-from airquality.stream.identity import Refused
 from tests import release_state
 from tests.release_state import HOURS_AFTER, HOURS_BEFORE, STATIONS
 from tests.simulated_kafka import predicted, reading, rows_of
@@ -35,7 +36,13 @@ def upgraded(rig: Rig, request: pytest.FixtureRequest) -> Rig:
 
 def written_as(rig: Rig) -> int:
     """Return the format that the release's snapshots say they have."""
-    return int(json.loads(zlib.decompress(rig.kafka.log(STATE)[0].value or b""))["format"])
+    return int(_line(rig)["format"])
+
+
+def _line(rig: Rig) -> dict[str, Any]:
+    """Return what the first snapshot says beside its arrays."""
+    document: dict[str, Any] = json.loads(zlib.decompress(rig.kafka.log(STATE)[0].value or b"").partition(b"\n")[0])
+    return document
 
 
 def expected(station: int) -> list[float]:
@@ -64,8 +71,7 @@ def test_state_of_a_release_goes_on_as_if_nothing_had_changed_or_is_refused(upgr
 @pytest.mark.parametrize("change", [{"format": snapshots.FORMAT + 1}, {"monitor": {}}], ids=["format", "shape"])
 def test_state_of_another_shape_is_refused_in_one_sentence(upgraded: Rig, change: dict[str, object]) -> None:
     log = upgraded.kafka.log(STATE)
-    state = json.loads(zlib.decompress(log[0].value or b""))
-    log[0] = log[0]._replace(value=zlib.compress(json.dumps(state | change).encode()))
+    log[0] = log[0]._replace(value=zlib.compress(json.dumps(_line(upgraded) | change).encode()))
     with pytest.raises(Refused, match=r"the snapshot of 'station_\d' .* cannot be read .*another release") as caught:
         upgraded.worker.run()
     assert "\n" not in str(caught.value)

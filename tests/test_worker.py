@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Iterator
 from dataclasses import replace
 
 import pytest
 
-from airquality.ground.errors import Unavailable
+from airquality.ground.errors import Refused, Unavailable
 from airquality.records import isoformat
 from airquality.stream import snapshots
 from airquality.stream.account import Counts
-from airquality.stream.identity import Refused
+from airquality.stream.kafka_io import Record
 from airquality.stream.limits import Stopped
 from airquality.stream.transactions import Poll, Position
 from tests.simulated_kafka import reading
@@ -210,3 +212,49 @@ def test_restore_prediction_gone_is_refused_and_goes_on_where_accepted(rig: Rig,
     rig.restart(accept_loss=True)
     rig.worker.run()
     assert rig.worker.counts == Counts(rows_in=200, warmup=168, predictions=32)
+
+
+# --- what a start reads ---
+
+
+def two_partitions(rig: Rig) -> None:
+    """Let the worker run over a station on each of two partitions that it gains together."""
+    rig.stream.polls = [Poll(gained={0, 1})]
+    rig.worker.run()
+
+
+def reads_of_a_restart(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> Counter[int]:
+    """Return how many snapshots a restart reads, with what they hold, by partition."""
+    rig.restart()
+    read, found = rig.kafka.read, Counter[int]()
+
+    def counted(topic: str, partition: int, start: int | None = None, stop: int | None = None) -> Iterator[Record]:
+        for record in read(topic, partition, start, stop):
+            found[partition] += topic == STATE and record.value is not None
+            yield record
+
+    monkeypatch.setattr(rig.kafka, "read", counted)
+    two_partitions(rig)
+    return found
+
+
+def test_restart_reads_each_snapshot_once(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
+    rig.send(0, 170)
+    rig.send(0, 170, station=1, partition=1)
+    two_partitions(rig)
+    assert reads_of_a_restart(rig, monkeypatch) == {0: 1, 1: 1}
+    rig.send(170, 3)
+    rig.send(170, 3, station=1, partition=1)
+    rig.restart()
+    two_partitions(rig)
+    assert [rig.predictions(partition)[-1].hour - START for partition in (0, 1)] == [172, 172]
+
+
+def test_start_before_anything_was_predicted_reads_no_more_than_the_newest_snapshots(
+    rig: Rig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for station in range(20):
+        rig.send(0, 1, station)
+    two_partitions(rig)
+    assert reads_of_a_restart(rig, monkeypatch)[0] <= 20 + 16
+    assert not rig.monitors.goes_on

@@ -12,7 +12,7 @@ from prometheus_client import CollectorRegistry
 from airquality.ground.errors import InvalidRecord, Unavailable
 from airquality.ground.settings import Settings
 from airquality.metrics import ConsumerMetrics
-from airquality.model.predictor import FeatureRows
+from airquality.model.predictor import Answers, FeatureRows
 from airquality.records import Prediction, RowAnswer, Served
 from airquality.stream.account import Note
 from airquality.stream.console import Console
@@ -118,6 +118,9 @@ class Service:
             self.checks_away -= 1
             raise Unavailable("the prediction service does not answer")
         return Served("1", None, None, None)
+
+    def begin(self, asked: FeatureRows) -> Answers:
+        return lambda: self.predict(asked)
 
     def predict(self, asked: FeatureRows) -> list[RowAnswer]:
         self.asked.append(len(asked))

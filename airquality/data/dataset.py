@@ -298,7 +298,10 @@ def _source_of(folder: Path, sha256: str) -> DataSource:
     """Say what a CSV was made of; a label left over from another version of the file does not count."""
     if not (folder / LABEL_NAME).exists():
         return "unlabelled"
-    label = read_label(folder)
+    try:
+        label = read_label(folder)
+    except UsageError as error:
+        raise UsageError(f"{error} If that file is none of this system's, move the CSV to a folder of its own.") from error
     return label.source if sha256 in label.files.values() else "unlabelled"
 
 

@@ -23,6 +23,11 @@ DONE, FAILURE, USAGE = 0, 1, 2
 _STANDARD_ERROR = 2
 #: A disk or a quota is at its end, also that of standard output.
 _FULL = (errno.ENOSPC, errno.EDQUOT)
+#: A place that the user has named is not one that can be used, whoever made it so.
+_UNUSABLE = (
+    errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EISDIR, errno.EEXIST, errno.ENAMETOOLONG, errno.ELOOP,
+    errno.EIO, errno.ESTALE,
+)  # fmt: skip
 #: What a shell reports of a program that SIGINT, or SIGPIPE, ended.
 INTERRUPTED, OUTPUT_CLOSED = 130, 141
 
@@ -132,11 +137,18 @@ def run(prog: str, work: Callable[[], int | None]) -> int:
         discard_output()
         return OUTPUT_CLOSED
     except OSError as error:
-        if error.errno not in _FULL:
+        if error.errno in _FULL:
+            discard_output()
+            return _say(prog, f"{error.filename or 'what it writes'} cannot be written: {error.strerror}", FAILURE)
+        if error.filename is None or error.errno not in _UNUSABLE:
             raise
-        discard_output()
-        return _say(prog, f"{error.filename or 'what it writes'} cannot be written: {error.strerror}", FAILURE)
+        return _say(prog, _unusable(error), FAILURE)
     return code
+
+
+def _unusable(error: OSError) -> str:
+    place = error.filename if isinstance(error.filename, str) else repr(error.filename)
+    return f"{place} cannot be used: {error.strerror}. Name another place, or let this user read and write there"
 
 
 def _open_closed_streams() -> None:

@@ -37,3 +37,7 @@ class UsageError(AirQualityError):
 
 class ContractError(AirQualityError):
     """Two parts of the system disagree on names, order, hashes or counts: stop before publishing anything."""
+
+
+class Refused(ContractError):
+    """The consumer must not go on by itself: what Kafka holds does not belong together. An operator has to decide."""

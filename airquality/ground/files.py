@@ -1,4 +1,4 @@
-"""Files that no reader, and no crash, ever sees half of."""
+"""Files that no reader, and no crash, ever sees half of; and what lies in a folder, whatever that is."""
 
 from __future__ import annotations
 
@@ -20,9 +20,21 @@ def write_atomically(path: Path, content: bytes) -> None:
             file.flush()
             os.fsync(file.fileno())
         temporary.replace(path)
+    except OSError as error:
+        if error.filename is not None:  # whoever reads the message has named this place, not the one beside it
+            error.filename, error.filename2 = str(path), None
+        raise
     finally:
         temporary.unlink(missing_ok=True)
     _sync_folder(path.parent)
+
+
+def is_folder(entry: os.DirEntry[str]) -> bool:
+    """Whether an entry is a folder; a link in a circle, or to a share that is gone, is none, and no error."""
+    try:
+        return entry.is_dir()
+    except OSError:
+        return False
 
 
 def _sync_folder(folder: Path) -> None:

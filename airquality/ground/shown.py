@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 
 from airquality.ground.addresses import without_credentials
 
+#: How many names are shown of many, and how much of each.
+_NAMES, _NAME_CHARACTERS = 3, 60
 _SECRET_PARAMETER = re.compile(
     r"""([?&;][^=\s&;"']*(?:passw|pwd|token|secret|api_?key)[^=\s&;"']*=)[^\s&;"']*""", re.IGNORECASE
 )
@@ -18,6 +21,17 @@ def shown(text: str) -> str:
     'asked http://mlflow:5000/api?token=***&x=1 in vain'
     """
     return printable(_SECRET_PARAMETER.sub(r"\1***", without_credentials(text)))
+
+
+def named(names: Iterable[str]) -> str:
+    r"""Return some of the names, each cut and as it may be shown, and how many more there are: others may have chosen them.
+
+    >>> named(["roof", "\x1b[2J", "x" * 100, "yard", "cellar"])
+    "'\\x1b[2J', 'cellar', 'roof' and 2 more"
+    """
+    every = sorted(names)
+    shown = ", ".join(f"'{printable(name[:_NAME_CHARACTERS])}'" for name in every[:_NAMES])
+    return f"{shown} and {len(every) - _NAMES} more" if len(every) > _NAMES else shown
 
 
 def printable(text: str) -> str:

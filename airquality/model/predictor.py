@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
+
+from airquality.records import RowAnswer
+
+#: Waits for what was asked: for each row its prediction in mg/m3 and the model version that made it, or why there is none.
+Answers = Callable[[], Sequence[RowAnswer]]
 
 
 @dataclass(frozen=True, slots=True, eq=False)

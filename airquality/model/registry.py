@@ -132,6 +132,14 @@ def champion_version(settings: Settings) -> str | None:
         return _version_of(client, settings, settings.model_alias)
 
 
+def no_champion(settings: Settings) -> Unavailable:
+    """Return the error that no version serves, and what to do."""
+    return Unavailable(
+        f"no version of {settings.model_name} is {settings.model_alias}: run python -m airquality registry seed, or "
+        "python -m airquality registry promote VERSION"
+    )
+
+
 def _version_of(client: MlflowClient, settings: Settings, alias: str) -> str | None:
     try:
         return str(client.get_model_version_by_alias(settings.model_name, alias).version)
@@ -150,9 +158,7 @@ def load(settings: Settings, version: str | None = None) -> RegisteredModel:
     """
     version = version or champion_version(settings)
     if version is None:
-        raise Unavailable(
-            f"no version of {settings.model_name} is {settings.model_alias}: run python -m airquality registry seed"
-        )
+        raise no_champion(settings)
     uri = f"models:/{settings.model_name}/{version}"
     with registry(settings) as client, tempfile.TemporaryDirectory() as scratch:
         _check_place(client.get_model_version_download_uri(settings.model_name, version), uri)

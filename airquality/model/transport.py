@@ -49,9 +49,12 @@ class Transport:
         self._session = requests.Session()
         self._session.trust_env = not is_loopback(url)
         self._session.headers["Accept-Encoding"] = "identity"  # a few hundred bytes cannot become a gigabyte
+        self._session.headers["Cache-Control"] = "no-store"
         if key:
             self._session.headers["X-API-Key"] = key.get_secret_value()
-        self._connections = _Connections()
+        #: Set whenever a request is sent, and its answer waited for.
+        self.sent = threading.Event()
+        self._connections = _Connections(self.sent)
         for scheme in ("http://", "https://"):
             self._session.mount(scheme, self._connections)
 
@@ -113,9 +116,10 @@ class Transport:
 
 
 class _Connections(HTTPAdapter):
-    """Keeps the sockets it opens in reach, so that they can be cut from another thread."""
+    """Keeps the sockets it opens in reach, so that they can be cut from another thread; says when a request is sent."""
 
-    def __init__(self) -> None:
+    def __init__(self, sent: threading.Event) -> None:
+        self._sent = sent
         self._sockets: weakref.WeakSet[socket.socket] = weakref.WeakSet()
         self._lock = threading.Lock()
         super().__init__()
@@ -127,14 +131,18 @@ class _Connections(HTTPAdapter):
 
         def connection(*args: Any, **options: Any) -> Any:
             made = kind(*args, **options)
-            connect = made.connect
+            connect, getresponse = made.connect, made.getresponse
 
             def remembered() -> None:
                 connect()
                 with self._lock:
                     self._sockets.add(made.sock)
 
-            made.connect = remembered
+            def awaited() -> Any:
+                self._sent.set()
+                return getresponse()
+
+            made.connect, made.getresponse = remembered, awaited
             return made
 
         pool.ConnectionCls = connection

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+from array import array
+from bisect import bisect_left, bisect_right
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Self
@@ -29,6 +31,7 @@ _DEVICE = tuple(RAW_COLUMNS.index(column.name) for column in NETWORK.device)
 
 #: A prediction that was published, in the target's unit, and its interval.
 Forecast = tuple[float, Interval]
+_N_NUMBERS = 4  # of a forecast: the prediction, and the interval's ends and expected square
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -39,25 +42,63 @@ class AwaitedState:
     numbers: NDArray[np.float64]
     marks: NDArray[np.uint8]
 
-    @classmethod
-    def of(cls, awaited: Mapping[int, Forecast]) -> Self:
-        """Return what :meth:`forecasts` makes forecasts of again."""
-        numbers = [(value, around.lower, around.upper, around.expected_square) for value, around in awaited.values()]
-        marks = [8 * CASES.index(around.case) + 2 * around.level + around.silent for _, around in awaited.values()]
-        return cls(
-            immutable(np.array(list(awaited), dtype=np.int64)),
-            immutable(np.array(numbers, dtype=np.float64).reshape(-1, 4)),
-            immutable(np.array(marks, dtype=np.uint8)),
+
+class Awaited:
+    """The forecasts of one station whose truth is awaited, by hour: 41 bytes each, where objects would take 400.
+
+    >>> awaited, interval = Awaited(), Interval(1.0, 3.0, 0.25, "late", 1, True)
+    >>> awaited.add(7, 2.0, interval)
+    >>> awaited.pop(8), awaited.pop(7) == (2.0, interval), awaited.pop(7)
+    (None, True, None)
+    """
+
+    __slots__ = ("_hours", "_marks", "_numbers")
+
+    def __init__(self) -> None:
+        self._hours = array("q")  # ascending
+        self._numbers = array("d")
+        self._marks = bytearray()
+
+    def add(self, hour: int, prediction: float, interval: Interval) -> None:
+        """Take in the forecast of an hour later than all before."""
+        self._hours.append(hour)
+        self._numbers.extend((prediction, interval.lower, interval.upper, interval.expected_square))
+        self._marks.append(8 * CASES.index(interval.case) + 2 * interval.level + interval.silent)
+
+    def pop(self, hour: int) -> Forecast | None:
+        """Take out the forecast of an hour; None where there is none."""
+        at = bisect_left(self._hours, hour)
+        if at == len(self._hours) or self._hours[at] != hour:
+            return None
+        mark = self._marks[at]
+        prediction, lower, upper, expected = self._numbers[_N_NUMBERS * at : _N_NUMBERS * (at + 1)]
+        self._delete(at, at + 1)
+        return prediction, Interval(lower, upper, expected, CASES[mark // 8], mark % 8 // 2, bool(mark % 2))
+
+    def forget_until(self, hour: int) -> None:
+        """Await no truth of this hour and of those before."""
+        if self._hours and self._hours[0] <= hour:
+            self._delete(0, bisect_right(self._hours, hour))
+
+    def _delete(self, first: int, end: int) -> None:
+        del self._hours[first:end], self._numbers[_N_NUMBERS * first : _N_NUMBERS * end], self._marks[first:end]
+
+    def state(self) -> AwaitedState:
+        """Return everything :meth:`from_state` needs."""
+        return AwaitedState(
+            immutable(np.array(self._hours, dtype=np.int64)),
+            immutable(np.array(self._numbers, dtype=np.float64).reshape(-1, _N_NUMBERS)),
+            immutable(np.array(self._marks, dtype=np.uint8)),
         )
 
-    def forecasts(self) -> dict[int, Forecast]:
-        """Return the forecasts by hour."""
-        return {
-            hour: (prediction, Interval(lower, upper, expected, CASES[mark // 8], mark % 8 // 2, bool(mark % 2)))
-            for hour, (prediction, lower, upper, expected), mark in zip(
-                self.hours.tolist(), self.numbers.tolist(), self.marks.tolist(), strict=True
-            )
-        }
+    @classmethod
+    def from_state(cls, state: AwaitedState) -> Self:
+        """Return the forecasts whose :meth:`state` this is."""
+        awaited = cls()
+        awaited._hours.extend(state.hours.tolist())
+        awaited._numbers.extend(state.numbers.ravel().tolist())
+        awaited._marks.extend(state.marks.tolist())
+        return awaited
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -85,7 +126,7 @@ class Assurance:
         bands = {} if calibration is None else calibration.bands
         self._coverage = {case: CoverageWatch(case, bands.get(case)) for case in CASES}
         self.books = WindowBooks(deadline_hours)
-        self._awaited: dict[int, Forecast] = {}
+        self._awaited = Awaited()
         self._newest_hour: int | None = None
         self._late_errors = RunningErrors()
 
@@ -106,23 +147,27 @@ class Assurance:
         found: list[Found] = []
         self.books.close_until(hour - 1)
         self._newest_hour = hour
+        forecast: Forecast | None = None
         if row.predicted is not None and row.predicted.interval is not None:
-            self.books.predict(hour, row.predicted.interval)
-            self._awaited[hour] = row.predicted.value, row.predicted.interval
+            forecast = row.predicted.value, row.predicted.interval
+            self.books.predict(hour, forecast[1])
         if not math.isnan(truth):
-            found += self._learn(hour, truth, delay=0)
-        self._forget()
+            found += self._learn(hour, forecast, truth, delay=0)
+        elif forecast is not None:
+            self._awaited.add(hour, *forecast)
+        self._awaited.forget_until(hour - HISTORY_HOURS)  # the history would not take their truths any more
         self.books.close_until(hour)
         return found + self.books.final(hour)
 
     def take_truth(self, truth: LateTruth) -> Sequence[Found]:
         """Take in a truth that filled its hour."""
         assert self._newest_hour is not None
-        found = self._learn(truth.hour, truth.value, delay=self._newest_hour - truth.hour + 1)
+        forecast = self._awaited.pop(truth.hour)
+        found = self._learn(truth.hour, forecast, truth.value, delay=self._newest_hour - truth.hour + 1)
         return [*found, *self.books.final(self._newest_hour)]
 
-    def _learn(self, hour: int, truth: float, delay: int) -> list[Found]:
-        forecast, newest = self._awaited.pop(hour, None), self._newest_hour
+    def _learn(self, hour: int, forecast: Forecast | None, truth: float, delay: int) -> list[Found]:
+        newest = self._newest_hour
         assert newest is not None
         if forecast is None:
             self._intervals.know(hour)
@@ -136,15 +181,6 @@ class Assurance:
             return []
         return [*self._coverage[interval.case].learn(newest, interval.holds(truth))]
 
-    def _forget(self) -> None:
-        """Wait no longer for truths that the history would not take any more."""
-        assert self._newest_hour is not None
-        while self._awaited:
-            oldest = next(iter(self._awaited))
-            if oldest > self._newest_hour - HISTORY_HOURS:
-                break
-            del self._awaited[oldest]
-
     def state(self) -> AssuranceState:
         """Return everything :meth:`from_state` needs."""
         return AssuranceState(
@@ -152,7 +188,7 @@ class Assurance:
             self._intervals.state(),
             {case: watch.state() for case, watch in self._coverage.items()},
             self.books.state(),
-            AwaitedState.of(self._awaited),
+            self._awaited.state(),
             self.late_errors,
         )
 
@@ -167,7 +203,7 @@ class Assurance:
         bands = {} if calibration is None else calibration.bands
         made._coverage = {case: CoverageWatch.from_state(state.coverage[case], case, bands.get(case)) for case in CASES}
         made.books = WindowBooks.from_state(state.books, deadline_hours)
-        made._awaited = state.awaited.forecasts()
+        made._awaited = Awaited.from_state(state.awaited)
         made._newest_hour = state.newest_hour
         made._late_errors = RunningErrors(state.late_errors)
         return made

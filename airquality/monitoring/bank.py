@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -16,10 +16,11 @@ from numpy.typing import NDArray
 
 from airquality.monitoring import learning
 from airquality.monitoring.daily import by_day, sliding, whole_days
-from airquality.monitoring.detector import Detector, Memory, Recent
+from airquality.monitoring.detector import Detector, Memory
 from airquality.monitoring.network import N_NODES, NODE_COLUMNS, Bools
 from airquality.monitoring.relations import BASELINE_DAYS, BASELINE_LAG_DAYS, BASELINE_VALUES
-from airquality.monitoring.rows import CARRIED_ROWS, MISSING, Floats, Ints, Rows
+from airquality.monitoring.rows import CARRIED_ROWS, Floats, Ints, Rows
+from airquality.monitoring.store import Store, grow
 from airquality.monitoring.suite import Suite
 from airquality.records import RAW_COLUMNS
 
@@ -28,49 +29,6 @@ STEP_HOURS = 168
 #: Raised by a release that reads the same tables in another way: its stations learn anew.
 MEMORY_VERSION = 1
 _FLAGS = N_NODES + 1  # the nodes and the analyser
-
-
-@dataclass(eq=False)
-class _Store:
-    """One detector's memory of all stations, by slot."""
-
-    recent: NDArray[Any]  # by hour, modulo its length
-    recent_counts: NDArray[np.uint8]
-    days: NDArray[Any]
-    counts: NDArray[np.int8]
-    past: Ints  # what follows from the days: sums of the whole days of each window
-    past_counts: NDArray[Any]
-    baseline: Floats  # of the day of the last row
-    carried: Floats  # the last baseline that enough good days had
-
-    @classmethod
-    def empty(cls, detector: Detector, n_slots: int) -> _Store:
-        kind, shape = np.dtype(detector.dtype), (detector.hours, detector.channels)
-        nothing = 0 if detector.totals else MISSING if kind.kind == "i" else np.nan
-        own = (N_NODES, detector.day_channels) if detector.day_nodes is None else (detector.day_channels,)
-        windows = (n_slots, len(detector.day_windows), detector.day_channels)
-        return cls(
-            recent=np.full((n_slots, *(shape if detector.totals else shape[::-1])), nothing, dtype=kind),
-            recent_counts=np.zeros((n_slots, *(shape if detector.totals else (0,))), dtype=np.uint8),
-            days=np.zeros((n_slots, detector.days, detector.day_channels), dtype=detector.day_dtype),
-            counts=np.zeros((n_slots, detector.days, detector.day_channels), dtype=np.int8),
-            past=np.zeros(windows, dtype=np.int64),
-            past_counts=np.zeros(windows, dtype=np.int16),
-            baseline=np.full((n_slots, *(own if detector.baseline else (0,))), np.nan),
-            carried=np.full((n_slots, *(own if detector.baseline else (0,))), np.nan),
-        )
-
-    def tables(self) -> dict[str, NDArray[Any]]:
-        return {field.name: getattr(self, field.name) for field in fields(self)}
-
-    def state_tables(self) -> dict[str, NDArray[Any]]:
-        """Return the tables that follow from no other."""
-        return {name: table for name, table in self.tables().items() if not name.startswith("past")}
-
-    def add_up_days(self, slot: int, detector: Detector) -> None:
-        """Make what follows from the days."""
-        for past, days in ((self.past, self.days), (self.past_counts, self.counts)):
-            past[slot] = whole_days(days[slot][np.newaxis], detector.day_windows, 1)[0, 0]
 
 
 @dataclass(frozen=True, eq=False)
@@ -91,7 +49,7 @@ class Bank:
 
     def __init__(self, suite: Suite, n_slots: int = 1) -> None:
         self.suite = suite
-        self._stores = [_Store.empty(detector, n_slots) for detector in suite.detectors]
+        self._stores = [Store(detector, n_slots) for detector in suite.detectors]
         self._last_rows = np.full((n_slots, CARRIED_ROWS, len(RAW_COLUMNS)), np.nan)
         #: Per day and node, whether the day is left out of the node's baseline because the node was wrong on it.
         self._bad = np.zeros((n_slots, _days(suite), _FLAGS), dtype=bool)
@@ -105,14 +63,12 @@ class Bank:
 
     def grow(self, n_slots: int) -> None:
         """Make room for ``n_slots`` stations."""
-        more = Bank(self.suite, n_slots - self.n_slots)
-        for store, other in zip(self._stores, more._stores, strict=True):
-            for name, table in store.tables().items():
-                setattr(store, name, np.concatenate([table, getattr(other, name)]))
-        self._last_rows = np.concatenate([self._last_rows, more._last_rows])
-        self._bad = np.concatenate([self._bad, more._bad])
-        self._has_bad += more._has_bad
-        self._hour = np.concatenate([self._hour, more._hour])
+        for store in self._stores:
+            store.grow(n_slots)
+        self._has_bad += [False] * (n_slots - self.n_slots)
+        grow(self._last_rows, n_slots, np.nan)
+        grow(self._bad, n_slots, nothing=False)
+        grow(self._hour, n_slots, -1)
 
     def clear(self, slot: int) -> None:
         """Forget everything about a station."""
@@ -135,18 +91,14 @@ class Bank:
         """
         at = np.asarray(slots, dtype=np.intp)
         rows = Rows(np.concatenate([self._last_rows[at], values], axis=1), first_hour, self.suite.relations)
-        memories = tuple(
-            self._memory(store, detector, at, rows, wrong)
-            for store, detector in zip(self._stores, self.suite.detectors, strict=True)
-        )
+        memories = tuple(self._memory(store, at, rows, wrong) for store in self._stores)
         pairs = zip(self.suite.detectors, memories, strict=True)
         statistics = np.concatenate([detector.statistics(rows, memory) for detector, memory in pairs], axis=-1)
         return Step(at, rows, memories, statistics)
 
-    def _memory(self, store: _Store, detector: Detector, at: NDArray[np.intp], rows: Rows, wrong: frozenset[str]) -> Memory:
-        tables = (store.recent, store.recent_counts, at, rows.first_hour)
-        nothing_new: NDArray[Any] = np.empty((len(at), 0, detector.channels), dtype=detector.dtype)
-        recent = Recent(*tables, detector.observe(rows, Recent(*tables, nothing_new, detector.period)), detector.period)
+    def _memory(self, store: Store, at: NDArray[np.intp], rows: Rows, wrong: frozenset[str]) -> Memory:
+        detector, before = store.detector, store.recent_of(at, rows.first_hour)
+        recent = replace(before, new=detector.observe(rows, before))
         if not detector.days:
             nothing = np.zeros((len(at), rows.n_new, 0), dtype=np.int64)
             return Memory(recent, nothing, nothing, nothing, nothing, nothing, nothing, np.empty((len(at), 0)), wrong)
@@ -161,14 +113,13 @@ class Bank:
         counts, today_counts = by_day(store.counts[at], present, rows.day_of_row)
         n_days, baseline = int(rows.day_of_row[-1]) + 1, np.empty((len(at), 0))
         if detector.baseline:
-            baseline = self._baseline(store, detector, at, days, counts, n_days)
+            baseline = self._baseline(store, at, days, counts, n_days)
         past, past_counts = (whole_days(table, detector.day_windows, n_days) for table in (days, counts))
         return Memory(recent, days, counts, today, today_counts, past, past_counts, baseline, wrong)
 
-    def _baseline(
-        self, store: _Store, detector: Detector, at: NDArray[np.intp], days: Ints, counts: Ints, n_days: int
-    ) -> Floats:
+    def _baseline(self, store: Store, at: NDArray[np.intp], days: Ints, counts: Ints, n_days: int) -> Floats:
         """Return the baseline of each day, ``(stations, n_days, [nodes,] day channels)``; carried where good days lack."""
+        detector = store.detector
         known = detector.days - BASELINE_LAG_DAYS - 1 + n_days  # the last day that any of these baselines needs
         bad = np.pad(self._bad[at], ((0, 0), (0, n_days), (0, 0)))[:, :known]
         table, n, has_bad = days[:, :known], counts[:, :known], bool(bad.any())
@@ -180,10 +131,11 @@ class Bank:
         sums, values = sliding(table), sliding(n)
         means = np.where(values >= BASELINE_VALUES, sums / np.maximum(values, 1), np.nan)
         means = np.broadcast_to(means, (len(at), n_days, *store.carried.shape[1:]))
-        return self._carried(store, detector, at, means.copy(), bad) if has_bad else means
+        return self._carried(store, at, means.copy(), bad) if has_bad else means
 
-    def _carried(self, store: _Store, detector: Detector, at: NDArray[np.intp], means: Floats, bad: Bools) -> Floats:
+    def _carried(self, store: Store, at: NDArray[np.intp], means: Floats, bad: Bools) -> Floats:
         """Fill the days whose baseline has too few good days with the last one that had enough."""
+        detector = store.detector
         faulty = np.stack([bad[:, i : i + BASELINE_DAYS].any(axis=1) for i in range(means.shape[1])], axis=1)
         faulty = faulty[..., :N_NODES, np.newaxis] if detector.day_nodes is None else faulty[..., detector.day_nodes]
         own = _own(means, detector)
@@ -201,8 +153,9 @@ class Bank:
         chosen = np.asarray(stations, dtype=np.intp)
         at = step.slots[chosen]
         midnights = int(step.rows.day_of_row[n_rows - 1])
-        for store, detector, memory in zip(self._stores, self.suite.detectors, step.memories, strict=True):
-            _write(store, detector, memory.recent, chosen, n_rows)
+        for store, memory in zip(self._stores, step.memories, strict=True):
+            detector = store.detector
+            store.write(memory.recent, chosen, n_rows)
             if detector.days and step.rows.day_of_row[-1]:
                 store.past[at] = memory.past[chosen, midnights]
                 store.past_counts[at] = memory.past_counts[chosen, midnights]
@@ -263,23 +216,8 @@ class Bank:
 
     def forget_hours(self, slot: int, column: str, first: int, last: int) -> None:
         """Forget a column's hours ``first`` to ``last``, inclusive; daily sums stay."""
-        now = self.hour(slot)
-        for store, detector in zip(self._stores, self.suite.detectors, strict=True):
-            # The oldest remembered total is that of the hours before any window.
-            newest = now // detector.period
-            kept = newest - detector.hours + 1 + detector.totals
-            begin, end = max(first // detector.period, kept), min(last, now) // detector.period
-            if begin > end:
-                continue
-            forgotten, later = (np.arange(*span) % detector.hours for span in ((begin, end + 1), (end + 1, newest + 1)))
-            for index in detector.columns_of(column):
-                if not detector.totals:
-                    store.recent[slot, index, forgotten] = MISSING if store.recent.dtype.kind == "i" else np.nan
-                    continue
-                for totals in (store.recent, store.recent_counts):
-                    before = totals[slot, [(begin - 1) % detector.hours], index]
-                    totals[slot, later, index] -= totals[slot, forgotten[-1:], index] - before
-                    totals[slot, forgotten, index] = before
+        for store in self._stores:
+            store.forget_hours(slot, column, first, last, self.hour(slot))
 
     def forget_days(self, slot: int, column: str, first: int, last: int) -> None:
         """Forget a column's sums of the days of the hours ``first`` to ``last``, inclusive."""
@@ -288,7 +226,7 @@ class Bank:
             begin, end = (max(detector.days + day - today, 0) for day in (first // 24 - 1, last // 24))
             for index in _day_channels(detector, column) if detector.days else ():
                 store.days[slot, begin:end, index] = store.counts[slot, begin:end, index] = 0
-            store.add_up_days(slot, detector)
+            store.add_up_days(slot)
 
     def without_baseline(self, slot: int) -> frozenset[str]:
         """Return the columns that a detector cannot compare with a baseline yet."""
@@ -310,14 +248,9 @@ class Bank:
 
     def state(self, slot: int) -> dict[str, Any]:
         """Return everything remembered of a station: numbers and arrays, at most 64 KiB."""
-        stores = zip(self.suite.detectors, self._stores, strict=True)
-        tables = {
-            f"{d.name}.{name}": t[slot].copy()
-            for d, store in stores
-            for name, t in store.state_tables().items()
-            if t[slot].size
-        }
-        return {"hour": self.hour(slot), "rows": self._last_rows[slot].copy(), "bad": self._bad[slot].copy(), **tables}
+        hour = self.hour(slot)
+        tables = {name: table for store in self._stores for name, table in store.state(slot, hour).items()}
+        return {"hour": hour, "rows": self._last_rows[slot].copy(), "bad": self._bad[slot].copy(), **tables}
 
     def restore(self, slot: int, state: Mapping[str, Any]) -> None:
         """Put back what :meth:`state` returned."""
@@ -325,11 +258,8 @@ class Bank:
         self._last_rows[slot] = state["rows"]
         self._bad[slot] = state["bad"]
         self._has_bad[slot] = bool(self._bad[slot].any())
-        for detector, store in zip(self.suite.detectors, self._stores, strict=True):
-            for name, table in store.state_tables().items():
-                if table[slot].size:
-                    table[slot] = state[f"{detector.name}.{name}"]
-            store.add_up_days(slot, detector)
+        for store in self._stores:
+            store.restore(slot, self.hour(slot), state)
 
 
 def layout_hash(suite: Suite) -> str:
@@ -350,20 +280,6 @@ def _day_channels(detector: Detector, column: str) -> Sequence[int]:
 
 def _days(suite: Suite) -> int:
     return max(detector.days for detector in suite.detectors)
-
-
-def _write(store: _Store, detector: Detector, recent: Recent, chosen: NDArray[np.intp], n_rows: int) -> None:
-    """Write the first ``n_rows`` of the new hours, as many as are remembered, over the oldest."""
-    kept = slice(max(n_rows - detector.hours * detector.period, 0), n_rows)
-    if not detector.hours:
-        return
-    slots = recent.slots[chosen][:, np.newaxis]
-    at = (recent.first_hour + np.arange(kept.start, n_rows)) // detector.period % detector.hours
-    if detector.totals:
-        sums, counts = recent.totals
-        store.recent[slots, at], store.recent_counts[slots, at] = sums[chosen, kept], counts[chosen, kept]
-    else:
-        store.recent[slots, :, at] = recent.new[chosen, kept]
 
 
 def _own(means: Floats, detector: Detector) -> Floats:

@@ -241,16 +241,19 @@ def load(folder: Path) -> Calibration:
         if not document["calibrated"]:
             raise UsageError(f"{path}: the detectors are off: {document['reason']}")
         version, content = document["version"], (folder / NUMBERS_NAME).read_bytes()
-    except (OSError, ValueError, KeyError) as error:
+    except (OSError, ValueError, LookupError, TypeError) as error:
         raise UsageError(f"{path} is absent or cannot be read ({error}); {_COLD}") from error
     if version != _VERSION:
         raise ContractError(f"{path} is of version {version}, and this program reads version {_VERSION}; {_COLD}")
-    if hashlib.sha256(content).hexdigest() != document["numbers_sha256"]:
+    if hashlib.sha256(content).hexdigest() != document.get("numbers_sha256"):
         raise ContractError(f"{folder / NUMBERS_NAME} does not belong to {path.name}; {_COLD}")
     with np.load(io.BytesIO(content), allow_pickle=False) as archive:
         numbers = {name: archive[name] for name in archive.files}
-    calibration = _restored(document, numbers)
-    _verify(calibration, document, numbers, path)
+    try:
+        calibration = _restored(document, numbers)
+        _verify(calibration, document, numbers, path)
+    except (LookupError, TypeError, ValueError, AttributeError) as error:
+        raise ContractError(f"{path} is not what was written ({type(error).__name__}: {error}); {_COLD}") from error
     return calibration
 
 

@@ -20,8 +20,8 @@ _WINDOW_DAYS = (3, 7)
 _ERROR_SCALE, _ERROR_BITS = 4096.0, 10
 #: Beyond that an error is an error: the first hours of a step in one column must not look like a late clock in another.
 _CLIP_SD = 3.0
-#: The square of such an error, summed over a day, still fits 32 bits.
-_LARGEST_ERROR = 128 * 4096
+#: The squares of such errors, summed over the longest window, still fit 32 bits.
+_LARGEST_ERROR = 55 * 4096
 _N_LAGS = len(_LAGS)
 #: Hours that each window needs, (windows, 1).
 _LEAST_COUNTS = 12 * np.array(_WINDOW_DAYS)[:, np.newaxis]
@@ -45,7 +45,7 @@ class Clock:
     day_channels = 2 * _N_LAGS * N_NODES
     dtype: type = np.int32
     period = 1
-    totals = False
+    windows: tuple[int, ...] = ()
     days = max(_WINDOW_DAYS)
     day_windows: tuple[int, ...] = _WINDOW_DAYS
     day_dtype: type = np.int32

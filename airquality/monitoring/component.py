@@ -131,6 +131,21 @@ class TakesTime(Protocol):
         """Return what is found because the partition's newest hour is ``newest`` now."""
 
 
+_TAKES: dict[tuple[type, type], bool] = {}
+
+
+def takes(part: object, protocol: type) -> bool:
+    """Whether a component is of a protocol; each class is looked at once, for that takes as long as the component's rows.
+
+    >>> takes(object(), TakesTime)
+    False
+    """
+    key = type(part), protocol
+    if key not in _TAKES:
+        _TAKES[key] = isinstance(part, protocol)
+    return _TAKES[key]
+
+
 class StationDetector(Component, Protocol):
     """A component that is registered: opened for every station, and shown by its name."""
 

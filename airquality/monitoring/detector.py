@@ -58,17 +58,20 @@ class Cell:
 class Recent:
     """The hours a detector remembers of several stations, followed by the new ones.
 
-    ``table`` holds all stations': running totals as ``(slots, hours, channels)``, with ``counts`` of the values, both of
-    which wrap around and leave their differences as they are; or the values as ``(slots, channels, hours)``. An hour stands
-    at itself modulo their number, so that a new one moves none of the others. ``new`` is ``(stations, n, channels)``, as
-    observed. With a ``period`` of 24 h each day keeps its last hour's values alone.
+    ``table`` holds all stations' values: where ``windows`` of hours are summed as ``(slots, hours, channels)``, else as
+    ``(slots, channels, hours)``. An hour stands at itself modulo their number, so that a new one moves none of the others.
+    ``sums`` and ``counts`` ``(slots, windows, channels)`` are those of each window as of the last hour that is remembered.
+    ``new`` is ``(stations, n, channels)``, as observed. With a ``period`` of 24 h each day keeps its last hour's values
+    alone.
     """
 
     table: NDArray[Any]
+    sums: NDArray[Any]
     counts: NDArray[np.uint8]
     slots: NDArray[np.intp]
     first_hour: int
     new: NDArray[Any]
+    windows: tuple[int, ...] = ()
     period: int = 1
 
     def of(self, station: int) -> Recent:
@@ -95,11 +98,11 @@ class Recent:
         """The remembered hours and the new ones, ``(stations, channels, hours + n)``."""
         return self.followed_by(self.new)
 
-    def windows(self, hours: int) -> NDArray[Any]:
+    def last(self, hours: int) -> NDArray[Any]:
         """Return the last ``hours`` as of each new row, ``(stations, channels, n, hours)``; a view."""
         return windows_over(self.all, hours, self.new.shape[1])
 
-    # ---- where running totals are ----
+    # ---- where windows are summed ----
 
     @functools.cached_property
     def filled(self) -> tuple[NDArray[Any], Bools]:
@@ -108,37 +111,36 @@ class Recent:
         return np.where(present, self.new, 0), present
 
     @functools.cached_property
-    def totals(self) -> tuple[NDArray[Any], NDArray[np.uint8]]:
-        """The running totals of the new values and their counts, as the table holds them."""
+    def window_sums(self) -> tuple[NDArray[Any], NDArray[np.uint8]]:
+        """Sums and counts over each of the windows as of each new row, ``(stations, n, windows, channels)``.
+
+        Whole numbers: what enters a window is added to its sum before, and what leaves it is taken away.
+        """
         values, present = self.filled
-        sums = self._taken(self.table, 1, 1) + values.cumsum(axis=1, dtype=self.table.dtype)
-        counts = self._taken(self.counts, 1, 1) + present.cumsum(axis=1, dtype=np.uint8)
+        leaving = np.stack([self._leaving(hours) for hours in self.windows], axis=2)
+        known = np.asarray(leaving != MISSING)
+        sums = np.subtract(values[:, :, np.newaxis], np.where(known, leaving, 0), dtype=self.sums.dtype)
+        counts = np.subtract(present.view(np.uint8)[:, :, np.newaxis], known.view(np.uint8))  # may wrap around, and back
+        sums[:, 0] += self.sums.take(self.slots, axis=0)
+        counts[:, 0] += self.counts.take(self.slots, axis=0)
+        if len(sums[0]) > 1:
+            np.cumsum(sums, axis=1, out=sums)
+            np.cumsum(counts, axis=1, out=counts)
         return sums, counts
 
-    def window_sums(self, windows: Sequence[int]) -> tuple[NDArray[Any], NDArray[np.uint8]]:
-        """Return sums and counts over each of ``windows`` hours as of each new row, ``(stations, n, windows, channels)``."""
-        sums, counts = self.totals
-        n_stations, n_rows, n_channels = sums.shape
-        in_windows = np.empty((n_stations, n_rows, len(windows), n_channels), dtype=sums.dtype)
-        known = np.empty(in_windows.shape, dtype=np.uint8)
-        for index, hours in enumerate(windows):
-            np.subtract(sums, self._back(self.table, sums, hours), out=in_windows[:, :, index])
-            np.subtract(counts, self._back(self.counts, counts, hours), out=known[:, :, index])
-        return in_windows, known
+    def _leaving(self, hours: int) -> NDArray[Any]:
+        """Return the values ``hours`` before each new row, ``(stations, n, channels)``."""
+        n_new = self.new.shape[1]
+        old = self._taken(hours, min(hours, n_new))
+        return old if hours >= n_new else np.concatenate([old, self.new[:, : n_new - hours]], axis=1)
 
-    def _back(self, table: NDArray[Any], new: NDArray[Any], hours: int) -> NDArray[Any]:
-        """Return the values ``hours`` before each new row."""
-        n_new = new.shape[1]
-        old = self._taken(table, hours, min(hours, n_new))
-        return old if hours >= n_new else np.concatenate([old, new[:, : n_new - hours]], axis=1)
-
-    def _taken(self, table: NDArray[Any], back: int, n_hours: int) -> NDArray[Any]:
-        """Return ``n_hours`` remembered totals, the first of them ``back`` hours before the first new row."""
-        begin = (self.first_hour - back) % table.shape[1]
-        over = begin + n_hours - table.shape[1]
+    def _taken(self, back: int, n_hours: int) -> NDArray[Any]:
+        """Return ``n_hours`` remembered values, the first of them ``back`` hours before the first new row."""
+        begin = (self.first_hour - back) % self.table.shape[1]
+        over = begin + n_hours - self.table.shape[1]
         if over <= 0:
-            return np.asarray(table[self.slots, begin : begin + n_hours])
-        return np.concatenate([table[self.slots, begin:], table[self.slots, :over]], axis=1)
+            return np.asarray(self.table[self.slots, begin : begin + n_hours])
+        return np.concatenate([self.table[self.slots, begin:], self.table[self.slots, :over]], axis=1)
 
 
 def windows_over(series: NDArray[Any], hours: int, n_rows: int) -> NDArray[Any]:
@@ -203,11 +205,11 @@ class Memory:
 class Detector(Protocol):
     """One kind of evidence.
 
-    ``hours`` rows of ``channels`` numbers are remembered (with a ``period`` of 24, the last of each day), as they are or,
-    with ``totals``, as running totals from which any window's sum follows; and ``days`` daily sums of ``day_channels``.
-    ``day_windows`` are the windows, in days and the current one included, whose sums the statistics use. ``baseline`` says
-    whether there is one; ``day_nodes`` for each day channel whose good days it is made of, None where each node has a
-    baseline of all channels.
+    ``hours`` rows of ``channels`` numbers are remembered (with a ``period`` of 24, the last of each day), as ``dtype`` or,
+    where sums over ``windows`` of hours are used, as 32-bit numbers beside these sums, which are of ``dtype``; and ``days``
+    daily sums of ``day_channels``. ``day_windows`` are the windows, in days and the current one included, whose sums the
+    statistics use; these fit ``day_dtype``, too. ``baseline`` says whether there is one; ``day_nodes`` for each day channel
+    whose good days it is made of, None where each node has a baseline of all channels.
     """
 
     name: str
@@ -221,7 +223,7 @@ class Detector(Protocol):
     hours: int
     channels: int
     dtype: type
-    totals: bool
+    windows: tuple[int, ...]
     period: int
     days: int
     day_windows: tuple[int, ...]

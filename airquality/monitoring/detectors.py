@@ -10,7 +10,6 @@ from __future__ import annotations
 import itertools
 import logging
 from bisect import bisect_left
-from collections import deque
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -49,7 +48,7 @@ class StationDetectors:
     def __init__(self, station_id: str, detectors: Detectors) -> None:
         self.station_id = station_id
         self._detectors = detectors
-        self._found: deque[Sequence[Event]] = deque()  # in each item that was judged and is not taken in yet
+        self._found: list[Sequence[Event]] = []  # in each item that was judged and is not taken in yet
 
     def __str__(self) -> str:
         return self.station_id
@@ -60,11 +59,11 @@ class StationDetectors:
 
     def update(self, row: Row) -> Sequence[Event]:
         """Return what was found in the row, and in the hours without a row before it."""
-        return self._found.popleft() if self._found else _NOTHING
+        return self._found.pop(0) if self._found else _NOTHING
 
     def operate(self, operation: Operation) -> Sequence[Event]:
         """Return what the operation changed."""
-        return self._found.popleft() if self._found else _NOTHING
+        return self._found.pop(0) if self._found else _NOTHING
 
     def learning(self, hour: int) -> Mapping[str, int]:
         """Return the columns whose level cannot be judged at ``hour`` yet, and from when each can be, at the earliest."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Self
@@ -85,4 +86,8 @@ class Learning:
     @classmethod
     def from_state(cls, state: Iterable[tuple[int, Iterable[tuple[str, int]]]]) -> Self:
         """Return what the state says."""
-        return cls(tuple((int(hour), tuple((name, int(since)) for name, since in columns)) for hour, columns in state))
+        return cls(tuple((int(hour), _columns_from(columns)) for hour, columns in state))
+
+
+def _columns_from(state: Iterable[tuple[str, int]]) -> tuple[tuple[str, int], ...]:
+    return tuple((sys.intern(name), int(since)) for name, since in state)  # else a text for each station

@@ -27,6 +27,8 @@ _N_WINDOWS = len(LEVEL_WINDOWS)
 #: Values each window needs, (windows, 1).
 _LEAST_VALUES = np.array(LEVEL_WINDOWS)[:, np.newaxis] // 3
 _NODES = np.arange(N_NODES)
+#: The columns that a view can do without; what else is wrong makes no other views, of which each set costs 5 ms.
+_COLUMNS = frozenset(channel.column for channel in CHANNELS)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -62,7 +64,7 @@ class Level:
     channels = day_channels = N_CHANNELS
     dtype: type = np.int64
     period = 1
-    totals = True
+    windows: tuple[int, ...] = LEVEL_WINDOWS
     days = SUMMED_DAYS
     day_windows: tuple[int, ...] = ()
     day_dtype: type = np.int64
@@ -121,19 +123,20 @@ class Level:
         shift = np.asarray(_median(seen)).reshape(memory.today.shape[:2])
         if not NODES[node].log:
             return shift
-        sums, counts = memory.recent.window_sums(LEVEL_WINDOWS)
+        sums, counts = memory.recent.window_sums
         usual = rows.relations.rhythm[:, node].mean()
         mean = np.exp(sums[..., window, node] / np.maximum(counts[..., window, node], 1) / CHANNEL_SCALE + usual)
         return np.asarray(mean * (1.0 - np.exp(-shift)))
 
     def _views_without(self, wrong: frozenset[str]) -> _Views:
-        if wrong not in self._views:
-            self._views[wrong] = _Views.without(wrong, self._relations)
-        return self._views[wrong]
+        known = wrong & _COLUMNS
+        if known not in self._views:
+            self._views[known] = _Views.without(known, self._relations)
+        return self._views[known]
 
     def _shifts(self, rows: Rows, memory: Memory) -> tuple[Floats, Floats]:
         """Return means minus baselines ``(channels, rows, windows and nodes)``, and each node's own ``(rows, the same)``."""
-        sums, counts = memory.recent.window_sums(LEVEL_WINDOWS)
+        sums, counts = memory.recent.window_sums
         least = np.maximum(_LEAST_VALUES, _LEAST_SHARE * counts.max(axis=-1, keepdims=True))
         means = np.where(counts >= least, sums / np.maximum(counts, 1) / CHANNEL_SCALE, np.nan)
         baseline = memory.baseline / CHANNEL_SCALE  # (station, midnight, node, channel)

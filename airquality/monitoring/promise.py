@@ -39,7 +39,7 @@ class Promise:
             if not document["calibrated"]:
                 return cls(why_off=str(document["reason"]))
             return cls._of(document, budget)
-        except (OSError, ValueError, KeyError, TypeError, IndexError) as error:
+        except (OSError, ValueError, LookupError, TypeError, AttributeError) as error:
             return cls(why_off=f"{path.name} is absent or cannot be read ({type(error).__name__})")
 
     @classmethod

@@ -36,7 +36,7 @@ class Ratio:
     channels = day_channels = 2 * ANALYSER_VIEWS
     dtype: type = np.int32
     period = 1
-    totals = False
+    windows: tuple[int, ...] = ()
     days = SUMMED_DAYS
     day_windows: tuple[int, ...] = _WINDOW_DAYS
     day_dtype: type = np.int32

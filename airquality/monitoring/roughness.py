@@ -34,7 +34,7 @@ class Noise:
     channels = day_channels = VIEWS * N_NODES
     dtype: type = np.int32
     period = 1
-    totals = True
+    windows: tuple[int, ...] = _NOISE_WINDOWS
     days = SUMMED_DAYS
     day_windows: tuple[int, ...] = ()
     day_dtype: type = np.int32
@@ -78,7 +78,7 @@ class Noise:
 
     def _ratios(self, rows: Rows, memory: Memory) -> Floats:
         """Return mean squares over their baselines, ``(stations, n, windows, views, nodes)``."""
-        sums, counts = memory.recent.window_sums(_NOISE_WINDOWS)
+        sums, counts = memory.recent.window_sums
         mean = np.where(counts >= _LEAST_VALUES, sums / np.maximum(counts, 1), np.nan)
         baseline = memory.baseline[:, rows.day_of_row, np.newaxis]
         ratio = np.maximum(mean, 1.0) / np.maximum(baseline, 1.0)
@@ -96,7 +96,7 @@ class Spike:
     channels = N_NODES
     dtype: type = np.int32
     period = 1
-    totals = False
+    windows: tuple[int, ...] = ()
     days = day_channels = 0
     day_windows: tuple[int, ...] = ()
     day_dtype: type = np.int64

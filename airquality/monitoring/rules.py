@@ -68,7 +68,7 @@ class _Rule:
     channels: int
     cells: tuple[Cell, ...]
     period = 1
-    totals = False
+    windows: tuple[int, ...] = ()
     days = day_channels = 0
     day_windows: tuple[int, ...] = ()
     day_dtype: type = np.int64
@@ -99,7 +99,7 @@ class Identity(_Rule):
     size_unit = ""
     hours = _BREAK_HOURS
     channels = len(TWINS)
-    totals = True
+    windows = (_BREAK_HOURS,)
     cells = tuple(Cell("identity", twin.group, _BREAK_HOURS, exact=True) for twin in TWINS)
 
     def observe(self, rows: Rows, recent: Recent) -> NDArray[Any]:
@@ -110,7 +110,7 @@ class Identity(_Rule):
 
     def statistics(self, rows: Rows, memory: Memory) -> Floats:
         """Return breaks in 48 h, over two."""
-        return np.asarray(memory.recent.window_sums((_BREAK_HOURS,))[0][:, :, 0] / _BREAKS)
+        return np.asarray(memory.recent.window_sums[0][:, :, 0] / _BREAKS)
 
     @staticmethod
     def own_fault(values: Floats) -> str:
@@ -172,7 +172,7 @@ class Missing(_Rule):
     size_unit = "h of 24"
     hours = _LOST_HOURS
     channels = _N_DEVICE
-    totals = True
+    windows = (_LOST_HOURS,)
     cells = tuple(Cell("missing", column, _LOST_HOURS, exact=True) for column in DEVICE_COLUMNS)
 
     def observe(self, rows: Rows, recent: Recent) -> NDArray[Any]:
@@ -183,7 +183,7 @@ class Missing(_Rule):
 
     def statistics(self, rows: Rows, memory: Memory) -> Floats:
         """Return hours lost of the last 24, over their limit."""
-        return np.asarray(memory.recent.window_sums((_LOST_HOURS,))[0][:, :, 0] / self._limits.missing)
+        return np.asarray(memory.recent.window_sums[0][:, :, 0] / self._limits.missing)
 
     @staticmethod
     def own_fault(values: Floats) -> str:
@@ -193,7 +193,7 @@ class Missing(_Rule):
 
     def size(self, rows: Rows, memory: Memory, cell: int) -> Floats:
         """Return hours lost of the last 24."""
-        return np.asarray(memory.recent.window_sums((_LOST_HOURS,))[0][:, :, 0, cell], dtype=np.float64)
+        return np.asarray(memory.recent.window_sums[0][:, :, 0, cell], dtype=np.float64)
 
 
 class Clipped(_Rule):
@@ -315,7 +315,7 @@ class Coarse(_Rule):
 
     def _counts(self, rows: Rows, memory: Memory) -> tuple[Floats, Floats]:
         """Return different values and values, counting each value where the window first sees it."""
-        ages = memory.recent.windows(_COARSE_HOURS)[:, _N_DEVICE:]
+        ages = memory.recent.last(_COARSE_HOURS)[:, _N_DEVICE:]
         distinct, known = _count(ages > _HOURS_BACK), _count(ages > 0)
         return distinct.transpose(0, 2, 1).astype(np.float64), known.transpose(0, 2, 1).astype(np.float64)
 

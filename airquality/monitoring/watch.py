@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from typing import Any, Generic, TypeVar
 
 import numpy as np
+from numpy.typing import NDArray
 
 from airquality.ground.errors import ContractError
 from airquality.monitoring.alarms import CALM_HOURS, RISING, Alarm, Book, Event, Floats, Ints, Places
@@ -21,14 +22,18 @@ from airquality.monitoring.bank import STEP_HOURS, Bank, Step
 from airquality.monitoring.learning import Learning, columns_of
 from airquality.monitoring.maintenance import MAX_SPANS, Maintenance, columns_at, cut_at_work
 from airquality.monitoring.network import GROUPS, NODE_COLUMNS, suspects
+from airquality.monitoring.store import grow
 from airquality.monitoring.suite import Suite
 from airquality.records import RAW_COLUMNS, isoformat
 
 #: After so long a silence the station starts anew: no baseline reaches across it.
 FORGOTTEN_HOURS = 36 * 24
 _NONE: frozenset[str] = frozenset()
-#: A watch grows by at least so many stations.
-_LEAST_MORE_SLOTS = 8
+#: A watch grows by such a share of its stations, at least by a few: what is free takes as much memory as what is not.
+_MORE_SLOTS, _LEAST_SLOTS = 32, 4
+#: Where the wrong columns change in the middle of a step, the rows after that are judged again. So the next step is this
+#: many times as long as the change was away, and at least so many rows; a step costs what some 70 rows do beside its rows.
+_STRIDE_FACTOR, _LEAST_STRIDE = 3, 24
 
 #: What tells stations apart: a name, or whatever owns the station; its ``str`` is shown.
 K = TypeVar("K", bound=Hashable)
@@ -57,6 +62,7 @@ class _Station:
     first_hour: int = -1
     learning: Learning = field(default_factory=Learning)
     spans: tuple[Maintenance, ...] = ()
+    stride: int = STEP_HOURS  # rows that are judged at once; nothing but time depends on it
 
 
 class Watch(Generic[K]):
@@ -68,11 +74,9 @@ class Watch(Generic[K]):
         self._places = Places.of(suite.cells)
         self._bank = Bank(suite)
         # By slot and cell: the hour since which the statistic has been above half of its threshold, 0 if it is not.
-        self._rising: Ints = np.zeros((1, len(suite.cells)), dtype=np.int64)
+        self._rising: NDArray[np.int32] = np.zeros((1, len(suite.cells)), dtype=np.int32)
         self._stations: dict[K, _Station] = {}
         self._free = [0]
-
-    # ---- stations ----
 
     def __contains__(self, station_id: object) -> bool:
         return station_id in self._stations
@@ -97,7 +101,6 @@ class Watch(Generic[K]):
         station = self._stations[station_id]
         return station.learning.at(self._bank.hour(station.slot) if hour is None else hour)
 
-    # ---- operations ----
     def reset(self, station_id: K, columns: Collection[str], by: str) -> list[Event]:
         """Close the alarms of columns whose sensors were repaired or replaced, and learn the columns' levels anew."""
         station = self._stations[station_id]
@@ -171,14 +174,11 @@ class Watch(Generic[K]):
         return self._stations[station_id]
 
     def _grow(self) -> None:
-        """Make room for a quarter more stations: what is free takes as much memory as what is not."""
         before = self._bank.n_slots
-        n_slots = before + max(before // 4, _LEAST_MORE_SLOTS)
+        n_slots = before + max(before // _MORE_SLOTS, _LEAST_SLOTS)
         self._free = list(range(n_slots - 1, before - 1, -1))
-        self._rising = np.concatenate([self._rising, np.zeros((n_slots - before, self._rising.shape[1]), dtype=np.int64)])
+        grow(self._rising, n_slots, 0)
         self._bank.grow(n_slots)
-
-    # ---- rows ----
 
     def observe(self, arrived: Mapping[K, tuple[Ints, Floats]]) -> dict[K, list[Event]]:
         """Judge new rows and return the events of each station that has any, in event order.
@@ -231,6 +231,9 @@ class Watch(Generic[K]):
             self._begin(station, first)
             if self._bank.has_bad_days(station.slot):
                 table = self._until_change(station, runs)
+            if len(table) > station.stride:
+                runs[0:1] = [(first, table[: station.stride]), (first + station.stride, table[station.stride :])]
+                table = runs[0][1]
             silenced = columns_at(station.spans, first) if station.spans else _NONE
             groups[first, len(table), self._wrong(station, first), silenced].append(station_id)
         for (first, n_rows, wrong, silenced), station_ids in groups.items():
@@ -238,6 +241,7 @@ class Watch(Generic[K]):
             tables = rows.reshape(len(station_ids), n_rows, rows.shape[1])
             kept = self._judge(station_ids, first, tables, wrong, silenced, events)
             for station_id, n_kept, table in zip(station_ids, kept, tables, strict=True):
+                self._stations[station_id].stride = _stride(n_kept, n_rows)
                 if n_kept < n_rows:
                     waiting[station_id].insert(0, (first + n_kept, table[n_kept:]))
 
@@ -380,6 +384,11 @@ class Watch(Generic[K]):
             for alarm, until in [*ended, *((alarm, last) for alarm in now.values())]:
                 for node in _nodes_of(alarm.columns):
                     self._bank.leave_out(station.slot, node, alarm.since, until)
+
+
+def _stride(n_kept: int, n_rows: int) -> int:
+    """Return how many rows to judge next, after ``n_kept`` of ``n_rows`` stand: fewer where columns change often."""
+    return min(max(_STRIDE_FACTOR * n_kept, _LEAST_STRIDE), STEP_HOURS) if n_kept < n_rows else STEP_HOURS
 
 
 def _narrowed(book: Book) -> set[str]:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 import sys
-from collections import deque
+from bisect import bisect_right
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Literal, Self
@@ -29,6 +30,8 @@ _NO_INTERVAL = (math.nan, math.nan, math.nan)
 
 #: What operators did in the open week, and which hours were missed, as its reports tell it; of more, the newest.
 MAX_NOTES = 20
+#: The open week grows by so many rows at a time: a whole week takes 24 KB, and is half empty on average.
+_ROOM_ROWS = 8
 #: What a station calls its windows.
 WINDOWS = "windows"
 
@@ -111,11 +114,11 @@ class Windows:
         self._hours = np.empty(0, dtype=np.int64)
         self._numbers = np.empty((0, len(RAW_COLUMNS) + 1 + len(_NO_INTERVAL)))  # of a row, written at once
         self._make_room()
-        self._versions: list[str] = []
+        self._versions: list[tuple[int, str]] = []  # from which row on each model version predicted
         self._detected = OpenAlarms()  # as of the last predicted hour
-        self._waiting: deque[Event] = deque()  # found in rows after that
+        self._waiting: list[Event] = []  # found in rows after that
         self._learning: tuple[tuple[str, int], ...] = ()  # as of the last predicted hour
-        self._notes: deque[tuple[int, str]] = deque(maxlen=MAX_NOTES)  # what operators did, and hours that were missed
+        self._notes: tuple[tuple[int, str], ...] = ()  # what operators did, and hours that were missed
         self._missed_since = math.inf  # until the next row is taken in
         #: By window kind: what the latest windows raise, and the first hour of the window since which they do.
         self._raised: dict[str, dict[str, int]] = {kind.name: {} for kind in KINDS}
@@ -138,20 +141,23 @@ class Windows:
     def operate(self, operation: Operation) -> list[Event]:
         """Note what an operator decided, for the windows it falls into."""
         if self._last_hour is not None:
-            self._notes.append((self._last_hour, operation.sentence))
+            self._note(self._last_hour, operation.sentence)
         return []
 
     def note_missed(self, missed: Missed) -> None:
         """Note, before the next row, that a part of the monitoring did not see the rows before it."""
-        self._notes.append((missed.until, missed.sentence))
+        self._note(missed.until, missed.sentence)
         if missed.part == WINDOWS:
             self._missed_since = missed.since
+
+    def _note(self, hour: int, sentence: str) -> None:
+        self._notes = (*self._notes, (hour, sentence))[-MAX_NOTES:]
 
     def hear(self, events: Iterable[Event]) -> None:
         """Take in what was found in, or done after, the latest row."""
         self._waiting.extend(events)
         while len(self._waiting) > MAX_WAITING_EVENTS:
-            self._detected.take(self._waiting.popleft())
+            self._detected.take(self._waiting.pop(0))
 
     def _observe(self, row: Row, predicted: Predicted) -> list[Found]:
         hour = row.reading.hour
@@ -175,19 +181,37 @@ class Windows:
         return []
 
     def _make_room(self, n_rows: int = 1) -> None:
-        """Let the open week have room for so many rows, in whole days: a week's room is 24 KB, and mostly half empty."""
-        kept, room = slice(0, self._n_rows), math.ceil(n_rows / DAILY.hours) * DAILY.hours
+        """Let the open week have room for so many rows, and a few more."""
+        kept, room = slice(0, self._n_rows), math.ceil(n_rows / _ROOM_ROWS) * _ROOM_ROWS
         hours, numbers = np.empty(room, dtype=np.int64), np.empty((room, self._numbers.shape[1]))
         hours[kept], numbers[kept] = self._hours[kept], self._numbers[kept]
         self._hours, self._numbers = hours, numbers
-        self._values = numbers[:, : len(RAW_COLUMNS)]
-        self._predictions = numbers[:, len(RAW_COLUMNS)]
-        self._intervals = numbers[:, len(RAW_COLUMNS) + 1 :]
+
+    @property
+    def _values(self) -> Floats:
+        return self._numbers[: self._n_rows, : len(RAW_COLUMNS)]
+
+    @property
+    def _predictions(self) -> Floats:
+        return self._numbers[: self._n_rows, len(RAW_COLUMNS)]
+
+    @property
+    def _intervals(self) -> Floats:
+        return self._numbers[: self._n_rows, len(RAW_COLUMNS) + 1 :]
+
+    def _note_version(self, row: int, version: str) -> None:
+        if not self._versions or self._versions[-1][1] != version:
+            self._versions.append((row, sys.intern(version)))  # a text for each station otherwise
+
+    def _versions_from(self, row: int) -> tuple[str, ...]:
+        """Return the model versions that predicted the rows of the open week from ``row`` on, in their order."""
+        first = bisect_right([begin for begin, _ in self._versions], row) - 1
+        return tuple(dict.fromkeys(version for _, version in self._versions[first:]))
 
     def _follow(self, hour: float) -> None:
         """Keep which of the detectors' alarms are open as of ``hour``."""
         while self._waiting and self._waiting[0].takes_effect <= hour:
-            self._detected.take(self._waiting.popleft())
+            self._detected.take(self._waiting.pop(0))
 
     def _append(self, reading: Reading, predicted: Predicted) -> None:
         row = self._n_rows
@@ -197,7 +221,7 @@ class Windows:
             self._make_room(row + 1)
         self._hours[row] = reading.hour
         self._numbers[row] = (*reading.values, predicted.value, *around)
-        self._versions.append(predicted.model_version)
+        self._note_version(row, predicted.model_version)
         self._n_rows = row + 1
         self._last_hour = reading.hour
         self.model_version = predicted.model_version
@@ -232,27 +256,27 @@ class Windows:
 
     def _window(self, kind: WindowKind, end: int) -> Window | None:
         first = int(np.searchsorted(self._hours[: self._n_rows], end - kind.hours + 1))
-        rows = slice(first, self._n_rows)
         if first == self._n_rows:
             return None
-        values, predictions = self._values[rows].copy(), self._predictions[rows].copy()
+        values, predictions = self._values[first:].copy(), self._predictions[first:].copy()
+        versions = self._versions_from(first)
         verdict = self._judge.judge(kind, values, predictions)
         raised = self._raised[kind.name] = verdict.raised_since(self._raised[kind.name], end - kind.hours + 1)
         return Window(
             station_id=self.station_id,
             kind=kind,
             end_hour=end,
-            hours=self._hours[rows].copy(),
+            hours=self._hours[first : self._n_rows].copy(),
             values=values,
             predictions=predictions,
-            model_version=", ".join(dict.fromkeys(self._versions[rows])),
+            model_version=", ".join(versions),
             verdict=verdict,
             since=raised,
             alarms=self._detected.by_column(),
             learning=self._learning,
             operations=tuple((at, what) for at, what in self._notes if end - kind.hours <= at < end),
-            intervals=self._intervals[rows].copy(),
-            uncalibrated=tuple(v for v in dict.fromkeys(self._versions[rows]) if v in self._judge.uncalibrated),
+            intervals=self._intervals[first:].copy(),
+            uncalibrated=tuple(version for version in versions if version in self._judge.uncalibrated),
         )
 
     def _verdict_events(self, window: Window) -> list[Event]:
@@ -280,15 +304,15 @@ class Windows:
 
     def state(self) -> WindowsState:
         """Return everything :meth:`from_state` needs."""
-        rows = slice(0, self._n_rows)
+        edges = itertools.pairwise([*self._versions, (self._n_rows, "")])
         return WindowsState(
             model_version=self.model_version,
             last_hour=self._last_hour,
             ends=dict(self._ends),
-            hours=immutable(self._hours[rows]),
-            values=immutable(self._values[rows]),
-            predictions=immutable(self._predictions[rows]),
-            versions=tuple(self._versions),
+            hours=immutable(self._hours[: self._n_rows]),
+            values=immutable(self._values),
+            predictions=immutable(self._predictions),
+            versions=tuple(version for (begin, version), (end, _) in edges for _ in range(begin, end)),
             errors=self.errors,
             drifted=dict(self.drifted),
             empty=dict(self.empty),
@@ -297,9 +321,9 @@ class Windows:
             detected=self._detected.state(),
             waiting=tuple(self._waiting),
             learning=self._learning,
-            operations=tuple(self._notes),
+            operations=self._notes,
             unjudged=dict(self.unjudged),
-            intervals=immutable(self._intervals[rows]),
+            intervals=immutable(self._intervals),
         )
 
     @classmethod
@@ -312,17 +336,18 @@ class Windows:
         windows._make_room(max(1, len(state.hours)))
         n_rows = windows._n_rows = len(state.hours)
         windows._hours[:n_rows] = state.hours
-        windows._values[:n_rows] = state.values
-        windows._predictions[:n_rows] = state.predictions
-        windows._intervals[:n_rows] = state.intervals if len(state.intervals) == n_rows else _NO_INTERVAL
-        windows._versions = list(map(sys.intern, state.versions))  # a week of copies of one text otherwise
+        windows._values[:] = state.values
+        windows._predictions[:] = state.predictions
+        windows._intervals[:] = state.intervals if len(state.intervals) == n_rows else _NO_INTERVAL
+        for row, version in enumerate(state.versions):
+            windows._note_version(row, version)
         windows._errors = RunningErrors(state.errors)
         windows.drifted, windows.empty = dict(state.drifted), dict(state.empty)
         windows.alarms = {(alarm.detector, alarm.alarm): alarm for alarm in state.alarms}
         windows._raised = {kind: dict(since) for kind, since in state.raised.items()}
         windows._detected = OpenAlarms(state.detected)
-        windows._waiting = deque(state.waiting)
+        windows._waiting = list(state.waiting)
         windows._learning = state.learning
-        windows._notes.extend(state.operations)
+        windows._notes = tuple(state.operations)
         windows.unjudged.update(state.unjudged)
         return windows

@@ -12,6 +12,7 @@ from airquality.incoming import LateTruth, Operation, parse_record
 from airquality.records import HISTORY_HOURS, Prediction, Reading, isoformat
 from airquality.stream import dlq, kafka_io
 from airquality.stream.kafka_io import Record
+from airquality.stream.replay import prediction_of
 
 #: Where a record is: partition and offset.
 Place = tuple[int, int]
@@ -86,10 +87,9 @@ def _predictions(settings: Settings, station_id: str, hours: range) -> Iterator[
     key = station_id.encode()
     for partition in kafka_io.partitions(settings, settings.pred_topic):
         for record in kafka_io.read(settings, settings.pred_topic, partition):
-            if record.key == key and record.value:
-                prediction = Prediction.from_bytes(record.value)
-                if prediction.hour in hours:
-                    yield prediction
+            prediction = prediction_of(record) if record.key == key else None
+            if prediction is not None and prediction.hour in hours:
+                yield prediction
 
 
 def _refused(settings: Settings) -> set[Place]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from datetime import datetime, timedelta
 from pathlib import Path
 
@@ -51,7 +52,9 @@ def link_from_reports(reports_dir: Path, station_id: str, moment: str) -> int:
         for kind in KINDS:
             last = (hour + (kind.hours - 1) * _HOUR).isoformat()
             for entry in folder.within(station_id, kind.name, moment, last):
-                if entry.path:  # nobody deleted its page
+                if not entry.path:  # somebody deleted its page
+                    continue
+                with suppress(ValueError):  # damaged: its page stays as it is
                     text = pages.report(folder.document(entry), nav_of(reports_dir, folder, entry.path, entry))
                     write_atomically(reports_dir / entry.path, text.encode())
                     linked += 1

@@ -27,7 +27,7 @@ from airquality.records import (
     or_null,
 )
 from airquality.reports.findings import Finding, findings_of
-from airquality.reports.folder import LAYOUT
+from airquality.reports.heads import LAYOUT
 from airquality.truth.performance import Performance
 from airquality.truth.window_truth import WindowTruth
 

@@ -21,7 +21,7 @@ import numpy as np
 import orjson
 
 from airquality.events import WindowSettled
-from airquality.ground.files import write_atomically
+from airquality.ground.files import is_folder, write_atomically
 from airquality.ground.typed import plain, restored
 from airquality.monitoring.drift import Judge, Window, WindowState
 from airquality.records import hour_of
@@ -92,7 +92,7 @@ class DueFolder:
 
     def count(self) -> Counter[str]:
         """Return by stage how much is due of all stations."""
-        folders = [Path(entry.path) for entry in _entries(self._dir) if entry.is_dir()]
+        folders = [Path(entry.path) for entry in _entries(self._dir) if is_folder(entry)]
         return Counter(path.suffix[1:] for folder in folders for path in _files(folder) if _is_ours(path.name))
 
     def read(self, due: Due) -> bytes | None:

@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from html import escape
 
+from airquality.ground.shown import printable
 from airquality.reports.document import Sidecar
 
 #: Placeholder in a page for the path to the folder of shared files.
@@ -81,7 +82,8 @@ def _shared_length(content: str) -> int:
 
 def framed(page: str, document: Sidecar, way_back: str) -> str:
     """Return the page with a language, a title, a heading, and a link back to the report."""
-    title = escape(f"Evidently's plots: {document['station_id']}, {document['kind']} window up to {document['end']}")
+    station = printable(document["station_id"])
+    title = escape(f"Evidently's plots: {station}, {document['kind']} window up to {document['end']}")
     head = (
         "<main style='font:16px/1.5 system-ui,sans-serif'><div style='margin:12px 24px'>"
         f"<p id='back'><a href='{escape(way_back)}'>Back to the report</a></p>"

@@ -11,7 +11,8 @@ from airquality.ground.errors import AirQualityError, UsageError
 from airquality.ground.files import write_atomically
 from airquality.reports import pages, paths
 from airquality.reports.evidence_page import joined
-from airquality.reports.folder import LAYOUT, folder_name
+from airquality.reports.folder import folder_name
+from airquality.reports.heads import LAYOUT
 from airquality.reports.lock import OWN_FOLDER
 
 _EXAMPLES = """\

@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
+from datetime import datetime
 from typing import Any, Literal
 
 import numpy as np
@@ -68,8 +69,14 @@ class Finding:
 
     @classmethod
     def from_json(cls, fields: Mapping[str, Any]) -> Finding:
-        """Return the finding :meth:`to_json` wrote; raises ``TypeError`` if it is none."""
-        return cls(**fields)
+        """Return the finding :meth:`to_json` wrote; raises ``TypeError`` or ``ValueError`` if it is none."""
+        found = cls(**fields)
+        texts = (found.key, found.column, found.what, found.unit, found.direction, found.advice)
+        sizes = (found.weight, 0.0 if found.size is None else found.size)
+        if not all(isinstance(text, str) for text in texts) or not all(isinstance(size, int | float) for size in sizes):
+            raise TypeError(f"{fields} is no finding")
+        datetime.fromisoformat(found.since)
+        return found
 
 
 def findings_of(window: Window, judge: Judge) -> list[Finding]:

@@ -28,44 +28,19 @@ from urllib.parse import quote
 
 import orjson
 
-from airquality.ground.files import write_atomically
+from airquality.ground.files import is_folder, write_atomically
 from airquality.records import datetime_of
 from airquality.reports.findings import Finding
+from airquality.reports.heads import head_of
 from airquality.reports.lock import OWN_FOLDER, locked
 from airquality.reports.paths import OfWindow
-from airquality.truth.kinds import KIND_BY_NAME, KINDS
-
-#: Counts up when the sidecar's shape changes: a sidecar of another layout is another release's.
-LAYOUT = 4
+from airquality.truth.kinds import KINDS
 
 _LOCK_SECONDS = 30.0
 _RECENT = 200
 _NAMED_AT_ONCE = 5
 _OWN_NAME = re.compile(r"(daily|weekly)_\d{8}_\d{6}\.(json|html)")
 _TEMPORARY = re.compile(r"\..+\.\d+\.tmp")
-#: What the index needs of a sidecar, and of which type it must be.
-_KEPT: Mapping[str, type | tuple[type, ...]] = {
-    "layout": int,
-    "digest": str,
-    "station_id": str,
-    "kind": str,
-    "start": str,
-    "end": str,
-    "hours": int,
-    "predictions": int,
-    "model_version": str,
-    "rows_source": str,
-    "judge_source": str,
-    "judged_by": str,
-    "state": str,
-    "findings": list,
-    "learning": dict,
-    "operations": list,
-    "error_judged": bool,
-    "performance": dict,
-    "baseline": dict,
-    "rmse_threshold": float,
-}
 
 logger = logging.getLogger(__name__)
 
@@ -224,7 +199,7 @@ class ReportsFolder:
         self._announce(entry.name)
         for path in (*beside, self._dir / entry.name.replace(".json", ".html"), self._dir / entry.name):
             path.unlink(missing_ok=True)
-        self._refresh(entry.name)
+        self.refresh(entry.name)
 
     def __len__(self) -> int:
         return len(self._entries)
@@ -266,7 +241,7 @@ class ReportsFolder:
             self._scan()
         else:
             for name in self._state.recent[len(self._state.recent) - missed :]:
-                self._refresh(name)
+                self.refresh(name)
         self._seen = self._state.changes
 
     def _announce(self, *names: str) -> None:
@@ -307,7 +282,7 @@ class ReportsFolder:
                         self._add(entry)
         self._name(foreign)
 
-    def _refresh(self, name: str) -> None:
+    def refresh(self, name: str) -> None:
         """Take in what a sidecar says now."""
         self._replace(name, self._read(name))
 
@@ -333,17 +308,11 @@ class ReportsFolder:
     def _read(self, name: str) -> Entry | None:
         """Return the report whose sidecar is ``name``; None if that is no sidecar of this release, or not in its place."""
         try:
-            document = orjson.loads((self._dir / name).read_bytes())
-            head = {key: document[key] for key in _KEPT}
-            head |= {"estimated_rmse": document.get("estimated_rmse"), "uncalibrated": document.get("uncalibrated", [])}
+            head = head_of(orjson.loads((self._dir / name).read_bytes()))
             end, kind, station_id = datetime.fromisoformat(head["end"]), head["kind"], head["station_id"]
             findings = tuple(map(Finding.from_json, head["findings"]))
             own_place = f"{kind}/{folder_name(station_id)}/{kind}_{end:%Y%m%d_%H%M%S}.json"
         except (OSError, ValueError, KeyError, TypeError, AttributeError):
-            return None
-        if head["layout"] != LAYOUT or kind not in KIND_BY_NAME:
-            return None
-        if not all(isinstance(head[key], wanted) for key, wanted in _KEPT.items()):
             return None
         if name not in (own_place, f"{kind}/{own_place.rpartition('/')[2]}"):
             return None
@@ -365,11 +334,11 @@ def _files(reports_dir: Path, kind: str) -> Iterator[str]:
     if not folder.is_dir():
         return
     for child in sorted(os.scandir(folder), key=lambda child: child.name):
-        if not child.is_dir():
+        if not is_folder(child):
             yield f"{kind}/{child.name}"
             continue
         try:
-            inside = sorted(grandchild.name for grandchild in os.scandir(child) if not grandchild.is_dir())
+            inside = sorted(grandchild.name for grandchild in os.scandir(child) if not is_folder(grandchild))
         except OSError:  # not ours to read
             continue
         yield from (f"{kind}/{child.name}/{name}" for name in inside)

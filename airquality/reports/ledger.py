@@ -7,10 +7,10 @@ snapshot may be taken while reports are due: what is due lies in the reports fol
 from __future__ import annotations
 
 import itertools
-from collections import Counter, deque
+from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import Self, TypeVar
+from typing import Any, Self, TypeVar
 
 from airquality.events import WindowSettled
 from airquality.ground.errors import ContractError
@@ -50,9 +50,9 @@ class ReportLedger:
         #: Windows that closed, and truths that change a page, which are not stored yet, nor could not be.
         self.outstanding = 0
         #: Windows that could not be stored, oldest first: the disk is full. They are stored once the cause is gone.
-        self.unmade: deque[Window] = deque()
+        self.unmade: list[Window] = []
         #: What is final of windows and could not be stored, oldest first.
-        self.unsettled: deque[WindowSettled] = deque()
+        self.unsettled: list[WindowSettled] = []
         self._closed = per_kind()
         self._lost = per_kind()  # windows that could not be stored and were given up
         self._due: set[tuple[str, int]] = set()  # windows whose page is to be made
@@ -117,13 +117,13 @@ class ReportLedger:
         if isinstance(job, WindowSettled):
             self.unsettled.append(job)
             if len(self.unsettled) > MAX_UNMADE:
-                self.unsettled.popleft()
+                self.unsettled.pop(0)
             return None
         self._closed[job.kind.name] += 1
         self.unmade.append(job)
         if len(self.unmade) <= MAX_UNMADE:
             return None
-        lost = self.unmade.popleft()
+        lost = self.unmade.pop(0)
         self._lost[lost.kind.name] += 1
         return lost
 
@@ -137,7 +137,8 @@ class ReportLedger:
 
     def put_last(self, job: Job) -> None:
         """Let another one be stored first: it may work."""
-        (self.unsettled if isinstance(job, WindowSettled) else self.unmade).rotate(-1)
+        of_its_kind: list[Any] = self.unsettled if isinstance(job, WindowSettled) else self.unmade
+        of_its_kind.append(of_its_kind.pop(0))
 
     def state(self) -> LedgerState:
         """Return everything :meth:`from_state` needs.
@@ -157,8 +158,8 @@ class ReportLedger:
     def from_state(cls, station_id: str, state: LedgerState, judge: Judge) -> Self:
         """Return the ledger whose :meth:`state` this is; what is due is still to be found."""
         ledger = cls()
-        ledger.unmade = deque(Window.from_state(station_id, saved, judge) for saved in state.unmade)
-        ledger.unsettled = deque(WindowSettled(station_id, truth) for truth in state.unsettled)
+        ledger.unmade = [Window.from_state(station_id, saved, judge) for saved in state.unmade]
+        ledger.unsettled = [WindowSettled(station_id, truth) for truth in state.unsettled]
         unmade = Counter(window.kind.name for window in ledger.unmade)
         ledger._closed = {kind: made + state.failed[kind] for kind, made in state.generated.items()}
         ledger._lost = {kind: failed - unmade[kind] - state.failing.get(kind, 0) for kind, failed in state.failed.items()}

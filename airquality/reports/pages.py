@@ -105,7 +105,17 @@ def report(document: Sidecar, nav: Nav | None, embedded: str | None = None) -> s
         document: Its sidecar.
         nav: Its links; None for a page without others beside it.
         embedded: Evidently's page, for a page that holds it inside.
+
+    Raises:
+        ValueError: the document is no whole sidecar of this release.
     """
+    try:
+        return _report(document, nav, embedded)
+    except (LookupError, TypeError, AttributeError, ArithmeticError) as error:
+        raise ValueError(f"no whole report, {type(error).__name__}: {error}") from error
+
+
+def _report(document: Sidecar, nav: Nav | None, embedded: str | None) -> str:
     findings = [Finding.from_json(fields) for fields in document["findings"]]
     return page(
         "report.html",

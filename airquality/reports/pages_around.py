@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import math
 import time
 from collections.abc import Callable, Iterable, Sequence
@@ -13,6 +14,7 @@ from airquality.monitoring.promise import Promise
 from airquality.records import DAILY_HOURS
 from airquality.reports import pages, paths
 from airquality.reports.asked import nav_of
+from airquality.reports.document import Sidecar
 from airquality.reports.due import DueFolder
 from airquality.reports.folder import Entry, ReportsFolder
 from airquality.reports.overview import FULL_STATIONS, LISTED_STATIONS, Station, overview, strip
@@ -24,6 +26,9 @@ WINDOW_ROWS = 200
 #: While reports are due, the index is written at most this often.
 INDEX_SECONDS = 2.0
 _PLOT_DAYS = 7
+_PLOTTED = ("measured", "predicted")
+
+logger = logging.getLogger(__name__)
 
 
 class PagesAround:
@@ -43,6 +48,7 @@ class PagesAround:
         self._promise = promise
         self._now = now
         self._index_written = -math.inf
+        self._damaged: set[str] = set()  # sidecars of which no page can be made, each said once
 
     def write(self, changed: Sequence[Entry]) -> None:
         """Write what changes with some reports, each page once; pages of their own are written already."""
@@ -59,6 +65,17 @@ class PagesAround:
             self._write_month(entry)
         for entry in _one_each(changed, lambda entry: paths.window_page(entry.kind, entry.end)):
             self._write_window(entry.kind, entry.end)
+
+    def document(self, entry: Entry) -> Sidecar | None:
+        """Return a sidecar, None where somebody has deleted or damaged it: that costs its own page, and no other."""
+        try:
+            return self._folder.document(entry)
+        except FileNotFoundError:
+            self._folder.refresh(entry.name)
+        except ValueError as error:
+            self._say_damaged(entry, error)
+            self._folder.refresh(entry.name)
+        return None
 
     def remove_old(self, station_id: str, keep: timedelta) -> None:
         """Remove a station's reports that end longer than ``keep`` before its newest."""
@@ -92,8 +109,20 @@ class PagesAround:
         page = entry.name.replace(".json", ".html")
         if not entry.path and not (self._dir / page).exists():
             return  # somebody deleted it
-        nav = nav_of(self._dir, self._folder, page, entry)
-        self._write(page, pages.report(self._folder.document(entry), nav))
+        document = self.document(entry)
+        if document is None:
+            return
+        try:
+            text = pages.report(document, nav_of(self._dir, self._folder, page, entry))
+        except ValueError as error:
+            self._say_damaged(entry, error)
+        else:
+            self._write(page, text)
+
+    def _say_damaged(self, entry: Entry, error: ValueError) -> None:
+        if entry.name not in self._damaged:
+            self._damaged.add(entry.name)
+            logger.warning("%s/%s is damaged (%s): its page stays as it is", self._dir, entry.name, error)
 
     def _write_month(self, entry: Entry) -> None:
         here, month = paths.month_page(entry.name, entry.end), entry.end[:7]
@@ -149,16 +178,22 @@ class PagesAround:
             return None
         last = datetime.fromisoformat(days[-1].end)
         start = last - timedelta(hours=_PLOT_DAYS * DAILY_HOURS - 1)
-        lines: dict[str, list[float | None]] = {
-            name: [None] * (_PLOT_DAYS * DAILY_HOURS) for name in ("measured", "predicted")
-        }
+        lines: dict[str, list[float | None]] = {name: [None] * (_PLOT_DAYS * DAILY_HOURS) for name in _PLOTTED}
         for day in days:
-            document = self._folder.document(day)
-            first = (datetime.fromisoformat(document["start"]) - start) // timedelta(hours=1)
+            first = (datetime.fromisoformat(day.document["start"]) - start) // timedelta(hours=1)
             if first >= 0:
-                for name, line in lines.items():
-                    line[first : first + DAILY_HOURS] = document["series"][name]
+                for name, values in self._series(day).items():
+                    lines[name][first : first + DAILY_HOURS] = values
         return pages.WeekPlot(station.station_id, start.isoformat(), lines["measured"], lines["predicted"])
+
+    def _series(self, day: Entry) -> dict[str, list[float | None]]:
+        """Return what is plotted of a day, by hour; nothing where its sidecar is gone or damaged."""
+        document = self.document(day) or {}
+        try:
+            series = {name: list(document["series"][name]) for name in _PLOTTED}
+        except (LookupError, TypeError):
+            return {}
+        return series if all(len(values) == DAILY_HOURS for values in series.values()) else {}
 
     def _write(self, page: str, text: str) -> None:
         """Write a page unless it is there just so."""

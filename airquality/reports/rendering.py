@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import functools
+import re
 import shlex
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from jinja2 import Environment, FileSystemLoader, StrictUndefined, Template, UndefinedError
 from markupsafe import Markup
 
 from airquality.monitoring.calibration import STALE_HOURS
@@ -19,17 +20,26 @@ from airquality.reports import figures
 from airquality.reports.paths import link
 from airquality.reports.plots import Band, Line, described, profile_plot
 
+#: Marks that say in which direction text runs (Unicode Standard Annex 9).
+_TURNS = re.compile("[\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069]")
 _TEMPLATES = Path(__file__).with_name("templates")
 
 
 def page(template: str, **values: Any) -> str:
-    """Return a template filled in."""
-    return _environment().get_template(template).render(**values)
+    """Return a template filled in; raises ``LookupError`` where something that it needs is not there."""
+    return _filled(_environment().get_template(template), values)
 
 
 def page_of(source: str, **values: Any) -> str:
-    """Return a template that is given as text, filled in."""
-    return _environment().from_string(source).render(**values)
+    """Return a template that is given as text, filled in; raises ``LookupError`` as :func:`page`."""
+    return _filled(_environment().from_string(source), values)
+
+
+def _filled(template: Template, values: Mapping[str, Any]) -> str:
+    try:
+        return template.render(values)
+    except UndefinedError as error:
+        raise LookupError(str(error)) from error
 
 
 @functools.lru_cache(maxsize=1)
@@ -38,6 +48,7 @@ def _environment() -> Environment:
         loader=FileSystemLoader(_TEMPLATES),
         autoescape=True,
         undefined=StrictUndefined,
+        finalize=_unturned,
         trim_blocks=True,
         lstrip_blocks=True,
         keep_trailing_newline=True,
@@ -64,6 +75,11 @@ def _environment() -> Environment:
         style=Markup((_TEMPLATES / "pages.css").read_text()),
     )
     return made
+
+
+def _unturned(value: Any) -> Any:
+    """Return a text without what turns the text around it: a station's name may hold it, and shows it by its number."""
+    return _TURNS.sub(lambda found: f"\\u{ord(found[0]):04x}", value) if type(value) is str else value
 
 
 def _age(end: str, promise: Promise) -> str:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -118,8 +118,9 @@ class Part:
 
     @classmethod
     def decode(cls, content: bytes) -> Part:
-        """Return the part a file holds; raises ``ValueError``, ``KeyError`` or ``TypeError`` if it holds none."""
+        """Return the part a file holds; raises ``ValueError``, ``KeyError``, ``TypeError`` or ``AttributeError`` if none."""
         fields = json.loads(content)
+        _require_sound(fields)
         return cls(
             **{
                 **fields,
@@ -142,6 +143,25 @@ class Part:
         earlier = before.reports["generated"]
         generated = {kind: max(count, earlier.get(kind, 0)) for kind, count in self.reports["generated"].items()}
         return replace(self, reports={**self.reports, "generated": generated})
+
+
+def _require_sound(fields: Mapping[str, Any]) -> None:
+    """Raise if a part could not be added to others: what is damaged may cost its own figures, and no summary."""
+    named = [alarm[name] for alarm in fields["alarms"] for name in ("station_id", "alarm")]
+    lists = [*fields["model_versions"], *fields.get("uncalibrated", ())]
+    texts = [fields["group"], fields["topic"], fields["data_source"], fields.get("detectors_off", ""), *lists, *named]
+    numbers = [fields["partition"], *fields["errors"].values(), *fields["baseline"].values()]
+    numbers += [*_leaves(fields["counts"]), *_leaves(fields["reports"]), *_leaves(fields["reports"]["generated"])]
+    if not all(isinstance(text, str) for text in texts) or not all(isinstance(number, int | float) for number in numbers):
+        raise TypeError("a text or a number is none")
+
+
+def _leaves(document: Mapping[str, Any]) -> Iterator[Any]:
+    for value in document.values():
+        if isinstance(value, Mapping):
+            yield from _leaves(value)
+        else:
+            yield value
 
 
 _NO_REPORTS = {name: per_kind() for name in ("generated", "failed", "drifted", "empty", "unjudged")}

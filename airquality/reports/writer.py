@@ -20,7 +20,7 @@ from airquality.monitoring.drift import Judge, Window
 from airquality.monitoring.promise import Promise
 from airquality.reports import pages, paths
 from airquality.reports.asked import nav_of
-from airquality.reports.document import Describer, drawn
+from airquality.reports.document import Describer, Sidecar, drawn
 from airquality.reports.document import settled as described
 from airquality.reports.due import Due, DueFolder, Job, loaded
 from airquality.reports.evidence_page import ASSETS_PLACE, Evidence, framed
@@ -154,8 +154,9 @@ class ReportWriter:
     def _settle(self, settled: WindowSettled, due: Due) -> bool:
         """Write once more the page of a window whose truth is final; return whether it is not to wait for a page."""
         entry = self._folder.entry(self._folder.page_path(settled))
-        if entry is not None and entry.path:  # else its report has failed, or somebody deleted it
-            self._rewrite(entry, described(self._folder.document(entry), settled.truth))
+        document = self._around.document(entry) if entry is not None and entry.path else None
+        if entry is not None and document is not None:  # else its report has failed, or somebody deleted it
+            self._rewrite(entry, described(document, settled.truth))
             self._write_around([self._dir / entry.path])
         return self._due.read(due.then("page")) is None
 
@@ -174,15 +175,15 @@ class ReportWriter:
 
     # ---- Evidently's part ----
 
-    def _waiting_page(self, window: Window | None, path: Path) -> tuple[Entry, dict[str, Any]] | None:
+    def _waiting_page(self, window: Window | None, path: Path) -> tuple[Entry, Sidecar] | None:
         """Return the report that waits for Evidently's part of this very window, None where there is none any more."""
         entry = self._folder.entry(path)
         if window is None or entry is None or not entry.path or entry.document["digest"] != self._digest(window):
             return None
-        document = self._folder.document(entry)
-        return (entry, document) if document["has_evidence"] is None else None
+        document = self._around.document(entry)
+        return (entry, document) if document is not None and document["has_evidence"] is None else None
 
-    def _put_evidence(self, entry: Entry, document: dict[str, Any], evidence: Evidence) -> None:
+    def _put_evidence(self, entry: Entry, document: Sidecar, evidence: Evidence) -> None:
         place = paths.evidence_page(entry.path)
         text = evidence.page.replace(ASSETS_PLACE, paths.link(place, f"{paths.ASSETS}/"))
         for name, content in evidence.assets.items():

@@ -91,7 +91,8 @@ async def predict_batch(request: Request) -> Response:
 
     With `Content-Type: application/vnd.air-quality.float64-rows` the body is `{"features": [names]}` as one line of JSON,
     then the values as little-endian float64, row by row, NaN where missing. With `Accept` of that type so are the
-    predictions, after a line `{"model_version": "1"}`.
+    predictions, after a line `{"model_version": "1"}`. An answer in JSON to that form has `request_crc32`, the CRC-32 of the
+    body that it is for.
     """
     model, body = _model(request), await _body(request)
     binary = _is_binary(request.headers.get("content-type", ""))

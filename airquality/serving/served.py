@@ -14,13 +14,14 @@ import numpy as np
 from numpy.typing import NDArray
 from prometheus_client import CollectorRegistry
 
-from airquality.ground.errors import AirQualityError, ContractError
+from airquality.ground.errors import AirQualityError
 from airquality.ground.settings import Settings
 from airquality.ground.shown import shown
 from airquality.metrics import ApiMetrics
 from airquality.model import features, registry
 from airquality.model.model import Model
 from airquality.model.registry import RegisteredModel
+from airquality.model.rows import ANSWERED, checksum
 from airquality.records import TARGET_UNIT, isoformat
 from airquality.serving import bodies, readings
 from airquality.serving.columns import Columns
@@ -30,6 +31,8 @@ from airquality.serving.slots import Slot
 
 #: A refusal names at most so many of the rows the model has no value for; the caller leaves them out and asks again.
 _NAMED_ROWS = 1_000
+#: A registry that takes longer to give its champion is said to.
+SLOW_SECONDS = 60.0
 
 logger = logging.getLogger(__name__)
 
@@ -71,28 +74,31 @@ class ServedModel:
     async def follow(self) -> None:
         """Serve whatever the alias points at, until cancelled; requests go on meanwhile."""
         while True:
-            await asyncio.to_thread(self.refresh)
+            refreshing = asyncio.ensure_future(asyncio.to_thread(self.refresh))
+            await asyncio.wait([refreshing], timeout=SLOW_SECONDS)
+            if not refreshing.done():  # no client's timeout ends an answer that comes in drops
+                self._stay(f"the model registry at {self.settings.mlflow_tracking_uri} has taken {SLOW_SECONDS:g} s so far")
+            await refreshing
             await asyncio.sleep(self.settings.model_poll_seconds if self.loaded else 1.0)
 
     def refresh(self) -> None:
         """Load the alias's version if another is served; blocking. On failure keep what is served, and say so."""
         try:
             version = registry.champion_version(self.settings)
-            self.metrics.registry_unreachable.set(0)
-            if self.loaded is None or version not in (None, self.loaded.version):
+            if version is None:
+                raise registry.no_champion(self.settings)
+            if self.loaded is None or version != self.loaded.version:
                 self.serve(registry.load(self.settings, version))
-        except ContractError as error:  # the registry answers; what it holds may not serve
-            self._stay(str(error))
+            self.metrics.registry_unreachable.set(0)
         except AirQualityError as error:
-            self._stay(str(error), unreachable=True)
+            self._stay(str(error))
         except Exception as error:
-            self._stay(f"{type(error).__name__}: {error}", unreachable=True)
+            self._stay(f"{type(error).__name__}: {error}")
             logger.debug("", exc_info=True)
 
-    def _stay(self, why: str, unreachable: bool = False) -> None:
+    def _stay(self, why: str) -> None:
         self.why_not_ready = shown(why)
-        if unreachable:
-            self.metrics.registry_unreachable.set(1)
+        self.metrics.registry_unreachable.set(1)
         logger.warning("%s; %s", self.why_not_ready, "still serving the version before" if self.loaded else "not ready")
 
     def predict(self, body: bytes) -> dict[str, Any]:
@@ -113,11 +119,19 @@ class ServedModel:
             return self._batch(answering, answering.columns.ordered(names, rows))
 
     def predict_rows(self, body: bytes) -> dict[str, Any]:
-        """Answer what :meth:`predict_batch` answers, for the rows of a binary body (:mod:`airquality.model.rows`)."""
+        """Answer what :meth:`predict_batch` answers, for the rows of a binary body (:mod:`airquality.model.rows`).
+
+        Every answer, a refusal too, says which body it is of: in answers the rows have no names.
+        """
+        answered = {ANSWERED: checksum(body)}
         with self._observed():
             answering = self._require_model()
-            names, matrix = bodies.float64_rows(body, self.slot.max_rows)
-            return self._batch(answering, answering.columns.ordered(names, matrix))
+            try:
+                names, matrix = bodies.float64_rows(body, self.slot.max_rows)
+                return self._batch(answering, answering.columns.ordered(names, matrix)) | answered
+            except RequestError as error:
+                error.more |= answered
+                raise
 
     def predict_from_readings(self, body: bytes, content_type: str = "") -> dict[str, Any]:
         """Answer ``{"readings": [{"DateTime": ..., the 13 columns}, ...]}``, or the same as CSV, for the last of them."""

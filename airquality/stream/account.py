@@ -7,7 +7,7 @@ from typing import Any, Self
 
 import orjson
 
-from airquality.ground.errors import ContractError
+from airquality.ground.errors import ContractError, Refused
 from airquality.incoming import OPERATION_KINDS, TRUTH_OUTCOMES
 from airquality.records import DEAD_LETTER_REASONS
 
@@ -130,14 +130,29 @@ class Note:
 
     @classmethod
     def decode(cls, text: str | bytes) -> Self | None:
-        """Return the note of :meth:`encode`; None for anything else, which others may write where ours is expected."""
+        """Return the note of :meth:`encode`; None for anything else, which others may write where ours is expected.
+
+        Raises:
+            Refused: it is another release's note: read in part, or passed over, it would be lost with the next commit.
+        """
         try:
             found = orjson.loads(text)
+        except ValueError:
+            return None
+        if not (isinstance(found, dict) and found.keys() >= _OF_A_NOTE):
+            return None
+        try:
             typed = {"counts": Counts(**found["counts"]), "topics": Topics(**found["topics"])}
             note = cls(**{**found, **typed, "uncalibrated": tuple(found.get("uncalibrated", ()))})
-            return note if note._is_sound() else None
-        except (ValueError, TypeError, KeyError, AttributeError):
-            return None
+            if note._is_sound():
+                return note
+        except (TypeError, AttributeError):
+            pass
+        raise Refused(
+            "what this group left in Kafka was written by another release of the consumer, whose account of the rows this "
+            "one cannot read: nothing was changed. Go on with that release or a newer one; docs/operations.md (Roll back) "
+            "says what else can be done"
+        )
 
     def _is_sound(self) -> bool:
         numbers = [getattr(self, name) for name in _NUMBERS]
@@ -146,7 +161,10 @@ class Note:
         numbers += [self.topics.partitions]
         numbers += [] if self.replay_offset is None else [self.replay_offset]
         whole = all(type(number) is int and number >= 0 for number in numbers)
-        return whole and all(isinstance(version, str) for version in self.uncalibrated)
+        known = all(set(getattr(self.counts, name)) <= set(reasons) for name, reasons in _BY_REASON.items())
+        return whole and known and all(isinstance(version, str) for version in self.uncalibrated)
 
 
+#: What every release's note has, and hardly anything else.
+_OF_A_NOTE = {"position", "counts", "topics", "n_saved", "era"}
 _NUMBERS = [each.name for each in fields(Note) if each.type == "int"]

@@ -99,6 +99,6 @@ def _operation(args: argparse.Namespace) -> Operation:
     operation = Operation(args.station, args.verb, args.column, first, last, who, args.note)
     try:
         parse_record(args.station.encode(), operation.to_bytes(), operation.headers)
-    except (InvalidRecord, UnicodeEncodeError) as error:
+    except (InvalidRecord, UnicodeEncodeError, TypeError) as error:  # an argument with bytes that are no text
         raise UsageError(str(error)) from error
     return operation

@@ -1,7 +1,8 @@
-"""Read whatever record batch a broker may hold: the client stops for ever at two kinds it cannot read.
+"""Read whatever record batch a broker may hold: the client stops for ever at three kinds it cannot read.
 
-One has a header whose name is no UTF-8, which brokers do not look at. The other is a megabyte that inflates to gigabytes:
-the broker checks such a batch as a stream, while the client takes it into memory as a whole, three times.
+One has a header whose name is no UTF-8, which brokers do not look at. Another is a megabyte that inflates to gigabytes:
+the broker checks such a batch as a stream, while the client takes it into memory as a whole, three times. The third is
+gzip of several members, of which the client inflates the first.
 """
 
 from __future__ import annotations
@@ -20,10 +21,16 @@ from kafka.record.util import decode_varint
 
 #: A batch of readings inflates to some 10 MB at most. Beyond this a batch is not inflated.
 MAX_BATCH_BYTES = 64 * 1024 * 1024
-#: The first header of a record that replaces one in such a batch.
-UNREAD = "\0unread"
+
+
+class Unread(str):
+    """The name of the one header of a record that replaces one in such a batch: by its type, which no sender can give."""
+
+
+UNREAD = Unread("unread")
 
 _XERIAL = b"\x82SNAPPY\0"
+_GZIP = b"\x1f\x8b"
 
 
 def read_any_batch() -> None:
@@ -32,7 +39,7 @@ def read_any_batch() -> None:
 
 
 class AnyBatch(DefaultRecordBatch):  # type: ignore[misc]
-    """The client's batch, which also reads the two kinds. A record of a batch that is too large has no content."""
+    """The client's batch, which also reads the three kinds. A record of a batch that is too large has no content."""
 
     _buffer: bytearray
     _pos: int
@@ -80,7 +87,13 @@ class AnyBatch(DefaultRecordBatch):  # type: ignore[misc]
 
 
 def _gunzip(data: bytes) -> bytes:
-    return zlib.decompressobj(wbits=31).decompress(data, MAX_BATCH_BYTES + 1)
+    """Inflate a gzip file of one member or of several, which the broker's Java reads, too."""
+    inflated = bytearray()
+    while data.startswith(_GZIP) and len(inflated) <= MAX_BATCH_BYTES:
+        member = zlib.decompressobj(wbits=31)
+        inflated += member.decompress(data, MAX_BATCH_BYTES + 1 - len(inflated))
+        data = member.unused_data
+    return bytes(inflated)
 
 
 def _unzstd(data: bytes) -> bytes:

@@ -11,6 +11,8 @@ import gc
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+from airquality.stream import heap
+
 #: More objects than a batch of rows makes, so that none begins a collection: nearly all of them are gone with the batch.
 NEW_OBJECTS = 50_000
 
@@ -19,7 +21,8 @@ NEW_OBJECTS = 50_000
 def restoring() -> Iterator[None]:
     """Collect nothing while stations are brought back, and look at nothing again that is there at the end.
 
-    What a worker before this one left behind, which refers to itself, is freed at the beginning.
+    What a worker before this one left behind, which refers to itself, is freed at the beginning; the memory of what was read
+    and let go of meanwhile is given back at the end.
     """
     if gc.get_freeze_count():
         let_go()
@@ -30,6 +33,7 @@ def restoring() -> Iterator[None]:
         gc.freeze()
         gc.set_threshold(NEW_OBJECTS)
         gc.enable()
+        heap.give_back()
 
 
 def let_go() -> None:
@@ -37,3 +41,4 @@ def let_go() -> None:
     gc.unfreeze()
     gc.collect()
     gc.freeze()
+    heap.give_back()

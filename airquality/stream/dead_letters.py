@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import re
 from collections.abc import Iterable
 
 from airquality.ground.errors import InvalidRecord
@@ -18,6 +19,7 @@ _KEPT_KEY_BYTES = 1024
 #: The header for what the original said it is; sent again, it says so again.
 SOURCE_TYPE = "source_type"
 _KEPT_TYPE_CHARACTERS = 100
+_OFFSET = re.compile("[0-9]{1,19}")
 
 
 def dead_letter(letter: DeadLetter, settings: Settings) -> Message:
@@ -69,9 +71,18 @@ def refused_row(dead_letter: Record, settings: Settings) -> tuple[int, InvalidRe
     offset, reason = headers.get("source_offset", ""), headers.get("reason", "")
     if source != (settings.raw_topic, str(dead_letter.partition)) or reason not in DEAD_LETTER_REASONS:
         return None
-    if not (offset.isascii() and offset.isdigit()):
+    if not is_offset(offset):
         return None
     return int(offset), InvalidRecord(reason, headers.get("error_message", ""))
+
+
+def is_offset(text: str) -> bool:
+    """Return whether a header's text is an offset, or a partition, as this system writes it.
+
+    >>> is_offset("17"), is_offset("-7"), is_offset("9" * 5_000), is_offset("\u0663")
+    (True, False, False, False)
+    """
+    return _OFFSET.fullmatch(text) is not None
 
 
 def _stage(reason: str) -> str:

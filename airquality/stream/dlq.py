@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import argparse
+import hashlib
 import json
 from base64 import b64encode
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import closing, suppress
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -20,7 +21,8 @@ from airquality.ground.shown import printable
 from airquality.incoming import TYPE_HEADER
 from airquality.records import DEAD_LETTER_REASONS, parse_json_object
 from airquality.stream import kafka_io
-from airquality.stream.dead_letters import SOURCE_TYPE
+from airquality.stream.alone import Alone, alone
+from airquality.stream.dead_letters import SOURCE_TYPE, is_offset
 from airquality.stream.homes import Homes
 from airquality.stream.kafka_io import Record
 from airquality.stream.saved import SavedStations
@@ -30,14 +32,17 @@ from airquality.stream.saved import SavedStations
 REPLAYED_FROM = "replayed_from"
 #: What another attempt cannot cure: the stream has gone past these hours, or holds other values for them.
 INCURABLE = ("conflict", "late")
-_SEND_SECONDS = 130.0
+#: Letters of one transaction, and how long one that a killed run left open can hold up the readers of the raw topic.
+_LETTERS, _TRANSACTION_TIMEOUT_MS = 20, 20_000
+_LATEST_MS = 253_402_300_799_000  # the last second of the year 9999
 
 
 @dataclass(frozen=True, slots=True)
 class Letter:
     """One dead letter. ``at`` is when it was written (UTC); ``cut`` says that key and value are not the whole original.
 
-    ``type`` is the original's header of that name, None for a reading.
+    ``type`` is the original's header of that name, None for a reading. ``sha256`` are those of the original's key and value
+    where they were cut, None for a null. ``unread`` says that nothing is known of the original but its place.
     """
 
     partition: int
@@ -51,6 +56,8 @@ class Letter:
     value: bytes | None
     cut: bool
     type: str | None = None
+    sha256: tuple[str | None, str | None] = (None, None)
+    unread: bool = False
 
     @property
     def place(self) -> str:
@@ -61,23 +68,26 @@ class Letter:
     def of(cls, record: Record) -> Letter | None:
         """Return the letter a record of the dead-letter topic holds; None if it was not written by this system."""
         headers = {name: (text or b"").decode(errors="replace") for name, text in record.headers}
-        try:
-            source = headers["source_topic"], int(headers["source_partition"]), int(headers["source_offset"])
-            reason, message = headers["reason"], headers["error_message"]
-        except (KeyError, ValueError):
+        partition, offset = headers.get("source_partition", ""), headers.get("source_offset", "")
+        if not {"source_topic", "reason", "error_message"} <= headers.keys() or not is_offset(offset):
             return None
+        if partition != str(record.partition):  # a letter is on the partition of its original
+            return None
+        sha256 = headers.get("key_sha256"), headers.get("value_sha256")
         return cls(
             partition=record.partition,
             offset=record.offset,
-            at=datetime.fromtimestamp(max(record.timestamp_ms, 0) / 1000, UTC),
+            at=datetime.fromtimestamp(min(max(record.timestamp_ms, 0), _LATEST_MS) / 1000, UTC),
             station=(record.key or b"").decode(errors="backslashreplace"),
-            reason=reason,
-            message=message,
-            source=source,
+            reason=headers["reason"],
+            message=headers["error_message"],
+            source=(headers["source_topic"], record.partition, int(offset)),
             key=record.key,
             value=None if headers.get("value_null") == "true" else record.value,
-            cut="value_sha256" in headers or "key_sha256" in headers,
+            cut=sha256 != (None, None),
             type=headers.get(SOURCE_TYPE),
+            sha256=sha256,
+            unread=headers.get("value_unread") == "true",
         )
 
     @property
@@ -129,6 +139,10 @@ class Resent:
     left: Counter[str]
 
 
+#: A letter, and key and value of its original.
+Original = tuple[Letter, bytes | None, bytes | None]
+
+
 def letters(settings: Settings, wanted: Filter) -> Iterator[Letter]:
     """Yield the dead letters that are meant, by partition and offset; raises ``Unavailable`` if no broker answers."""
     for record in _records(settings, settings.dlq_topic):
@@ -141,23 +155,37 @@ def replay(settings: Settings, wanted: Filter, *, dry_run: bool = False) -> Rese
     """Send the original bytes of the letters that are meant to the raw topic once more, each marked with where it came from.
 
     Each goes to the partition its station lives on now, whatever partitioner its producer has; where that is not known, to
-    the one it came on. A letter that was sent again before is left alone, so that this may be repeated; so is one that
-    another attempt cannot cure, and one whose original was cut and is gone from the raw topic.
+    the one it came on. A letter that was sent again before is left alone, so that this may be repeated, also while another
+    run is at work, which ends then; so is one that another attempt cannot cure, one that came from another topic, and one
+    whose original was cut and is gone from the raw topic.
+
+    Raises:
+        Unavailable: no broker answers.
+        ContractError: another run took over.
     """
+    if dry_run:
+        originals, left = _originals(settings, wanted)
+        return Resent(len(originals), left)
+    with alone(settings, "dlq replay", _TRANSACTION_TIMEOUT_MS) as run:
+        originals, left = _originals(settings, wanted)
+        _send(settings, originals, run)
+    return Resent(len(originals), left)
+
+
+def _originals(settings: Settings, wanted: Filter) -> tuple[list[Original], Counter[str]]:
+    """Return what is to be sent again, and how many letters are left alone, by why."""
     chosen = list(letters(settings, wanted))
     before = {value for record in _records(settings, settings.raw_topic) for value in _replayed_from(record)}
     left: Counter[str] = Counter()
-    originals: list[tuple[Letter, bytes | None, bytes | None]] = []
+    originals: list[Original] = []
     for letter in chosen:
-        why = _left_alone(letter, before)
+        why = _left_alone(letter, before, settings.raw_topic)
         found = None if why else _original(settings, letter)
         if found is None:
             left[why or "cut, and the original is gone from the raw topic"] += 1
         else:
             originals.append((letter, *found))
-    if not dry_run:
-        _send(settings, originals)
-    return Resent(len(originals), left)
+    return originals, left
 
 
 def _records(settings: Settings, topic: str) -> Iterator[Record]:
@@ -169,7 +197,11 @@ def _replayed_from(record: Record) -> list[str]:
     return [(value or b"").decode(errors="replace") for name, value in record.headers if name == REPLAYED_FROM]
 
 
-def _left_alone(letter: Letter, before: set[str]) -> str:
+def _left_alone(letter: Letter, before: set[str], raw_topic: str) -> str:
+    if letter.source[0] != raw_topic:
+        return f"they came from another topic than {raw_topic}"
+    if letter.unread:
+        return "too large to be read, so that nobody has the original's bytes"
     if letter.reason in INCURABLE:
         return f"{letter.reason}: sending it again cannot cure it"
     if letter.mark in before:
@@ -184,8 +216,13 @@ def _original(settings: Settings, letter: Letter) -> tuple[bytes | None, bytes |
         return letter.key, letter.value
     topic, partition, offset = letter.source
     for record in kafka_io.read(settings, topic, partition, offset, offset + 1):
-        return record.key, record.value
+        if (_sha256(record.key), _sha256(record.value)) == letter.sha256:  # not that of a topic that was created anew
+            return record.key, record.value
     return None
+
+
+def _sha256(content: bytes | None) -> str | None:
+    return None if content is None else hashlib.sha256(content).hexdigest()
 
 
 def _homes(settings: Settings) -> Homes:
@@ -208,24 +245,13 @@ def _destination(letter: Letter, value: bytes | None, homes: Homes) -> int:
     return letter.source[1] if home is None else home
 
 
-def _send(settings: Settings, originals: Sequence[tuple[Letter, bytes | None, bytes | None]]) -> None:
+def _send(settings: Settings, originals: Sequence[Original], run: Alone) -> None:
     homes = _homes(settings) if originals else Homes()
-    with (
-        kafka_io.kafka_errors_as_unavailable(settings, "WRITE"),
-        closing(kafka_io.idempotent_producer(settings)) as producer,
-    ):
-        futures = [
-            producer.send(
-                settings.raw_topic,
-                key=key,
-                value=value,
-                headers=_headers(letter),
-                partition=_destination(letter, value, homes),
-            )
-            for letter, key, value in originals
-        ]
-        for future in futures:
-            future.get(timeout=_SEND_SECONDS)
+    for first in range(0, len(originals), _LETTERS):
+        with run.transaction() as producer:
+            for letter, key, value in originals[first : first + _LETTERS]:
+                where = _destination(letter, value, homes)
+                producer.send(settings.raw_topic, key=key, value=value, headers=_headers(letter), partition=where)
 
 
 def _headers(letter: Letter) -> list[tuple[str, bytes]]:
@@ -299,7 +325,8 @@ def _show(settings: Settings, args: argparse.Namespace) -> Iterator[str]:
     for letter in letters(settings, Filter()):
         if letter.place == args.letter:
             content = (letter.value or b"").decode(errors="backslashreplace")
-            yield from (f"{name}: {value}" for name, value in letter.to_json().items() if not name.endswith("base64"))
+            shown = letter.to_json().items()
+            yield from (printable(f"{name}: {value}") for name, value in shown if not name.endswith("base64"))
             yield f"value: {'null' if letter.value is None else printable(content)}"
             return
     raise UsageError(f"there is no dead letter {args.letter}: python -m airquality dlq list names them")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 import math
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 
 from airquality.events import (
     AlarmEvent,
@@ -17,6 +17,7 @@ from airquality.events import (
     settled_sentence,
 )
 from airquality.ground import command
+from airquality.ground.errors import InvalidRecord
 from airquality.ground.settings import Settings, read_settings
 from airquality.ground.shown import printable
 from airquality.records import TARGET_UNIT, isoformat
@@ -36,16 +37,24 @@ OPEN_ALARMS = 3
 def findings(settings: Settings, station_id: str | None = None) -> Iterator[tuple[Finding, bytes]]:
     """Yield every committed finding with its record's value, by partition; raises ``Unavailable`` if no broker answers.
 
-    Records that are not of this release are passed over.
+    Records that are not of this release are passed over, and what strangers wrote.
     """
     for partition in kafka_io.partitions(settings, settings.events_topic):
         for record in kafka_io.read(settings, settings.events_topic, partition):
-            try:
-                finding = finding_of(record.value)
-            except ValueError:
-                continue
-            if station_id in (None, finding.station_id):
+            finding = known(record.value)
+            if finding is not None and station_id in (None, finding.station_id):
                 yield finding, record.value or b""
+
+
+def known(value: bytes | None) -> Finding | None:
+    """Return what a record of the events topic holds, None if it is not ours: something in it is of another type."""
+    try:
+        finding = finding_of(value)
+        names = finding.alarm if isinstance(finding, AlarmEvent) else (finding.station_id,)
+        sentence(finding)
+    except (ValueError, TypeError, LookupError, AttributeError, InvalidRecord):
+        return None
+    return finding if all(isinstance(name, str) for name in names) else None
 
 
 def open_alarms(events: Iterable[tuple[Finding, bytes]]) -> list[tuple[AlarmEvent, bytes]]:
@@ -87,15 +96,36 @@ def _parser() -> argparse.ArgumentParser:
     return p
 
 
+def nothing_open(station_id: str | None, is_known: bool) -> str:
+    """Return the line for no open alarm; a name that no finding has may be misspelt.
+
+    >>> nothing_open("rof", is_known=False)
+    "no alarm is open, and nothing at all is known of a station 'rof'"
+    """
+    unknown = "" if station_id is None or is_known else f", and nothing at all is known of a station {station_id!r}"
+    return f"no alarm is open{unknown}"
+
+
 def _show(args: argparse.Namespace) -> int:
-    found: Iterable[tuple[Finding, bytes]] = findings(read_settings(), args.station)
+    found = findings(read_settings(), args.station)
     if args.verb == "alarms":
-        found = list(open_alarms(found))
+        return _show_alarms(args, list(found))
     for finding, value in found:
-        print(value.decode() if args.json else sentence(finding))
-    if args.verb == "alarms" and not args.json and not found:
-        print("no alarm is open")
-    return OPEN_ALARMS if args.verb == "alarms" and found else 0
+        _print(args, finding, value)
+    return command.DONE
+
+
+def _show_alarms(args: argparse.Namespace, found: Sequence[tuple[Finding, bytes]]) -> int:
+    opened = open_alarms(found)
+    for finding, value in opened:
+        _print(args, finding, value)
+    if not opened and not args.json:
+        print(nothing_open(args.station, bool(found)))
+    return OPEN_ALARMS if opened else command.DONE
+
+
+def _print(args: argparse.Namespace, finding: Finding, value: bytes) -> None:
+    print(value.decode() if args.json else sentence(finding))
 
 
 def main(argv: list[str] | None = None) -> int:

@@ -35,7 +35,9 @@ class Health:
 
     def _refused(self) -> str:
         refused = self._registry.get_sample_value("air_quality_consumer_refused")
-        return "this consumer takes no partitions, for it would lose or repeat rows: its log says which" if refused else ""
+        return (
+            "this consumer leaves partitions unread, or it would lose or repeat rows: its log says which" if refused else ""
+        )
 
     def _kafka(self) -> str:
         answered = self._registry.get_sample_value("air_quality_kafka_answered_timestamp_seconds")

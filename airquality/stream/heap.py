@@ -24,3 +24,14 @@ def map_large_arrays() -> None:
     if mallopt is not None:
         mallopt(_M_MMAP_THRESHOLD, MAPPED_BYTES)
         mallopt(_M_TRIM_THRESHOLD, SPARE_BYTES)
+
+
+def give_back() -> None:
+    """Give what is free between what is held back to the system, where the C library can be told so.
+
+    By itself it gives back what is free at the heap's end. After a thousand stations were brought back, the pages that their
+    snapshots had lain in would stay: 40 KB of each.
+    """
+    malloc_trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
+    if malloc_trim is not None:
+        malloc_trim(0)

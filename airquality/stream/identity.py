@@ -8,12 +8,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
 
-from airquality.ground.errors import ContractError
+from airquality.ground.shown import named
 from airquality.stream.account import Counts, Note, Topics
-
-
-class Refused(ContractError):
-    """The consumer must not go on by itself: what Kafka holds does not belong together. An operator has to decide."""
 
 
 @dataclass(frozen=True)
@@ -123,6 +119,7 @@ def judge(facts: Facts) -> Verdict:
     if base is None:
         return _without_note(facts, resume)
     verdict = _prediction_topic(facts, base) or _log(facts, base, resume) or _state(facts, base, resume)
+    verdict = verdict or _evidence(facts, base, resume)
     if verdict is not None:
         return verdict
     plan = Plan(base, min(_first(base), resume), resume)
@@ -241,7 +238,7 @@ def _state(facts: Facts, base: Note, resume: int) -> Verdict | None:
         else f"{facts.state_topic} lacks the snapshots of {missing} stations of partition {facts.partition}"
     )
     if facts.foreign_keys and not recreated:
-        what += f" and holds records that are not ours under {', '.join(facts.foreign_keys[:3])}"
+        what += f" and holds records that are not ours under {named(facts.foreign_keys)}"
     plan = _rebuild(facts, base, resume)
     if facts.log_start == 0:
         return Repaired(plan, f"{what}; all rows are there, so the stations are rebuilt up to offset {resume}")
@@ -249,6 +246,17 @@ def _state(facts: Facts, base: Note, resume: int) -> Verdict | None:
         f"{what}, and the rows before offset {facts.log_start} that made it are gone, too. --accept-loss rebuilds what the "
         f"rows from there on tell; other stations warm up again",
         plan,
+    )
+
+
+def _evidence(facts: Facts, base: Note, resume: int) -> Verdict | None:
+    """Whether anything is left that proves how far the group was, where its own offset is gone."""
+    if base is facts.note or facts.newest_prediction >= 0 or base.pred_floor or not base.counts.predictions:
+        return None
+    return Rejected(
+        f"{_offset(facts)}, and every prediction is gone from {facts.pred_topic}: rows from offset {resume} on may have "
+        f"been predicted and published. --accept-loss goes on there, and may publish these again",
+        Plan(base, min(_first(base), resume), resume, strict=False),
     )
 
 

@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 
 from kafka import KafkaAdminClient, KafkaConsumer, KafkaProducer, TopicPartition
 from kafka.errors import (
+    InconsistentGroupProtocolError,
     KafkaConnectionError,
     KafkaError,
     KafkaTimeoutError,
@@ -22,17 +23,19 @@ from kafka.errors import (
 )
 from kafka.net.compat import KafkaNetClient
 
-from airquality.ground.errors import AirQualityError, ContractError, Denied, Unavailable, UsageError
+from airquality.ground.errors import AirQualityError, ContractError, Denied, Refused, Unavailable, UsageError
 from airquality.ground.settings import Settings
 from airquality.stream import refusals, tls, topics
 from airquality.stream.account import Topics
-from airquality.stream.batches import UNREAD, read_any_batch
-from airquality.stream.identity import Refused
+from airquality.stream.batches import Unread, read_any_batch
 from airquality.stream.topics import TOPIC_CONFIGS
 
 CONNECT_TIMEOUT_MS = 3_000
 TOPIC_SECONDS = 10.0
 LOOK_AGAIN_SECONDS = 0.1
+#: How soon after its start a client that only reads asks for the metadata of its topics. By itself it waits 100 ms, whatever
+#: it is told; a consumer's start reads several things one after the other, and waited more than half a second.
+METADATA_AGAIN_MS = 20
 #: How long reading a partition to its end may stand still: longer than a dead worker's transaction can hold it up.
 STALL_SECONDS = 60.0
 
@@ -222,6 +225,11 @@ def failure(error: BaseException, settings: Settings, operation: str) -> AirQual
     """Return what an error of the client means for this process."""
     if refused := denied(error, settings, operation):
         return refused
+    if isinstance(error, InconsistentGroupProtocolError):
+        return Unavailable(
+            f"another program is a member of group {settings.consumer_group} and shares partitions out in another way: end "
+            f"it, or give it a group of its own"
+        )
     if isinstance(error, (*_NO_ANSWER, SaslAuthenticationFailedError)):
         if reason := refusals.refusal(settings):
             return Denied(reason)
@@ -265,12 +273,16 @@ def read(
             if client.position(assigned) > position:
                 moved = time.monotonic()
             elif time.monotonic() - moved > STALL_SECONDS:
-                raise Unavailable(f"{topic}-{partition} is read up to {position} of {end} only: a transaction is open there")
+                raise Unavailable(
+                    f"{topic}-{partition} is read up to {position} of {end} only: a transaction is open there, of whoever "
+                    f"wrote last. Kafka ends it once its time is up, 15 minutes at most by default; one that stays, "
+                    f"kafka-transactions.sh (find-hanging, abort) ends"
+                )
 
 
 def record_of(consumed: Any) -> Record:
     """Return the client's record as ours."""
-    if consumed.headers and consumed.headers[0][0] == UNREAD:
+    if consumed.headers and isinstance(consumed.headers[0][0], Unread):
         return Record(consumed.partition, consumed.offset, None, None, consumed.timestamp, unread=True)
     return Record(
         consumed.partition, consumed.offset, consumed.key, consumed.value, consumed.timestamp, tuple(consumed.headers)
@@ -334,7 +346,7 @@ def await_partitions(settings: Settings, topic: str, n_partitions: int) -> None:
 
 
 def _reader(settings: Settings, isolation_level: str, group_id: str | None = None) -> KafkaConsumer:
-    return open_consumer(
+    client = open_consumer(
         settings,
         isolation_level=isolation_level,
         group_id=group_id,
@@ -345,3 +357,5 @@ def _reader(settings: Settings, isolation_level: str, group_id: str | None = Non
         max_partition_fetch_bytes=8 * 1024 * 1024,
         max_poll_records=2_000,
     )
+    client._cluster.config["retry_backoff_ms"] = METADATA_AGAIN_MS  # the client does not pass its own setting on
+    return client

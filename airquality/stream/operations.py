@@ -83,7 +83,7 @@ def show_open(settings: Settings, station_id: str | None) -> int:
     for alarm in alarms:
         print(printable(f"{isoformat(alarm.at)}  {alarm.station_id}  {alarm_sentence(alarm.event)}"))
     if not alarms:
-        print("no alarm is open")
+        print(events_command.nothing_open(station_id, bool(found)))
     latest: dict[str, int] = {}
     for finding, _ in found:
         latest[finding.station_id] = max(finding.at, latest.get(finding.station_id, finding.at))

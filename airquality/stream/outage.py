@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from itertools import chain, repeat
 from typing import TypeVar
 
 from airquality.ground.errors import AirQualityError
 from airquality.metrics import ConsumerMetrics
-from airquality.model.predictor import FeatureRows
+from airquality.model.predictor import Answers, FeatureRows
 from airquality.records import RowAnswer, Served
 from airquality.stream.limits import Limits, Stopped
 from airquality.stream.patience import Patience
@@ -24,7 +25,7 @@ class PartitionLost(Exception):
 
 
 class PatientService:
-    """The prediction service, asked again with back-off until it answers; a predictor.
+    """The prediction service, asked again with back-off until it answers.
 
     Args:
         service: The service.
@@ -56,20 +57,25 @@ class PatientService:
         self._version = ""  # of the model that was last asked what it is
 
     def check(self) -> Served:
-        """Return what the served model says of itself; raises as :meth:`predict`, but ``PartitionLost``."""
+        """Return what the served model says of itself; raises as :meth:`begin`, but ``PartitionLost``."""
         served = self._asked(self._service.check, None)
         self._version = served.version
         return served
 
-    def predict(self, asked: FeatureRows) -> Sequence[RowAnswer]:
-        """Return what the model says of each row.
+    def begin(self, asked: FeatureRows) -> Answers:
+        """Ask what the model says of each row, and return what waits for it.
 
-        Raises:
+        Waiting raises:
             Stopped: a stop was asked for meanwhile, or the time was up.
             AirQualityError: no waiting mends it.
             PartitionLost: the group took the rows' partition away meanwhile.
         """
-        answers = self._asked(lambda: self._service.predict(asked), asked.partition)
+        first = self._service.begin(asked)
+        return lambda: self._answers(asked, first)
+
+    def _answers(self, asked: FeatureRows, first: Answers) -> Sequence[RowAnswer]:
+        attempts: Iterator[Answers] = chain((first,), map(self._service.begin, repeat(asked)))
+        answers = self._asked(lambda: next(attempts)(), asked.partition)
         if any(isinstance(answer, tuple) and answer[1] != self._version for answer in answers):
             self._ask_who_serves()
         return answers

@@ -27,9 +27,9 @@ from airquality.stream.entered import Accepted, Entered, Passed, SideInput
 from airquality.stream.feature_rows import take_features
 from airquality.stream.homes import Homes
 from airquality.stream.kafka_io import Record
-from airquality.stream.ports import Monitoring, OpenStation, Predictor
+from airquality.stream.ports import Monitoring, OpenStation, Predictions
 from airquality.stream.quiet import Quiet
-from airquality.stream.saved import NOTE_HEADER, SINCE_HEADER
+from airquality.stream.saved import headers_of
 from airquality.stream.station import Station, Unsaved
 from airquality.stream.then import Then
 from airquality.truth.window_truth import WindowTruth
@@ -114,12 +114,16 @@ class PartitionState:
         if station.unsaved is not None:
             self._unsaved[station.station_id] = station
 
-    def apply(self, records: Iterable[Record], predictor: Predictor) -> Batch:
-        """Take in records in order and return what came of them; ``predictor`` is asked once, for all ready rows."""
+    def apply(self, records: Iterable[Record], predictions: Predictions) -> Batch:
+        """Take in records in order and return what came of them.
+
+        ``predictions`` are asked for once, for all ready rows; until they are there the detectors judge these rows.
+        """
         batch = Batch()
         entered = self._admit_all(records, batch)
-        answers = self._predict([row for row in entered if isinstance(row, Accepted) and row.ready], predictor)
+        awaited = self._begin([row for row in entered if isinstance(row, Accepted) and row.ready], predictions)
         self._judge(entered)
+        answers = awaited()
         for entry in entered:
             self._take(entry, answers, batch)
         batch.dead_letters.sort(key=lambda letter: letter.record.offset)
@@ -229,10 +233,10 @@ class PartitionState:
             self.homes.require(station_id, self.partition)
         return self.stations.get(station_id)
 
-    def _predict(self, ready: Sequence[Accepted], predictor: Predictor) -> dict[int, RowAnswer]:
-        """Return what the model says of each row, by raw offset; rows are asked for station by station."""
+    def _begin(self, ready: Sequence[Accepted], predictions: Predictions) -> Callable[[], dict[int, RowAnswer]]:
+        """Begin to have rows predicted, station by station; return what waits for the answers, by raw offset."""
         if not ready:
-            return {}
+            return dict
         by_station: dict[str, list[Accepted]] = {}
         for row in ready:
             by_station.setdefault(row.station.station_id, []).append(row)
@@ -244,7 +248,8 @@ class PartitionState:
             offsets=[row.record.offset for row in rows],
             partition=self.partition,
         )
-        return dict(zip(asked.offsets, predictor.predict(asked), strict=True))
+        answers = predictions.begin(asked)
+        return lambda: dict(zip(asked.offsets, answers(), strict=True))
 
     def _judge(self, entered: Sequence[Entered]) -> None:
         """Let the hour-by-hour detectors judge the rows, whether or not the model predicts them, all stations together."""
@@ -343,8 +348,8 @@ class PartitionState:
             n_saved=self._n_saved + sum(not station.saved for station in due.values()),
             uncalibrated=self._monitoring.uncalibrated,
         )
-        header = (NOTE_HEADER, note.encode().encode())  # what a restart without an offset begins with
-        taken = tuple(self._snapshot(self.stations[station_id], header) for station_id in due)
+        encoded = note.encode().encode()  # what a restart without an offset begins with
+        taken = tuple(self._snapshot(self.stations[station_id], encoded) for station_id in due)
         return Checkpoint(self.next_offset, note, taken, tuple(due), bool(due) or self.dirty)
 
     def _due(self, max_offsets: int, max_seconds: float) -> dict[str, Station]:
@@ -360,9 +365,9 @@ class PartitionState:
                     break
         return due
 
-    def _snapshot(self, station: Station, note_header: tuple[str, bytes]) -> Snapshot:
+    def _snapshot(self, station: Station, note: bytes) -> Snapshot:
         encoded = station.snapshot(self.group, self.next_offset - 1)
-        return Snapshot(station.station_id.encode(), encoded, (note_header, (SINCE_HEADER, b"%d" % station.since_ms)))
+        return Snapshot(station.station_id.encode(), encoded, headers_of(note, station.since_ms, self.partition))
 
     def take_commit(self, checkpoint: Checkpoint) -> None:
         """Note that ``checkpoint`` was committed."""
@@ -372,6 +377,13 @@ class PartitionState:
             self._n_saved += not station.saved
             station.saved_offset, station.unsaved, station.saved = checkpoint.position - 1, None, True
             del self._unsaved[station_id]
+
+    def save_soon(self, station_id: str) -> None:
+        """Have a station saved with the next commit, whether or not it changed."""
+        station = self.stations[station_id]
+        self._mark(station, self.next_offset)
+        assert station.unsaved is not None
+        station.unsaved = replace(station.unsaved, since=-math.inf)
 
     def figures(self) -> PartitionFigures:
         """Return what the summary says of this partition."""

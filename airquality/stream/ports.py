@@ -11,8 +11,8 @@ from typing import Protocol
 
 from airquality.ground.typed import Document
 from airquality.incoming import Operation
-from airquality.model.predictor import FeatureRows
-from airquality.records import Reading, RowAnswer, Served
+from airquality.model.predictor import Answers, FeatureRows
+from airquality.records import Reading, Served
 from airquality.reports.due import Job, ReportResult
 from airquality.reports.summary import PartitionFigures
 from airquality.stream.account import Topics
@@ -24,14 +24,14 @@ from airquality.stream.transactions import Message, Ownership, Poll, Position, W
 OpenStation = Callable[[str, Document | None], Station]
 
 
-class Predictor(Protocol):
-    """Whatever predicts rows: the service's client, predictions read back, one model a station, a shadow beside another."""
+class Predictions(Protocol):
+    """Where a partition has its rows predicted: the service, one model a station, what was published before a restart."""
 
-    def predict(self, asked: FeatureRows) -> Sequence[RowAnswer]:
-        """Return for each row its prediction in mg/m3 and the model version that made it, or why there is none."""
+    def begin(self, asked: FeatureRows) -> Answers:
+        """Begin to have rows predicted, and return what waits for the answers: the caller has other work until then."""
 
 
-class Service(Predictor, Protocol):
+class Service(Predictions, Protocol):
     """The prediction service; see ``airquality.model.client.PredictionClient``."""
 
     def check(self) -> Served:

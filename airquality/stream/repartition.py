@@ -9,19 +9,21 @@ from collections.abc import Sequence
 from contextlib import closing, suppress
 from dataclasses import dataclass, field, replace
 
-from kafka import KafkaProducer, OffsetAndMetadata, TopicPartition
+from kafka import OffsetAndMetadata, TopicPartition
 from kafka.structs import ConsumerGroupMetadata
 
 from airquality.ground import command, log
 from airquality.ground.errors import AirQualityError, ContractError, InvalidRecord, UsageError
 from airquality.ground.settings import Settings, read_settings
+from airquality.ground.shown import printable
 from airquality.incoming import parse_record
 from airquality.records import Reading
 from airquality.stream import dlq, kafka_io, snapshots
 from airquality.stream.account import Note, Topics
+from airquality.stream.alone import Alone, alone
 from airquality.stream.kafka_io import Record, kafka_errors_as_unavailable
 from airquality.stream.partitioners import moved_to
-from airquality.stream.saved import NOTE_HEADER, SINCE_HEADER, SavedStations
+from airquality.stream.saved import SavedStations, headers_of
 
 #: One transaction moves everything; a broker's default allows 15 minutes.
 TRANSACTION_TIMEOUT_MS = 600_000
@@ -52,6 +54,15 @@ class Found:
     def partitions_before(self) -> int:
         """How many partitions the state is of."""
         return max((note.topics.partitions for note in self.notes.values()), default=self.topics.partitions)
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What the group left, how many rows of each station wait on which partition, and what moves because of it."""
+
+    found: Found
+    unread: dict[str, Counter[int]]
+    moves: list[Move]
 
 
 def moves(found: Found, unread: dict[str, Counter[int]]) -> list[Move]:
@@ -116,33 +127,65 @@ def repartition(settings: Settings, *, n_partitions: int | None, dry_run: bool, 
 
     Raises:
         UsageError: a consumer runs.
-        ContractError: there are rows that no snapshot holds, or that would come to a partition their station has left.
+        ContractError: there are rows that no snapshot holds, or that would come to a partition their station has left; what
+            the group left is not all there; or another run took over.
     """
     _require_stopped(settings)
-    if not dry_run:
+    if dry_run:
+        return _told(_plan(settings, accept_loss), "would move")
+    with alone(settings, "repartition", TRANSACTION_TIMEOUT_MS) as run:
         _raise_partitions(settings, n_partitions)
+        plan = _plan(settings, accept_loss)
+        _move(settings, plan, run)
+    return _told(plan, "moved")
+
+
+def _plan(settings: Settings, accept_loss: bool) -> Plan:
     found = _find(settings)
     unread = _unread(settings, found)
-    planned = moves(found, unread)
-    waiting = left_behind(planned, unread)
-    if waiting and not accept_loss:
-        raise ContractError(
+    plan = Plan(found, unread, moves(found, unread))
+    if gone := absent(found, settings):
+        _require_accepted(accept_loss, f"{gone}; --accept-loss moves what is left, and other stations warm up again")
+    if waiting := left_behind(plan.moves, unread):
+        _require_accepted(
+            accept_loss,
             f"{sum(waiting.values())} rows of {_some(list(waiting))} wait unread on partitions that these stations leave; "
-            f"--accept-loss moves the stations all the same, and these rows become dead letters (moved)"
+            f"--accept-loss moves the stations all the same, and these rows become dead letters (moved)",
         )
-    if not dry_run:
-        _move(settings, found, planned)
-    done = "would move" if dry_run else "moved"
+    return plan
+
+
+def _require_accepted(accept_loss: bool, what: str) -> None:
+    if not accept_loss:
+        raise ContractError(what)
+
+
+def absent(found: Found, settings: Settings) -> str:
+    """Return which of the group's topics or snapshots are not those of its last commit any more; empty if all are."""
+    names = {"raw": settings.raw_topic, "pred": settings.pred_topic, "state": settings.state_topic}
+    for partition, note in sorted(found.notes.items()):
+        others = [name for role, name in names.items() if note.topics.is_other(role, found.topics)]
+        saved = found.saved[partition]
+        missing = note.n_saved - len(saved.snapshots) - len(saved.forgotten)
+        if others:
+            return f"{others[0]} was deleted and created anew since the group's last commit"
+        if missing > 0:
+            return f"{settings.state_topic} lacks the snapshots of {missing} stations of partition {partition}"
+    return ""
+
+
+def _told(plan: Plan, done: str) -> str:
+    found, unread = plan.found, plan.unread
     n_stations = sum(len(saved.snapshots) for saved in found.saved.values())
-    lines = [f"{done} {len(planned)} of {n_stations} stations over {found.topics.partitions} partitions"]
-    lines += [f"  {move.station_id}: {move.before} -> {move.after}" for move in planned]
+    lines = [f"{done} {len(plan.moves)} of {n_stations} stations over {found.topics.partitions} partitions"]
+    lines += [f"  {move.station_id}: {move.before} -> {move.after}" for move in plan.moves]
     if stay := staying(found, unread):
         lines.append(
             f"{len(stay)} stay for now, because rows of theirs wait where they live: {_some(stay)}. Leave the producers "
             f"stopped; let consumers read to the end and stop them (rows of these stations that wait elsewhere become dead "
             f"letters, moved); run this again; then python -m airquality dlq replay --reason moved sends those rows again"
         )
-    return "\n".join(lines)
+    return "\n".join(map(printable, lines))
 
 
 def _require_stopped(settings: Settings) -> None:
@@ -208,9 +251,10 @@ def _unread(settings: Settings, found: Found) -> dict[str, Counter[int]]:
     return unread
 
 
-def _move(settings: Settings, found: Found, planned: list[Move]) -> None:
+def _move(settings: Settings, plan: Plan, run: Alone) -> None:
     """Write every snapshot anew beside the note it belongs to, and all notes, in one transaction."""
-    after = {move.station_id: move.after for move in planned}
+    found = plan.found
+    after = {move.station_id: move.after for move in plan.moves}
     homes = {s: after.get(s, partition) for partition, saved in found.saved.items() for s in saved.snapshots}
     n_saved = Counter(homes.values())
     notes = {}
@@ -222,9 +266,7 @@ def _move(settings: Settings, found: Found, planned: list[Move]) -> None:
         TopicPartition(settings.raw_topic, partition): OffsetAndMetadata(note.position, note.encode(), -1)
         for partition, note in notes.items()
     }
-    with kafka_errors_as_unavailable(settings, "WRITE"), closing(_producer(settings)) as producer:
-        producer.init_transactions()
-        producer.begin_transaction()
+    with run.transaction() as producer:
         for partition, saved in found.saved.items():
             for station_id, record in saved.snapshots.items():
                 home = homes[station_id]
@@ -232,23 +274,15 @@ def _move(settings: Settings, found: Found, planned: list[Move]) -> None:
                 if home != partition:
                     producer.send(settings.state_topic, key=station_id.encode(), value=None, partition=partition)
                     value = snapshots.encode({**snapshots.decode(value), "offset": -1})  # none of its new partition's rows
-                headers = [(NOTE_HEADER, notes[home].encode().encode()), (SINCE_HEADER, b"%d" % saved.since_ms(station_id))]
+                headers = list(headers_of(notes[home].encode().encode(), saved.since_ms(station_id), home))
                 producer.send(settings.state_topic, key=station_id.encode(), value=value, headers=headers, partition=home)
+        _require_stopped(settings)  # one that started meanwhile went on from what is moved here
         producer.send_offsets_to_transaction(offsets, ConsumerGroupMetadata(settings.consumer_group))
-        producer.commit_transaction()
-
-
-def _producer(settings: Settings) -> KafkaProducer:
-    return kafka_io.open_producer(
-        settings,
-        transactional_id=f"{settings.consumer_group}-repartition",
-        transaction_timeout_ms=TRANSACTION_TIMEOUT_MS,
-    )
 
 
 def _some(names: list[str]) -> str:
     rest = len(names) - 3
-    return ", ".join(names[:3]) + (f" and {rest} more stations" if rest > 0 else "")
+    return printable(", ".join(names[:3])) + (f" and {rest} more stations" if rest > 0 else "")
 
 
 _DESCRIPTION = """\

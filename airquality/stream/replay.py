@@ -7,14 +7,14 @@ import logging
 import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 
-from airquality.ground.errors import InvalidRecord
+from airquality.ground.errors import InvalidRecord, Refused
 from airquality.incoming import parse_record
-from airquality.model.predictor import FeatureRows
-from airquality.records import Prediction, RowAnswer
+from airquality.model.predictor import Answers, FeatureRows
+from airquality.records import Prediction, RowAnswer, isoformat
 from airquality.reports.due import Job
 from airquality.stream import snapshots
 from airquality.stream.account import Counts, Note
-from airquality.stream.identity import Plan, Refused
+from airquality.stream.identity import Plan
 from airquality.stream.kafka_io import Record
 from airquality.stream.partition import PartitionState
 from airquality.stream.ports import OpenStation
@@ -31,21 +31,46 @@ logger = logging.getLogger(__name__)
 class Published:
     """Predicts rows by what was published of them."""
 
-    def __init__(self, answers: Mapping[int, RowAnswer], strict: bool) -> None:
-        """``answers`` by raw offset; with ``strict``, one that is gone refuses the replay."""
-        self._answers = answers
+    def __init__(self, made: Mapping[int, Prediction], refused: Mapping[int, InvalidRecord], strict: bool) -> None:
+        """What was published, by raw offset; with ``strict``, a row whose answer is gone or another row's is refused."""
+        self._made = made
+        self._refused = refused
         self._strict = strict
 
-    def predict(self, asked: FeatureRows) -> Sequence[RowAnswer]:
-        """Return what was published of each row."""
-        absent = [offset for offset in asked.offsets if offset not in self._answers]
-        if absent and self._strict:
+    def begin(self, asked: FeatureRows) -> Answers:
+        """Return what was published of each row, as soon as it is asked for."""
+        return lambda: self._published(asked)
+
+    def _published(self, asked: FeatureRows) -> Sequence[RowAnswer]:
+        rows = list(zip(asked.offsets, asked.station_ids, asked.hours, strict=True))
+        if self._strict:
+            self._require_all(rows)
+        return [self._answer(*row) for row in rows]
+
+    def _answer(self, offset: int, station_id: str, hour: int) -> RowAnswer:
+        if offset in self._refused:
+            return self._refused[offset]
+        made = self._made.get(offset)
+        if made is None or (made.station_id, made.hour) != (station_id, hour):
+            return InvalidRecord("unpredictable", "its prediction is gone")
+        return made.prediction, made.model_version
+
+    def _require_all(self, rows: Sequence[tuple[int, str, int]]) -> None:
+        absent = [offset for offset, _, _ in rows if offset not in self._made and offset not in self._refused]
+        if absent:
             raise Refused(
                 f"predictions of the raw offsets {absent[:5]} were committed but cannot be read back; "
                 f"--accept-loss goes on without them"
             )
-        gone = InvalidRecord("unpredictable", "its prediction is gone")
-        return [self._answers.get(offset, gone) for offset in asked.offsets]
+        for offset, station_id, hour in rows:
+            made = self._made.get(offset)
+            if made and (made.station_id, made.hour) != (station_id, hour):
+                raise Refused(
+                    f"the raw row at offset {offset} is of {station_id!r} at {isoformat(hour)}, but the prediction made of "
+                    f"that offset is of {made.station_id!r} at {isoformat(made.hour)}: the raw topic is not the one that "
+                    f"was predicted. A CONSUMER_GROUP with topics of its own begins anew; --accept-loss goes on in this one "
+                    f"and takes the rows up to the newest prediction's offset for done"
+                )
 
 
 def replay(
@@ -81,10 +106,9 @@ def replay(
     """
     for station_id in list(saved.snapshots):
         _load(state, open_station, station_id, saved, plan)
-    made = _predictions(published, state.partition)
-    answers: dict[int, RowAnswer] = {p.source_offset: (p.prediction, p.model_version) for p in made}
-    answers |= {offset: error for offset, error in refused.items() if error.reason == "unpredictable"}
-    predictor = Published(answers, plan.strict)
+    made = {prediction.source_offset: prediction for prediction in _predictions(published, state.partition)}
+    without = {offset: error for offset, error in refused.items() if error.reason == "unpredictable"}
+    predictor = Published(made, without, plan.strict)
     windows: list[Job] = []
     counted, state.then = state.counts, Then(refused, complete and plan.strict)
     state.quiet.begin(state.stations.values(), plan.note.newest)
@@ -97,6 +121,8 @@ def replay(
             windows += [*batch.windows, *batch.settled]
     state.counts, state.then, state.known = counted, Then(), None
     state.next_offset, (state.pred_offset, state.dlq_offset) = plan.resume, ends
+    for station_id in saved.stale & state.stations.keys():
+        state.save_soon(station_id)  # or the older snapshot after it would be all that is left of it
     return windows
 
 
@@ -113,8 +139,10 @@ def _load(state: PartitionState, open_station: OpenStation, station_id: str, sav
     try:
         document = snapshots.decode(record.value or b"")
         _require_own(state.group, document["group"])
+        if document["station_id"] != station_id:
+            raise ValueError(f"it is one of {document['station_id']!r}")
         station, offset = open_station(station_id, document), int(document["offset"])
-    except (ValueError, KeyError, TypeError) as error:
+    except (ValueError, LookupError, TypeError, AttributeError, ArithmeticError) as error:
         raise Refused(
             f"the snapshot of {station_id!r} at offset {record.offset} of the state topic's partition {state.partition} "
             f"cannot be read ({type(error).__name__}: {error}). If another release wrote it, go on with that one, or, "

@@ -4,22 +4,24 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass, replace
 
+from airquality.ground.errors import Refused
 from airquality.ground.settings import Settings
+from airquality.ground.shown import named
 from airquality.reports.due import Job
 from airquality.stream.account import Note, Topics
 from airquality.stream.dead_letters import refused_row, refused_rows
 from airquality.stream.homes import Homes
-from airquality.stream.identity import BelongsTogether, Facts, FirstStart, Plan, Refused, Rejected, Repaired, judge
+from airquality.stream.identity import BelongsTogether, Facts, FirstStart, Plan, Rejected, Repaired, judge
 from airquality.stream.kafka_io import Record
 from airquality.stream.partition import PartitionState
 from airquality.stream.partitioners import moved_to
 from airquality.stream.ports import Monitoring, OpenStation, Reader, Stream
 from airquality.stream.reader import newest
 from airquality.stream.replay import prediction_of, replay
-from airquality.stream.saved import SavedStations
+from airquality.stream.saved import NOTE_HEADER, SavedStations
 
 #: How long what was read of the other partitions holds: those that are gained together are restored one by one.
 GROUP_SECONDS = 5.0
@@ -78,22 +80,25 @@ class Restorer:
         self._restored: set[int] = set()
         self._read_up_to: dict[int, int] = {}  # of the state topic's partitions, for the homes
         self._carried: dict[int, Note] = {}  # the newest note that the snapshots of each partition carry
+        self._saved: dict[int, SavedStations] = {}  # what was read of partitions that are restored next
         self._group: tuple[float, list[Note]] = (-math.inf, [])
         self._looked = -math.inf
 
-    def restore(self, partition: int) -> Restored:
+    def restore(self, partition: int, together: Collection[int] = ()) -> Restored:
         """Return the state of a gained partition.
+
+        Args:
+            partition: The partition.
+            together: Those that are restored next: what the state topic holds of them is read once, with a look at others.
 
         Raises:
             Refused: what Kafka holds of it does not belong together; the message names the loss and the choices.
         """
         topics = self._reader.topics_now()
         if self._clock() - self._looked > GROUP_SECONDS:
-            self._look(topics.partitions)
-        saved = SavedStations(self._reader.read(self._settings.state_topic, partition))
+            self._look(topics.partitions, {partition, *together})
+        saved = self._saved.pop(partition, None) or self._read_saved(partition)
         self._name_foreign(saved, partition)
-        for station_id in saved.snapshots:
-            self._homes.learn(station_id, partition, saved.since_ms(station_id))
         found = self._facts(partition, topics, saved)
         facts = self._after_another_dlq(found)
         same_dlq = facts is found
@@ -121,19 +126,23 @@ class Restorer:
         n_partitions = self._reader.topics_now().partitions
         if any(note.counts.predictions for note in self._group_notes(n_partitions)):
             return True
-        self._look(n_partitions)
-        return any(note.counts.predictions for note in self._carried.values())
+        return any(self._predictions_saved(partition) for partition in range(n_partitions))
+
+    def _predictions_saved(self, partition: int) -> bool:
+        """Return whether the newest snapshot of a partition says that predictions had been published."""
+        topic = self._settings.state_topic
+        ranges = self._reader.log_ranges((topic,), partition)
+        return self._newest(topic, partition, 0, ranges, _predictions_before) > 0
 
     def release(self, partition: int) -> None:
         """Note that another consumer owns the partition now."""
         self._restored.discard(partition)
 
     def _name_foreign(self, saved: SavedStations, partition: int) -> None:
-        if saved.foreign:
-            logger.warning(
-                "%s partition %d: records that are not ours under %s are passed over",
-                *(self._settings.state_topic, partition, ", ".join(sorted(saved.foreign)[:5])),
-            )
+        for what, keys in (("records that are not ours", saved.foreign), ("snapshots older than those before", saved.stale)):
+            if keys:
+                where = f"{self._settings.state_topic} partition {partition}"
+                logger.warning("%s: %s under %s are passed over", where, what, named(keys))
 
     def _after_another_dlq(self, facts: Facts) -> Facts:
         """Say that the dead-letter topic is another one than before, and forget the offset in the old one."""
@@ -257,20 +266,41 @@ class Restorer:
         if self._clock() - self._looked >= self._settings.snapshot_seconds:
             self._look(max(self._read_up_to, default=-1) + 1)
 
-    def _look(self, n_partitions: int) -> None:
-        """Learn from the snapshots of all partitions which stations live there; reads what is new since the last look."""
+    def _look(self, n_partitions: int, restored_next: Collection[int] = ()) -> None:
+        """Learn from the snapshots of all partitions which stations live there; reads what is new since the last look.
+
+        What partitions hold that are ``restored_next`` is read whole, and kept until then.
+        """
         self._looked = self._clock()
-        for partition in set(range(n_partitions)) - self._restored:
+        for partition in set(range(n_partitions)) - self._restored - set(self._saved):
+            if partition in restored_next:
+                self._saved[partition] = self._read_saved(partition)
+                continue
             start = self._read_up_to.get(partition, 0)
             records = self._reader.read(self._settings.state_topic, partition, start)
             found = SavedStations(_without_state(records))
             self._read_up_to[partition] = max(start, found.end)
-            if found.note is not None:
-                self._carried[partition] = found.note
-            for station_id in found.snapshots:
-                self._homes.learn(station_id, partition, found.since_ms(station_id))
-            for station_id in found.forgotten:
-                self._homes.forget(station_id, partition)
+            self._learn(partition, found)
+
+    def _read_saved(self, partition: int) -> SavedStations:
+        saved = SavedStations(self._reader.read(self._settings.state_topic, partition))
+        self._learn(partition, saved)
+        return saved
+
+    def _learn(self, partition: int, saved: SavedStations) -> None:
+        """Learn which stations live on a partition, and its newest note."""
+        if saved.note is not None:
+            self._carried[partition] = saved.note
+        for station_id in saved.snapshots:
+            self._homes.learn(station_id, partition, saved.since_ms(station_id))
+        for station_id in saved.forgotten:
+            self._homes.forget(station_id, partition)
+
+
+def _predictions_before(record: Record) -> int | None:
+    """Return how many predictions had been published with a snapshot, None of a record that is none of ours."""
+    note = Note.decode(dict(record.headers).get(NOTE_HEADER) or b"")
+    return None if note is None else note.counts.predictions
 
 
 def _of_another_dlq(note: Note | None) -> Note | None:

@@ -9,11 +9,12 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
+from typing import Protocol
 
 from airquality.ground import places
-from airquality.model.predictor import FeatureRows
+from airquality.model.predictor import Answers, FeatureRows
 from airquality.records import TARGET_UNIT, RowAnswer, Served
-from airquality.stream.ports import Predictor, Service
+from airquality.stream.ports import Service
 
 #: A line each, ``module:NAME``: what is called without arguments and gives a ``Predictor``.
 SHADOWS: tuple[str, ...] = ()
@@ -26,6 +27,13 @@ logger = logging.getLogger("consumer")
 def with_shadows(service: Service) -> Service:
     """Return the service with the registered shadows beside it; the service itself where none is registered."""
     return Shadowed(service, [Shadow(place) for place in SHADOWS]) if SHADOWS else service
+
+
+class Predictor(Protocol):
+    """What a shadow is made of."""
+
+    def predict(self, asked: FeatureRows) -> Sequence[RowAnswer]:
+        """Return for each row its prediction in mg/m3 and the model version that made it, or why there is none."""
 
 
 class Shadow:
@@ -67,9 +75,12 @@ class Shadowed:
         """Return what the served model says of itself."""
         return self._service.check()
 
-    def predict(self, asked: FeatureRows) -> Sequence[RowAnswer]:
-        """Return the service's answers, after the shadows were asked, too."""
-        answers = self._service.predict(asked)
+    def begin(self, asked: FeatureRows) -> Answers:
+        """Ask the service; once its answers are there the shadows are asked, too."""
+        answers = self._service.begin(asked)
+        return lambda: self._compared(asked, answers())
+
+    def _compared(self, asked: FeatureRows, answers: Sequence[RowAnswer]) -> Sequence[RowAnswer]:
         for shadow in self._shadows:
             shadow.compare(asked, answers)
         return answers

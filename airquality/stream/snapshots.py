@@ -1,8 +1,9 @@
 """Encode a station's state for the state topic, and decode it to the same bits.
 
-A snapshot is JSON, deflated: plain values as they are, numpy arrays as type, shape and base64 of their little-endian
-bytes. NaN may stand in arrays only. The same state always gives the same bytes, and what would not come back as it went in
-is refused before it is written: nobody could read it at the next start.
+A snapshot is a line of JSON and the bytes of its numpy arrays, deflated together: plain values stand in the line as they
+are, an array as its type, its shape, and where its little-endian bytes begin after the line. NaN may stand in arrays only.
+The same state always gives the same bytes, and what would not come back as it went in is refused before it is written:
+nobody could read it at the next start.
 """
 
 from __future__ import annotations
@@ -10,7 +11,6 @@ from __future__ import annotations
 import math
 import reprlib
 import zlib
-from base64 import b64decode, b64encode
 from typing import Any
 
 import numpy as np
@@ -20,13 +20,15 @@ from numpy.typing import NDArray
 from airquality.ground.typed import Document
 
 #: Changes whenever the shape of the state does: a consumer refuses a snapshot it cannot read exactly.
-FORMAT = 3
+FORMAT = 4
 #: What a station may take in all, kept by ``encode``.
 MAX_BYTES = 128 * 1024
 #: Before deflating: ten times what a station holds. Snapshots of the topic are inflated no further, whatever they claim.
 MAX_DOCUMENT_BYTES = 1024 * 1024
 
 _ARRAY = "__array__"
+#: Ends the JSON, which holds no such byte: in a text it is written as two others.
+_END_OF_LINE = b"\n"
 #: Array types that are their bytes: booleans, integers, floating-point numbers.
 _ARRAY_KINDS = "biuf"
 
@@ -45,7 +47,9 @@ def encode(state: Document) -> bytes:
         ValueError: it is larger than 128 KB, or holds what :func:`decode` would not give back.
     """
     _check(state, "state")
-    document = orjson.dumps({"format": FORMAT, **state}, default=_array_to_json, option=orjson.OPT_SORT_KEYS)
+    arrays = _Arrays()
+    line = orjson.dumps({"format": FORMAT, **state}, default=arrays.place, option=orjson.OPT_SORT_KEYS)
+    document = b"".join([line, _END_OF_LINE, *arrays.parts])
     snapshot = zlib.compress(document, level=1)
     if len(snapshot) > MAX_BYTES or len(document) > MAX_DOCUMENT_BYTES:
         raise TooLarge(f"a snapshot of {len(snapshot)} bytes ({len(document)} inflated) is over the limit of {MAX_BYTES}")
@@ -59,11 +63,12 @@ def decode(snapshot: bytes) -> dict[str, Any]:
         ValueError: it is no snapshot, or one of another format.
     """
     try:
-        state = orjson.loads(_inflated(snapshot))
+        line, _, arrays = _inflated(snapshot).partition(_END_OF_LINE)
+        state = orjson.loads(line)
         found = state.pop("format", None) if isinstance(state, dict) else None
         if found != FORMAT:
             raise ValueError(f"it is of format {found}, and this release reads format {FORMAT}")
-        restored: dict[str, Any] = _restore(state)
+        restored: dict[str, Any] = _restore(state, arrays)
     except (zlib.error, ValueError, KeyError, TypeError, RecursionError) as error:
         raise ValueError(f"not a snapshot: {error}") from error
     return restored
@@ -110,22 +115,34 @@ def _is_plain_array(value: object) -> bool:
     return isinstance(value, np.ndarray) and value.dtype.kind in _ARRAY_KINDS and value.dtype.itemsize <= 8
 
 
-def _array_to_json(value: object) -> dict[str, Any]:
-    assert isinstance(value, np.ndarray)  # _check has seen everything
-    little = np.asarray(value, dtype=value.dtype.newbyteorder("<"))
-    return {_ARRAY: b64encode(little.tobytes()).decode(), "dtype": little.dtype.str, "shape": little.shape}
+class _Arrays:
+    """The bytes of the arrays of a state, in the order in which they stand in its line."""
+
+    def __init__(self) -> None:
+        self.parts: list[bytes] = []
+        self._n_bytes = 0
+
+    def place(self, array: object) -> dict[str, Any]:
+        """Take in an array, and return what stands for it in the line."""
+        assert isinstance(array, np.ndarray)  # _check has seen everything
+        little = np.asarray(array, dtype=array.dtype.newbyteorder("<"))
+        begin = self._n_bytes
+        self.parts.append(little.tobytes())
+        self._n_bytes += little.nbytes
+        return {_ARRAY: begin, "dtype": little.dtype.str, "shape": little.shape}
 
 
-def _restore(value: Any) -> Any:
+def _restore(value: Any, arrays: bytes) -> Any:
     if isinstance(value, dict):
         if _ARRAY in value:
-            return _array(value)
-        return {key: _restore(item) if type(item) in _HOLDING else item for key, item in value.items()}
+            return _array(value, arrays)
+        return {key: _restore(item, arrays) if type(item) in _HOLDING else item for key, item in value.items()}
     if isinstance(value, list):
-        return [_restore(item) if type(item) in _HOLDING else item for item in value]
+        return [_restore(item, arrays) if type(item) in _HOLDING else item for item in value]
     return value
 
 
-def _array(value: dict[str, Any]) -> NDArray[Any]:
-    flat = np.frombuffer(b64decode(value[_ARRAY], validate=True), dtype=value["dtype"])
-    return flat.reshape(value["shape"]).astype(flat.dtype.newbyteorder("="))
+def _array(value: dict[str, Any], arrays: bytes) -> NDArray[Any]:
+    shape = value["shape"]
+    flat = np.frombuffer(arrays, value["dtype"], math.prod(shape), value[_ARRAY])
+    return flat.reshape(shape).astype(flat.dtype.newbyteorder("="))

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from types import MappingProxyType
-from typing import TypeVar
+from typing import TypeVar, cast
 
 from airquality.ground.typed import plain
 from airquality.incoming import LateTruth, Operation
@@ -28,6 +28,7 @@ from airquality.monitoring.component import (
     TakesRefusals,
     TakesTime,
     TakesTruths,
+    takes,
 )
 from airquality.monitoring.drift import Window
 from airquality.monitoring.failures import Failures
@@ -146,11 +147,11 @@ class Station:
         self._sort_out()
 
     def _sort_out(self) -> None:
-        """Sort out who is asked what: telling a protocol takes as long as a component takes to see a row."""
+        """Sort out who is asked what with every row."""
         live = self._live.items()
-        self._timed = {name: part for name, part in live if isinstance(part, TakesTime)}
-        self._learning_parts = {name: part for name, part in live if isinstance(part, Learns)}
-        self._judging = {name: part for name, part in live if name not in (WINDOWS, INTERVALS)}
+        self._timed = tuple((name, cast(TakesTime, part)) for name, part in live if takes(part, TakesTime))
+        self._learning_parts = tuple((name, cast(Learns, part)) for name, part in live if takes(part, Learns))
+        self._judging = tuple((name, part) for name, part in live if name not in (WINDOWS, INTERVALS))
 
     def update(self, row: Row) -> list[Found]:
         """Take in an accepted row and return what was found: alarm events, and windows that closed."""
@@ -196,33 +197,36 @@ class Station:
 
     def take_truth(self, truth: LateTruth) -> list[Found]:
         """Take in a truth that came late and filled its hour; return what was found."""
-        parts = [(name, part.take_truth) for name, part in self._live.items() if isinstance(part, TakesTruths)]
+        live = self._live.items()
+        parts = [(name, cast(TakesTruths, part).take_truth) for name, part in live if takes(part, TakesTruths)]
         return self._said(self._heard(found for name, take in parts for found in self._found(name, take, truth)))
 
     def operate(self, operation: Operation) -> list[Found]:
         """Do what an operator decided and return what it opened, changed or closed."""
-        parts = [(name, part.operate) for name, part in self._live.items() if isinstance(part, TakesOperations)]
+        live = self._live.items()
+        parts = [(name, cast(TakesOperations, part).operate) for name, part in live if takes(part, TakesOperations)]
         return self._said(self._heard(event for name, do in parts for event in self._found(name, do, operation)))
 
     def take_refusal(self, refusal: Refusal) -> list[Found]:
         """Take in a reading of the station that was refused; return what was found."""
-        parts = [(name, part.take_refusal) for name, part in self._live.items() if isinstance(part, TakesRefusals)]
+        live = self._live.items()
+        parts = [(name, cast(TakesRefusals, part).take_refusal) for name, part in live if takes(part, TakesRefusals)]
         return self._said(self._heard(event for name, take in parts for event in self._found(name, take, refusal)))
 
     def pass_time(self, newest: int) -> list[Found]:
         """Notice that the partition's newest hour is ``newest`` now; return what was found."""
-        parts = [(name, part.pass_time) for name, part in self._timed.items()]
+        parts = [(name, part.pass_time) for name, part in self._timed]
         return self._said(self._heard(event for name, go_on in parts for event in self._found(name, go_on, newest)))
 
     def note_newest(self, newest: int) -> None:
         """Note the newest hour of the partition as of the station's latest row."""
-        for name, part in self._timed.items():
+        for name, part in self._timed:
             self._asked(name, part.note_newest, newest, None)
 
     @property
     def newest_then(self) -> int:
         """The newest hour of the partition when the station's latest row came, -1 before its first."""
-        return max((part.newest_then for part in self._timed.values()), default=-1)
+        return max((part.newest_then for _, part in self._timed), default=-1)
 
     def _found(self, name: str, ask: Callable[[A], Sequence[Found]], what: A) -> Sequence[Found]:
         """Return what a part finds, nothing where it fails."""
@@ -278,13 +282,13 @@ class Station:
 
     def _detected(self, row: Row) -> list[Event]:
         said: list[Found] = []
-        for name, part in self._judging.items():  # a part that fails leaves another mapping in its place
+        for name, part in self._judging:  # a part that fails leaves other pairs in their place
             said += self._found(name, part.update, row)
         return sorted((found for found in said if isinstance(found, Event)), key=lambda event: event.at) if said else []
 
     def _learning(self, hour: int) -> tuple[tuple[str, int], ...]:
         said: list[tuple[str, int]] = []
-        for name, part in self._learning_parts.items():
+        for name, part in self._learning_parts:
             said += self._asked(name, part.learning, hour, _NOTHING).items()
         return tuple(said)
 

@@ -5,11 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from airquality.ground.errors import InvalidRecord
+from airquality.ground.errors import InvalidRecord, Refused
 from airquality.incoming import LateTruth, Operation, parse_record
 from airquality.records import PARSE_REASONS, Reading
 from airquality.stream.batches import MAX_BATCH_BYTES
-from airquality.stream.identity import Refused
 from airquality.stream.kafka_io import Record
 
 

@@ -21,10 +21,9 @@ from kafka.coordinator.assignors.cooperative_sticky import CooperativeStickyAssi
 from kafka.errors import KafkaError
 from kafka.structs import ConsumerGroupMetadata, MemberState
 
-from airquality.ground.errors import Unavailable
+from airquality.ground.errors import Refused, Unavailable
 from airquality.ground.settings import Settings
 from airquality.stream import kafka_io
-from airquality.stream.identity import Refused
 from airquality.stream.kafka_io import Record, kafka_errors_as_unavailable, record_of
 
 SESSION_TIMEOUT_MS = 10_000

@@ -9,13 +9,13 @@ from __future__ import annotations
 import logging
 import math
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 from contextlib import suppress
 
 from tqdm import tqdm
 
 from airquality.events import Finding
-from airquality.ground.errors import Unavailable
+from airquality.ground.errors import Refused, Unavailable
 from airquality.ground.settings import Settings
 from airquality.metrics import ConsumerMetrics
 from airquality.stream import collector
@@ -24,13 +24,13 @@ from airquality.stream.batch import Batch
 from airquality.stream.commits import Commits
 from airquality.stream.console import Console
 from airquality.stream.gauges import Gauges
-from airquality.stream.identity import Refused
 from airquality.stream.kafka_io import Record
 from airquality.stream.limits import Limits, stopped_without_kafka
 from airquality.stream.outage import PartitionLost, PatientService
 from airquality.stream.partition import PartitionState
 from airquality.stream.patience import Patience
 from airquality.stream.ports import Monitoring, Reader, Service, Stream
+from airquality.stream.refused_partitions import RefusedPartitions
 from airquality.stream.restore import Restorer
 from airquality.stream.transactions import Ownership, Poll
 
@@ -84,6 +84,7 @@ class Worker:
         self._gained: set[int] = set()  # assigned, not restored yet
         self._ownership = Ownership()
         self._refusal: Refused | None = None
+        self._refused = RefusedPartitions(metrics, clock)
         self._summary_due = -math.inf
         self._active = self._clock()  # when rows or partitions last came
 
@@ -99,6 +100,8 @@ class Worker:
             limits.taken += taken
             self._housekeeping(busy=taken > 0)
         self._finish()
+        if self._refused.first:
+            raise self._refused.first
 
     @property
     def counts(self) -> Counts:
@@ -119,9 +122,9 @@ class Worker:
         news = bool(polled.records or self._gained)
         if ready := self._gained & self._ownership.partitions:  # not while the group still rebalances
             self._restore_all(sorted(ready))
-        if self._refusal:  # what is there is saved first
+        if refusal := self._why_to_end():  # what is there is saved first
             self._finish()
-            raise self._refusal
+            raise refusal
         if polled.records:
             started = self._clock()
             self._process(polled.records)
@@ -131,6 +134,12 @@ class Worker:
         if news or not self._partitions:
             self._active = self._clock()  # after the work: waiting for a service is not idling
         return sum(map(len, polled.records.values()))
+
+    def _why_to_end(self) -> Refused | None:
+        """Return why this consumer must not go on; one that runs until it is stopped goes on with what it may read."""
+        if self._refusal or self._limits.bounded or not (self._partitions or self._gained):
+            return self._refusal or self._refused.first
+        return None
 
     def _pass_a_moment(self) -> frozenset[int]:
         """Stay in the group without taking records; return the partitions that are still owned."""
@@ -147,6 +156,7 @@ class Worker:
             self._restorer.release(partition)
         if lost:
             collector.let_go()
+        self._refused.drop(polled.lost)
         self._gained = (self._gained - polled.lost) | polled.gained
 
     def _process(self, records: dict[int, list[Record]]) -> None:
@@ -171,17 +181,17 @@ class Worker:
         changed = dict.fromkeys(finding.station_id for finding in findings)
         self._monitoring.show_alarms([state.stations[station_id] for station_id in changed])
 
-    def _restore_all(self, partitions: Iterable[int]) -> None:
+    def _restore_all(self, partitions: Collection[int]) -> None:
         with collector.restoring():
             for partition in partitions:
                 self._gained.discard(partition)
-                self._restore(partition)
+                self._restore(partition, partitions)
 
-    def _restore(self, partition: int) -> None:
+    def _restore(self, partition: int, together: Collection[int]) -> None:
         try:
-            restored = self._restorer.restore(partition)
+            restored = self._restorer.restore(partition, together)
         except Refused as error:
-            self._refusal = error
+            self._refused.add(partition, error)
             return
         self._refusal = self._refusal or restored.refusal
         state = self._partitions[partition] = restored.state
@@ -197,6 +207,7 @@ class Worker:
         """Collect finished reports; now and then refresh the lag and the summary."""
         self._console.show_reports(self._monitoring.poll())
         self._gauges.measure_lag()
+        self._refused.say()
         self._console.show_life(self.counts, len(self._partitions), self._gauges.behind, self._monitoring.backlog)
         if (began := self._clock()) >= self._summary_due + (SUMMARY_BUSY_SECONDS if busy else 0.0):
             self._summarise()

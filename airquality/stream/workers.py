@@ -12,7 +12,7 @@ from contextlib import AbstractContextManager, closing, contextmanager
 from prometheus_client import CollectorRegistry
 
 from airquality.ground import log
-from airquality.ground.errors import Unavailable
+from airquality.ground.errors import Refused, Unavailable
 from airquality.ground.program import Closing
 from airquality.ground.settings import Settings
 from airquality.metrics import ConsumerMetrics, expose_process
@@ -23,7 +23,6 @@ from airquality.stream.account import Counts
 from airquality.stream.console import Console
 from airquality.stream.exposition import exposed, health_page, metrics_page
 from airquality.stream.health import Health
-from airquality.stream.identity import Refused
 from airquality.stream.limits import Limits, stopped_without_kafka
 from airquality.stream.patience import Patience
 from airquality.stream.ports import Monitoring

@@ -116,7 +116,7 @@ class IntervalCalibration:
             made_of = {name: str(body[name]) for name in ("data_source", "data_hash", "model_hash")}
             bands = {case: Band(**fields) for case, fields in body["bands"].items()}
             found = cls(tables, record, bands, **made_of)
-        except (ValueError, KeyError, TypeError) as error:
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
             raise ContractError(f"{INTERVALS_NAME} cannot be read: {error!r}. {_REMEDY}.") from error
         if written != _sha256(body):
             raise ContractError(f"{INTERVALS_NAME} was changed after it was written. {_REMEDY}.")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import sys
+from collections.abc import Callable
 from typing import Any
 
 import consumer
@@ -25,14 +26,17 @@ def _let_go(_: ReportQueue, ledger: ReportLedger, *__: object) -> None:
 
 
 def _make_on(core: int) -> None:
-    """Let reports be made on one core: a child process begins on that of the thread that starts it."""
-    run = makers._Maker._run
+    """Let the threads that have reports made run on one core, and so the processes that they start."""
+    for owner, name in ((makers._Maker, "_run"), (makers.ReportMakers, "_store")):
+        setattr(owner, name, _pinned(getattr(owner, name), core))
 
-    def on_core(maker: makers._Maker) -> None:
-        os.sched_setaffinity(0, {core})
-        run(maker)
 
-    makers._Maker._run = on_core  # type: ignore[assignment,method-assign]
+def _pinned(work: Callable[[Any], None], core: int) -> Callable[[Any], None]:
+    def pinned(owner: Any) -> None:
+        os.sched_setaffinity(0, {core})  # of this thread alone
+        work(owner)
+
+    return pinned
 
 
 def main(task: dict[str, Any]) -> None:

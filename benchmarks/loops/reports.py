@@ -1,39 +1,34 @@
-"""Reports of one station as the report process writes them: CPU seconds of each kind, and the peak of its memory."""
+"""A report process as the product starts it, on what is due in a folder: CPU seconds of each kind and peak of its memory."""
 
 from __future__ import annotations
 
 import json
 import sys
-import tempfile
 import time
 from pathlib import Path
 from typing import Any
 
+from airquality.ground.settings import read_settings
+from airquality.reports.child import evidently_writer
+from airquality.reports.due import DueFolder
 from airquality.truth.kinds import DAILY, WEEKLY
-from benchmarks.ground import Ground
-from benchmarks.lives import life
-from benchmarks.report_parts import ReportParts
-
-#: Four weeks of the test period, which begins here.
-_START, _HOURS = 7_953, 4 * 168
 
 
-def main(_: dict[str, Any]) -> None:
-    """Write every window of four weeks once; the first of each kind imports and compiles, and is not counted."""
-    with tempfile.TemporaryDirectory() as folder, Ground(Path(folder)) as ground:
-        windows = life(ground, 0, _START, _HOURS).windows
-        before_mb = _peak_mb()
-        parts = ReportParts(ground.settings)
-        measured: dict[str, Any] = {"before_mb": before_mb}
-        for kind in (DAILY, WEEKLY):
-            spent, sizes = [], []
-            for window in (each for each in windows if each.kind is kind):
-                began = time.process_time()
-                path = parts.write(window)
-                spent.append(time.process_time() - began)
-                sizes.append(path.stat().st_size / 2**20)
-            measured[kind.name] = {"cpu_seconds": sum(spent[1:]) / len(spent[1:]), "mb": max(sizes)}
-        print(json.dumps({**measured, "peak_mb": _peak_mb()}), flush=True)
+def main(task: dict[str, Any]) -> None:
+    """Make one part of every report that is due; the first of each kind imports and compiles, and is not counted."""
+    settings = read_settings()
+    due = DueFolder(settings.reports_dir).of(task["station_id"])
+    write = evidently_writer(settings, task["part"])
+    measured: dict[str, Any] = {}
+    for kind in (DAILY, WEEKLY):
+        spent, sizes = [], []
+        for each in sorted((each for each in due if each.kind is kind), key=lambda each: each.end_hour):
+            began = time.process_time()
+            [page] = write([each])
+            spent.append(time.process_time() - began)
+            sizes.append(page.stat().st_size / 2**20)
+        measured[kind.name] = {"cpu_seconds": sum(spent[1:]) / len(spent[1:]), "mb": max(sizes)}
+    print(json.dumps({**measured, "peak_mb": _peak_mb()}), flush=True)
 
 
 def _peak_mb() -> float:

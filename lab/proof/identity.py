@@ -10,6 +10,7 @@ from confluent_kafka import KafkaException
 
 from lab.proof.rows import Outcome, Proof, die, row
 from lab.proof.site import ROLES, Site
+from lab.proof.topics import Sent
 from lab.proof.traffic import HOURS, STATIONS, interleaved
 from lab.waiting import wait_until
 
@@ -40,8 +41,10 @@ def identity_lost(proof: Proof) -> Outcome:
         *_offsets_moved(proof, "end"),
         *_topic_deleted(proof, "state"),
         *_topic_deleted(proof, "pred"),
+        *_all_but_predictions_anew(proof),
+        *_old_snapshot_copied(proof),
     ]
-    return Outcome({"cases": 8}, faults)
+    return Outcome({"cases": 10}, faults)
 
 
 def _expired_offset(proof: Proof) -> list[str]:
@@ -132,3 +135,29 @@ def _topic_deleted(proof: Proof, role: str) -> list[str]:
         if "Traceback" in said:
             return [f"{role} topic recreated: a traceback: {said[-400:]}"]
         return [] if site.topic(role) in said else [f"{role} topic recreated: no word of it: {said[-300:]}"]
+
+
+def _all_but_predictions_anew(proof: Proof) -> list[str]:
+    """Raw and state topic made anew, with rows of another station: nothing but the predictions tells of the rows before."""
+    with proof.ground.site("anew", TOPIC_PARTITIONS="1") as site:
+        site.cluster.send(site.topic("raw"), interleaved(proof.source, ("proof-0",), 180))
+        site.finish()
+        site.cluster.recreate(site.topic("raw"), 1)
+        site.cluster.recreate(site.topic("state"), 1, {"cleanup.policy": "compact"})
+        site.cluster.send(site.topic("raw"), interleaved(proof.source, ("proof-1",), 230))
+        said = site.run("consumer.py", "--idle-exit-seconds", "4", code=1)
+        return Refusal(("proof-0", "proof-1", "not the one that was predicted")).faults(said, "raw and state recreated")
+
+
+def _old_snapshot_copied(proof: Proof) -> list[str]:
+    """A station's snapshot of an earlier time written again after its newest, as from a backup."""
+    with proof.ground.site("copied", TOPIC_PARTITIONS="1") as site:
+        rows = interleaved(proof.source, ("proof-0",), HOURS)
+        site.cluster.send(site.topic("raw"), islice(rows, 172))
+        site.finish()
+        old = site.cluster.committed(site.topic("state"))[-1]
+        site.cluster.send(site.topic("raw"), islice(rows, 8))
+        site.finish()
+        site.cluster.send(site.topic("state"), [Sent(old.key, old.value, headers=tuple(old.headers.items()))])
+        site.cluster.send(site.topic("raw"), rows)
+        return _right_or_refused(proof, site, "an old snapshot copied")

@@ -60,21 +60,27 @@ def _consume_with(site: Site, options: str) -> str:
     return site.execute(*_NAMESPACE, "sh", "-c", mounted, "sh", options, str(reports), *consumer, code=None)
 
 
+_DAY, _YEARS = 86_400, 3 * 365 * 86_400  # seconds
+
+
 @row("clock", quick=False)
 def clock_stepped(proof: Proof) -> Outcome:
-    """The clock of the host stepped by a day, back and forth, while the consumer runs."""
+    """The clock of the host stepped by a day and by three years while the consumer runs, and wrong at its start."""
     with proof.ground.site("clock") as site:
         rows = interleaved(proof.source, STATIONS, HOURS)
         sent = site.cluster.send(site.topic("raw"), islice(rows, 16 * 172))
-        consumer = site.consumer(**SMALL, **injected(PROOF_CLOCK_STEPS="86400,-172800,86400"))
+        steps = (_DAY, -2 * _DAY, _DAY, _YEARS, -2 * _YEARS)
+        consumer = site.consumer(**SMALL, **injected(PROOF_CLOCK_STEPS=",".join(map(str, steps))))
         site.grown("pred", 20)
-        for step in range(3):
+        for step in range(len(steps)):
             wait_until(partial(_stepped, site, step + 1), f"{site.name}: step {step + 1}")
-            sent += site.cluster.send(site.topic("raw"), islice(rows, 16 * 6))
+            sent += site.cluster.send(site.topic("raw"), islice(rows, 16 * 2))
             site.caught_up()
         stop(consumer)
-        site.finish(idle_seconds=14)
-        return Outcome({"steps": 3, "rows": sent}, proof.verdict(site))
+        for wrong in (_YEARS, -_YEARS):
+            sent += site.cluster.send(site.topic("raw"), islice(rows, 16 * 4))
+            site.finish(idle_seconds=14, **injected(PROOF_CLOCK_WRONG=str(wrong)))
+        return Outcome({"steps": len(steps), "starts": 2, "rows": sent}, proof.verdict(site))
 
 
 def _stepped(site: Site, many: int) -> bool:

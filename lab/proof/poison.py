@@ -29,6 +29,8 @@ def kinds(source: Source, station: str, index: int) -> dict[str, Sent]:
     made |= {name: Sent(key_, value, "malformed", partition=0) for name, (key_, value) in _keys(body).items()}
     far = {**body, "DateTime": "2099-01-01T00:00:00"}
     made["a row of the year 2099"] = sent(far, "future")
+    lone = json.dumps({"station_id": station, "note": "\ud800"}).encode()
+    made["half a character in an operator's note"] = Sent(key, lone, "malformed", headers=(("type", b"ack"),))
     return made
 
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
+import shutil
 import threading
 import time
 from collections.abc import Callable
@@ -106,8 +108,12 @@ def _no_card(folder: Path) -> None:
     (folder / "extra_files" / CARD_FILE).unlink()
 
 
+def _gone(folder: Path) -> None:
+    shutil.rmtree(folder)
+
+
 @pytest.mark.slow
-@pytest.mark.parametrize("break_it", [_tampered_booster, _truncated_booster, _other_features, _no_card])
+@pytest.mark.parametrize("break_it", [_tampered_booster, _truncated_booster, _other_features, _no_card, _gone])
 def test_a_broken_new_version_leaves_the_old_one_serving(
     other_model: Callable[[str], Settings],
     caplog: pytest.LogCaptureFixture,
@@ -124,10 +130,31 @@ def test_a_broken_new_version_leaves_the_old_one_serving(
         caplog.clear()
         served.refresh()
         assert "still serving the version before" in caplog.text
+        assert metrics_of(served)["air_quality_registry_unreachable",] == 1
         assert served.predict(orjson.dumps({"features": ROW}))["model_version"] == "1"
     registry.register(ARTIFACTS / "train_only", settings, settings.model_alias)
     served.refresh()
     assert served.predict(orjson.dumps({"features": ROW}))["model_version"] == "3"
+    assert metrics_of(served)["air_quality_registry_unreachable",] == 0
+
+
+@pytest.mark.slow
+def test_refresh_alias_that_is_gone_is_said_with_the_remedy_and_the_version_goes_on(
+    other_model: Callable[[str], Settings], caplog: pytest.LogCaptureFixture
+) -> None:
+    settings = other_model("without a champion")
+    served = ServedModel(Slot(), settings, newest_features)
+    served.refresh()
+    with registry.registry(settings) as client:
+        client.delete_registered_model_alias(settings.model_name, settings.model_alias)
+    served.refresh()
+    assert "no version of without a champion is champion: run python -m airquality registry seed" in caplog.text
+    assert "still serving the version before" in caplog.text
+    assert metrics_of(served)["air_quality_registry_unreachable",] == 1
+    assert served.predict(orjson.dumps({"features": ROW}))["model_version"] == "1"
+    registry.promote(settings, "1", "again")
+    served.refresh()
+    assert metrics_of(served)["air_quality_registry_unreachable",] == 0
 
 
 def _booster_folders(settings: Settings) -> set[Path]:
@@ -149,6 +176,31 @@ def test_refresh_registry_away_is_a_metric_until_it_answers(served: ServedModel,
         assert unreachable() == 1
     served.refresh()
     assert unreachable() == 0
+
+
+def test_follow_registry_that_never_finishes_its_answer_is_said(
+    served: ServedModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    finished = threading.Event()
+
+    def slow(_: Settings) -> str:
+        finished.wait(PATIENCE_SECONDS)
+        return "1"
+
+    async def scenario() -> list[float]:
+        seen, following = [], asyncio.create_task(served.follow())
+        for wanted in (1.0, 0.0):
+            while metrics_of(served)["air_quality_registry_unreachable",] != wanted:
+                await asyncio.sleep(0.01)
+            seen.append(wanted)
+            finished.set()
+        following.cancel()
+        return seen
+
+    monkeypatch.setattr(registry, "champion_version", slow)
+    monkeypatch.setattr("airquality.serving.served.SLOW_SECONDS", 0.05)
+    assert asyncio.run(asyncio.wait_for(scenario(), PATIENCE_SECONDS)) == [1.0, 0.0]
+    assert "has taken 0.05 s so far" in served.why_not_ready
 
 
 @pytest.mark.parametrize(

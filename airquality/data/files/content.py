@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import io
+import lzma
 import re
 import zipfile
 import zlib
@@ -14,6 +15,7 @@ from airquality.ground.errors import UsageError
 
 #: A year of a thousand stations is less; a packed file that grows beyond it is refused before memory is gone.
 LIMIT_BYTES = 500_000_000
+_STANDARD_INPUT = Path("-")
 _SAVE_AS_CSV = "save the sheet as CSV and give that file"
 _FOREIGN = (
     (b"PAR1", "a Parquet file: write it as CSV (pandas: to_csv) and give that file"),
@@ -29,6 +31,11 @@ _FOREIGN = (
 )
 #: The only letters beyond ASCII that a header needs: where they are all there is, the encoding is not in doubt.
 _OF_UNITS = frozenset("°µ³²·")
+
+#: What unpacking raises where a byte of a packed file is another one; ValueError for a place before its beginning.
+_DAMAGED = (
+    OSError, EOFError, ValueError, zlib.error, lzma.LZMAError, zipfile.BadZipFile, RuntimeError, NotImplementedError,
+)  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +62,8 @@ def load(path: Path, encoding: str | None = None) -> Text:
 
 
 def _bytes_of(path: Path) -> bytes:
+    if path == _STANDARD_INPUT:
+        path = Path("/dev/stdin")
     if re.match(r"[a-z][a-z0-9+.-]*:/", str(path)):
         raise UsageError(f"{path} is an address: download it (curl -LO ...) and give the file.")
     if path.is_dir():
@@ -84,7 +93,7 @@ def _unpacked(path: Path, stored: bytes) -> tuple[bytes, str | None]:
                 return _bounded(path, file.read(LIMIT_BYTES + 1)), "gzip"
         if stored.startswith(b"PK\x03\x04"):
             return _zipped(path, stored), "zip"
-    except (OSError, EOFError, zlib.error, zipfile.BadZipFile, RuntimeError, NotImplementedError) as error:
+    except _DAMAGED as error:
         raise UsageError(f"{path} is packed and cannot be unpacked: {error}.") from error
     return stored, None
 
@@ -105,7 +114,7 @@ def _decoded(path: Path, content: bytes, encoding: str | None) -> tuple[str, str
     guessed = encoding or _encoding_of(content)
     try:
         text = content.decode(guessed)
-    except UnicodeDecodeError as error:
+    except UnicodeError as error:
         if encoding is not None or guessed != "utf-8-sig":
             raise UsageError(f"{path} cannot be read as a CSV: it is not {guessed}: {error}") from error
         text, guessed = _single_byte(path, content), "cp1252"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import re
+from array import array
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -42,14 +43,10 @@ def parse(path: Path, text: str, known: Callable[[Sequence[str]], int]) -> Grid:
     Raises:
         UsageError: no line is a header, or a row has not the header's number of cells; the message says which.
     """
-    text, separator = _separated(path, text, known)
-    rows, lines = _rows(path, text, separator)
-    header = [cell.strip() for cell in rows[0]]
-    while header and not header[-1]:
-        header.pop()
-    _require_header(path, rows[0], known(header))
-    _require_width(path, rows, lines, len(header))
-    table = _table(text, separator, max(map(len, rows)), len(rows), path)
+    rest, separator = _separated(path, text, known)
+    n_before = int(len(rest) < len(text))  # the line that says the separator
+    header, lines, width = _layout(path, rest, n_before, separator, known)
+    table = _table(rest, separator, width, len(lines), path)
     body = table.iloc[1:, : len(header)]
     kept, remarks = _without_empty(body, header)
     return Grid(tuple(header), body[kept].reset_index(drop=True), lines[1:][kept.to_numpy()], separator, remarks)
@@ -72,42 +69,64 @@ def _cells(line: str, separator: str) -> list[str]:
     return next(csv.reader([line], delimiter=separator, skipinitialspace=True), [])
 
 
-def _rows(path: Path, text: str, separator: str) -> tuple[list[list[str]], NDArray[np.int64]]:
-    """Return the cells of every line that is not blank, the header first, and where each ends in the file."""
-    reader = csv.reader(io.StringIO(text, newline=""), delimiter=separator, skipinitialspace=True)
+def _layout(
+    path: Path, text: str, n_before: int, separator: str, known: Callable[[Sequence[str]], int]
+) -> tuple[list[str], NDArray[np.int64], int]:
+    """Return the header, where each line that is not blank ends in the file, and the most cells of any; rows are let go.
+
+    ``n_before`` lines of the file come before ``text``.
+    """
+    rows = csv.reader(io.StringIO(text, newline=""), delimiter=separator, skipinitialspace=True)
+    header: list[str] = []
+    lines, width = array("q"), 0
     try:
-        numbered = [(reader.line_num, row) for row in reader if any(cell.strip() for cell in row) or len(row) > 1]
+        for row in rows:
+            if len(row) < 2 and not any(cell.strip() for cell in row):
+                continue
+            if not lines:
+                header = _header(path, row, known)
+            line = n_before + rows.line_num
+            _require_width(path, row, line, len(header))
+            lines.append(line)
+            width = max(width, len(row))
     except csv.Error as error:
-        raise UsageError(f"{path} cannot be read as a CSV: line {reader.line_num}: {error}") from error
-    return [row for _, row in numbered], np.array([number for number, _ in numbered], dtype=np.int64)
+        raise UsageError(f"{path} cannot be read as a CSV: line {n_before + rows.line_num}: {error}") from error
+    return header, np.array(lines, dtype=np.int64), width
 
 
-def _require_header(path: Path, cells: Sequence[str], n_known: int) -> None:
-    if n_known < 2:
+def _header(path: Path, cells: Sequence[str], known: Callable[[Sequence[str]], int]) -> list[str]:
+    """Return the names of the columns, without empty ones at the end."""
+    header = [cell.strip() for cell in cells]
+    while header and not header[-1]:
+        header.pop()
+    if known(header) < 2:
         raise UsageError(
             f"{path} does not begin with the names of its columns (known are DateTime, or Date and Time, and the data set's "
             f"thirteen).\n  found:    {', '.join(cells)[:200]}"
         )
+    return header
 
 
-def _require_width(path: Path, rows: Sequence[Sequence[str]], lines: NDArray[np.int64], width: int) -> None:
-    """Raise for the first row with too few cells, or with something in a cell beyond the header's last."""
-    for line, row in zip(lines.tolist(), rows, strict=True):
-        if len(row) < width or any(cell.strip() for cell in row[width:]):
-            raise UsageError(f"{path}, line {line}: {len(row)} cells where the header has {width}.")
+def _require_width(path: Path, row: Sequence[str], line: int, width: int) -> None:
+    """Raise where a row has too few cells, or something in a cell beyond the header's last."""
+    if len(row) < width or any(cell.strip() for cell in row[width:]):
+        raise UsageError(f"{path}, line {line}: {len(row)} cells where the header has {width}.")
 
 
 def _table(text: str, separator: str, width: int, n_rows: int, path: Path) -> pd.DataFrame:
-    table = pd.read_csv(
-        io.StringIO(text, newline=""),
-        sep=separator,
-        header=None,
-        names=list(range(width)),
-        index_col=False,
-        dtype=object,
-        keep_default_na=False,
-        skipinitialspace=True,
-    )
+    try:
+        table = pd.read_csv(
+            io.StringIO(text, newline=""),
+            sep=separator,
+            header=None,
+            names=list(range(width)),
+            index_col=False,
+            dtype=object,
+            keep_default_na=False,
+            skipinitialspace=True,
+        )
+    except pd.errors.ParserError as error:
+        raise UsageError(f"{path} cannot be read as a CSV, its quotation marks do not match: {error}") from error
     if len(table) != n_rows:
         raise UsageError(f"{path} cannot be read as a CSV: its quotation marks do not match.")
     return table.apply(lambda column: column.str.strip())

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +16,10 @@ from airquality.data.files.answers import NO_ANSWERS, Answers
 from airquality.data.steps import why_not_hourly
 from airquality.ground.errors import UsageError
 from airquality.ground.shown import shown
-from airquality.records import DEVICE_COLUMNS, RAW_COLUMNS, datetime_of
+from airquality.records import DEVICE_COLUMNS, RAW_COLUMNS, datetime_of, hour_of
+
+#: What a date can say.
+_FIRST_HOUR, _LAST_HOUR = hour_of(datetime(1, 1, 1)), hour_of(datetime(9999, 12, 31, 23))
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,14 +100,16 @@ def _values(
 
 def _hours(path: Path, cells: grid.Grid, places: columns.Columns, answers: Answers) -> tuple[NDArray[np.int64], str, str]:
     if answers.start is not None:
-        return (
-            np.arange(answers.start, answers.start + len(cells.lines), dtype=np.int64),
-            "counted from --start",
-            "station time",
-        )
-    if not len(cells.lines):
+        hours = np.arange(answers.start, answers.start + len(cells.lines), dtype=np.int64)
+        dates, clock = "counted from --start", "station time"
+    elif not len(cells.lines):
         return np.zeros(0, dtype=np.int64), "", "station time"
-    return times.read(path, cells, places, answers)
+    else:
+        hours, dates, clock = times.read(path, cells, places, answers)
+    beyond = np.flatnonzero((hours < _FIRST_HOUR) | (hours > _LAST_HOUR))
+    if len(beyond):
+        raise UsageError(f"{path}, line {cells.lines[beyond[0]]}: its hour is not of the years 1 to 9999.")
+    return hours, dates, clock
 
 
 def sentences(path: Path, table: Table) -> list[str]:

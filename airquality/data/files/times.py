@@ -17,8 +17,11 @@ from airquality.data.files.grid import Grid
 from airquality.ground.errors import UsageError
 
 Hours = NDArray[np.int64]
-_EPOCH = pd.Timestamp(0)
-_EXCEL_EPOCH = pd.Timestamp("1899-12-30")
+_EPOCH, _EXCEL_EPOCH = np.datetime64("1970-01-01", "us"), np.datetime64("1899-12-30", "us")
+#: Seconds are counted as they are, or in these parts: told apart because none of them is meant before 1973.
+_UNITS_A_SECOND, _EARLIEST_SECOND = (10**9, 10**6, 10**3), 1e8
+#: The last ones of the year 9999.
+_LAST_EXCEL_DAY, _LAST_SECOND = 2_958_465.999, 253_402_300_799.0
 _COMPACT = r"^((?:19|20)[0-9]{2})([0-9]{2})([0-9]{2})(?=$|[T ])"
 _MONTHS = ("jan", "feb", "mar", "apr", "may", "jun", "jul", "aug", "sep", "oct", "nov", "dec")
 _NAMED = rf"^([0-9]{{1,2}})[-/. ]({'|'.join(_MONTHS)})[a-z]*[-/., ]+([0-9]{{4}})(?=$|[T ])"
@@ -59,7 +62,7 @@ def read(path: Path, grid: Grid, columns: Columns, answers: Answers) -> tuple[Ho
     texts = _texts(grid, columns)
     refusal = _Refusal(path, grid, texts)
     if answers.dates in ("excel", "unix") and texts.str.fullmatch(r"[0-9]+(?:\.[0-9]+)?").all():
-        moments, offsets, written = _serial(texts, answers)
+        moments, offsets, written = _serial(texts, refusal, answers)
     else:
         parts = _parts(texts, refusal)
         order = _order(parts, refusal, answers)
@@ -92,14 +95,23 @@ def _in_numbers(date: re.Match[str]) -> str:
     return f"{date[3]}-{_MONTHS.index(date[2].lower()) + 1}-{date[1]}"
 
 
-def _serial(texts: pd.Series[str], answers: Answers) -> tuple[pd.Series[pd.Timestamp], pd.Series[int] | None, str]:
-    """Return times that were exported as numbers: Excel's days, or seconds or milliseconds since 1970 in UTC."""
+def _serial(
+    texts: pd.Series[str], refusal: _Refusal, answers: Answers
+) -> tuple[pd.Series[pd.Timestamp], pd.Series[int] | None, str]:
+    """Return times that were exported as numbers: Excel's days, or seconds (or parts of them) since 1970 in UTC."""
     numbers = texts.astype(float)
     if answers.dates == "excel":
+        refusal.first(numbers > _LAST_EXCEL_DAY, "is no day number of Excel, whose last one is 2958465, of the year 9999")
         seconds = (numbers * 86_400).round()  # a day's fraction has some 15 digits: good to far less than a second
-        return _EXCEL_EPOCH + pd.to_timedelta(seconds, unit="s"), None, "Excel day numbers"
-    seconds = numbers / 1000 if (numbers > 1e11).all() else numbers
-    return _EPOCH + pd.to_timedelta(seconds, unit="s"), pd.Series(0, index=texts.index), "seconds since 1970"
+        return _after(_EXCEL_EPOCH, seconds * 1_000_000), None, "Excel day numbers"
+    units = next((units for units in _UNITS_A_SECOND if (numbers > _EARLIEST_SECOND * units).all()), 1)
+    refusal.first(numbers > _LAST_SECOND * units, "counts no seconds, milliseconds, micro- or nanoseconds since 1970")
+    return _after(_EPOCH, numbers * (1e6 / units)), pd.Series(0, index=texts.index), "seconds since 1970"
+
+
+def _after(epoch: np.datetime64, microseconds: pd.Series[float]) -> pd.Series[pd.Timestamp]:
+    """Return the moments so long after ``epoch``; pandas' own durations end after 292 years."""
+    return pd.Series(epoch + microseconds.round().to_numpy().astype("timedelta64[us]"))
 
 
 def _parts(texts: pd.Series[str], refusal: _Refusal) -> pd.DataFrame:
@@ -108,7 +120,9 @@ def _parts(texts: pd.Series[str], refusal: _Refusal) -> pd.DataFrame:
     wrong = parts["a"].isna()
     number = texts.str.fullmatch(r"[0-9]{5}(?:\.[0-9]+)?")
     refusal.first(wrong & number, "looks like a day number of Excel: say --dates excel")
-    refusal.first(wrong & texts.str.fullmatch(r"[0-9]{10}(?:[0-9]{3})?"), "looks like seconds since 1970: say --dates unix")
+    refusal.first(
+        wrong & texts.str.fullmatch(r"[0-9]{10}(?:[0-9]{3}){0,3}"), "looks like seconds since 1970: say --dates unix"
+    )
     refusal.first(
         wrong,
         "is not a time this reads (2004-03-10 18:00, 10/03/2004 18.00.00, 3/10/2004 6:00 PM, 2004-03-10T18:00:00+01:00)",

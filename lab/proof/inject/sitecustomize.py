@@ -154,6 +154,14 @@ def _step_clock(steps: list[float]) -> None:
     time.time = stepped
 
 
+def _set_clock_wrong(seconds: float) -> None:
+    """Let the wall clock be wrong from the start."""
+    real = time.time
+    time.time = lambda: real() + seconds
+
+
+if "PROOF_CLOCK_WRONG" in os.environ:
+    _set_clock_wrong(float(os.environ["PROOF_CLOCK_WRONG"]))
 if "PROOF_CLOCK_STEPS" in os.environ:
     _step_clock([float(step) for step in os.environ["PROOF_CLOCK_STEPS"].split(",")])
 if "PROOF_KILL_AT" in os.environ and "broker" not in sys.argv:
