@@ -223,8 +223,12 @@ def or_null(value: float) -> float | None:
 
 
 def or_nan(value: float | None) -> float:
-    """Return a figure that JSON holds; the inverse of :func:`or_null`."""
-    return math.nan if value is None else float(value)
+    """Return a figure that JSON holds, the inverse of :func:`or_null`; raises ``TypeError`` if it is no number."""
+    if value is None:
+        return math.nan
+    if type(value) not in (float, int):
+        raise TypeError(f"{reprlib.repr(value)} is no number")
+    return float(value)
 
 
 @dataclass(frozen=True, slots=True)

@@ -280,6 +280,7 @@ def test_what_is_no_prediction_is_an_error(value: bytes) -> None:
 @pytest.mark.parametrize("changed", [
     {"source_offset": "7"}, {"source_offset": 7.0}, {"source_offset": -1}, {"source_offset": True}, {"source_offset": 2**63},
     {"source_partition": None}, {"prediction": "1.5"}, {"prediction": None}, {"actual": []}, {"lower": "x"},
+    {"actual": "1.5"}, {"actual": True},
     {"station_id": 7}, {"model_version": 7},
 ])  # fmt: skip
 def test_prediction_from_bytes_of_another_type_is_an_error(changed: dict[str, object]) -> None:
