@@ -88,14 +88,8 @@ def main(argv: list[str] | None = None) -> int:
 def _parser() -> argparse.ArgumentParser:
     parser = command.parser("python api_service.py", _DESCRIPTION, _EXAMPLES)
     parser.add_argument("--host", default="127.0.0.1", help="the address to listen on (%(default)s: this machine only)")
-    parser.add_argument("--port", type=_port, default=8000, help="%(default)s")
+    parser.add_argument("--port", type=command.port, default=8000, help="%(default)s")
     return parser
-
-
-def _port(text: str) -> int:
-    if not text.isdecimal() or not 0 <= int(text) <= 65535:
-        raise argparse.ArgumentTypeError(f"{text!r} is no port (0 to 65535)")
-    return int(text)
 
 
 def _serve(host: str, port: int) -> None:

@@ -16,10 +16,17 @@ from airquality.ground.typed import immutable
 from airquality.incoming import LateTruth, TruthOutcome
 from airquality.model.features import PLAN
 from airquality.model.rings import Rings
-from airquality.records import HISTORY_HOURS, RAW_COLUMNS, TARGET, Outcome, Reading, check_not_future, isoformat
+from airquality.records import (
+    HISTORY_HOURS,
+    RAW_COLUMNS,
+    TARGET_INDEX,
+    Outcome,
+    Reading,
+    check_not_future,
+    isoformat,
+)
 
 _MISSING_ROW = (np.nan,) * len(RAW_COLUMNS)
-_TARGET_COLUMN = RAW_COLUMNS.index(TARGET)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -97,7 +104,7 @@ class FeatureBuffer:
         if not np.isnan(known):
             return TruthOutcome.REPEATED if known == truth.value else TruthOutcome.CONTRADICTING
         self._close_grid()
-        self._rings.fill(self._place, truth.hour, _TARGET_COLUMN, truth.value)
+        self._rings.fill(self._place, truth.hour, TARGET_INDEX, truth.value)
         self._derived = False
         return TruthOutcome.FILLED
 
@@ -164,8 +171,8 @@ class FeatureBuffer:
 
     def _target_of(self, hour: int, age: int) -> float:
         if age < len(self._arrived):
-            return self._arrived[-1 - age][_TARGET_COLUMN]
-        return self._rings.value(self._place, hour, _TARGET_COLUMN)
+            return self._arrived[-1 - age][TARGET_INDEX]
+        return self._rings.value(self._place, hour, TARGET_INDEX)
 
     def _advance(self, reading: Reading) -> None:
         if not self._ready and len(self._arrived) > HISTORY_HOURS:  # a warm-up with gaps: nobody takes rows yet

@@ -29,7 +29,7 @@ from airquality.monitoring import calibration as detectors
 from airquality.monitoring.reference import Reference
 from airquality.monitoring.thresholds import CALIBRATION_NAME, REFERENCE_NAME, Calibration, Threshold
 from airquality.monitoring.window_calibration import History, calibrate_history, span
-from airquality.records import RAW_COLUMNS, TARGET, TARGET_UNIT
+from airquality.records import RAW_COLUMNS, TARGET_INDEX, TARGET_UNIT
 from airquality.truth import interval_calibration
 from airquality.truth.interval_calibration import Floats, Forecasts, forecasts_of
 from airquality.truth.intervals import Case
@@ -144,7 +144,7 @@ def calibrate_on(frame: Frame, model: Model, reference: Reference, earlier: Path
     history = History(known.hours, known.values, predictions, n_reference)
     return Calibration(
         kinds={kind.name: calibrate_history(history, kind) for kind in KINDS},
-        baseline=Performance.of(reference.predictions, reference.values[:, RAW_COLUMNS.index(TARGET)]),
+        baseline=Performance.of(reference.predictions, reference.values[:, TARGET_INDEX]),
         data_source=frame.source,
         data_hash=known.sha256,
         model_hash=model.hash,

@@ -157,8 +157,7 @@ def _hourly(station: Station) -> StationDetectors:
 class MonitoringService:
     """Open stations, judge their rows, and see to the reports of their windows.
 
-    A context manager: leaving it ends the report process at once; call :meth:`close` first to let it finish.
-    All methods are for one thread and none but ``close`` waits.
+    A context manager: leaving it closes it. All methods are for one thread and none but ``close`` waits.
     """
 
     def __init__(
@@ -250,7 +249,7 @@ class MonitoringService:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
-        self.close(drain=False)
+        self.close()
 
     @property
     def backlog(self) -> int:
@@ -335,9 +334,9 @@ class MonitoringService:
         """Return the reports that have ended since the last call, counted in their stations' ledgers."""
         return self._reports.poll()
 
-    def close(self, *, drain: bool = True, deadline_seconds: float | None = None) -> list[ReportResult]:
-        """End the report process, after the reports that are still due if ``drain``; return those that ended meanwhile."""
-        return self._reports.close(drain=drain, deadline_seconds=deadline_seconds)
+    def close(self) -> None:
+        """End those who make reports, at once; what is still due is made after the next start."""
+        self._reports.close()
 
     def _show_windows(self, station: Station) -> None:
         """Show a station's latest windows, and what their truth says of the latest that are final."""

@@ -23,7 +23,7 @@ from airquality.stream import kafka_io, sending
 from airquality.stream.sending import IN_FLIGHT, Pace, Progress, Stop
 
 if TYPE_CHECKING:
-    from airquality.data.incoming import Incoming
+    from airquality.data.readings_file import ReadingsFile
 
 logger = logging.getLogger("producer")
 
@@ -105,9 +105,9 @@ def run(args: argparse.Namespace) -> int:
     settings = read_settings(kafka_bootstrap_servers=args.bootstrap_servers, raw_topic=args.topic)
     log.configure(settings.log_level, settings.log_format)
     say = log.speaker("producer", settings.log_format)
-    from airquality.data import incoming  # pandas takes half a second to import, which no --help should
+    from airquality.data import readings_file  # pandas takes half a second to import, which no --help should
 
-    read = incoming.read(args.csv, answers.from_arguments(args))
+    read = readings_file.read(args.csv, answers.from_arguments(args))
     _require_hourly(args.csv, read.odd_steps, args.any_step)
     for remark in read.remarks:
         logger.warning("%s", remark)
@@ -143,7 +143,7 @@ def _require_hourly(path: Path, odd_steps: str | None, any_step: bool) -> None:
     logger.warning("%s Sending it all the same, as --any-step says: the hours between count as gaps.", found)
 
 
-def _station_of(path: Path, read: Incoming) -> str:
+def _station_of(path: Path, read: ReadingsFile) -> str:
     """Return whose readings a file holds that says so itself; anybody else's would end the history of the station here."""
     if read.frame.source not in STATION_IDS:
         raise UsageError(

@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from datetime import datetime
 from typing import Any
 
 import orjson
@@ -15,7 +14,7 @@ from airquality.incoming import TYPE_HEADER, Operation, parse_record
 from airquality.monitoring.alarms import Event
 from airquality.monitoring.component import Missed
 from airquality.monitoring.drift import Window
-from airquality.records import TARGET, UNITS, hour_of, isoformat
+from airquality.records import TARGET, UNITS, hour_of_isoformat, isoformat, or_nan, or_null
 from airquality.truth.kinds import KIND_BY_NAME, WindowKind
 from airquality.truth.performance import MIN_TRUTHS, Performance
 from airquality.truth.window_truth import Held, WindowTruth
@@ -97,7 +96,7 @@ class WindowJudged:
                 "at": isoformat(self.end_hour),
                 "rows": self.n_rows,
                 "raised": list(self.raised),
-                "rmse": None if math.isnan(self.rmse) else self.rmse,
+                "rmse": or_null(self.rmse),
                 "truths": self.n_truths,
                 "model_version": self.model_version,
                 "learning": {column: isoformat(hour) for column, hour in self.learning},
@@ -171,8 +170,8 @@ def truth_to_json(truth: WindowTruth) -> dict[str, Any]:
         "known_then": plain(truth.known),
         "final": plain(truth.final),
         "late_truths": len(truth.late),
-        "label_delay_hours": _or_null(truth.delay_hours),
-        "estimated_rmse": _or_null(truth.estimated_rmse),
+        "label_delay_hours": or_null(truth.delay_hours),
+        "estimated_rmse": or_null(truth.estimated_rmse),
         "coverage": {name: {"truths": held.n, "inside": held.held} for name, held in truth.coverage.items()},
     }
 
@@ -181,25 +180,17 @@ def truth_from_json(record: Mapping[str, Any]) -> WindowTruth:
     """Return what :func:`truth_to_json` was made of, but for the late truths themselves; raises as a lookup does."""
     return WindowTruth(
         kind=record["kind"],
-        end_hour=_hour(record["end"]),
-        at=_hour(record["at"]),
+        end_hour=hour_of_isoformat(record["end"]),
+        at=hour_of_isoformat(record["at"]),
         complete=record["settled_by"] == "truth",
         n_rows=record["rows"],
         known=restored(Performance, record["known_then"]),
         final=restored(Performance, record["final"]),
         late=(),
-        delay_hours=_or_nan(record["label_delay_hours"]),
-        estimated_rmse=_or_nan(record["estimated_rmse"]),
+        delay_hours=or_nan(record["label_delay_hours"]),
+        estimated_rmse=or_nan(record["estimated_rmse"]),
         coverage={name: Held(counts["truths"], counts["inside"]) for name, counts in record["coverage"].items()},
     )
-
-
-def _or_null(value: float) -> float | None:
-    return None if math.isnan(value) else value
-
-
-def _or_nan(value: float | None) -> float:
-    return math.nan if value is None else float(value)
 
 
 @dataclass(frozen=True, slots=True)
@@ -237,10 +228,10 @@ def finding_of(value: bytes | None) -> Finding:
 
 
 def _alarm(record: dict[str, Any]) -> AlarmEvent:
-    size = math.nan if record["size"] is None else float(record["size"])
-    at, since = _hour(record["at"]), _hour(record["since"])
+    size = or_nan(record["size"])
+    at, since = hour_of_isoformat(record["at"]), hour_of_isoformat(record["since"])
     names = record["event"], record["detector"], record["column"]
-    acted = (record["by"], _hour(record["by_at"])) if "by" in record else ()
+    acted = (record["by"], hour_of_isoformat(record["by_at"])) if "by" in record else ()
     event = Event(*names, at, since, size, record["unit"], *acted)
     return AlarmEvent(record["station_id"], event)
 
@@ -249,13 +240,13 @@ def _window(record: dict[str, Any]) -> WindowJudged:
     return WindowJudged(
         station_id=record["station_id"],
         kind=record["kind"],
-        end_hour=_hour(record["at"]),
+        end_hour=hour_of_isoformat(record["at"]),
         n_rows=record["rows"],
         raised=tuple(record["raised"]),
-        rmse=math.nan if record["rmse"] is None else float(record["rmse"]),
+        rmse=or_nan(record["rmse"]),
         n_truths=record["truths"],
         model_version=record["model_version"],
-        learning=tuple((column, _hour(text)) for column, text in record.get("learning", {}).items()),
+        learning=tuple((column, hour_of_isoformat(text)) for column, text in record.get("learning", {}).items()),
         uncalibrated=tuple(record.get("uncalibrated", ())),
     )
 
@@ -264,7 +255,7 @@ def _operation(record: dict[str, Any]) -> OperationTaken:
     found = parse_record(None, orjson.dumps(record), ((TYPE_HEADER, record["operation"].encode()),))
     if not isinstance(found, Operation):
         raise ValueError(f"{record['operation']} is no operation")
-    return OperationTaken(found, _hour(record["at"]), record["taken_ms"])
+    return OperationTaken(found, hour_of_isoformat(record["at"]), record["taken_ms"])
 
 
 def _settled(record: dict[str, Any]) -> WindowSettled:
@@ -272,7 +263,7 @@ def _settled(record: dict[str, Any]) -> WindowSettled:
 
 
 def _missed(record: dict[str, Any]) -> RowsMissed:
-    missed = Missed(record["part"], _hour(record["since"]), _hour(record["at"]), record["why"])
+    missed = Missed(record["part"], hour_of_isoformat(record["since"]), hour_of_isoformat(record["at"]), record["why"])
     return RowsMissed(record["station_id"], missed)
 
 
@@ -283,10 +274,6 @@ _READERS: Mapping[str, Callable[[dict[str, Any]], Finding]] = {
     "truth": _settled,
     "missed": _missed,
 }
-
-
-def _hour(text: str) -> int:
-    return hour_of(datetime.fromisoformat(text))
 
 
 def alarm_sentence(event: Event) -> str:

@@ -24,13 +24,15 @@ import orjson
 from airquality.ground.errors import InvalidRecord
 from airquality.network.current import NETWORK
 
-#: The column that is predicted, and its place in a row.
+#: The column that is predicted.
 TARGET = NETWORK.target.name
-_TARGET = NETWORK.index(TARGET)
 #: What predictions and their errors are measured in, in ASCII.
 TARGET_UNIT = NETWORK.target.ascii_unit
 #: Columns of a raw record in the order of the declaration; units, limits and roles stand there.
 RAW_COLUMNS = NETWORK.names
+#: Where each is in a row, and where the target is.
+COLUMN_INDEX = {name: index for index, name in enumerate(RAW_COLUMNS)}
+TARGET_INDEX = COLUMN_INDEX[TARGET]
 #: The columns the device itself measures, as opposed to the reference analysers beside it.
 DEVICE_COLUMNS = tuple(column.name for column in NETWORK.device)
 #: What the columns are measured in.
@@ -108,6 +110,15 @@ def isoformat(hour: int) -> str:
     return datetime_of(hour).isoformat()
 
 
+def hour_of_isoformat(text: str) -> int:
+    """Return the hour that :func:`isoformat` wrote; raises ``ValueError`` if ``text`` is no station-local hour.
+
+    >>> hour_of_isoformat('1970-01-02T03:00:00')
+    27
+    """
+    return hour_of(datetime.fromisoformat(text))
+
+
 class Outcome(Enum):
     """What became of a reading the buffer did not refuse."""
 
@@ -127,11 +138,11 @@ class Reading:
     @property
     def actual(self) -> float:
         """The measured target of this hour, NaN if missing. Truth: never an input to this hour's prediction."""
-        return self.values[_TARGET]
+        return self.values[TARGET_INDEX]
 
     def without_truth(self) -> Reading:
         """Return the same reading as it is where the truth has not come yet."""
-        return replace(self, values=(*self.values[:_TARGET], math.nan, *self.values[_TARGET + 1 :]))
+        return replace(self, values=(*self.values[:TARGET_INDEX], math.nan, *self.values[TARGET_INDEX + 1 :]))
 
     def digest(self) -> int:
         """Return a non-zero 32-bit checksum of the values, which tells a repeated hour from a contradicted one."""
@@ -140,7 +151,7 @@ class Reading:
     def to_bytes(self) -> bytes:
         """Return the raw record's JSON value; missing is null."""
         record: dict[str, Any] = {"station_id": self.station_id, "DateTime": isoformat(self.hour)}
-        record.update(zip(RAW_COLUMNS, (None if math.isnan(v) else v for v in self.values), strict=True))
+        record.update(zip(RAW_COLUMNS, map(or_null, self.values), strict=True))
         return orjson.dumps(record)
 
 
@@ -167,9 +178,9 @@ class Prediction(NamedTuple):
                 "station_id": self.station_id,
                 "DateTime": isoformat(self.hour),
                 "prediction": self.prediction,
-                "lower": _or_null(self.lower),
-                "upper": _or_null(self.upper),
-                "actual": _or_null(self.actual),
+                "lower": or_null(self.lower),
+                "upper": or_null(self.upper),
+                "actual": or_null(self.actual),
                 "model_version": self.model_version,
                 "source_partition": self.source_partition,
                 "source_offset": self.source_offset,
@@ -186,14 +197,14 @@ class Prediction(NamedTuple):
         record = orjson.loads(value)
         found = cls(
             station_id=record["station_id"],
-            hour=hour_of(datetime.fromisoformat(record["DateTime"])),
+            hour=hour_of_isoformat(record["DateTime"]),
             prediction=record["prediction"],
-            actual=_or_nan(record["actual"]),
+            actual=or_nan(record["actual"]),
             model_version=record["model_version"],
             source_partition=record["source_partition"],
             source_offset=record["source_offset"],
-            lower=_or_nan(record.get("lower")),  # predictions of earlier releases have none
-            upper=_or_nan(record.get("upper")),
+            lower=or_nan(record.get("lower")),  # predictions of earlier releases have none
+            upper=or_nan(record.get("upper")),
         )
         found._require_types()
         return found
@@ -206,12 +217,14 @@ class Prediction(NamedTuple):
             raise ValueError(f"not a prediction: {reprlib.repr(tuple(self))}")
 
 
-def _or_null(value: float) -> float | None:
+def or_null(value: float) -> float | None:
+    """Return a figure as JSON holds it, which knows no NaN."""
     return None if math.isnan(value) else value
 
 
-def _or_nan(value: float | None) -> float:
-    return math.nan if value is None else value
+def or_nan(value: float | None) -> float:
+    """Return a figure that JSON holds; the inverse of :func:`or_null`."""
+    return math.nan if value is None else float(value)
 
 
 @dataclass(frozen=True, slots=True)

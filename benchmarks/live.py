@@ -52,7 +52,7 @@ def _latency(bench: Bench, topics: Topics, module: str, n_warm: int) -> Mapping[
     running = bench.ground.start(sys.executable, ["-m", module], {}, **environment)
     try:
         produced = _produce(settings, topics, n_rows, reader, running)
-        wait_until(lambda: len(reader.seen) >= n_rows, "every row can be read", 60)
+        wait_until(lambda: len(reader.seen) >= n_rows, "every row can be read")
         running.stop()
         running.result(60)
     finally:

@@ -16,11 +16,11 @@ Key = ec.EllipticCurvePrivateKey
 class Authority:
     """An authority that signs certificates into a folder; ``cafile`` is what trusts it."""
 
-    def __init__(self, folder: Path, name: str = "air-quality test authority") -> None:
+    def __init__(self, folder: Path) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         self._folder = folder
         self._key = ec.generate_private_key(ec.SECP256R1())
-        self._name = _name(name)
+        self._name = _name("air-quality test authority")
         made = _builder(self._name, self._key, timedelta(days=365)).issuer_name(self._name)
         made = made.add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
         self.cafile = folder / "ca.pem"

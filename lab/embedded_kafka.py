@@ -116,16 +116,15 @@ def _say(line: str) -> None:
 def _parser() -> argparse.ArgumentParser:
     parser = command.parser("python -m airquality broker", _DESCRIPTION, _EXAMPLES)
     parser.add_argument("--data-dir", type=Path, help="keep records here between runs (default: a temporary directory)")
-    parser.add_argument("--port", type=_port, default=9092, help="of a real broker (default: 9092); the mock picks its own")
+    parser.add_argument(
+        "--port",
+        type=command.port,
+        default=9092,
+        help="of a real broker (%(default)s; 0: any free one); the mock picks its own",
+    )
     parser.add_argument("--broker", choices=KINDS, help="insist on this kind instead of the best that can be had")
     parser.add_argument("--install-only", action="store_true", help="only make sure that Kafka's jars are in the cache")
     return parser
-
-
-def _port(text: str) -> int:
-    if not text.isdecimal() or not 0 < int(text) < 65_536:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a port (1 to 65535)")
-    return int(text)
 
 
 def _run(arguments: argparse.Namespace) -> None:

@@ -87,15 +87,6 @@ def install(say: Say = _log.info) -> Installation:
     return Installation(_find_java(), _cached_jars(say))
 
 
-def why_not_real(say: Say = _log.info) -> str | None:
-    """Return in one line why no real broker can be had here, or None if it can; may run Maven, as :func:`install` does."""
-    try:
-        install(say)
-    except Unavailable as error:
-        return str(error)
-    return None
-
-
 def _find_java() -> str:
     refused = []
     for java in _java_candidates():

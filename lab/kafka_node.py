@@ -22,9 +22,10 @@ from lab.broker import Broker
 from lab.child import Child
 from lab.kafka_installation import KAFKA_VERSION, Installation
 from lab.ports import LOOPBACK, free_port, is_free
+from lab.waiting import PATIENCE_SECONDS
 
-START_TIMEOUT_SECONDS = 90.0
-STOP_TIMEOUT_SECONDS = 15.0
+#: A broker that is killed because it stops slowly checks its logs at the next start.
+STOP_TIMEOUT_SECONDS = 60.0
 
 
 #: Written in every file of a data directory that a start overwrites.
@@ -55,14 +56,14 @@ class RealBroker(Broker):
         """Prepare a broker that is not running yet.
 
         Args:
-            installation: What :func:`install` returned.
+            installation: What ``kafka_installation.install`` returned.
             data_dir: Where records, configuration and ``kafka.log`` live. None: a temporary one that ``close`` removes.
-            port: The client port; None: any free one.
+            port: The client port; None or 0: any free one.
         """
         self.installation = installation
         self._temporary = data_dir is None
         self.data_dir = Path(tempfile.mkdtemp(prefix="air-quality-kafka-")) if data_dir is None else data_dir.absolute()
-        self._port = free_port() if port is None else port
+        self._port = port or free_port()
         #: What this node's configuration says beyond, or instead of, what every node's says.
         self.properties: Mapping[str, object] = {}
         self.format_arguments: tuple[str, ...] = ()
@@ -202,12 +203,12 @@ class RealBroker(Broker):
 
     def _await_ready(self) -> None:
         assert self._jvm is not None
-        deadline = time.monotonic() + START_TIMEOUT_SECONDS
+        deadline = time.monotonic() + PATIENCE_SECONDS
         while not _answers(self._port):
             if self._jvm.poll() is not None:
                 raise Unavailable(self._death_notice())
             if time.monotonic() > deadline:
-                raise Unavailable(f"Apache Kafka did not answer within {START_TIMEOUT_SECONDS:.0f} s. {self._log_end()}")
+                raise Unavailable(f"Apache Kafka did not answer within {PATIENCE_SECONDS:.0f} s. {self._log_end()}")
             time.sleep(0.05)
 
     def _death_notice(self) -> str:
@@ -220,8 +221,8 @@ class RealBroker(Broker):
             return f"The end of {self.log_path}:\n{_tail(log.read().decode(errors='replace'))}"
 
 
-def _tail(text: str, lines: int = 20) -> str:
-    return "\n".join(text.splitlines()[-lines:]) or "(empty)"
+def _tail(text: str) -> str:
+    return "\n".join(text.splitlines()[-20:]) or "(empty)"
 
 
 #: The configuration of a node that is alone: one replica of everything, small internal topics, quick to start.

@@ -33,8 +33,8 @@ from lab.faultlab.spec import Spec
 from lab.faulty import Replayed
 from lab.ports import free_port
 from lab.prepare import PROJECT, SIMULATED_NOTICE, prepare, run_step
+from lab.waiting import PATIENCE_SECONDS
 
-READY_SECONDS = 120.0
 #: The consumer's last word waits this long for another row: the producer has finished before it starts.
 IDLE_EXIT_SECONDS = 3.0
 _LOCK_SECONDS = 30.0
@@ -163,7 +163,7 @@ def _api(environment: Mapping[str, str], log_path: Path) -> Iterator[None]:
 
 
 def _await_ready(url: str, process: Child, log_path: Path) -> None:
-    deadline = time.monotonic() + READY_SECONDS
+    deadline = time.monotonic() + PATIENCE_SECONDS
     with requests.Session() as session:
         session.trust_env = False  # a proxy in the environment cannot reach this machine's loopback
         while time.monotonic() < deadline and process.poll() is None:

@@ -55,12 +55,12 @@ class SecuredBroker(RealBroker):
         """What programs need to use this broker as its user."""
         return self.environment_of(USER)
 
-    def environment_of(self, user: str, mechanism: str = "SCRAM-SHA-512") -> dict[str, str]:
+    def environment_of(self, user: str) -> dict[str, str]:
         """Return what programs need to use this broker as that user."""
         return {
             "KAFKA_BOOTSTRAP_SERVERS": self.bootstrap_servers,
             "KAFKA_SECURITY_PROTOCOL": "SASL_SSL",
-            "KAFKA_SASL_MECHANISM": mechanism,
+            "KAFKA_SASL_MECHANISM": "SCRAM-SHA-512",
             "KAFKA_SASL_USERNAME": user,
             "KAFKA_SASL_PASSWORD_FILE": str(self.secrets / f"{user}.password"),
             "KAFKA_SSL_CAFILE": str(self.authority.cafile),

@@ -8,14 +8,19 @@ from contextlib import contextmanager
 from typing import Any
 
 import orjson
+import pytest
 import requests
 import uvicorn
 
+from airquality.ground import log
 from airquality.ground.settings import Settings
+from airquality.model import registry
+from airquality.model.model import Model
 from airquality.serving.slots import SLOTS, Slot
 from api_service import create_app
 from lab.ports import free_port
-from lab.waiting import wait_until
+from lab.waiting import PATIENCE_SECONDS, wait_until
+from tests.system import ARTIFACTS
 
 
 class Client:
@@ -25,11 +30,23 @@ class Client:
         self.url = f"http://127.0.0.1:{port}"
 
     def get(self, path: str) -> requests.Response:
-        return requests.get(self.url + path, timeout=20, allow_redirects=False)
+        return requests.get(self.url + path, timeout=PATIENCE_SECONDS, allow_redirects=False)
 
     def post(self, path: str, body: Any, headers: Mapping[str, str] | None = None) -> requests.Response:
         data = orjson.dumps(body) if isinstance(body, dict) else body
-        return requests.post(self.url + path, data=data, headers=headers, timeout=20, allow_redirects=False)
+        return requests.post(self.url + path, data=data, headers=headers, timeout=PATIENCE_SECONDS, allow_redirects=False)
+
+
+@contextmanager
+def running_artifacts(settings: Settings) -> Iterator[Client]:
+    """Run the service with the model in ``artifacts/`` as its champion; no registry is asked."""
+    served = registry.RegisteredModel(Model.load(ARTIFACTS), "air-quality-co", "1")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(log, "configure", lambda *_: None)
+        patch.setattr(registry, "champion_version", lambda _: "1")
+        patch.setattr(registry, "load", lambda *_: served)
+        with running(settings) as made:
+            yield made
 
 
 @contextmanager

@@ -7,7 +7,7 @@ from contextlib import closing
 from airquality.ground.settings import Settings
 from airquality.stream import kafka_io
 from airquality.stream.transactions import Ownership, TransactionalStream
-from lab.waiting import wait_until
+from lab.waiting import PATIENCE_SECONDS, wait_until
 
 
 def topics(bootstrap_servers: str, name: str) -> Settings:
@@ -29,7 +29,7 @@ def topics(bootstrap_servers: str, name: str) -> Settings:
 def send(settings: Settings, partition: int, *values: bytes) -> None:
     with closing(kafka_io.idempotent_producer(settings)) as producer:
         for value in values:
-            producer.send(settings.raw_topic, key=b"roof", value=value, partition=partition).get(timeout=20)
+            producer.send(settings.raw_topic, key=b"roof", value=value, partition=partition).get(timeout=PATIENCE_SECONDS)
 
 
 def take(stream: TransactionalStream, n_records: int) -> dict[int, list[bytes | None]]:
@@ -44,7 +44,7 @@ def take(stream: TransactionalStream, n_records: int) -> dict[int, list[bytes | 
             taken.setdefault(partition, []).extend(record.value for record in records)
         return sum(map(len, taken.values())) >= n_records
 
-    wait_until(enough, f"{n_records} records", 60)
+    wait_until(enough, f"{n_records} records")
     return taken
 
 
@@ -57,5 +57,5 @@ def owned(stream: TransactionalStream, n_partitions: int) -> Ownership:
         polled = stream.poll(0.2, 100)
         return len(polled.ownership.partitions) == n_partitions
 
-    wait_until(enough, f"{n_partitions} partitions", 60)
+    wait_until(enough, f"{n_partitions} partitions")
     return polled.ownership

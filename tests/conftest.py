@@ -10,8 +10,9 @@ import signal
 import threading
 import types
 import uuid
-from collections.abc import Iterator
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from hypothesis import settings as hypothesis_settings
@@ -22,7 +23,9 @@ if TYPE_CHECKING:
     from airquality.data.dataset import Frame
     from airquality.ground.settings import Settings
     from lab.broker import Broker
-    from tests.worker_rig import Rig
+    from lab.kafka_installation import Installation
+    from tests.report_rig import Rig as ReportRig
+    from tests.worker_rig import Clock, Rig
 
 # The same commit gets the same verdict; `pytest --hypothesis-profile=search` looks elsewhere, and longer.
 hypothesis_settings.register_profile("ci", deadline=None, max_examples=40, derandomize=True, database=None, print_blob=True)
@@ -97,6 +100,27 @@ def broker() -> Iterator[Broker]:
             yield broker
 
 
+@pytest.fixture(scope="session")
+def installation() -> Installation:
+    """Java and Kafka's jars; without them a broker test is skipped, or fails where a broker was promised."""
+    from airquality.ground.errors import Unavailable
+    from lab.kafka_installation import install
+
+    try:
+        return install()
+    except Unavailable as error:
+        if os.environ.get("AIR_QUALITY_REQUIRE_BROKER") == "1":
+            pytest.fail(str(error))
+        pytest.skip(str(error))
+
+
+@pytest.fixture
+def no_broker_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Leave nothing in the environment that chooses a broker, or a Java for one."""
+    for name in ("KAFKA_BOOTSTRAP_SERVERS", "KAFKA_API_VERSION", "AIR_QUALITY_BROKER", "JAVA_HOME"):
+        monkeypatch.delenv(name, raising=False)
+
+
 @pytest.fixture
 def settings(broker: Broker, request: pytest.FixtureRequest) -> Settings:
     """Settings of topics and a group of the test's own on the real broker."""
@@ -107,12 +131,37 @@ def settings(broker: Broker, request: pytest.FixtureRequest) -> Settings:
 
 
 @pytest.fixture
-def rig(monkeypatch: pytest.MonkeyPatch) -> Rig:
+def report_rig(tmp_path: Path) -> Iterator[Callable[..., ReportRig]]:
+    """Build monitoring services over writers of reports that are sound, or have a ``fault`` for ``when`` they meet it."""
+    from tests import report_writers
+    from tests.report_rig import Rig
+
+    rigs: list[Rig] = []
+
+    def build(fault: str = "", when: str = "", **changes: Any) -> Rig:
+        writer = report_writers.faulty(tmp_path, fault, when) if fault else report_writers.plain(tmp_path)
+        rigs.append(Rig(tmp_path, writer, **changes))
+        return rigs[-1]
+
+    yield build
+    for built in rigs:
+        built.service.close()
+
+
+@pytest.fixture
+def clock() -> Clock:
+    """A clock that only a test, or what waits by it, moves."""
+    from tests.worker_rig import Clock
+
+    return Clock()
+
+
+@pytest.fixture
+def rig(clock: Clock, monkeypatch: pytest.MonkeyPatch) -> Rig:
     """A worker among fakes, whose clock only its own waiting moves."""
     from airquality.stream import worker
-    from tests.worker_rig import Clock, Rig
+    from tests.worker_rig import Rig
 
-    clock = Clock()
     made = Rig(clock)
     monkeypatch.setattr(worker, "time", types.SimpleNamespace(sleep=clock.sleep, monotonic=clock))
     return made

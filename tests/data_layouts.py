@@ -12,9 +12,9 @@ from pathlib import Path
 
 import numpy as np
 
-from airquality.data import incoming
+from airquality.data import readings_file
 from airquality.data.files import answers
-from airquality.data.incoming import Incoming
+from airquality.data.readings_file import ReadingsFile
 from airquality.records import datetime_of
 from tests.data_files import NAMES, Cell, cell, month, published, rows, text
 
@@ -24,13 +24,13 @@ HEADER = ("DateTime", *NAMES)
 DATED = ("Date", "Time", *NAMES)
 
 
-def read(path: Path, *flags: str) -> Incoming:
+def read(path: Path, *flags: str) -> ReadingsFile:
     parser = argparse.ArgumentParser()
     answers.add_arguments(parser)
-    return incoming.read(path, answers.from_arguments(parser.parse_args(flags)))
+    return readings_file.read(path, answers.from_arguments(parser.parse_args(flags)))
 
 
-def require_same(found: Incoming, columns: slice = slice(None)) -> None:
+def require_same(found: ReadingsFile, columns: slice = slice(None)) -> None:
     """Every hour and every bit of every value, whatever the order of the rows."""
     order = np.argsort(found.frame.hours, kind="stable")
     np.testing.assert_array_equal(found.frame.hours[order], month().hours)

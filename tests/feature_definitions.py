@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from airquality.model import features
 from airquality.model.features import NAMES
-from airquality.records import RAW_COLUMNS, TARGET
+from airquality.records import RAW_COLUMNS, TARGET_INDEX
 
 Floats = NDArray[np.float64]
 
@@ -24,7 +24,7 @@ START = 307_668
 T = 300
 
 
-CO, NMHC = RAW_COLUMNS.index(TARGET), RAW_COLUMNS.index("NMHC(GT)")
+CO, NMHC = TARGET_INDEX, RAW_COLUMNS.index("NMHC(GT)")
 
 
 #: Typical values in the order of RAW_COLUMNS.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -12,13 +13,27 @@ from airquality.ground.settings import Settings
 from airquality.metrics import ConsumerMetrics
 from airquality.monitoring.drift import Window
 from airquality.reports.child import OpenWriter
+from airquality.reports.due import ReportResult
 from airquality.reports.summary import PartitionFigures
 from airquality.stream.station import Station
-from lab.waiting import wait_until
+from lab.waiting import PATIENCE_SECONDS, wait_until
 from monitoring_service import MonitoringService
 from tests import stations
 
 FIRST = stations.FIRST_HOUR
+
+
+def drain(service: MonitoringService) -> list[ReportResult]:
+    """Wait until nothing is due any more, end those who make reports, and return the reports that have ended."""
+    ended: list[ReportResult] = []
+
+    def nothing_due() -> bool:
+        ended.extend(service.poll())
+        return not service.backlog
+
+    wait_until(nothing_due, "every report that is due has ended")
+    service.close()
+    return ended
 
 
 class Rig:
@@ -27,10 +42,10 @@ class Rig:
     def __init__(self, folder: Path, open_writer: OpenWriter, **changes: Any) -> None:
         self.folder = folder
         self.registry = CollectorRegistry()
-        defaults = {"reports_dir": folder, "dataset_dir": folder, "report_timeout_seconds": 30.0}
-        idle_cores = changes.pop("idle_cores", lambda ours: 1)
+        defaults = {"reports_dir": folder, "dataset_dir": folder, "report_timeout_seconds": PATIENCE_SECONDS}
+        idle_cores, clock = changes.pop("idle_cores", lambda ours: 1), changes.pop("clock", time.monotonic)
         settings, metrics = Settings(**{**defaults, **changes}), ConsumerMetrics(self.registry)
-        self.service = MonitoringService(settings, stations.judge(), metrics, open_writer, idle_cores=idle_cores)
+        self.service = MonitoringService(settings, stations.judge(), metrics, open_writer, clock, idle_cores=idle_cores)
 
     def run(self, n_hours: int, station_id: str = "station_1", first: int = FIRST, **changes: float) -> Station:
         """Let a new station's quiet hours pass and submit their windows."""

@@ -182,7 +182,7 @@ class Monitors:
     def note_served(self, served: Served) -> None:
         self.served.append(served)
 
-    def close(self, *, drain: bool) -> None:
+    def close(self) -> None:
         pass
 
     def write_summary(self, owned: Mapping[int, PartitionFigures]) -> None:

@@ -14,7 +14,7 @@ from airquality.monitoring.drift import Floats, Judge, Window
 from airquality.monitoring.reference import Reference
 from airquality.monitoring.thresholds import Calibration
 from airquality.monitoring.window_calibration import History, calibrate_history
-from airquality.records import RAW_COLUMNS, TARGET, Reading
+from airquality.records import RAW_COLUMNS, TARGET_INDEX, Reading
 from airquality.stream.station import Station
 from airquality.truth.interval_calibration import IntervalCalibration
 from airquality.truth.kinds import KINDS
@@ -36,14 +36,14 @@ def values_of(n_hours: int, seed: int = 0) -> Floats:
         wander[hour] = level
     rhythm = 20 * np.sin(2 * np.pi * np.arange(n_hours) / 24)
     values = 100 + rhythm[:, np.newaxis] + wander
-    values[:, RAW_COLUMNS.index(TARGET)] /= 40
+    values[:, TARGET_INDEX] /= 40
     values[:, RAW_COLUMNS.index("NMHC(GT)")] = np.nan
     return values
 
 
 def predictions_of(values: Floats, seed: int = 1) -> Floats:
     """Return predictions that miss the truth by 0.3 mg/m3."""
-    return np.maximum(values[:, RAW_COLUMNS.index(TARGET)] + np.random.default_rng(seed).normal(0, 0.3, len(values)), 0.0)
+    return np.maximum(values[:, TARGET_INDEX] + np.random.default_rng(seed).normal(0, 0.3, len(values)), 0.0)
 
 
 @functools.cache

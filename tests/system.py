@@ -13,12 +13,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import psutil
 import requests
 
 from lab.child import Child
 from lab.waiting import wait_until
 
 PROJECT = Path(__file__).resolve().parent.parent
+ARTIFACTS = PROJECT / "artifacts"
 #: How long a program may take that ends by itself: it makes reports beside whatever else the machine has to do.
 RUN_SECONDS = 900
 
@@ -88,6 +90,14 @@ def is_ready(url: str) -> bool:
     try:
         return requests.get(f"{url}/ready", timeout=2).ok
     except requests.RequestException:
+        return False
+
+
+def is_running(pid: int) -> bool:
+    """Whether a process has not ended yet; one that has, and that init has not collected, does not count."""
+    try:
+        return bool(psutil.Process(pid).status() != psutil.STATUS_ZOMBIE)
+    except psutil.NoSuchProcess:
         return False
 
 

@@ -10,6 +10,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from lab.child import Child
+from lab.waiting import PATIENCE_SECONDS
 
 
 @contextmanager
@@ -27,4 +28,4 @@ def typed(block: str, folder: Path, environment: Mapping[str, str]) -> Iterator[
             if shell.poll() is None:
                 os.killpg(shell.pid, signal.SIGINT)
                 with suppress(subprocess.TimeoutExpired):
-                    shell.wait(40)
+                    shell.wait(PATIENCE_SECONDS)

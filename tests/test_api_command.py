@@ -12,6 +12,9 @@ from pathlib import Path
 
 import pytest
 
+import api_service
+from airquality.ground import log
+from lab.waiting import PATIENCE_SECONDS
 from tests.system import PROJECT
 
 
@@ -34,7 +37,7 @@ def test_api_service_ctrl_c_is_a_clean_end(tmp_path: Path) -> None:
                 break
         process.send_signal(signal.SIGINT)
         rest = process.stderr.read()
-        assert process.wait(60) == 0
+        assert process.wait(PATIENCE_SECONDS) == 0
     assert "interrupted" not in rest
 
 
@@ -60,8 +63,19 @@ def test_api_service_with_json_says_nothing_else(tmp_path: Path) -> None:
                 break
         process.send_signal(signal.SIGINT)
         lines += process.stderr.read().splitlines()
-        assert process.wait(60) == 0
+        assert process.wait(PATIENCE_SECONDS) == 0
     said = [json.loads(line) for line in lines]
     shown = "[::1]" if loopback() == "::1" else "127.0.0.1"
     assert said[0]["message"].startswith(f"http://{shown}:")
     assert any(line["logger"] == "uvicorn.error" for line in said)
+
+
+def test_program_port_taken_is_one_sentence(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.setattr(log, "configure", lambda *_: None)  # this process's log is pytest's
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        assert api_service.main(["--port", str(port)]) == 2
+    said = capsys.readouterr().err
+    assert len(said.splitlines()) == 1
+    assert f"127.0.0.1:{port}" in said
+    assert "--port" in said

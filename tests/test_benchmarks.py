@@ -31,7 +31,7 @@ from benchmarks.sections import Bench, Contender, Outcome, Section, chosen, sect
 from benchmarks.targets import Excuse, Target, judge
 from benchmarks.topics import Topics
 from lab.ports import free_port
-from lab.waiting import Failed
+from lab.waiting import PATIENCE_SECONDS, Failed
 
 FASTER = Target("speed", "replay", "product / bare", "at least", 0.6, "beside the bare loop")
 SMALLER = Target("size", "replay", "MB", "at most", 200, "memory")
@@ -328,7 +328,7 @@ def test_spread_consumers_that_never_worked_together_are_refused() -> None:
 
 def test_group_a_consumer_that_ends_is_said_with_its_words(tmp_path: Path) -> None:
     task = Task([sys.executable, "-c", "raise SystemExit('no topic')", "{}"], tmp_path, os.environ)
-    task.child.wait(30)
+    task.child.wait(PATIENCE_SECONDS)
     settings = read_settings(kafka_bootstrap_servers=f"127.0.0.1:{free_port()}")
     with (
         pytest.raises(Failed, match="a consumer ended before every consumer has partitions: no topic"),
@@ -367,7 +367,7 @@ def echo(request: pytest.FixtureRequest) -> Iterator[int]:
         thread.start()
         yield server.server_address[1]
         server.shutdown()
-        thread.join(10)
+        thread.join(PATIENCE_SECONDS)
 
 
 @pytest.mark.parametrize("echo", [200], indirect=True)

@@ -13,7 +13,8 @@ from typing import Any
 import pytest
 
 from lab.child import Child
-from lab.waiting import wait_until
+from lab.waiting import PATIENCE_SECONDS, wait_until
+from tests.system import is_running
 
 pytestmark = pytest.mark.slow
 
@@ -34,14 +35,8 @@ time.sleep(600)
 """
 
 
-def runs(pid: int) -> bool:
-    """Whether a process runs; a zombie that init has not collected does not."""
-    state = subprocess.run(["ps", "-o", "stat=", "-p", str(pid)], capture_output=True, text=True, check=False).stdout
-    return bool(state.strip()) and not state.startswith("Z")
-
-
 def pids_in(path: Path) -> list[int]:
-    wait_until(lambda: path.exists() and path.read_text().endswith("\n"), "the program has said its process ids", 30)
+    wait_until(lambda: path.exists() and path.read_text().endswith("\n"), "the program has said its process ids")
     return [int(pid) for pid in path.read_text().split()]
 
 
@@ -51,7 +46,7 @@ def output(tmp_path: Path) -> Iterator[Path]:
     path = tmp_path / "pids"
     yield path
     for pid in path.read_text().split() if path.exists() else []:
-        if runs(int(pid)):
+        if is_running(int(pid)):
             os.kill(int(pid), signal.SIGKILL)
 
 
@@ -61,7 +56,7 @@ def test_child_end_takes_the_whole_group(output: Path, arguments: list[str]) -> 
         child = Child([sys.executable, "-c", STUBBORN, *arguments], output.parent, output=file)
     family = pids_in(output)
     child.end(timeout_seconds=0.5)
-    wait_until(lambda: not any(runs(pid) for pid in family), "program and grandchild have ended", 10)
+    wait_until(lambda: not any(is_running(pid) for pid in family), "program and grandchild have ended")
 
 
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGHUP, signal.SIGTERM])
@@ -72,9 +67,9 @@ def test_child_parent_dies_ends_the_whole_group(output: Path, tmp_path: Path, nu
         parent = subprocess.Popen([sys.executable, "-c", PARENT, str(temporary)], stdout=file)
     family = pids_in(output)
     parent.send_signal(number)
-    assert parent.wait(10) == -number
-    wait_until(lambda: not any(runs(pid) for pid in family), "program and grandchild have ended", 20)
-    wait_until(lambda: not temporary.exists(), "the temporary folder is gone", 10)
+    assert parent.wait(PATIENCE_SECONDS) == -number
+    wait_until(lambda: not any(is_running(pid) for pid in family), "program and grandchild have ended")
+    wait_until(lambda: not temporary.exists(), "the temporary folder is gone")
 
 
 def test_child_signal_while_it_starts_is_delivered_once_it_is_watched(tmp_path: Path) -> None:
@@ -100,5 +95,5 @@ def test_child_signal_while_it_starts_is_delivered_once_it_is_watched(tmp_path: 
     assert program.poll() is None
     assert watchdog.stdin is not None
     watchdog.stdin.close()  # what the death of this process would do
-    assert program.wait(20) == -signal.SIGTERM
-    watchdog.wait(20)
+    assert program.wait(PATIENCE_SECONDS) == -signal.SIGTERM
+    watchdog.wait(PATIENCE_SECONDS)

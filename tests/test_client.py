@@ -18,10 +18,12 @@ from pydantic import SecretStr
 
 from airquality.ground.errors import ContractError, InvalidRecord, Unavailable
 from airquality.model import features, rows
-from airquality.model.client import MAX_ROWS, PredictionClient
+from airquality.model.client import PredictionClient
+from airquality.model.rows import MAX_ROWS
 from airquality.model.transport import MAX_ANSWER_BYTES, Transport
 from airquality.records import MAX_MODEL_VERSION_CHARACTERS, PREDICTION_LIMITS, Served
 from lab.ports import free_port
+from lab.waiting import PATIENCE_SECONDS
 from tests.simulated_kafka import rows_of
 
 #: What a served model says of where it comes from.
@@ -68,7 +70,7 @@ class Handler(BaseHTTPRequestHandler):
         server.key = self.headers.get("X-API-Key", "")
         server.media_type, server.caching = (self.headers.get(n, "") for n in ("Content-Type", "Cache-Control"))
         if server.silent:
-            server.released.wait(5)
+            server.released.wait(PATIENCE_SECONDS)
             return
         with contextlib.suppress(OSError):  # the client may have had enough
             if server.trickles:

@@ -15,11 +15,13 @@ import pytest
 from airquality.ground import command
 from airquality.ground.errors import ContractError, Unavailable, UsageError
 from airquality.ground.files import write_atomically
+from lab.waiting import PATIENCE_SECONDS
 
 ROOT = Path(__file__).resolve().parent.parent
 #: Every program of the commands a user types, and what it needs to get as far as its settings.
 PROGRAMS: dict[str, list[str]] = {
     "producer": ["--csv", "none.csv"],
+    "api_service": ["--port", "0"],
     "dataset.create_dataset": [],
     "generate_reference_dataset": [],
     "training.backtest": [],
@@ -86,7 +88,7 @@ def test_run_reader_gone_ends_quietly() -> None:
         assert process.stdout is not None
         assert process.stderr is not None
         process.stdout.close()
-        assert (process.wait(30), process.stderr.read()) == (command.OUTPUT_CLOSED, b"")
+        assert (process.wait(PATIENCE_SECONDS), process.stderr.read()) == (command.OUTPUT_CLOSED, b"")
 
 
 @pytest.mark.skipif(os.getuid() != 0, reason="only root can become somebody else")
@@ -135,7 +137,7 @@ def assert_says_loud(capsys: pytest.CaptureFixture[str]) -> None:
     assert "LOG_LEVEL=loud" in err
 
 
-@pytest.mark.parametrize("module", [*PROGRAMS, "lab.embedded_kafka", "training.notebook", "benchmarks.__main__"])
+@pytest.mark.parametrize("module", [*PROGRAMS, "consumer", "lab.embedded_kafka", "training.notebook", "benchmarks.__main__"])
 @pytest.mark.parametrize(
     ("flag", "said"), [("--help", "examples:"), ("--version", f"air-quality-monitoring {command.VERSION}")]
 )
@@ -157,6 +159,8 @@ def test_program_explains_itself(module: str, flag: str, said: str, capsys: pyte
         ("producer", ["--csv", "x", "--max-records", "٣"], "is not a positive whole number"),
         ("airquality.stream.repartition", ["--partitions", "0"], "'0' is not a positive whole number"),
         ("airquality.stream.lag", ["--port", "65536"], "'65536' is not a port"),
+        ("api_service", ["--port", "x"], "'x' is not a port (1 to 65535, or 0)"),
+        ("lab.embedded_kafka", ["--port", "٣"], "is not a port"),
         ("airquality.replay.command", ["--station", "x", "--hour", "2005-02-30"], "is no hour such as 2005-03-01T08:00"),
         ("airquality.stream.dlq", ["list", "--since", "tomorrow"], "is no time such as 2026-11-26T08:00"),
     ],

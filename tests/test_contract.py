@@ -29,7 +29,7 @@ from airquality.monitoring.component import (
 )
 from airquality.monitoring.detectors import Detectors
 from airquality.monitoring.listed import LABELS, LISTED, label_of
-from airquality.records import RAW_COLUMNS, TARGET, Reading
+from airquality.records import RAW_COLUMNS, TARGET_INDEX, Reading
 from airquality.stream import snapshots
 from airquality.stream.station import Station
 from monitoring_service import Stations
@@ -52,7 +52,7 @@ def never_silent() -> watched.Floats:
 
 VALUES = never_silent()
 CLEAN = stations.readings_of(VALUES, "roof", HOURS.tolist())
-_TRUTH = VALUES[:, RAW_COLUMNS.index(TARGET)]
+_TRUTH = VALUES[:, TARGET_INDEX]
 _KNOWN = ~np.isnan(_TRUTH)
 _PREDICTIONS = np.interp(HOURS, HOURS[_KNOWN], _TRUTH[_KNOWN]) + np.random.default_rng(5).normal(0, 0.3, N_ROWS)
 PREDICTED = dict(zip(HOURS.tolist(), _PREDICTIONS.tolist(), strict=True))

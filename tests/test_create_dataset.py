@@ -40,7 +40,6 @@ def create_dataset(*arguments: str, cwd: Path) -> subprocess.CompletedProcess[st
         env={k: v for k, v in os.environ.items() if not k.startswith("AIR_QUALITY")} | nowhere,
         capture_output=True,
         text=True,
-        timeout=60,
         check=False,
     )
 

@@ -16,8 +16,8 @@ import pytest
 from airquality.ground.settings import read_settings
 from lab import demo, faulty, ownership, parts
 from lab.broker import Broker
-from lab.waiting import wait_until
-from tests.system import PROJECT
+from lab.waiting import PATIENCE_SECONDS, wait_until
+from tests.system import PROJECT, is_running
 
 PROGRAM = [sys.executable, "-m", "lab.demo"]
 needs_proc = pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="reads the process tree from /proc")
@@ -54,14 +54,6 @@ def children(pid: int) -> set[int]:
     return {int(child) for task in Path(f"/proc/{pid}/task").glob("*/children") for child in task.read_text().split()}
 
 
-def is_gone(pid: int) -> bool:
-    """Whether a process has ended; init may not have collected it yet."""
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "Z"
-    except OSError:
-        return True
-
-
 def belonging_to(folder: Path) -> list[int]:
     """Return the processes whose environment names the folder of a test."""
     found = []
@@ -93,8 +85,8 @@ def test_demo_interrupted_stops_everything_it_started(
         assert process.poll() is None, output.read_text()
         family = descendants(process.pid)
         process.send_signal(number)
-        assert process.wait(timeout=60) == code
-    wait_until(lambda: all(map(is_gone, family)) and not belonging_to(tmp_path), "every process has ended", 20)
+        assert process.wait(PATIENCE_SECONDS) == code
+    wait_until(lambda: not any(map(is_running, family)) and not belonging_to(tmp_path), "every process has ended")
     assert output.read_text().splitlines()[0].startswith("Broker: librdkafka mock cluster")
     assert "everything this run started has been stopped" in output.read_text()
     assert not re.search("Traceback", output.read_text())
@@ -125,10 +117,10 @@ def run_of(process: subprocess.Popen[bytes]) -> int:
 def test_demo_ended_by_force_leaves_nothing_running(tmp_path: Path, happens: Callable[[object], None]) -> None:
     parent = [sys.executable, "-c", f"import subprocess; subprocess.run({PROGRAM!r})"]
     with started(tmp_path, *parent) as (process, output):
-        wait_until(lambda: "===" in output.read_text() and len(descendants(process.pid)) > 3, "a program runs", 60)
+        wait_until(lambda: "===" in output.read_text() and len(descendants(process.pid)) > 3, "a program runs")
         family = descendants(process.pid)
         happens(process)
-        wait_until(lambda: all(map(is_gone, family - {process.pid})), "every process has ended", 30)
+        wait_until(lambda: not any(map(is_running, family - {process.pid})), "every process has ended")
     assert "Traceback" not in output.read_text()
 
 
@@ -139,7 +131,7 @@ def test_demo_output_closed_by_its_reader_ends_quietly_and_leaves_nothing_runnin
     script = f'{sys.executable} -m lab.demo | head; echo "${{PIPESTATUS[0]}}" > {codes}'
     with started(tmp_path, "bash", "-c", script) as (process, output):
         assert process.wait(240) == 0
-        wait_until(lambda: not belonging_to(tmp_path), "every process has ended", 20)
+        wait_until(lambda: not belonging_to(tmp_path), "every process has ended")
     assert codes.read_text() == "141\n"
     assert not list((tmp_path / "temporary").rglob("*"))
     assert output.read_text().startswith("Broker: ")

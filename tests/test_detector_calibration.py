@@ -104,15 +104,6 @@ def test_smallest_shifts_up_is_positive_down_negative_and_a_larger_budget_sees_s
             assert other.up <= shift.up
 
 
-def test_smallest_visible_is_the_least_over_all_windows_and_none_where_no_level_is_judged() -> None:
-    fitted = watched.calibration()
-    found = fitted.smallest_visible("T")
-    assert found is not None
-    assert found.unit == "degC"
-    assert found.up - found.down == min(shift.up - shift.down for shift in fitted.smallest_shifts()["T"])
-    assert fitted.smallest_visible("C6H6(GT)") is None
-
-
 @pytest.mark.slow
 def test_calibrate_real_length_buys_the_budget_and_states_the_nested_rate(tmp_path: Path) -> None:
     from airquality.data import dataset

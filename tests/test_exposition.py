@@ -15,6 +15,7 @@ from prometheus_client import CollectorRegistry, Counter
 from airquality.ground.errors import UsageError
 from airquality.stream import exposition
 from airquality.stream.exposition import LOOPBACK, Page, exposed, health_page, interface_address, listen_addresses
+from lab.waiting import PATIENCE_SECONDS
 from tests.system import PROJECT
 
 
@@ -32,14 +33,14 @@ def served(pages: dict[str, Callable[[], Page]], setting: str = LOOPBACK) -> Ite
 
 def half_open(port: int, address: str = LOOPBACK) -> socket.socket:
     """Connect, and begin a request that never ends."""
-    connection = socket.create_connection((address, port), timeout=20)
+    connection = socket.create_connection((address, port), timeout=PATIENCE_SECONDS)
     connection.sendall(b"GET /metrics HTTP/1.1\r\n")
     return connection
 
 
 def test_exposed_metrics_are_the_registrys() -> None:
     with served({"/metrics": counted}) as url:
-        answer = requests.get(f"{url}/metrics?name=x", timeout=10)
+        answer = requests.get(f"{url}/metrics?name=x", timeout=PATIENCE_SECONDS)
     assert answer.status_code == 200
     assert answer.headers["content-type"].startswith("text/plain; version=")
     assert "seen_total 3.0" in answer.text
@@ -47,32 +48,32 @@ def test_exposed_metrics_are_the_registrys() -> None:
 
 def test_exposed_head_has_no_body_and_other_methods_and_paths_are_refused() -> None:
     with served({"/metrics": counted}) as url:
-        head = requests.head(f"{url}/metrics", timeout=10)
+        head = requests.head(f"{url}/metrics", timeout=PATIENCE_SECONDS)
         assert (head.status_code, head.text) == (200, "")
         assert int(head.headers["content-length"]) > 0
-        assert requests.post(f"{url}/metrics", timeout=10).status_code == 405
-        assert requests.get(f"{url}/elsewhere", timeout=10).status_code == 404
+        assert requests.post(f"{url}/metrics", timeout=PATIENCE_SECONDS).status_code == 405
+        assert requests.get(f"{url}/elsewhere", timeout=PATIENCE_SECONDS).status_code == 404
 
 
 def test_health_page_with_a_fault_is_503_and_says_it() -> None:
     with served({"/health": lambda: health_page(["Kafka is away"])}) as url:
-        answer = requests.get(f"{url}/health", timeout=10)
+        answer = requests.get(f"{url}/health", timeout=PATIENCE_SECONDS)
     assert (answer.status_code, answer.json()) == (503, {"status": "waiting", "faults": ["Kafka is away"]})
     with served({"/health": lambda: health_page([])}) as url:
-        assert requests.get(f"{url}/health", timeout=10).json() == {"status": "ok", "faults": []}
+        assert requests.get(f"{url}/health", timeout=PATIENCE_SECONDS).json() == {"status": "ok", "faults": []}
 
 
 def test_exposed_page_that_waits_holds_up_no_other() -> None:
     free = threading.Event()
 
     def slow() -> Page:
-        assert free.wait(30)
+        assert free.wait(PATIENCE_SECONDS)
         return health_page([])
 
     with served({"/metrics": counted, "/health": slow}) as url, socket.socket() as asking:
         asking.connect(("127.0.0.1", int(url.rsplit(":", 1)[1])))
         asking.sendall(b"GET /health HTTP/1.1\r\n\r\n")
-        assert requests.get(f"{url}/metrics", timeout=10).status_code == 200
+        assert requests.get(f"{url}/metrics", timeout=PATIENCE_SECONDS).status_code == 200
         free.set()
 
 
@@ -117,7 +118,7 @@ def test_exposed_under_many_half_open_connections_keeps_descriptors_for_others()
         port = int(program.stdout.readline())
         for _ in range(120):
             held.enter_context(half_open(port))
-        page = requests.get(f"http://127.0.0.1:{port}/metrics", timeout=20).text
+        page = requests.get(f"http://127.0.0.1:{port}/metrics", timeout=PATIENCE_SECONDS).text
         open_descriptors = float(page.split("\nprocess_open_fds ")[1].split()[0])
         assert open_descriptors < 64 / 2
         assert program.poll() is None
@@ -145,7 +146,7 @@ def test_exposed_on_two_addresses_answers_on_both_and_on_no_other(caplog: pytest
     caplog.set_level(logging.INFO)
     with exposed("127.0.0.1,127.0.0.2", 0, {"/metrics": counted}) as port:
         for address in ("127.0.0.1", "127.0.0.2"):
-            assert requests.get(f"http://{address}:{port}/metrics", timeout=10).status_code == 200
+            assert requests.get(f"http://{address}:{port}/metrics", timeout=PATIENCE_SECONDS).status_code == 200
         with pytest.raises(ConnectionRefusedError):
             socket.create_connection(("127.0.0.3", port))
     assert f"metrics on http://127.0.0.1:{port}/metrics, http://127.0.0.2:{port}/metrics" in caplog.text

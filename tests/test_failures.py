@@ -250,7 +250,7 @@ def test_judge_detectors_that_fail_are_off_and_predictions_go_on(tmp_path: Path,
     for hour in (FIRST, FIRST + 1):
         service.judge([(station, [row_at(hour)])])
         assert stations.observe(station, row_at(hour), 2.0) == []
-    service.close(drain=False)
+    service.close()
     assert registry.get_sample_value("air_quality_detectors_off") == 1
     summary = service.summary({0: PartitionFigures({}, (station.figures(),))})
     assert summary["detectors_off"] == "FloatingPointError: a sum went wrong"

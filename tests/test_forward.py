@@ -14,7 +14,7 @@ import pytest
 
 from deploy import forward
 from lab.ports import free_port
-from lab.waiting import wait_until
+from lab.waiting import PATIENCE_SECONDS, wait_until
 
 PROJECT = Path(__file__).resolve().parent.parent
 
@@ -101,7 +101,7 @@ def connected(port: int) -> socket.socket:
             made.append(socket.create_connection(("127.0.0.1", port), timeout=5))
         return bool(made)
 
-    wait_until(connect, "it listens", 30)
+    wait_until(connect, "it listens")
     return made[0]
 
 
@@ -112,7 +112,7 @@ def test_main_ends_on_sigterm_though_a_connection_is_open() -> None:
         command = [sys.executable, "deploy/forward.py", str(port), f"localhost:{behind.getsockname()[1]}"]
         with subprocess.Popen(command, cwd=PROJECT) as process, connected(port), behind.accept()[0]:
             process.terminate()
-            assert process.wait(20) == 0
+            assert process.wait(PATIENCE_SECONDS) == 0
 
 
 @pytest.mark.parametrize("arguments", [[], ["8000"], ["8000", "api"], ["x", "api:8000"], ["1", "2:3", "4"]])

@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from lab.waiting import wait_until
-from tests.system import PROJECT
+from lab.waiting import PATIENCE_SECONDS, wait_until
+from tests.system import PROJECT, is_running
 
 SESSION = f"exec {sys.executable} -m pytest -q -p no:cacheprovider tests/interrupted_session.py"
 
@@ -24,22 +24,11 @@ def test_session_interrupted_leaves_nothing_running(tmp_path: Path, number: sign
     session = subprocess.Popen(["sh", "-c", shell], cwd=PROJECT, env=environment, stdout=subprocess.DEVNULL)
     notes = [tmp_path / "started.pid", tmp_path / "typed.pid"]
     try:
-        wait_until(lambda: all(note.exists() and note.read_text() for note in notes), "its programs run", 60)
+        wait_until(lambda: all(note.exists() and note.read_text() for note in notes), "its programs run")
         pids = [int(note.read_text()) for note in notes]
         session.send_signal(number)
-        assert session.wait(60) == (pytest.ExitCode.INTERRUPTED if number is not signal.SIGKILL else -number)
-        wait_until(lambda: not any(map(is_running, pids)), "its programs have ended", 20)
+        assert session.wait(PATIENCE_SECONDS) == (pytest.ExitCode.INTERRUPTED if number is not signal.SIGKILL else -number)
+        wait_until(lambda: not any(map(is_running, pids)), "its programs have ended")
     finally:
         session.kill()
         session.wait()
-
-
-def is_running(pid: int) -> bool:
-    """Whether a process that is no child of this one has not ended yet."""
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    return (
-        Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z" if Path("/proc/self").exists() else True
-    )

@@ -14,7 +14,7 @@ from airquality.ground.settings import Settings
 from airquality.stream import kafka_io, topics
 from airquality.stream.kafka_io import Record
 from airquality.stream.reader import KafkaReader, newest
-from lab.waiting import wait_until
+from lab.waiting import PATIENCE_SECONDS, wait_until
 from tests.broker_topics import send
 
 pytestmark = pytest.mark.broker
@@ -41,11 +41,11 @@ def test_what_was_not_committed_is_neither_read_nor_counted(settings: Settings) 
     )
     producer.init_transactions()
     producer.begin_transaction()
-    producer.send(settings.pred_topic, value=b"never", partition=0).get(timeout=20)
+    producer.send(settings.pred_topic, value=b"never", partition=0).get(timeout=PATIENCE_SECONDS)
     producer.abort_transaction()
     producer.close()
     assert list(kafka_io.read(settings, settings.pred_topic, 0)) == []
-    assert kafka_io.end_offset(settings, settings.pred_topic, 0) == 2
+    assert kafka_io.log_ranges(settings, [settings.pred_topic], 0) == {settings.pred_topic: (0, 2)}
 
 
 def test_read_behind_a_transaction_that_stays_open_says_how_to_end_it(
@@ -74,7 +74,9 @@ def test_ensure_topics_made_here_use_the_brokers_time_and_none_is_complained_of(
     before = int(time.time() * 1000) - 60_000
     with closing(kafka_io.idempotent_producer(settings)) as producer:
         for topic in kafka_io.topic_names(settings).values():
-            producer.send(topic, key=b"roof", value=b"of 2005", partition=0, timestamp_ms=1_107_572_400_000).get(timeout=20)
+            producer.send(topic, key=b"roof", value=b"of 2005", partition=0, timestamp_ms=1_107_572_400_000).get(
+                timeout=PATIENCE_SECONDS
+            )
     for topic in kafka_io.topic_names(settings).values():
         [record] = kafka_io.read(settings, topic, 0)
         assert record.timestamp_ms > before
@@ -109,7 +111,7 @@ def test_topics_now_of_unequal_partitions_is_refused_with_the_remedy(settings: S
             return True
         return False
 
-    wait_until(known, "the third partition is known", 30)
+    wait_until(known, "the third partition is known")
     with pytest.raises(Refused, match=r"equal numbers of partitions.*repartition"):
         kafka_io.topics_now(settings)
 

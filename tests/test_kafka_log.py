@@ -8,6 +8,7 @@ from collections.abc import Iterable
 import pytest
 
 from airquality.ground.kafka_log import AGAIN_SECONDS, OUTAGE_SECONDS, KafkaLines
+from tests.worker_rig import Clock
 
 NODE = "<KafkaConnection node_id=1 broker_version=(4, 1) (disconnected)>"
 #: What the client wrote in each second of a restart.
@@ -31,18 +32,6 @@ OPEN_TRANSACTION = (
 )
 ABSENT = "Kafka does not answer; no row is lost"
 WAITING = "waiting for a transaction to end; no row is lost"
-
-
-class Clock:
-    now = 1000.0
-
-    def __call__(self) -> float:
-        return self.now
-
-
-@pytest.fixture
-def clock() -> Clock:
-    return Clock()
 
 
 @pytest.fixture

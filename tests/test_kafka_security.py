@@ -22,25 +22,21 @@ from airquality.ground.settings import Settings
 from airquality.stream import kafka_io, refusals
 from airquality.stream.transactions import Message, Position, TransactionalStream, Written
 from lab.certificates import Authority
-from lab.kafka_installation import install, why_not_real
+from lab.kafka_installation import Installation
 from lab.ports import free_port
 from lab.secured_kafka import STRANGER, USER, SecuredBroker
-from lab.waiting import wait_until
+from lab.waiting import PATIENCE_SECONDS, wait_until
 from tests.broker_topics import owned
 from tests.system import PROJECT, System
 
-pytestmark = [pytest.mark.broker, pytest.mark.timeout(300)]
+pytestmark = pytest.mark.broker
 
 NO_SASL = {"KAFKA_SASL_MECHANISM": "", "KAFKA_SASL_USERNAME": "", "KAFKA_SASL_PASSWORD_FILE": ""}
 
 
 @pytest.fixture(scope="module")
-def secured() -> Iterator[SecuredBroker]:
-    if why := why_not_real():
-        if os.environ.get("AIR_QUALITY_REQUIRE_BROKER") == "1":
-            pytest.fail(why)
-        pytest.skip(why)
-    with SecuredBroker(install()) as broker:
+def secured(installation: Installation) -> Iterator[SecuredBroker]:
+    with SecuredBroker(installation) as broker:
         broker.start()
         yield broker
 
@@ -75,7 +71,7 @@ def test_record_sent_with_each_kind_of_proof_is_read_back(
     settings = variant(secured, listener, TOPIC_PREFIX=f"{listener}-{len(str(changes))}.", **changes)
     kafka_io.ensure_topics(settings)
     with closing(kafka_io.idempotent_producer(settings)) as producer:
-        producer.send(settings.raw_topic, key=b"roof", value=b"row", partition=0).get(timeout=20)
+        producer.send(settings.raw_topic, key=b"roof", value=b"row", partition=0).get(timeout=PATIENCE_SECONDS)
     assert [record.value for record in kafka_io.read(settings, settings.raw_topic, 0)] == [b"row"]
 
 
@@ -201,7 +197,7 @@ def test_every_program_with_a_wrong_password_says_so_and_exits_1(secured: Secure
         for name, program in PROGRAMS.items()
     }
     for name, process in running.items():
-        said, _ = process.communicate(timeout=120)
+        said, _ = process.communicate(timeout=PATIENCE_SECONDS)
         assert process.returncode == 1, (name, said)
         assert "does not take the password of user air-quality" in said, name
         assert "Traceback" not in said, name
@@ -241,7 +237,7 @@ class Stranger:
             kafka_io.kafka_errors_as_unavailable(self.settings, "WRITE"),
             closing(kafka_io.idempotent_producer(self.settings)) as producer,
         ):
-            producer.send(self.settings.raw_topic, key=b"roof", value=b"row").get(timeout=20)
+            producer.send(self.settings.raw_topic, key=b"roof", value=b"row").get(timeout=PATIENCE_SECONDS)
 
 
 TOPIC, GROUP, TRANSACTION = ResourceType.TOPIC, ResourceType.GROUP, ResourceType.TRANSACTIONAL_ID
@@ -282,7 +278,7 @@ def test_right_taken_away_from_a_running_consumer_is_named(secured: SecuredBroke
         for partition in owned(stream, 3).partitions:
             stream.start(partition, 0)
         one.deny(GROUP, one.settings.consumer_group, ACLOperation.READ)
-        message = one.denied(lambda: wait_until(lambda: not one.commit_on(stream), "the group is denied", 30))
+        message = one.denied(lambda: wait_until(lambda: not one.commit_on(stream), "the group is denied"))
         assert message.startswith("READ on group gone.air-quality-consumer:")
 
 
@@ -301,7 +297,7 @@ def test_right_to_read_taken_away_while_polling_is_named(secured: SecuredBroker)
             stream.poll(0.2, 10)
             return False
 
-        message = one.denied(lambda: wait_until(polled, "the topic is denied", 30))
+        message = one.denied(lambda: wait_until(polled, "the topic is denied"))
         assert message.startswith("READ on topic poll.air_quality.raw:")
 
 
@@ -315,14 +311,14 @@ def test_running_consumer_whose_password_was_changed_says_so_and_exits_1(secured
     made = System(tmp_path, {**os.environ, **secured.environment_of(STRANGER), **more})
     try:
         consumer = made.start("consumer", *CONSUMER)
-        wait_until(lambda: "no row is lost, trying again" in made.log("consumer"), "the consumer waits for the service", 60)
+        wait_until(lambda: "no row is lost, trying again" in made.log("consumer"), "the consumer waits for the service")
         with closing(KafkaAdminClient(bootstrap_servers=secured.administration)) as admin:
             admin.alter_user_scram_credentials(
                 [UserScramCredentialDeletion(STRANGER, mechanism) for mechanism in (ScramMechanism.SCRAM_SHA_512,)]
             )
         secured.kill()
         secured.start()
-        wait_until(lambda: consumer.poll() is not None, "the consumer ends", 90)
+        wait_until(lambda: consumer.poll() is not None, "the consumer ends")
     finally:
         made.stop()
     assert consumer.poll() == 1, made.log("consumer")[-2000:]

@@ -18,7 +18,7 @@ from airquality.ground.errors import Unavailable
 from airquality.ground.settings import Settings
 from airquality.metrics import GroupMetrics
 from airquality.stream import kafka_io, lag
-from airquality.stream.lag import GroupReader, GroupState, Watch
+from airquality.stream.lag import GroupReader, GroupState, LagWatch
 from lab.ports import free_port
 from lab.waiting import wait_until
 from tests.broker_topics import send
@@ -40,7 +40,7 @@ def test_read_group_lag_is_what_the_group_has_not_committed_whether_a_consumer_r
             group_id=settings.consumer_group,
             enable_auto_commit=False,
         )
-        wait_until(lambda: consumer.poll(timeout_ms=100) is not None and consumer.assignment(), "assigned", 30)
+        wait_until(lambda: consumer.poll(timeout_ms=100) is not None and consumer.assignment(), "assigned")
         consumer.commit({TopicPartition(settings.raw_topic, 0): OffsetAndMetadata(2, "", -1)})
         assert reader.read() == GroupState({0: 1, 1: 1}, 1)
         consumer.close()
@@ -90,9 +90,9 @@ class Fake:
         self.closed += 1
 
 
-def watching(fake: Fake, now: list[float]) -> tuple[Watch, Callable[..., float | None]]:
+def watching(fake: Fake, now: list[float]) -> tuple[LagWatch, Callable[..., float | None]]:
     registry = CollectorRegistry()
-    watch = Watch(GroupMetrics(registry), lambda: fake, lambda: now[0])
+    watch = LagWatch(GroupMetrics(registry), lambda: fake, lambda: now[0])
     return watch, lambda name, **labels: registry.get_sample_value(name, labels)
 
 
@@ -118,5 +118,5 @@ def test_measure_broker_that_goes_away_leaves_no_figure_that_was_true_once(caplo
 def test_main_without_a_broker_says_so() -> None:
     environment = {**os.environ, "KAFKA_BOOTSTRAP_SERVERS": f"127.0.0.1:{free_port()}"}
     command = [sys.executable, "-m", "airquality", "lag", "--once"]
-    done = subprocess.run(command, cwd=PROJECT, env=environment, capture_output=True, text=True, timeout=120, check=False)
+    done = subprocess.run(command, cwd=PROJECT, env=environment, capture_output=True, text=True, check=False)
     assert (done.returncode, "no Kafka broker answers" in done.stderr, "Traceback" in done.stderr) == (1, True, False)

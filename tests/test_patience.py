@@ -6,18 +6,7 @@ import pytest
 
 from airquality.ground.errors import AirQualityError, ContractError, InvalidRecord, Unavailable, UsageError
 from airquality.stream.patience import BACKOFF_SECONDS, FORGET_SECONDS, RELEASE_SECONDS, Patience
-
-
-class Clock:
-    now = 1000.0
-
-    def __call__(self) -> float:
-        return self.now
-
-
-@pytest.fixture
-def clock() -> Clock:
-    return Clock()
+from tests.worker_rig import Clock
 
 
 def waited(patience: Patience, clock: Clock, error: AirQualityError, n_tries: int) -> list[float]:

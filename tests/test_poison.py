@@ -24,10 +24,11 @@ from airquality.stream.limits import Limits
 from airquality.stream.reader import KafkaReader
 from airquality.stream.transactions import TransactionalStream
 from airquality.stream.worker import Worker
+from lab.waiting import PATIENCE_SECONDS
 from tests.simulated_kafka import Monitors, reading
 from tests.worker_rig import Service
 
-pytestmark = [pytest.mark.broker, pytest.mark.timeout(180)]
+pytestmark = pytest.mark.broker
 
 START = 307_668
 
@@ -46,7 +47,6 @@ def consume(settings: Settings, n_records: int) -> Worker:
             KafkaReader(settings),
             Service(),
             monitors,
-            monitors.open_station,
             ConsumerMetrics(CollectorRegistry()),
             Console(lambda _: None),
             Limits(max_records=n_records, timeout_seconds=120.0),
@@ -67,7 +67,7 @@ def produce(settings: Settings, codec: str | None, *records: tuple[bytes | None,
     ) as producer:
         sent = [producer.send(settings.raw_topic, key=key, value=value, partition=0) for key, value in records]
         for future in sent:
-            future.get(timeout=30)
+            future.get(timeout=PATIENCE_SECONDS)
 
 
 def dead_letters(settings: Settings) -> Iterator[Mapping[str, Any]]:

@@ -19,6 +19,7 @@ from airquality.monitoring.registry import components
 from tests.promql import grouped, metric_names, unmatched
 
 ROOT = Path(__file__).resolve().parent.parent
+RULE_TESTS = sorted((ROOT / "prometheus").glob("*_test.yml"))
 RULES = [
     rule
     for file in sorted((ROOT / "prometheus" / "rules").glob("*.yml"))
@@ -156,7 +157,7 @@ def test_alerts_say_how_bad_what_and_what_now() -> None:
 
 
 def test_rules_are_tested_alerts_to_fire_and_not_to_fire() -> None:
-    tests = yaml.safe_load((ROOT / "prometheus" / "rules_test.yml").read_text())["tests"]
+    tests = [test for path in RULE_TESTS for test in yaml.safe_load(path.read_text())["tests"]]
     cases = [case for test in tests for case in test.get("alert_rule_test", [])]
     assert {case["alertname"] for case in cases if case["exp_alerts"]} == set(ALERTS)
     assert {case["alertname"] for case in cases if not case["exp_alerts"]} == set(ALERTS)
@@ -171,7 +172,7 @@ def test_promtool_accepts_the_rules() -> None:
 
 @pytest.mark.slow
 def test_promtool_runs_the_rules_own_tests() -> None:
-    done = promtool("test", "rules", "prometheus/rules_test.yml")
+    done = promtool("test", "rules", *(f"prometheus/{path.name}" for path in RULE_TESTS))
     assert done.returncode == 0, done.stdout + done.stderr
 
 

@@ -12,8 +12,8 @@ import pytest
 
 from airquality.ground import command
 from lab.proof.site import PROJECT
-from lab.waiting import wait_until
-from tests.test_child import runs
+from lab.waiting import PATIENCE_SECONDS, wait_until
+from tests.system import is_running
 
 pytestmark = [pytest.mark.broker, pytest.mark.slow]
 
@@ -48,13 +48,13 @@ def test_proof_ended_by_sigterm_leaves_nothing_behind(broker: object, tmp_path: 
         return all(any(words in line for line in family.values()) for words in ("kafka.Kafka", "uvicorn", "consumer.py"))
 
     try:
-        wait_until(whole, "broker, service and consumer run", 180)
+        wait_until(whole, "broker, service and consumer run")
         proof.send_signal(signal.SIGTERM)
-        assert proof.wait(60) == command.INTERRUPTED
-        wait_until(lambda: not any(runs(pid) for pid in family), f"{family} have ended", 60)
+        assert proof.wait(PATIENCE_SECONDS) == command.INTERRUPTED
+        wait_until(lambda: not any(is_running(pid) for pid in family), f"{family} have ended")
         assert "proven in" not in (tmp_path / "log.txt").read_text().lower()
-        wait_until(lambda: not list(tmp_path.glob("air-quality-proof-*")), "its temporary folder is gone", 30)
+        wait_until(lambda: not list(tmp_path.glob("air-quality-proof-*")), "its temporary folder is gone")
     finally:
         for pid in family:
-            if runs(pid):
+            if is_running(pid):
                 os.kill(pid, signal.SIGKILL)

@@ -1,10 +1,10 @@
+"""Readings and predictions on the wire: what is accepted, and what is refused for which reason."""
+
 from __future__ import annotations
 
 import json
 import math
 from dataclasses import replace
-from datetime import UTC, datetime, timedelta
-from typing import Any
 
 import numpy as np
 import pytest
@@ -15,8 +15,6 @@ from airquality.ground.errors import MAX_MESSAGE_CHARACTERS, InvalidRecord
 from airquality.records import (
     DEVICE_COLUMNS,
     HARD_LIMITS,
-    HOUR_LIMITS,
-    MAX_HOURS_AHEAD,
     MAX_RECORD_BYTES,
     MAX_STATION_ID_BYTES,
     PARSE_REASONS,
@@ -24,15 +22,10 @@ from airquality.records import (
     TARGET,
     Prediction,
     Reading,
-    check_not_future,
-    datetime_of,
-    hour_of,
-    isoformat,
-    kafka_hour,
     parse_reading,
 )
+from tests.raw_records import encoded, hours, record, refusal
 
-hours = st.integers(*(hour_of(limit) for limit in HOUR_LIMITS))
 stations = st.text(min_size=1, max_size=MAX_STATION_ID_BYTES // 4)
 values = st.tuples(*(st.just(math.nan) | st.floats(*HARD_LIMITS[name]) for name in RAW_COLUMNS))
 readings = st.builds(Reading, stations, hours, values)
@@ -50,45 +43,9 @@ predictions = st.builds(
 )
 
 
-def record(changes: dict[str, Any] | None = None) -> dict[str, Any]:
-    plain = {"station_id": "station_1", "DateTime": "2005-02-05T12:00:00", **dict.fromkeys(RAW_COLUMNS, 10.0)}
-    return {**plain, **(changes or {})}
-
-
-def encoded(changes: dict[str, Any] | None = None) -> bytes:
-    return json.dumps(record(changes)).encode()
-
-
 def with_token(name: str, token: str) -> bytes:
     """A record whose field ``name`` is ``token``, JSON or not."""
     return encoded({name: "TOKEN"}).replace(b'"TOKEN"', token.encode())
-
-
-def refusal(value: bytes | None, key: bytes | None = None) -> InvalidRecord:
-    with pytest.raises(InvalidRecord) as caught:
-        parse_reading(key, value)
-    return caught.value
-
-
-# --- hours ---
-
-
-@given(hours)
-def test_an_hour_survives_every_form(hour: int) -> None:
-    assert hour_of(datetime_of(hour)) == hour
-    assert hour_of(datetime.fromisoformat(isoformat(hour))) == hour
-    assert datetime_of(hour + 1) - datetime_of(hour) == timedelta(hours=1)
-
-
-@pytest.mark.parametrize(
-    "moment", [datetime(2005, 2, 5, 12, tzinfo=UTC), datetime(2005, 2, 5, 12, 30), datetime(2005, 2, 5, 12, 0, 0, 1)]
-)
-def test_what_is_not_a_local_hour_is_refused(moment: datetime) -> None:
-    with pytest.raises(ValueError, match=r"time zone|not on the hour"):
-        hour_of(moment)
-
-
-# --- readings ---
 
 
 @given(readings)
@@ -200,35 +157,6 @@ def test_a_key_that_is_not_the_station_is_malformed(key: bytes) -> None:
 
 
 @pytest.mark.parametrize(
-    "moment",
-    [
-        None,
-        1107604800,
-        "",
-        "noon",
-        "\ud800",
-        "2005-02-30T12:00:00",
-        "2005-02-05T12:00:00Z",
-        "2005-02-05T12:00:00+01:00",
-        "2005-02-05T12:30:00",
-        "2005-02-05T12:00:00.5",
-        "9" * 60_000,
-        "2005-02-05",
-        "2005-02-05T12",
-        "20050205T12",
-        "2005-W05-6T12:00",
-        "2005-02-05x12:00:00",
-        "2005-02-05T24:00:00",
-        "٢٠٠٥-02-05T12:00:00",
-    ],
-)
-def test_a_time_that_is_no_local_hour_is_malformed(moment: object) -> None:
-    error = refusal(encoded({"DateTime": moment}))
-    assert error.reason == "malformed"
-    assert "DateTime" in str(error)
-
-
-@pytest.mark.parametrize(
     "value",
     [
         None,
@@ -253,19 +181,6 @@ def test_a_time_that_is_no_local_hour_is_malformed(moment: object) -> None:
 )
 def test_what_is_no_json_object_is_malformed(value: bytes | None) -> None:
     assert refusal(value).reason == "malformed"
-
-
-@pytest.mark.parametrize("text", ["2005-02-05T12:00", "2005-02-05 12:00:00", "2005-02-05T12:00:00.000"])
-def test_parse_hour_other_precision_is_accepted(text: str) -> None:
-    assert isoformat(parse_reading(None, encoded({"DateTime": text})).hour) == "2005-02-05T12:00:00"
-
-
-@pytest.mark.parametrize(
-    "text", ["1969-12-31T23:00:00", "2200-01-01T00:00:00", "0001-01-01T00:00:00", "9999-12-31T23:00:00"]
-)
-def test_parse_hour_outside_the_limits_is_refused(text: str) -> None:
-    error = refusal(encoded({"DateTime": text}))
-    assert (error.reason, text in str(error)) == ("out_of_range", True)
 
 
 def test_parse_reading_oversize_is_refused_unread() -> None:
@@ -300,44 +215,6 @@ def test_parse_reading_repeated_field_is_malformed(value: bytes) -> None:
 def test_parse_reading_repeats_inside_unknown_fields_do_not_matter() -> None:
     value = encoded()[:-1] + b', "firmware": {"a:b": 1, "a:b": 2}}'
     assert parse_reading(None, value) == parse_reading(None, encoded())
-
-
-def at(text: str) -> int:
-    return hour_of(datetime.fromisoformat(text))
-
-
-@pytest.mark.parametrize(
-    ("row", "newest", "kafka", "future"),
-    [
-        ("2026-01-03T00:00", None, "2026-01-01T00:00", False),  # 48 h: a station far east with a clock a day fast
-        ("2026-01-03T01:00", None, "2026-01-01T00:00", True),
-        ("2099-01-01T00:00", "2026-01-01T00:00", "2026-01-01T01:00", True),
-        ("2005-02-05T03:00", None, "2026-01-01T00:00", False),  # a replay of old data
-        ("2025-12-01T00:00", "2005-02-05T03:00", "2026-01-01T00:00", False),  # the station was silent for 20 years
-        ("2030-01-03T00:00", "2030-01-01T00:00", "2026-01-01T00:00", False),  # a looped replay has overtaken Kafka's clock
-        ("2030-01-03T01:00", "2030-01-01T00:00", "2026-01-01T00:00", True),
-        ("2099-01-01T00:00", "2026-01-01T00:00", None, False),  # no timestamp: only the limits of an hour hold
-        ("2026-01-03T01:00", None, "1970-01-01T00:00", True),
-    ],
-)
-def test_check_not_future_bound_is_two_days_past_station_and_kafka(
-    row: str, newest: str | None, kafka: str | None, future: bool
-) -> None:
-    reading = Reading("roof", at(row), (0.0,) * len(RAW_COLUMNS))
-    hours = [None if time is None else at(time) for time in (newest, kafka)]
-    if not future:
-        check_not_future(reading, *hours)
-        return
-    with pytest.raises(InvalidRecord, match=f"more than {MAX_HOURS_AHEAD} h ahead") as caught:
-        check_not_future(reading, *hours)
-    assert caught.value.reason == "future"
-
-
-@pytest.mark.parametrize(
-    ("timestamp_ms", "hour"), [(-1, None), (0, 0), (3_599_999, 0), (3_600_000, 1), (2**63 - 1, 2562047788015)]
-)
-def test_kafka_hour_rounds_down_and_knows_absence(timestamp_ms: int, hour: int | None) -> None:
-    assert kafka_hour(timestamp_ms) == hour
 
 
 JSON = st.recursive(
@@ -385,9 +262,6 @@ def test_whatever_arrives_is_a_reading_or_a_dead_letter(key: bytes | None, value
     assert parse_reading(key, result.to_bytes()).digest() == result.digest()
     for name, number in zip(RAW_COLUMNS, result.values, strict=True):
         assert math.isnan(number) or HARD_LIMITS[name][0] <= number <= HARD_LIMITS[name][1]
-
-
-# --- predictions ---
 
 
 @given(predictions)

@@ -27,10 +27,9 @@ from airquality.ground.errors import ContractError, Unavailable, UsageError
 from airquality.ground.settings import Settings
 from airquality.model import registry, registry_command
 from airquality.model.model import CARD_FILE, MODEL_FILE, Model
+from tests.system import ARTIFACTS
 from training import champion
 from training.protocol import Study
-
-ARTIFACTS = Path(__file__).resolve().parent.parent / "artifacts"
 
 Command = Callable[..., tuple[int, str]]
 

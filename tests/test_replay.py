@@ -24,8 +24,8 @@ from airquality.replay.rebuild import Rebuilt, inputs_of, rebuild
 from airquality.reports import explained
 from airquality.stream import kafka_io
 from tests.stations import FIRST_HOUR, readings_of, values_of
+from tests.system import ARTIFACTS
 
-ARTIFACTS = Path(__file__).resolve().parent.parent / "artifacts"
 N_PREDICTED = 4
 
 

@@ -56,7 +56,7 @@ def looked_at(page: Path, width: int, tmp_path: Path) -> dict[str, Any]:
     command = [str(CHROMIUM), "--headless", "--no-sandbox", "--disable-gpu", f"--window-size={width},900"]
     command += [f"--user-data-dir={tmp_path}", "--virtual-time-budget=20000", "--dump-dom", copy.as_uri()]
     try:
-        done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=True)
+        done = subprocess.run(command, capture_output=True, text=True, check=True)
     finally:
         copy.unlink()
     result = re.search(r'<pre id="axe-result">(.*?)</pre>', done.stdout, re.DOTALL)

@@ -20,7 +20,7 @@ from airquality.monitoring.alarms import Event
 from airquality.monitoring.calibration import SmallestShift
 from airquality.monitoring.drift import Window
 from airquality.monitoring.promise import Promise
-from airquality.records import datetime_of, hour_of, isoformat
+from airquality.records import datetime_of, hour_of, hour_of_isoformat, isoformat
 from airquality.reports import pages
 from airquality.reports.document import Describer, drawn
 from airquality.reports.evidence_page import framed
@@ -123,7 +123,7 @@ def index_of(
 
 def worst_of(made: dict[str, Any]) -> str:
     errors = [abs(p - m) for m, p in zip(made["series"]["measured"], made["series"]["predicted"], strict=True)]
-    return isoformat(hour_of(datetime.fromisoformat(made["start"])) + errors.index(max(errors)))
+    return isoformat(hour_of_isoformat(made["start"]) + errors.index(max(errors)))
 
 
 def test_report_names_the_command_that_rebuilds_its_largest_error() -> None:

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import subprocess
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -18,25 +17,11 @@ from airquality.reports.writer import ReportWriter
 from airquality.stream import snapshots
 from lab.waiting import wait_until
 from tests import report_writers, stations
-from tests.report_rig import FIRST, Rig
+from tests.report_rig import FIRST, Rig, drain
 from tests.test_settled_pages import day_and_its_truth
 
 ROOT = Path(__file__).resolve().parent.parent
 DAYS = stations.windows_of(stations.values_of(24 * 6, seed=6))
-
-
-@pytest.fixture
-def rig(tmp_path: Path) -> Iterator[Callable[..., Rig]]:
-    rigs: list[Rig] = []
-
-    def build(fault: str = "", when: str = "", **changes: Any) -> Rig:
-        writer = report_writers.faulty(tmp_path, fault, when) if fault else report_writers.plain(tmp_path)
-        rigs.append(Rig(tmp_path, writer, **changes))
-        return rigs[-1]
-
-    yield build
-    for built in rigs:
-        built.service.close(drain=False)
 
 
 def waiting(folder: Path) -> list[Path]:
@@ -55,14 +40,14 @@ def ends(lines: Sequence[str], stage: str) -> list[int]:
 
 
 @pytest.mark.slow
-def test_queue_pages_come_before_any_evidence_and_both_newest_first(rig: Callable[..., Rig], tmp_path: Path) -> None:
-    made = rig("wait", "once")
+def test_queue_pages_come_before_any_evidence_and_both_newest_first(report_rig: Callable[..., Rig], tmp_path: Path) -> None:
+    made = report_rig("wait", "once")
     made.run(24)
     wait_until(lambda: bool(waiting(tmp_path)), "the first page")
     made.run(24 * 6, first=FIRST + 24)
     made.poll_until(lambda: not any(ticket.job for ticket in made.service._reports._tickets.values()), "the others")
     release(tmp_path)
-    made.service.close(drain=True, deadline_seconds=60)
+    drain(made.service)
     lines = report_writers.made(tmp_path)
     assert [line.split()[0] for line in lines] == ["page"] * 7 + ["evidence"] * 7
     assert ends(lines, "page")[1:] == sorted(ends(lines, "page")[1:], reverse=True)
@@ -70,17 +55,17 @@ def test_queue_pages_come_before_any_evidence_and_both_newest_first(rig: Callabl
 
 
 @pytest.mark.slow
-def test_queue_snapshot_is_not_held_back_by_reports(rig: Callable[..., Rig], tmp_path: Path) -> None:
-    made = rig("hang", "daily")
+def test_queue_snapshot_is_not_held_back_by_reports(report_rig: Callable[..., Rig], tmp_path: Path) -> None:
+    made = report_rig("hang", "daily")
     observer = made.run(24 * 5)
     made.poll_until(lambda: not observer.reports.outstanding, "five windows stored as due")
     assert made.service.backlog == 5
     saved = observer.snapshot("group", 0)
-    made.service.close(drain=False)
-    again = rig()
+    made.service.close()
+    again = report_rig()
     observer = again.service.open_station("station_1", snapshots.decode(saved))
     assert (observer.reports.generated["daily"], again.service.backlog) == (0, 5)
-    again.service.close(drain=True, deadline_seconds=60)
+    drain(again.service)
     assert observer.reports.generated["daily"] == 5
     assert observer.state("group", 0).reports.generated["daily"] == 5
 
@@ -88,7 +73,7 @@ def test_queue_snapshot_is_not_held_back_by_reports(rig: Callable[..., Rig], tmp
 @pytest.mark.slow
 @pytest.mark.parametrize("part", ["pages", "evidence"])
 def test_queue_killed_in_the_middle_makes_each_report_once_in_the_end(
-    rig: Callable[..., Rig], tmp_path: Path, part: str
+    report_rig: Callable[..., Rig], tmp_path: Path, part: str
 ) -> None:
     program = (
         "import pathlib, sys\n"
@@ -101,7 +86,7 @@ def test_queue_killed_in_the_middle_makes_each_report_once_in_the_end(
         "    rig.poll_until(lambda: not station.reports.outstanding, 'all windows stored')\n"
         "    (folder / 'snapshot').write_bytes(station.snapshot('group', 0))\n"
         "    (folder / 'snapshot').replace(folder / 'saved')\n"
-        "    rig.service.close(drain=True, deadline_seconds=120)\n"
+        "    report_rig.drain(rig.service)\n"
     )
     script = tmp_path / "consumer_to_kill.py"
     script.write_text(program)
@@ -113,9 +98,9 @@ def test_queue_killed_in_the_middle_makes_each_report_once_in_the_end(
         finally:
             parent.kill()
     release(tmp_path)
-    made = rig()
+    made = report_rig()
     observer = made.service.open_station("station_1", snapshots.decode((tmp_path / "saved").read_bytes()))
-    made.service.close(drain=True, deadline_seconds=60)
+    drain(made.service)
     windows = {f"{window.kind.name}_{window.end_hour}.html" for window in DAYS}
     assert {path.name: path.read_text() for path in tmp_path.glob("*.html")} == dict.fromkeys(windows, "station_1, drawn")
     lines = report_writers.made(tmp_path)
@@ -126,13 +111,12 @@ def test_queue_killed_in_the_middle_makes_each_report_once_in_the_end(
 
 @pytest.mark.slow
 def test_queue_draws_with_as_many_processes_as_there_are_idle_cores(
-    rig: Callable[..., Rig], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    report_rig: Callable[..., Rig], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     cores, now = [3], [0.0]
     monkeypatch.setattr(makers, "LINGER_SECONDS", 0.1)
     (tmp_path / "broken").touch()
-    made = rig("wait", "evidence", idle_cores=lambda ours: cores[0])
-    made.service._reports._clock = lambda: now[0]
+    made = report_rig("wait", "evidence", idle_cores=lambda ours: cores[0], clock=lambda: now[0])
     made.run(24 * 6)
     made.poll_until(lambda: len(waiting(tmp_path)) == 3, "three at work")
     now[0] += 10.0
@@ -153,12 +137,11 @@ def test_queue_draws_with_as_many_processes_as_there_are_idle_cores(
 
 @pytest.mark.slow
 def test_queue_evidence_that_fails_is_counted_and_made_once_its_cause_is_gone(
-    rig: Callable[..., Rig], tmp_path: Path
+    report_rig: Callable[..., Rig], tmp_path: Path
 ) -> None:
     now = [0.0]
     (tmp_path / "broken").touch()
-    made = rig("fail", "evidence")
-    made.service._reports._clock = lambda: now[0]
+    made = report_rig("fail", "evidence", clock=lambda: now[0])
     observer = made.run(48)
     made.poll_until(lambda: not made.service.backlog, "two failures")
     assert (observer.reports.generated["daily"], observer.reports.failed["daily"]) == (0, 2)
@@ -170,18 +153,17 @@ def test_queue_evidence_that_fails_is_counted_and_made_once_its_cause_is_gone(
 
 
 def test_queue_window_that_cannot_be_stored_is_in_the_snapshot_and_stored_once_it_can_be(
-    rig: Callable[..., Rig], tmp_path: Path
+    report_rig: Callable[..., Rig], tmp_path: Path
 ) -> None:
     now = [0.0]
     (tmp_path / ".monitoring").write_text("a file where a folder should be")
-    made = rig()
-    made.service._reports._clock = lambda: now[0]
+    made = report_rig(clock=lambda: now[0])
     observer = made.run(24)
     made.poll_until(lambda: observer.reports.failed["daily"] == 1, "a failure")
     assert len(observer.state("group", 0).reports.unmade) == 1
     saved = observer.snapshot("group", 0)
-    made.service.close(drain=False)
-    made = rig()
+    made.service.close()
+    made = report_rig()
     observer = made.service.open_station("station_1", snapshots.decode(saved))
     (tmp_path / ".monitoring").unlink()
     made.poll_until(lambda: observer.reports.generated["daily"] == 1, "its report")

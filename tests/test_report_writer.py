@@ -29,6 +29,7 @@ from airquality.reports.paths import evidence_page
 from airquality.reports.sources import KnownRows
 from monitoring_service import MonitoringService
 from tests import stations
+from tests.report_rig import drain
 from tests.whole_reports import WholeReports
 
 pytestmark = pytest.mark.slow
@@ -196,6 +197,9 @@ def test_station_names_are_text_and_not_markup(writer: WholeReports, tmp_path: P
 
 
 def test_the_same_window_gives_the_same_bytes(quiet: Path, writer: WholeReports) -> None:
+    from airquality.reports.evidence import Artist
+
+    writer.artist = Artist(stations.judge())  # what it has drawn before is not used
     page = writer.write(daily())
     assert page.read_bytes() == quiet.read_bytes()
     assert page.with_suffix(".json").read_bytes() == quiet.with_suffix(".json").read_bytes()
@@ -352,6 +356,7 @@ def test_writer_column_that_evidently_cannot_draw_is_left_out_alone(
         return draw(reference, current, columns, **rest)
 
     monkeypatch.setattr(evidence, "_draw", refusing)
+    writer.artist = evidence.Artist(stations.judge())
     left_out = dict(sidecar_of(writer.write(daily()))["left_out"])
     assert set(left_out) == {"RH", "RMSE, MAE and R²"}
     assert "ReferenceMetricNotFound" in left_out["RH"]
@@ -375,7 +380,7 @@ def test_a_window_becomes_a_report_through_the_real_process(tmp_path: Path) -> N
         station = service.open_station("station_1")
         for reading in stations.readings_of(QUIET[:24]):
             service.submit(stations.observe(station, reading, 2.5), {"station_1": station})
-        results = service.close(drain=True, deadline_seconds=200)
+        results = drain(service)
     assert [result.result for result in results] == ["generated"], results
     assert results[0].path is not None
     assert "Daily report" in results[0].path.read_text()

@@ -31,7 +31,7 @@ from lab.waiting import wait_until
 from tests.simulated_kafka import Monitors, reading
 from tests.worker_rig import START, Service
 
-pytestmark = [pytest.mark.broker, pytest.mark.timeout(600)]
+pytestmark = pytest.mark.broker
 
 STATIONS = (0, 1)
 
@@ -51,10 +51,9 @@ class Run:
         given: dict[str, Any] = {"idle_exit_seconds": 1.5, "timeout_seconds": 240.0, **limits}
         with closing(TransactionalStream(settings)) as stream:
             metrics = ConsumerMetrics(self.registry)
-            console, opener = Console(self.lines.append), self.monitors.open_station
-            reader = KafkaReader(settings)
+            console, reader = Console(self.lines.append), KafkaReader(settings)
             kind = Killed if killed else Worker
-            worker = kind(settings, stream, reader, Service(), self.monitors, opener, metrics, console, Limits(**given))
+            worker = kind(settings, stream, reader, Service(), self.monitors, metrics, console, Limits(**given))
             worker.run()
             self.counts = worker.counts
 
@@ -103,7 +102,7 @@ def admin(settings: Settings) -> Iterable[KafkaAdminClient]:
 
 def delete_group(settings: Settings, admin: KafkaAdminClient) -> None:
     gone = lambda: admin.delete_groups([settings.consumer_group])[settings.consumer_group] == "OK"  # noqa: E731
-    wait_until(gone, "the group is empty and deleted", 60)
+    wait_until(gone, "the group is empty and deleted")
 
 
 def recreate(settings: Settings, admin: KafkaAdminClient, topic: str) -> None:
@@ -114,13 +113,13 @@ def recreate(settings: Settings, admin: KafkaAdminClient, topic: str) -> None:
         kafka_io.ensure_topics(settings)
         return kafka_io.topics_now(settings) != before
 
-    wait_until(recreated, f"{topic} is another", 60)
+    wait_until(recreated, f"{topic} is another")
 
 
 def set_offsets(settings: Settings, admin: KafkaAdminClient, offset: int) -> None:
     """Set the group's offsets as an operator's tool does: without our note."""
     every = {TopicPartition(settings.raw_topic, p): OffsetAndMetadata(offset, "", -1) for p in range(2)}
-    wait_until(lambda: settable(settings, admin), "the group is empty", 60)
+    wait_until(lambda: settable(settings, admin), "the group is empty")
     admin.alter_group_offsets(settings.consumer_group, every)
 
 
@@ -261,7 +260,7 @@ def test_poll_overtaken_by_retention_starts_over_and_is_refused(settings: Settin
             polled = stream.poll(0.5, 1)
             return bool(polled.ownership.partitions)
 
-        wait_until(lambda: bool(polled.ownership.partitions) or assigned(), "partitions are assigned", 60)
+        wait_until(lambda: bool(polled.ownership.partitions) or assigned(), "partitions are assigned")
         admin.delete_records({TopicPartition(settings.raw_topic, 0): 40})
         stream.start(0, 20)
 
@@ -272,7 +271,7 @@ def test_poll_overtaken_by_retention_starts_over_and_is_refused(settings: Settin
                 return "OffsetOutOfRange" in str(error)
             return False
 
-        wait_until(gap_reported, "the stream says that the rows are gone", 60)
+        wait_until(gap_reported, "the stream says that the rows are gone")
     with pytest.raises(Refused, match="20 rows that were never read"):
         Run(settings)
 
@@ -376,7 +375,7 @@ def test_raw_topic_recreated_while_running_starts_over(
     caplog.set_level("INFO", logger="consumer")
 
     def recreate_once_both_are_restored() -> None:
-        wait_until(lambda: sum(": restored " in message for message in caplog.messages) == 2, "two partitions", 60)
+        wait_until(lambda: sum(": restored " in message for message in caplog.messages) == 2, "two partitions")
         recreate(settings, admin, settings.raw_topic)
 
     again = threading.Thread(target=recreate_once_both_are_restored)

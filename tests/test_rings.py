@@ -16,7 +16,7 @@ from airquality.incoming import LateTruth
 from airquality.model.features import NAMES, PLAN
 from airquality.model.plan import BEST_ROWS
 from airquality.model.rings import Rings
-from airquality.records import HISTORY_HOURS, RAW_COLUMNS, TARGET, Outcome, Reading
+from airquality.records import HISTORY_HOURS, RAW_COLUMNS, TARGET_INDEX, Outcome, Reading
 from airquality.stream.feature_rows import MAX_TURNS, take_features
 from feature_buffer import FeatureBuffer
 from tests import feature_oracle
@@ -24,7 +24,6 @@ from tests import feature_oracle
 Floats = NDArray[np.float64]
 START = 307_668
 MISSING = (math.nan,) * len(RAW_COLUMNS)
-TARGET_COLUMN = RAW_COLUMNS.index(TARGET)
 ODD = [math.inf, -math.inf, 0.0, -0.0, -1.0, 5e-324, 1.7e308]
 
 
@@ -46,7 +45,7 @@ class Fed:
     def fill(self, hour: int, value: float) -> None:
         values = self.given.get(hour)
         if self.buffer.fill(LateTruth("station", hour, value)).value == "filled" and values:
-            self.given[hour] = (*values[:TARGET_COLUMN], value, *values[TARGET_COLUMN + 1 :])
+            self.given[hour] = (*values[:TARGET_INDEX], value, *values[TARGET_INDEX + 1 :])
 
 
 def made_up(rng: np.random.Generator, n_hours: int, missing: float = 0.2, odd: float = 0.0) -> list[tuple[float, ...]]:

@@ -18,7 +18,7 @@ from airquality.model import registry
 from airquality.serving import connections, uploads
 from api_service import create_app
 from lab.ports import free_port
-from lab.waiting import wait_until
+from lab.waiting import PATIENCE_SECONDS, wait_until
 from tests.api_server import Client
 
 HALF_UPLOAD = b"POST /predict HTTP/1.1\r\nHost: localhost\r\nContent-Length: 1000\r\n\r\nhalf"
@@ -56,7 +56,7 @@ def http(request: pytest.FixtureRequest) -> str:
 
 
 def opened(stack: ExitStack, port: int, content: bytes) -> socket.socket:
-    connection = stack.enter_context(socket.create_connection(("127.0.0.1", port), timeout=20))
+    connection = stack.enter_context(socket.create_connection(("127.0.0.1", port), timeout=PATIENCE_SECONDS))
     connection.sendall(content)
     return connection
 
@@ -81,7 +81,7 @@ def test_more_half_open_connections_than_the_bound_never_block_health(
         for _ in range(60):
             opened(stack, port, content)
         assert Client(port).get("/health").status_code == 200
-        wait_until(lambda: len(server.server_state.connections) <= 17, "the bound holds", 20)
+        wait_until(lambda: len(server.server_state.connections) <= 17, "the bound holds")
 
 
 @pytest.mark.parametrize("content", [b"", HALF_HEAD], ids=["silent", "half a head"])
@@ -123,7 +123,7 @@ def test_upload_that_is_aborted_is_one_log_line_and_one_count(caplog: pytest.Log
     with serving(http) as (port, _), ExitStack() as stack:
         opened(stack, port, HALF_UPLOAD).close()
         counted = 'inference_errors_total{reason="upload"} 1.0'
-        wait_until(lambda: counted in Client(port).get("/metrics").text, "counted", 20)
+        wait_until(lambda: counted in Client(port).get("/metrics").text, "counted")
     lines = [record.getMessage() for record in caplog.records if "hung up" in record.getMessage()]
     assert lines == ["POST /predict: the caller hung up after 4 bytes of the body"]
     assert not [record for record in caplog.records if record.exc_info]

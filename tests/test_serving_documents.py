@@ -14,34 +14,25 @@ import orjson
 import pytest
 import requests
 
-from airquality.ground import log
 from airquality.ground.settings import Settings
-from airquality.model import features, registry
-from airquality.model.model import Model
+from airquality.model import features
 from airquality.records import RAW_COLUMNS
 from airquality.serving import documents, pages
 from api_service import create_app
-from tests.api_server import Client, running
-
-ARTIFACTS = Path(__file__).resolve().parent.parent / "artifacts"
+from lab.waiting import PATIENCE_SECONDS
+from tests.api_server import Client, running_artifacts
 
 
 @pytest.fixture(scope="module")
 def client(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Client]:
-    """A caller of a service whose champion is the model in ``artifacts/``; no registry is asked."""
     folder = tmp_path_factory.mktemp("reports")
     (folder / "index.html").write_text("<h1>the index</h1>")
     (folder / "daily").mkdir()
     (folder / "daily" / "daily_20050213_020000.html").write_text("a report")
     (folder.parent / "secret.html").write_text("secret")
     (folder / "link.html").symlink_to(folder.parent / "secret.html")
-    served = registry.RegisteredModel(Model.load(ARTIFACTS), "air-quality-co", "1")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(log, "configure", lambda *_: None)
-        patch.setattr(registry, "champion_version", lambda _: "1")
-        patch.setattr(registry, "load", lambda *_: served)
-        with running(Settings(reports_dir=folder)) as made:
-            yield made
+    with running_artifacts(Settings(reports_dir=folder)) as made:
+        yield made
 
 
 @pytest.fixture(scope="module")
@@ -86,7 +77,7 @@ def test_openapi_examples_run_as_pasted_and_agree(client: Client) -> None:
         for kind, content in paths[path]["post"]["requestBody"]["content"].items():
             example = content["example"]
             body = example.encode() if isinstance(example, str) else orjson.dumps(example)
-            answer = requests.post(client.url + path, data=body, headers={"Content-Type": kind}, timeout=20)
+            answer = requests.post(client.url + path, data=body, headers={"Content-Type": kind}, timeout=PATIENCE_SECONDS)
             assert answer.status_code == 200, (path, answer.text)
             found.add(answer.json().get("prediction") or answer.json()["predictions"][0])
     assert len(found) == 1
@@ -166,5 +157,5 @@ def test_reports_are_served_and_nothing_beside_them(client: Client) -> None:
     ):
         request = requests.Request("GET", client.url).prepare()
         request.url = f"{client.url}/reports/{path}"
-        answer = session.send(request, timeout=20)
+        answer = session.send(request, timeout=PATIENCE_SECONDS)
         assert (answer.status_code, "secret" in answer.text) == (404, False), path

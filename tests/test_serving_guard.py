@@ -16,6 +16,7 @@ from airquality.ground.settings import Settings
 from airquality.model import registry
 from airquality.serving.guard import Hosts
 from lab.ports import free_port
+from lab.waiting import PATIENCE_SECONDS
 from tests.api_server import running
 
 PROJECT = Path(__file__).resolve().parent.parent
@@ -71,12 +72,12 @@ def test_service_foreign_host_and_page_get_403_and_health_does_not(monkeypatch: 
     monkeypatch.setattr(registry, "champion_version", lambda _: None)
     with running(Settings(), ready=False) as client:
         evil = {"Host": "evil.example"}
-        assert requests.get(client.url + "/health", headers=evil, timeout=20).status_code == 200
+        assert requests.get(client.url + "/health", headers=evil, timeout=PATIENCE_SECONDS).status_code == 200
         for path in ("/ready", "/version", "/metrics", "/openapi.json"):
-            assert requests.get(client.url + path, headers=evil, timeout=20).status_code == 403
-        refused = requests.post(client.url + "/predict", headers={"Origin": "http://evil.example"}, timeout=20)
+            assert requests.get(client.url + path, headers=evil, timeout=PATIENCE_SECONDS).status_code == 403
+        refused = requests.post(client.url + "/predict", headers={"Origin": "http://evil.example"}, timeout=PATIENCE_SECONDS)
         assert (refused.status_code, "API_ALLOWED_HOSTS" in refused.text) == (403, True)
-        own = requests.post(client.url + "/predict", headers={"Origin": client.url}, timeout=20)
+        own = requests.post(client.url + "/predict", headers={"Origin": client.url}, timeout=PATIENCE_SECONDS)
         assert own.status_code in (422, 503)
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import io
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -23,8 +22,7 @@ from airquality.serving.slots import Slot
 from airquality.stream.feature_rows import take_features
 from api_service import newest_features
 from feature_buffer import FeatureBuffer
-
-ARTIFACTS = Path(__file__).resolve().parent.parent / "artifacts"
+from tests.system import ARTIFACTS
 
 
 @pytest.fixture(scope="module")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from pathlib import Path
 
 import numpy as np
 import orjson
@@ -18,14 +17,11 @@ from airquality.model.model import Card, Model, TargetTransform
 from airquality.serving import slots
 from airquality.serving.slots import Slot
 from lab.waiting import wait_until
+from tests.api_requests import ROW
 from tests.api_server import Client, running
-
-ARTIFACTS = Path(__file__).resolve().parent.parent / "artifacts"
-# mlflow says this of its own types, at its first import of pyfunc
-pytestmark = pytest.mark.filterwarnings("ignore:.*Any type hint is inferred:UserWarning")
+from tests.system import ARTIFACTS
 
 SMALL = "models/small"
-ROW = dict.fromkeys(features.NAMES, 0.1) | {features.BASE_FEATURE: 1.8}
 
 
 def fit_small() -> Model:
@@ -77,7 +73,7 @@ def small(client: Client, settings: Settings, tmp_path_factory: pytest.TempPathF
     model.save(folder)
     named = settings.model_copy(update={"model_name": "small-model"})
     registry.register(folder, named, "trial")
-    wait_until(lambda: client.get(f"/{SMALL}/ready").status_code == 200, "the second model is followed", 20)
+    wait_until(lambda: client.get(f"/{SMALL}/ready").status_code == 200, "the second model is followed")
     return model
 
 

@@ -5,40 +5,31 @@ from __future__ import annotations
 import gzip
 import socket
 from collections.abc import Iterator
-from pathlib import Path
 
 import numpy as np
 import orjson
 import pytest
 
-from airquality.ground import log
 from airquality.ground.settings import Settings
-from airquality.model import features, registry, rows
-from airquality.model.model import Model
+from airquality.model import features, rows
 from airquality.serving import connections
-from tests.api_server import Client, running
+from lab.waiting import PATIENCE_SECONDS
+from tests.api_requests import NAMES_LINE
+from tests.api_server import Client, running_artifacts
 
-ARTIFACTS = Path(__file__).resolve().parent.parent / "artifacts"
 ROW = orjson.dumps({"features": dict.fromkeys(features.NAMES, 0.5)})
 MATRIX = np.full((3, len(features.NAMES)), 1.5)
-NAMES_LINE = orjson.dumps({"features": features.NAMES}) + b"\n"
 
 
 @pytest.fixture(scope="module")
 def client() -> Iterator[Client]:
-    """A caller of a service whose champion is the model in ``artifacts/``; no registry is asked."""
-    served = registry.RegisteredModel(Model.load(ARTIFACTS), "air-quality-co", "1")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(log, "configure", lambda *_: None)
-        patch.setattr(registry, "champion_version", lambda _: "1")
-        patch.setattr(registry, "load", lambda *_: served)
-        with running(Settings()) as made:
-            yield made
+    with running_artifacts(Settings()) as made:
+        yield made
 
 
 def exchange(client: Client, sent: bytes) -> bytes:
     """Send bytes on a connection of their own and return all that is answered before it ends."""
-    with socket.create_connection(("127.0.0.1", int(client.url.rpartition(":")[2])), timeout=20) as connection:
+    with socket.create_connection(("127.0.0.1", int(client.url.rpartition(":")[2])), timeout=PATIENCE_SECONDS) as connection:
         connection.sendall(sent)
         answer = b""
         while chunk := connection.recv(65536):
@@ -120,7 +111,7 @@ def test_connection_endless_head_is_refused_at_its_bound(client: Client) -> None
 def test_get_large_body_is_no_head(client: Client) -> None:
     body = b"x" * 3 * connections.MAX_HEAD_BYTES
     sent = b"GET /health HTTP/1.1\r\nHost: localhost\r\nContent-Length: %d\r\n\r\n" % len(body)
-    with socket.create_connection(("127.0.0.1", int(client.url.rpartition(":")[2])), timeout=20) as connection:
+    with socket.create_connection(("127.0.0.1", int(client.url.rpartition(":")[2])), timeout=PATIENCE_SECONDS) as connection:
         connection.sendall(sent)
         first = connection.recv(65536)
         connection.sendall(body + b"GET /health HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")

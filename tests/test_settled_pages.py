@@ -13,7 +13,7 @@ from airquality.events import WindowSettled
 from airquality.incoming import LateTruth
 from airquality.monitoring.component import Predicted, Row
 from airquality.monitoring.drift import Window
-from airquality.records import RAW_COLUMNS, TARGET
+from airquality.records import TARGET_INDEX
 from airquality.truth.window_truth import WindowTruth
 from tests import stations
 from tests.forecasts import calibration
@@ -57,7 +57,7 @@ def test_settle_writes_the_page_once_more_with_the_final_error_and_the_late_trut
     assert "Final: the truth of all 24 predicted hours is in. 24 truths came late" in text
     assert 'class="dotted"' not in text
     assert "As known when it closed" in text
-    measured = stations.values_of(24)[:, RAW_COLUMNS.index(TARGET)]
+    measured = stations.values_of(24)[:, TARGET_INDEX]
     assert np.allclose(document["series"]["measured"], measured, rtol=1e-3)
     again = page.read_bytes()
     writer.write(window)

@@ -12,7 +12,7 @@ from airquality.truth.performance import Performance
 from lab.waiting import wait_until
 from tests import report_writers
 from tests.partition_life import Life, stream_of
-from tests.report_rig import COUNTS, Rig, figures
+from tests.report_rig import COUNTS, Rig, drain, figures
 
 OWNER = Owner("group", "raw", "uci", Performance(0.3, 0.2, 0.9, 600))
 #: Two partitions: hours, repeats, conflicts, refusals, gaps.
@@ -52,7 +52,7 @@ def test_summary_of_two_consumers_is_that_of_one(tmp_path: Path) -> None:
         for name in names:
             place = "abc".index(name)
             owned[place] = rig.run(24 * (1 + place), name, T=80.0 if name == "b" else 0.0)
-        rig.service.close(drain=True, deadline_seconds=60)
+        drain(rig.service)
         rig.service.write_summary({place: figures(counts[place], station) for place, station in owned.items()})
     summary = json.loads((tmp_path / "alone" / SUMMARY_NAME).read_text())
     assert summary["rows_in"] == 600
@@ -74,7 +74,7 @@ def test_summary_of_another_group_is_not_added(tmp_path: Path) -> None:
 def test_summary_reports_generated_never_go_back_when_a_backlog_is_taken_over(tmp_path: Path) -> None:
     first, second = (Rig(tmp_path, report_writers.plain(tmp_path)) for _ in range(2))
     before = first.run(168)
-    first.service.close(drain=True, deadline_seconds=60)
+    drain(first.service)
     first.service.write_summary({0: figures(COUNTS, before)})
     replayed = second.run(168)  # no report has been counted yet
 
@@ -84,14 +84,14 @@ def test_summary_reports_generated_never_go_back_when_a_backlog_is_taken_over(tm
         return generated
 
     assert generated() == {"daily": 7, "weekly": 1}
-    second.service.close(drain=True, deadline_seconds=60)
+    drain(second.service)
     assert generated() == {"daily": 7, "weekly": 1}
 
 
 def test_summary_of_fewer_rows_than_before_is_another_history(tmp_path: Path) -> None:
     first, second = (Rig(tmp_path, report_writers.plain(tmp_path)) for _ in range(2))
     station = first.run(24)
-    first.service.close(drain=True, deadline_seconds=60)
+    drain(first.service)
     first.service.write_summary({0: figures(COUNTS, station)})
     second.service.write_summary({0: PartitionFigures({**COUNTS, "rows_in": 1}, ())})
     summary = json.loads((tmp_path / SUMMARY_NAME).read_text())
@@ -142,8 +142,8 @@ def test_summary_on_a_broken_disk_is_said_once_and_counted(tmp_path: Path, caplo
 def test_summary_after_the_end_of_reports_is_written_though_one_held_the_folder(tmp_path: Path) -> None:
     made = Rig(tmp_path, report_writers.faulty(tmp_path, "hold", "daily"), reports_dir=tmp_path)
     made.run(24)
-    wait_until(lambda: any(tmp_path.glob("waiting-*")), "a report holds the folder", 60)
-    made.service.close(drain=False)
+    wait_until(lambda: any(tmp_path.glob("waiting-*")), "a report holds the folder")
+    made.service.close()
     made.service.write_summary({0: PartitionFigures(COUNTS, ())})
     assert made.metric("air_quality_unwritten_summaries_total") == 0
     assert json.loads((tmp_path / SUMMARY_NAME).read_text())["rows_in"] == COUNTS["rows_in"]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -12,6 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from sklearn.model_selection import KFold
+from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
 
 from airquality.data import dataset, uci_file
 from airquality.data.dataset import Frame
@@ -19,7 +20,7 @@ from airquality.ground.errors import ContractError
 from airquality.model import backtest, features, inputs
 from airquality.model.inputs import VARIANTS, Inputs
 from airquality.model.model import Model
-from airquality.records import DEVICE_COLUMNS, RAW_COLUMNS, TARGET
+from airquality.records import DEVICE_COLUMNS, RAW_COLUMNS, TARGET, TARGET_INDEX
 from training import artifacts, champion, ensembles, methods, protocol
 from training import backtest as forward
 from training.bench import Bench
@@ -31,7 +32,13 @@ from training.runs import predict
 pytestmark = pytest.mark.slow
 
 SMALL = {**champion.HAND_SET, "rounds": 15}
-CO = RAW_COLUMNS.index(TARGET)
+
+
+@pytest.fixture(autouse=True)
+def _one_thread() -> Iterator[None]:
+    """Fit on one thread, as the bench does: threads that wait for each other spin, for minutes where cores are busy."""
+    with threadpool_limits(1):
+        yield
 
 
 @pytest.fixture(scope="module")
@@ -79,7 +86,7 @@ def test_the_future_changes_no_row_before_it(frame: Frame, known: Inputs) -> Non
     part = frame.rows(600, 800)
     values = part.values.copy()
     values[150:] = 555.0
-    values[150:, CO] = np.nan
+    values[150:, TARGET_INDEX] = np.nan
     later = inputs.matrix(Frame(part.hours, values, "simulated"), known)
     assert np.array_equal(later[:150], inputs.matrix(part, known)[:150], equal_nan=True)
 
@@ -204,7 +211,7 @@ def test_early_stopping_finds_where_the_late_rows_are_predicted_best(
 
 def test_only_measured_hours_are_scored(study: Study) -> None:
     rows = study.measured("validation")
-    assert not np.isnan(study.frame.values[rows, CO]).any()
+    assert not np.isnan(study.frame.values[rows, TARGET_INDEX]).any()
     gaps = np.setdiff1d(np.arange(len(study.frame))[study.blocks["validation"]], rows)
     assert len(gaps) > 0
     with pytest.raises(ContractError, match="only measured hours"):

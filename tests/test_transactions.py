@@ -20,7 +20,7 @@ from airquality.ground.errors import ContractError, Refused, Unavailable
 from airquality.ground.settings import Settings
 from airquality.stream import kafka_io
 from airquality.stream.transactions import Message, Ownership, Position, TransactionalStream, _Assignment
-from lab.waiting import wait_until
+from lab.waiting import PATIENCE_SECONDS, wait_until
 from tests.broker_topics import owned, send, take
 
 HELD, NEW = (TopicPartition(Settings().raw_topic, partition) for partition in (0, 1))
@@ -165,7 +165,8 @@ def test_a_commit_moves_messages_and_position_together(settings: Settings, strea
     assert written == {(settings.pred_topic, 1): 2}
     assert stream.position(1) == Position(2, "the note")
     assert [record.value for record in kafka_io.read(settings, settings.pred_topic, 1)] == [b"1.5", b"1.5"]
-    assert kafka_io.end_offset(settings, settings.pred_topic, 1) == 3  # two records and the transaction's marker
+    ends = kafka_io.log_ranges(settings, [settings.pred_topic], 1)
+    assert ends == {settings.pred_topic: (0, 3)}  # two records and the transaction's marker
 
 
 @pytest.mark.broker
@@ -227,7 +228,7 @@ def test_commit_whose_coordinator_was_lost_asks_for_another(settings: Settings, 
         message = Message(settings.pred_topic, 0, None, b"once")
         committing = threading.Thread(target=stream.commit, args=([message], {0: Position(1, "")}, ownership), daemon=True)
         committing.start()
-        committing.join(30)
+        committing.join(PATIENCE_SECONDS)
         assert not committing.is_alive()
     assert [record.value for record in kafka_io.read(settings, settings.pred_topic, 0)] == [b"once"]
 
@@ -266,7 +267,7 @@ def test_commit_of_a_member_put_out_of_its_group_is_refused(settings: Settings, 
     with closing(KafkaAdminClient(bootstrap_servers=settings.kafka_bootstrap_servers)) as admin:
         admin.remove_group_members(settings.consumer_group, [MemberToRemove(member_id=ownership.membership.member_id)])
     membership = stream._consumer.group_metadata
-    wait_until(lambda: membership().generation_id < 0, "the client has heard that it was put out", 30)
+    wait_until(lambda: membership().generation_id < 0, "the client has heard that it was put out")
     with pytest.raises(Unavailable, match="CommitFailedError"):
         stream.commit([Message(settings.pred_topic, 0, None, b"lost")], {0: Position(1, "")}, ownership)
     assert list(kafka_io.read(settings, settings.pred_topic, 0)) == []
@@ -280,7 +281,7 @@ def test_poll_after_a_join_that_outlasted_the_poll_before_takes_it_up(
     coordinator = stream._consumer._coordinator
     coordinator._assignment_snapshot = {}  # as if new metadata had come: the next poll joins anew
     stream.poll(0.0, 100)
-    wait_until(lambda: coordinator._join_task.is_done, "the join has ended", 30)
+    wait_until(lambda: coordinator._join_task.is_done, "the join has ended")
     stream.poll(1.0, 100)
     assert stream._consumer.group_metadata().state == MemberState.STABLE
 
@@ -296,7 +297,7 @@ def test_commit_of_a_partition_that_went_to_another_consumer_is_refused(settings
                 news.append(first.keep_membership(0.1))
                 return second.poll(0.1, 1).ownership.partitions != frozenset() and len(news[-1].ownership.partitions) == 1
 
-            wait_until(shared, "each consumer owns a partition", 60)
+            wait_until(shared, "each consumer owns a partition")
             [lost] = set().union(*(polled.lost for polled in news))
             for ownership in (before, news[-1].ownership):
                 with pytest.raises(Unavailable):

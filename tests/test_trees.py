@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -15,8 +14,7 @@ from airquality.model.model import WALKED_ROWS, Floats, Model
 from airquality.model.trees import MAX_DEPTH, Floats32, TreeWalk
 from airquality.records import HISTORY_HOURS
 from tests import real_data
-
-ARTIFACTS = Path(__file__).resolve().parent.parent / "artifacts"
+from tests.system import ARTIFACTS
 
 
 def rows(n_rows: int, n_features: int, missing: float, seed: int = 0) -> Floats32:

@@ -21,7 +21,7 @@ from airquality.monitoring.tails import Purchase
 from airquality.monitoring.thresholds import Calibration as WindowCalibration
 from airquality.monitoring.thresholds import KindCalibration
 from airquality.monitoring.window_calibration import History, calibrate_history
-from airquality.records import RAW_COLUMNS, TARGET
+from airquality.records import RAW_COLUMNS, TARGET_INDEX
 from airquality.truth.kinds import KINDS
 from airquality.truth.performance import Performance
 
@@ -72,7 +72,7 @@ def calibration() -> Calibration:
 def judge() -> Judge:
     """Return a judge of windows, calibrated on the same history, its limits so wide that no clean window exceeds them."""
     frame, n_reference = history(), 700
-    made = frame.values[:, RAW_COLUMNS.index(TARGET)] + np.random.default_rng(5).normal(0, 0.3, len(frame))
+    made = frame.values[:, TARGET_INDEX] + np.random.default_rng(5).normal(0, 0.3, len(frame))
     rows = slice(len(frame) - n_reference, None)
     reference = Reference(frame.hours[rows], frame.values[rows], made[rows])
     past = History(frame.hours, frame.values, made, n_reference)
@@ -80,7 +80,7 @@ def judge() -> Judge:
         reference,
         WindowCalibration(
             kinds={kind.name: _widened(calibrate_history(past, kind)) for kind in KINDS},
-            baseline=Performance.of(reference.predictions, reference.values[:, RAW_COLUMNS.index(TARGET)]),
+            baseline=Performance.of(reference.predictions, reference.values[:, TARGET_INDEX]),
             data_source="simulated",
             data_hash=frame.sha256,
             model_hash="model",

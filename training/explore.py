@@ -12,6 +12,7 @@ from tqdm import tqdm
 
 from airquality.model import features, inputs
 from airquality.model.registry import NOISE_RMSE
+from airquality.records import WEEKLY_HOURS
 from training import champion, search
 from training.bench import Bench
 from training.ensembles import blend
@@ -41,7 +42,6 @@ _BASELINES = (
     Run("XGBoost on log CO, seed style", "baseline", "seed_style", _SEED_STYLE),
     Run(HAND_SET, "family", "xgboost", champion.HAND_SET),
 )
-_WEEK_HOURS = 168
 
 logger = logging.getLogger("training")
 
@@ -156,7 +156,7 @@ class Explorer:
             if name != inputs.ALL.name:
                 self.add(Run(name, "variant", best.method, best.parameters, inputs=name))
                 self.add(Run(f"{name}, SVR", "variant", smooth.method, smooth.parameters, inputs=name))
-        self.add(Run("weekly refit", "variant", best.method, best.parameters, refit_hours=_WEEK_HOURS))
+        self.add(Run("weekly refit", "variant", best.method, best.parameters, refit_hours=WEEKLY_HOURS))
         self.add(Run("champion, rows with all sensors", "rows", best.method, best.parameters, rows="with sensors"))
         self.add(Run("champion, rows without", "rows", best.method, best.parameters, rows="without sensors"))
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,7 +17,7 @@ from airquality.data.dataset import Frame
 from airquality.ground.errors import ContractError
 from airquality.model import inputs
 from airquality.model.inputs import ALL, Inputs
-from airquality.records import DEVICE_COLUMNS, RAW_COLUMNS, TARGET
+from airquality.records import DEVICE_COLUMNS, RAW_COLUMNS, TARGET_INDEX
 
 Floats = NDArray[np.float64]
 Rows = NDArray[np.intp]
@@ -27,7 +26,6 @@ Rows = NDArray[np.intp]
 METRICS = ("rmse", "mae", "r2", "mape", "smape", "mase")
 N_FOLDS = 4
 _DRAWS = 2000
-_TARGET_INDEX = RAW_COLUMNS.index(TARGET)
 _DEVICE_INDICES = [RAW_COLUMNS.index(name) for name in DEVICE_COLUMNS]
 
 
@@ -57,7 +55,7 @@ class Study:
     @property
     def target(self) -> Floats:
         """CO(GT) as measured, shape ``(n,)``, NaN where it was not."""
-        return self.frame.values[:, _TARGET_INDEX]
+        return self.frame.values[:, TARGET_INDEX]
 
     @property
     def blocks(self) -> dict[str, slice]:
@@ -130,15 +128,11 @@ class Fit:
         return self.predictor(study, rows)
 
 
-def forward_folds(rows: Rows, splitter: Any = None) -> list[tuple[Rows, Rows]]:
-    """Cut measured ``rows`` into (fitted, scored) pairs, each scored part later than what it is scored by.
-
-    ``splitter`` is one of scikit-learn's; the default is ``TimeSeriesSplit(4)``. :class:`Fit` refuses any that looks ahead.
-    """
+def forward_folds(rows: Rows) -> list[tuple[Rows, Rows]]:
+    """Cut measured ``rows`` into (fitted, scored) pairs, each scored part later than what it is scored by."""
     from sklearn.model_selection import TimeSeriesSplit  # it takes seconds to import, which no --help should
 
-    splitter = splitter or TimeSeriesSplit(N_FOLDS)
-    return [(rows[fitted], rows[scored]) for fitted, scored in splitter.split(rows)]
+    return [(rows[fitted], rows[scored]) for fitted, scored in TimeSeriesSplit(N_FOLDS).split(rows)]
 
 
 def scores(actual: Floats, predicted: Floats, naive_mae: float) -> dict[str, float]:

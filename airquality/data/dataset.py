@@ -26,7 +26,7 @@ from airquality.data.uci_file import UCI_NAME
 from airquality.ground.errors import Unavailable, UsageError
 from airquality.ground.files import write_atomically
 from airquality.network.current import NETWORK
-from airquality.records import MISSING_MARKER, RAW_COLUMNS, TARGET, datetime_of, hour_of, isoformat
+from airquality.records import MISSING_MARKER, RAW_COLUMNS, TARGET_INDEX, datetime_of, hour_of, isoformat
 
 if TYPE_CHECKING:
     from airquality.data.files.reader import Table
@@ -83,7 +83,7 @@ class Frame:
     @property
     def truths(self) -> Values:
         """The measured target, ``(n,)``, NaN where it was not."""
-        return self.values[:, RAW_COLUMNS.index(TARGET)]
+        return self.values[:, TARGET_INDEX]
 
     @property
     def sha256(self) -> str:

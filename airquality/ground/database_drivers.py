@@ -22,14 +22,14 @@ def require_driver(name: str, uri: str) -> None:
         from sqlalchemy.engine import make_url
         from sqlalchemy.exc import SQLAlchemyError
     except ImportError as error:
-        raise UsageError(_told(name, uri, "this installation reaches a registry over http:// only")) from error
+        raise UsageError(_message(name, uri, "this installation reaches a registry over http:// only")) from error
     try:
         make_url(uri).get_dialect().import_dbapi()
     except (SQLAlchemyError, ValueError) as error:
-        raise UsageError(_told(name, uri, f"no such kind of database is known ({str(error).splitlines()[0]})")) from error
+        raise UsageError(_message(name, uri, f"no such kind of database is known ({str(error).splitlines()[0]})")) from error
     except ImportError as error:
-        raise UsageError(_told(name, uri, f"its driver is not installed: pip install {error.name}")) from error
+        raise UsageError(_message(name, uri, f"its driver is not installed: pip install {error.name}")) from error
 
 
-def _told(name: str, uri: str, why: str) -> str:
+def _message(name: str, uri: str, why: str) -> str:
     return shown(f"{name}={uri}: {why}")

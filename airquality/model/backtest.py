@@ -12,7 +12,6 @@ import io
 import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
-from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +22,7 @@ from airquality.data import dataset
 from airquality.data.dataset import Frame
 from airquality.ground.errors import UsageError
 from airquality.ground.files import write_atomically
-from airquality.records import TARGET, hour_of
+from airquality.records import TARGET, hour_of_isoformat
 
 Floats = NDArray[np.float64]
 
@@ -104,7 +103,7 @@ def _remedy(path: Path) -> str:
 def _predictions(text: str, frame: Frame) -> Floats:
     predictions = np.full(len(frame), np.nan)
     for row in csv.DictReader(io.StringIO(text)):
-        position = hour_of(datetime.fromisoformat(row["DateTime"])) - int(frame.hours[0])
+        position = hour_of_isoformat(row["DateTime"]) - int(frame.hours[0])
         if 0 <= position < len(frame) and row["prediction"]:
             predictions[position] = float(row["prediction"])
     return predictions

@@ -16,17 +16,17 @@ LOG_TARGET_SQUARED = f"{LOG_TARGET}_squared"
 LOG_FLOORS = {column.short: column.floor for column in NETWORK.inputs if column.floor is not None}
 #: Sensors that the target is re-calibrated on, with the exponent that makes them proportional to it.
 CALIBRATED = {NETWORK[name].short: exponent for name, exponent in NETWORK.calibrated}
-_WEATHER = tuple(column.short for column in NETWORK.of_role("weather"))
+WEATHER = tuple(column.short for column in NETWORK.of_role("weather"))
 _RATIOS = tuple(f"ratio_{name}" for name in CALIBRATED)
 
 #: Every channel: the weather columns under their short names, logs as ``log_<name>``, ``ratio_<name>`` (the target's log
 #: minus the scaled log of a calibrated sensor), and the target's log squared.
-CHANNELS = (*_WEATHER, *(f"log_{name}" for name in LOG_FLOORS), *_RATIOS, LOG_TARGET_SQUARED)
+CHANNELS = (*WEATHER, *(f"log_{name}" for name in LOG_FLOORS), *_RATIOS, LOG_TARGET_SQUARED)
 #: Channels made of the target.
 TRUTH_CHANNELS = frozenset({LOG_TARGET, LOG_TARGET_SQUARED, *_RATIOS})
 
 _COLUMN = {column.short: NETWORK.index(column.name) for column in NETWORK.inputs}
-_WEATHER_COLUMNS = np.array([_COLUMN[name] for name in _WEATHER], dtype=np.intp)
+_WEATHER_COLUMNS = np.array([_COLUMN[name] for name in WEATHER], dtype=np.intp)
 _LOGGED_COLUMNS = np.array([_COLUMN[name] for name in LOG_FLOORS], dtype=np.intp)
 _FLOORS = np.array(list(LOG_FLOORS.values()))
 _TARGET_LOG = list(LOG_FLOORS).index(NETWORK.target.short)

@@ -17,11 +17,9 @@ from numpy.typing import NDArray
 from airquality.ground.errors import ContractError, InvalidRecord, Unavailable
 from airquality.model import features, rows
 from airquality.model.predictor import Answers, FeatureRows
+from airquality.model.rows import MAX_ROWS
 from airquality.model.transport import Answer, Transport
 from airquality.records import MAX_MODEL_VERSION_CHARACTERS, PREDICTION_LIMITS, TARGET_UNIT, RowAnswer, Served
-
-#: Rows of one request: 2.3 MB, of the 8 MB the service takes.
-MAX_ROWS = 2_000
 
 _HINTS = {
     401: ": set API_KEY to that of the service; credentials for a proxy before it, API_URL may hold (http://user:password@host)",

@@ -27,7 +27,7 @@ import orjson
 from numpy.typing import NDArray
 
 from airquality.model import calendar
-from airquality.model.channels import CALIBRATED, LOG_FLOORS, LOG_TARGET, Floats
+from airquality.model.channels import CALIBRATED, LOG_FLOORS, LOG_TARGET, WEATHER, Floats
 from airquality.model.grid import Grid
 from airquality.model.history import History
 from airquality.model.plan import BEST_ROWS, Plan
@@ -44,7 +44,6 @@ _TARGET, _LABEL = NETWORK.target.short, NETWORK.target.spoken
 TARGET_LAGS = (1, 2, 3, 6, 12, 24, 48, 72, 168)
 WINDOWS = (3, 6, 12, 24, 72, 168)
 CALIBRATION_WINDOWS = (6, 24, 72, 168)
-WEATHER = tuple(column.short for column in NETWORK.of_role("weather"))
 GASES = tuple(column.short for column in NETWORK.of_role("analyser", "sensor"))
 PAIRS = tuple((NETWORK[a].short, NETWORK[b].short) for a, b in NETWORK.pairs)
 _WEATHER_PRODUCTS = tuple((NETWORK[a], NETWORK[b]) for a, b in NETWORK.weather_products)

@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from airquality.model.channels import Floats, channels_of
-from airquality.model.reading import LEVELS, Indices, Kept, Reading, Rows
+from airquality.model.past_reader import LEVELS, Indices, Kept, PastReader, Rows
 from airquality.records import HISTORY_HOURS
 
 
@@ -22,7 +22,7 @@ class Grid:
         measured: Of each summed channel, how many hours up to each were measured, modulo 256.
     """
 
-    def __init__(self, reading: Reading, values: Floats) -> None:
+    def __init__(self, reading: PastReader, values: Floats) -> None:
         self._reading = reading
         self.n_hours = len(values)
         self._channels = channels_of(values)

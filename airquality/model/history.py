@@ -9,7 +9,7 @@ from functools import cached_property
 
 from airquality.model import terms
 from airquality.model.channels import CALIBRATED, LOG_TARGET, TRUTH_CHANNELS
-from airquality.model.reading import covering_nodes
+from airquality.model.past_reader import covering_nodes
 from airquality.model.terms import Count, Lag, Largest, Last, Mean, Now, Term, Wave
 from airquality.records import HISTORY_HOURS
 

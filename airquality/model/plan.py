@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from airquality.model.channels import Floats
-from airquality.model.reading import Blocks, Indices, Reading
+from airquality.model.past_reader import Blocks, Indices, PastReader
 from airquality.model.terms import Constant, Given, Made, Operation, Term
 
 #: Rows best computed together: their table stays in the processor's cache.
@@ -46,7 +46,7 @@ class Plan:
         numbered = _Numbered()
         columns = [numbered.number(term) for term in terms]
         given = {number: term for number, term in enumerate(numbered.terms) if isinstance(term, Given)}
-        self.reading = Reading(given.values())
+        self.reading = PastReader(given.values())
         line = {number: self.reading.line[term] for number, term in given.items()}
         constants = [number for number, term in enumerate(numbered.terms) if isinstance(term, Constant)]
         first = len(self.reading.line)

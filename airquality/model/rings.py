@@ -1,6 +1,6 @@
 """The last 168 hours of many stations, and what features read of them, moved on by an hour for all stations together.
 
-An hour is kept in row ``hour % 168`` of its station. The nodes of a level (see :mod:`airquality.model.reading`) are kept for
+An hour is kept in row ``hour % 168`` of its station. The nodes of a level (:mod:`airquality.model.past_reader`) are kept for
 as many hours as one of them covers: the next node of the level above is the newest one plus the one that ended so many
 hours before, whose row it then takes. So the node of level k that ends at an hour is in row ``2 ** k + hour % 2 ** k``.
 
@@ -19,8 +19,8 @@ from numpy.typing import NDArray
 from airquality.data.arrivals import Arrival
 from airquality.model.channels import Floats, channels_of
 from airquality.model.grid import Grid
+from airquality.model.past_reader import LEVELS, Blocks, Indices, Kept, Rows
 from airquality.model.plan import BEST_ROWS, Plan
-from airquality.model.reading import LEVELS, Blocks, Indices, Kept, Rows
 from airquality.records import HISTORY_HOURS, RAW_COLUMNS
 
 Hours = NDArray[np.int64]

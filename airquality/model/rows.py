@@ -17,6 +17,10 @@ MEDIA_TYPE = "application/vnd.air-quality.float64-rows"
 #: The field of an answer that says which body it answers, by :func:`checksum`: a cache in between cannot say it of another.
 ANSWERED = "request_crc32"
 
+#: Rows of one request, at most: 2.3 MB of the 8 MB of a body. It is what a client sends at a time, and what bounds all that
+#: the service does with a request.
+MAX_ROWS = 2_000
+
 _VALUE = np.dtype("<f8")
 
 

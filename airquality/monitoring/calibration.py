@@ -10,7 +10,6 @@ import io
 import json
 from collections.abc import Mapping
 from dataclasses import asdict, astuple, dataclass
-from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -30,7 +29,7 @@ from airquality.monitoring.suite import Suite, build
 from airquality.monitoring.tails import HOURS_A_MONTH, Purchase, Tails
 from airquality.monitoring.watch import Thresholds, Watch
 from airquality.network.current import NETWORK
-from airquality.records import hour_of, isoformat
+from airquality.records import hour_of_isoformat, isoformat
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
@@ -130,13 +129,6 @@ class Calibration:
             unit = "%" if log else NODES[NODE_COLUMNS.index(column)].unit
             found[column] = [SmallestShift(hours, up, down, unit) for hours, (up, down) in sorted(rows.items())]
         return found
-
-    def smallest_visible(self, column: str, budget: float = DEFAULT_BUDGET) -> SmallestShift | None:
-        """Return the least constant shift of a column that is seen at all, and within how many hours.
-
-        None for a column whose level is not judged: C6H6 and AH are, by their identity, and the other analysers are not.
-        """
-        return min(self.smallest_shifts(budget).get(column, []), key=lambda shift: shift.up - shift.down, default=None)
 
 
 def calibrate(hours: Ints, values: Floats, data_source: str, data_hash: str) -> Calibration:
@@ -302,8 +294,8 @@ def _restored(document: Mapping[str, Any], numbers: Mapping[str, NDArray[Any]]) 
         seed={**seed, "hour": int(seed["hour"])},
         data_source=document["data_source"],
         data_hash=document["data_hash"],
-        first_hour=_hour(document["first_hour"]),
-        last_hour=_hour(document["last_hour"]),
+        first_hour=hour_of_isoformat(document["first_hour"]),
+        last_hour=hour_of_isoformat(document["last_hour"]),
         ranges=numbers["ranges"],
     )
 
@@ -358,10 +350,6 @@ def code_hash() -> str:
     """Return the SHA-256 of the detectors' source and of the network they were made for."""
     sources = sorted(Path(__file__).parent.glob("*.py"))
     return hashlib.sha256(b"".join(path.read_bytes() for path in sources) + repr(NETWORK).encode()).hexdigest()
-
-
-def _hour(text: str) -> int:
-    return hour_of(datetime.fromisoformat(text))
 
 
 def summary(calibration: Calibration) -> list[str]:

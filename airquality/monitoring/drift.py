@@ -25,7 +25,7 @@ from airquality.monitoring.distance import Distributions
 from airquality.monitoring.reference import Reference, digest_of, load_reference
 from airquality.monitoring.thresholds import Calibration, Threshold
 from airquality.network.current import NETWORK
-from airquality.records import DEVICE_COLUMNS, RAW_COLUMNS, TARGET
+from airquality.records import COLUMN_INDEX, DEVICE_COLUMNS, RAW_COLUMNS, TARGET, TARGET_INDEX
 from airquality.truth.kinds import KIND_BY_NAME, WindowKind
 from airquality.truth.performance import MIN_TRUTHS, Performance
 
@@ -42,8 +42,7 @@ EXPECTED_COLUMNS = (TARGET, *JUDGED_COLUMNS)
 _DRIFT_OF = {name: f"drift:{name}" for name in (*JUDGED_COLUMNS, "prediction")}
 _MISSING_OF = {name: f"missing:{name}" for name in EXPECTED_COLUMNS}
 
-_INDEX = {name: index for index, name in enumerate(RAW_COLUMNS)}
-_JUDGED = [_INDEX[name] for name in JUDGED_COLUMNS]
+_JUDGED = [COLUMN_INDEX[name] for name in JUDGED_COLUMNS]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -265,7 +264,7 @@ class Judge:
                 for name, distance in zip(JUDGED_COLUMNS, distances, strict=True)
             ),
             prediction=_distance("prediction", of_predictions, len(predictions), kind, limits.prediction),
-            performance=Performance.of(predictions, values[:, _INDEX[TARGET]]),
+            performance=Performance.of(predictions, values[:, TARGET_INDEX]),
             rmse_threshold=limits.performance.of("rmse"),
             missing=() if all_silent else tuple(name for name in EXPECTED_COLUMNS if not seen[name]),
             all_silent=all_silent,

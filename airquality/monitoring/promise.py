@@ -5,12 +5,11 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import datetime
 from pathlib import Path
 from typing import Any, Self
 
 from airquality.monitoring.calibration import DEFAULT_BUDGET, DETECTORS_NAME, STALE_HOURS, SmallestShift
-from airquality.records import hour_of
+from airquality.records import hour_of_isoformat
 
 #: Windows, in hours, whose smallest visible shifts are shown: about a day, and a week or as long as there is.
 _SOON_HOURS, _LATE_HOURS = 24, 168
@@ -47,7 +46,7 @@ class Promise:
     def _of(cls, document: Mapping[str, Any], budget: float) -> Self:
         bought = [purchase for purchase in document["budgets"] if purchase["budget"] <= budget][-1]
         return cls(
-            last_hour=hour_of(datetime.fromisoformat(document["last_hour"])),
+            last_hour=hour_of_isoformat(document["last_hour"]),
             budget=bought["budget"],
             held_out=bought["held_out_per_month"],
             nested=bought["nested_per_month"],

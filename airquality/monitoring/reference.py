@@ -8,7 +8,6 @@ import json
 import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from datetime import datetime
 from pathlib import Path
 
 import numpy as np
@@ -16,7 +15,7 @@ from numpy.typing import NDArray
 
 from airquality.ground.errors import ContractError, UsageError
 from airquality.monitoring.thresholds import CALIBRATION_NAME, REFERENCE_NAME, Calibration
-from airquality.records import RAW_COLUMNS, hour_of
+from airquality.records import RAW_COLUMNS, hour_of_isoformat
 
 Floats = NDArray[np.float64]
 Hours = NDArray[np.int64]
@@ -70,7 +69,7 @@ _REMEDY = "Make it with: python generate_reference_dataset.py"
 
 def _read_rows(rows: Iterable[Sequence[str]]) -> tuple[Hours, Floats]:
     cells = list(rows)
-    hours = np.array([hour_of(datetime.fromisoformat(row[0])) for row in cells], dtype=np.int64)
+    hours = np.array([hour_of_isoformat(row[0]) for row in cells], dtype=np.int64)
     numbers = np.array([[float(cell) if cell else math.nan for cell in row[1:]] for row in cells], dtype=np.float64)
     return hours, numbers
 

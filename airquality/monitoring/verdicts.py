@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from airquality.monitoring.drift import Floats, Verdict
-from airquality.records import DEVICE_COLUMNS, RAW_COLUMNS, TARGET
+from airquality.records import DEVICE_COLUMNS, RAW_COLUMNS, TARGET_INDEX
 from airquality.truth.kinds import DAILY, KINDS, WEEKLY, WindowKind
 
 
@@ -55,7 +55,7 @@ def _shift(values: Floats) -> str:
 
 def _wrong_truth(values: Floats) -> str:
     """Shift the truth by the width of its values: no prediction is near it any more."""
-    truth = values[:, RAW_COLUMNS.index(TARGET)]
+    truth = values[:, TARGET_INDEX]
     truth += float(np.nanmax(truth) - np.nanmin(truth))
     return "performance"
 

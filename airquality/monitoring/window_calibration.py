@@ -11,7 +11,7 @@ import numpy as np
 from airquality.monitoring.distance import Distributions
 from airquality.monitoring.drift import JUDGED_COLUMNS, Floats, Hours
 from airquality.monitoring.thresholds import KindCalibration, Threshold, calibrate
-from airquality.records import RAW_COLUMNS, TARGET, datetime_of
+from airquality.records import COLUMN_INDEX, TARGET, TARGET_INDEX, datetime_of
 from airquality.truth.kinds import WindowKind
 from airquality.truth.performance import MIN_TRUTHS, Performance
 
@@ -22,7 +22,6 @@ _STRIDE_HOURS = 24
 _REFERENCE_STRIDE_HOURS = 168
 #: Eight weeks of predictions are too few to learn from how far predictions wander; five months are enough.
 _MIN_PREDICTED_HOURS = 150 * 24
-_INDEX = {name: index for index, name in enumerate(RAW_COLUMNS)}
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -53,7 +52,7 @@ def calibrate_history(history: History, kind: WindowKind) -> KindCalibration:
 
 
 def _calibrate_data(history: History, kind: WindowKind) -> Threshold:
-    series = history.values[:, [_INDEX[name] for name in JUDGED_COLUMNS]]
+    series = history.values[:, [COLUMN_INDEX[name] for name in JUDGED_COLUMNS]]
     statistics, starts = past_distances(series, history.hours, kind, history.reference_hours)
     return calibrate(JUDGED_COLUMNS, statistics, starts, BUDGETS[kind.name], f"sensors, {history.span}")
 
@@ -65,7 +64,7 @@ def _calibrate_prediction(history: History, kind: WindowKind) -> Threshold:
         series, hours = history.predictions[predicted[0] :], history.hours[predicted[0] :]
         basis = f"out-of-sample predictions, {span(hours)}"
     else:
-        series, hours = history.values[:, _INDEX[TARGET]], history.hours
+        series, hours = history.values[:, TARGET_INDEX], history.hours
         basis = f"measured {TARGET} in place of predictions, {history.span}"
     statistics, starts = past_distances(series[:, np.newaxis], hours, kind, history.reference_hours)
     return calibrate(("prediction",), statistics, starts, BUDGETS[kind.name], basis)
@@ -74,7 +73,7 @@ def _calibrate_prediction(history: History, kind: WindowKind) -> Threshold:
 def _calibrate_performance(history: History, kind: WindowKind) -> Threshold:
     predicted = np.flatnonzero(~np.isnan(history.predictions))
     rows = slice(int(predicted[0]), None)
-    truths = history.values[rows, _INDEX[TARGET]]
+    truths = history.values[rows, TARGET_INDEX]
     errors, starts = past_errors(history.predictions[rows], truths, history.hours[rows], kind)
     basis = f"out-of-sample predictions, {span(history.hours[rows])}"
     return calibrate(("rmse",), errors, starts, BUDGETS[kind.name], basis)

@@ -19,7 +19,7 @@ from airquality.monitoring.alarms import Event, OpenAlarms
 from airquality.monitoring.component import Found, Missed, Predicted, Row
 from airquality.monitoring.drift import Floats, Hours, Judge, Window
 from airquality.monitoring.registry import window_detectors
-from airquality.records import RAW_COLUMNS, TARGET, Reading, isoformat
+from airquality.records import RAW_COLUMNS, TARGET_INDEX, Reading, isoformat
 from airquality.truth.kinds import DAILY, KINDS, WEEKLY, WindowKind
 from airquality.truth.performance import ErrorSums, RunningErrors
 
@@ -27,7 +27,6 @@ from airquality.truth.performance import ErrorSums, RunningErrors
 MAX_WAITING_EVENTS = 100
 #: The lower and upper end and the expected squared error of a prediction without an interval.
 _NO_INTERVAL = (math.nan, math.nan, math.nan)
-_TARGET_COLUMN = RAW_COLUMNS.index(TARGET)
 
 #: What operators did in the open week, and which hours were missed, as its reports tell it; of more, the newest.
 MAX_NOTES = 20
@@ -178,7 +177,7 @@ class Windows:
         """Let a truth fill its hour of the windows that are still open."""
         row = int(np.searchsorted(self._hours[: self._n_rows], truth.hour))
         if row < self._n_rows and self._hours[row] == truth.hour:
-            self._values[row, _TARGET_COLUMN] = truth.value
+            self._values[row, TARGET_INDEX] = truth.value
         return []
 
     def _make_room(self, n_rows: int = 1) -> None:

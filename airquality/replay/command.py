@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import sys
-from datetime import datetime
 
 from airquality.ground import command
 
@@ -50,10 +49,10 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _hour(text: str) -> int:
-    from airquality.records import hour_of
+    from airquality.records import hour_of_isoformat
 
     try:
-        return hour_of(datetime.fromisoformat(text))
+        return hour_of_isoformat(text)
     except ValueError as error:
         raise argparse.ArgumentTypeError(f"{text!r} is no hour such as 2005-03-01T08:00: {error}") from error
 

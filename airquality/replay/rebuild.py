@@ -12,13 +12,12 @@ from numpy.typing import NDArray
 from airquality.incoming import LateTruth
 from airquality.model import features
 from airquality.model.model import Model
-from airquality.records import HISTORY_HOURS, RAW_COLUMNS, TARGET, Prediction, Reading
+from airquality.records import HISTORY_HOURS, RAW_COLUMNS, TARGET_INDEX, Prediction, Reading
 from airquality.replay.past import Past, Place, Row
 
 Floats = NDArray[np.float64]
 
 _GRID_HOURS = HISTORY_HOURS + 1
-_TARGET = RAW_COLUMNS.index(TARGET)
 #: How many hours are rebuilt at a time: each takes a grid of 169 hours.
 _CHUNK = 256
 
@@ -68,9 +67,9 @@ class _History:
     def fill(self, truth: LateTruth) -> bool:
         """Let a truth fill its hour and return whether it did: the hour is there, recent enough, and has no truth."""
         values = self._hours.get(truth.hour)
-        if values is None or self._newest - truth.hour >= HISTORY_HOURS or not np.isnan(values[_TARGET]):
+        if values is None or self._newest - truth.hour >= HISTORY_HOURS or not np.isnan(values[TARGET_INDEX]):
             return False
-        values[_TARGET] = truth.value
+        values[TARGET_INDEX] = truth.value
         return True
 
     def grid(self, hour: int) -> tuple[Floats, int]:

@@ -8,7 +8,6 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
-from datetime import datetime
 from typing import Any
 
 import numpy as np
@@ -17,7 +16,16 @@ from airquality.data.dataset import STATION_IDS
 from airquality.events import truth_to_json
 from airquality.monitoring.drift import JUDGED_COLUMNS, Distance, Floats, Hours, Judge, Window
 from airquality.monitoring.thresholds import Threshold
-from airquality.records import RAW_COLUMNS, TARGET, UNITS, hour_of, isoformat
+from airquality.records import (
+    COLUMN_INDEX,
+    DAILY_HOURS,
+    TARGET,
+    TARGET_INDEX,
+    UNITS,
+    hour_of_isoformat,
+    isoformat,
+    or_null,
+)
 from airquality.reports.findings import Finding, findings_of
 from airquality.reports.heads import LAYOUT
 from airquality.truth.performance import Performance
@@ -28,9 +36,6 @@ Sidecar = Mapping[str, Any]
 #: The station whose hours the reference holds, by the data it was made of.
 JUDGES: Mapping[str, str] = {str(source): station_id for source, station_id in STATION_IDS.items()}
 
-_INDEX = {name: index for index, name in enumerate(RAW_COLUMNS)}
-_DAY_HOURS = 24
-
 
 class Describer:
     """Describe windows for their pages, beside what is normal: the reference."""
@@ -38,7 +43,7 @@ class Describer:
     def __init__(self, judge: Judge) -> None:
         self._judge = judge
         reference = judge.reference
-        columns = {name: reference.values[:, _INDEX[name]] for name in (TARGET, *JUDGED_COLUMNS)}
+        columns = {name: reference.values[:, COLUMN_INDEX[name]] for name in (TARGET, *JUDGED_COLUMNS)}
         columns["prediction"] = reference.predictions
         self._normal = {name: _normal(reference.hours, values) for name, values in columns.items()}
 
@@ -73,7 +78,7 @@ class Describer:
             "findings": [finding.to_json() for finding in findings],
             "error_judged": not verdict.too_few_truths,
             "performance": _figures(verdict.performance),
-            "estimated_rmse": _or_null(window.estimated_rmse),
+            "estimated_rmse": or_null(window.estimated_rmse),
             "coverage": _coverage(window),
             "baseline": _figures(calibration.baseline),
             "rmse_threshold": verdict.rmse_threshold,
@@ -93,7 +98,7 @@ class Describer:
     def _judged(self, window: Window, distance: Distance) -> dict[str, Any]:
         return {
             **self._column(window, distance.column),
-            "statistic": _or_null(distance.statistic),
+            "statistic": or_null(distance.statistic),
             "threshold": distance.threshold,
             "drifted": distance.drifted,
             "ks_p_value": None,
@@ -101,7 +106,7 @@ class Describer:
         }
 
     def _column(self, window: Window, name: str) -> dict[str, Any]:
-        values = window.predictions if name == "prediction" else window.values[:, _INDEX[name]]
+        values = window.predictions if name == "prediction" else window.values[:, COLUMN_INDEX[name]]
         now, normal = _median(values), self._normal[name]
         return {
             "column": name,
@@ -124,8 +129,8 @@ def _median(values: Floats) -> float | None:
 
 def _by_hour_of_day(hours: Hours, values: Floats, level: float) -> list[float | None]:
     """Return a quantile of the values of each hour of the day, 24 of them, None where there is no value."""
-    of_day = hours % _DAY_HOURS
-    groups = (values[(of_day == hour) & ~np.isnan(values)] for hour in range(_DAY_HOURS))
+    of_day = hours % DAILY_HOURS
+    groups = (values[(of_day == hour) & ~np.isnan(values)] for hour in range(DAILY_HOURS))
     return [_rounded(_quantile(group, level)) if len(group) else None for group in groups]
 
 
@@ -148,7 +153,7 @@ def _state(window: Window, findings: Sequence[Finding]) -> str:
 def _series(window: Window) -> dict[str, list[float | None]]:
     """Return the target, measured and predicted, of every hour of the window, null where there is none."""
     at = window.hours - window.start_hour
-    truths = window.values[:, _INDEX[TARGET]]
+    truths = window.values[:, TARGET_INDEX]
     lines = [*_lines(truths, window.predictions)]
     if not math.isnan(window.estimated_rmse):
         lines += [("lower", window.intervals[:, 0]), ("upper", window.intervals[:, 1])]
@@ -159,7 +164,7 @@ def _coverage(window: Window) -> dict[str, dict[str, int]]:
     """Return how many of the truths known when the window closed lie inside their intervals."""
     if not len(window.intervals):
         return {}
-    truths, (lower, upper) = window.values[:, _INDEX[TARGET]], window.intervals[:, :2].T
+    truths, (lower, upper) = window.values[:, TARGET_INDEX], window.intervals[:, :2].T
     known = ~np.isnan(truths) & ~np.isnan(lower)
     inside = (lower[known] <= truths[known]) & (truths[known] <= upper[known])
     return {"all": {"truths": int(known.sum()), "inside": int(inside.sum())}}
@@ -175,7 +180,7 @@ def drawn(document: Sidecar, ks_p_values: Mapping[str, float], left_out: Sequenc
     """
 
     def beside(column: Mapping[str, Any]) -> dict[str, Any]:
-        return {**column, "ks_p_value": _or_null(ks_p_values.get(column["column"], math.nan))}
+        return {**column, "ks_p_value": or_null(ks_p_values.get(column["column"], math.nan))}
 
     return {
         **document,
@@ -188,7 +193,7 @@ def drawn(document: Sidecar, ks_p_values: Mapping[str, float], left_out: Sequenc
 
 def settled(document: Sidecar, truth: WindowTruth) -> dict[str, Any]:
     """Return the document of a window whose truth is final: the truths that came late are in their hours."""
-    start, series = hour_of(datetime.fromisoformat(document["start"])), document["series"]
+    start, series = hour_of_isoformat(document["start"]), document["series"]
     measured = list(series["measured"])
     for hour, value in truth.late:
         measured[hour - start] = _rounded(value)
@@ -211,12 +216,8 @@ def _rounded(value: float) -> float | None:
 
 
 def _figures(performance: Performance) -> dict[str, float | None]:
-    return {name: _or_null(figure) for name, figure in asdict(performance).items()}
+    return {name: or_null(figure) for name, figure in asdict(performance).items()}
 
 
 def _provenance(threshold: Threshold) -> dict[str, Any]:
     return {name: getattr(threshold, name) for name in ("budget", "held_out_rate", "windows", "basis")}
-
-
-def _or_null(figure: float) -> float | None:
-    return None if math.isnan(figure) else figure

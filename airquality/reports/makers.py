@@ -5,7 +5,6 @@ A child that dies, or is silent for too long, is killed and replaced, so one bad
 
 from __future__ import annotations
 
-import contextlib
 import functools
 import heapq
 import itertools
@@ -234,7 +233,7 @@ class ReportMakers:
     """Stores jobs and has made what is due: pages first, then Evidently's parts, both newest first.
 
     Invariant: everything accepted ends in exactly one outcome, unless :meth:`close` ends the work first. Methods are called
-    from one thread and do not block, but for ``close`` and ``wait``.
+    from one thread and do not block, but for ``close``.
 
     Args:
         due: Where jobs are stored.
@@ -300,12 +299,6 @@ class ReportMakers:
         while not self._outcomes.empty():
             outcomes.append(self._outcomes.get_nowait())
         return outcomes
-
-    def wait(self, timeout_seconds: float) -> list[Outcome]:
-        """Wait for an outcome and return it with any others that are there; empty if none came in time."""
-        with contextlib.suppress(queue.Empty):
-            return [self._outcomes.get(timeout=max(timeout_seconds, 0.0)), *self.outcomes()]
-        return []
 
     def close(self) -> None:
         """End all children at once. What is stored is made after the next start."""

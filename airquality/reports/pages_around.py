@@ -11,6 +11,7 @@ from pathlib import Path
 
 from airquality.ground.files import write_atomically
 from airquality.monitoring.promise import Promise
+from airquality.records import DAILY_HOURS
 from airquality.reports import pages, paths
 from airquality.reports.asked import nav_of
 from airquality.reports.document import Sidecar
@@ -25,7 +26,6 @@ WINDOW_ROWS = 200
 #: While reports are due, the index is written at most this often.
 INDEX_SECONDS = 2.0
 _PLOT_DAYS = 7
-_DAY_HOURS = 24
 _PLOTTED = ("measured", "predicted")
 
 logger = logging.getLogger(__name__)
@@ -177,13 +177,13 @@ class PagesAround:
         if not days:
             return None
         last = datetime.fromisoformat(days[-1].end)
-        start = last - timedelta(hours=_PLOT_DAYS * _DAY_HOURS - 1)
-        lines: dict[str, list[float | None]] = {name: [None] * (_PLOT_DAYS * _DAY_HOURS) for name in _PLOTTED}
+        start = last - timedelta(hours=_PLOT_DAYS * DAILY_HOURS - 1)
+        lines: dict[str, list[float | None]] = {name: [None] * (_PLOT_DAYS * DAILY_HOURS) for name in _PLOTTED}
         for day in days:
             first = (datetime.fromisoformat(day.document["start"]) - start) // timedelta(hours=1)
             if first >= 0:
                 for name, values in self._series(day).items():
-                    lines[name][first : first + _DAY_HOURS] = values
+                    lines[name][first : first + DAILY_HOURS] = values
         return pages.WeekPlot(station.station_id, start.isoformat(), lines["measured"], lines["predicted"])
 
     def _series(self, day: Entry) -> dict[str, list[float | None]]:
@@ -193,7 +193,7 @@ class PagesAround:
             series = {name: list(document["series"][name]) for name in _PLOTTED}
         except (LookupError, TypeError):
             return {}
-        return series if all(len(values) == _DAY_HOURS for values in series.values()) else {}
+        return series if all(len(values) == DAILY_HOURS for values in series.values()) else {}
 
     def _write(self, page: str, text: str) -> None:
         """Write a page unless it is there just so."""

@@ -5,7 +5,6 @@ from __future__ import annotations
 import itertools
 import logging
 import math
-import time
 from collections import deque
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
@@ -141,24 +140,16 @@ class ReportQueue:
         if self._failed:
             self._begin(self._failed.popleft())
 
-    def close(self, *, drain: bool = True, deadline_seconds: float | None = None) -> list[ReportResult]:
-        """End those who make reports, after what is still due if ``drain``.
+    def close(self) -> None:
+        """End those who make reports, at once.
 
-        What is unfinished at the deadline is not lost: it is stored, or its station has no snapshot after it, so that the
-        next start closes its window again.
-
-        Returns:
-            The reports that ended meanwhile.
+        What is unfinished is not lost: it is stored, or its station has no snapshot after it, so that the next start closes
+        its window again.
         """
-        finished: list[ReportResult] = []
-        deadline = math.inf if deadline_seconds is None else time.monotonic() + deadline_seconds
-        while drain and self._tickets and (left := deadline - time.monotonic()) > 0:
-            finished += self._take(self._makers.wait(min(left, 1.0)))
         if self._tickets and not self._closed:
             logger.warning("%d reports unfinished; they are made after the next start", len(self._tickets))
         self._closed = True
         self._makers.close()
-        return finished
 
     def _take(self, outcomes: Iterable[Outcome]) -> list[ReportResult]:
         ended: list[ReportResult] = []

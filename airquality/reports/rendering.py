@@ -6,7 +6,6 @@ import functools
 import re
 import shlex
 from collections.abc import Mapping
-from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +15,7 @@ from markupsafe import Markup
 from airquality.monitoring.calibration import STALE_HOURS
 from airquality.monitoring.promise import Promise
 from airquality.network.current import NETWORK
-from airquality.records import hour_of, isoformat
+from airquality.records import hour_of_isoformat, isoformat
 from airquality.reports import figures
 from airquality.reports.paths import link
 from airquality.reports.plots import Band, Line, described, profile_plot
@@ -85,7 +84,7 @@ def _unturned(value: Any) -> Any:
 
 def _age(end: str, promise: Promise) -> str:
     """Say how old the thresholds are at the end of a window, in words."""
-    hour = hour_of(datetime.fromisoformat(end))
+    hour = hour_of_isoformat(end)
     weeks = promise.age_hours(hour) / 168
     stale = f": older than {STALE_HOURS // 168} weeks, make them anew" if promise.is_stale(hour) else ""
     return f"thresholds {weeks:.1f} weeks old{stale}" if weeks < 100 else f"thresholds {weeks:,.0f} weeks old{stale}"

@@ -10,7 +10,6 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
-import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -19,7 +18,7 @@ from typing import Any
 from airquality.ground.files import write_atomically
 from airquality.monitoring.alarms import Event
 from airquality.monitoring.windows import per_kind
-from airquality.records import isoformat
+from airquality.records import isoformat, or_null
 from airquality.reports.lock import OWN_FOLDER, locked
 from airquality.truth.performance import NO_ERRORS, ErrorSums, Performance
 
@@ -239,7 +238,7 @@ def _sum(one: Any, other: Any) -> Any:
 
 
 def _without_nan(figures: Mapping[str, float]) -> dict[str, float | None]:
-    return {name: None if math.isnan(figure) else figure for name, figure in figures.items()}
+    return {name: or_null(figure) for name, figure in figures.items()}
 
 
 class SummaryFile:

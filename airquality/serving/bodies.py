@@ -13,10 +13,8 @@ import orjson
 from numpy.typing import NDArray
 
 from airquality.model import rows
+from airquality.model.rows import MAX_ROWS
 from airquality.serving.problems import RequestError, invalid, named
-
-#: What a client of this project sends at a time. All that is done with a request is bounded by it.
-MAX_ROWS = 2_000
 
 #: Nobody else is answered while a body is parsed: 8 MB of empty arrays would take seconds, 2,000 rows take 20 ms.
 _MAX_VALUES = MAX_ROWS * 256

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from airquality.model.rows import MAX_ROWS
 from airquality.serving import bodies
 from airquality.serving.problems import invalid, named
 
@@ -22,7 +23,7 @@ class Columns:
         max_rows: How many rows a caller may send at a time.
     """
 
-    def __init__(self, names: Sequence[str], max_rows: int = bodies.MAX_ROWS) -> None:
+    def __init__(self, names: Sequence[str], max_rows: int = MAX_ROWS) -> None:
         self._names, self._max_rows = list(names), max_rows
         self._colons = bodies.colons_in(names)
         self._values: Callable[[dict[str, Any]], tuple[Any, ...]] = itemgetter(*names)

@@ -48,8 +48,8 @@ def _model(request: Request) -> ServedModel:
     return _service(request).models[request.scope[MODEL]]
 
 
-def _answer(content: dict[str, Any], status: int = 200) -> Response:
-    return Response(problems.to_bytes(content), status, media_type=documents.JSON)
+def _answer(content: dict[str, Any]) -> Response:
+    return Response(problems.to_bytes(content), media_type=documents.JSON)
 
 
 def _refusal(content: dict[str, Any]) -> Response:

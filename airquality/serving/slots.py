@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from airquality.ground.settings import Settings
-from airquality.serving.bodies import MAX_ROWS
+from airquality.model.rows import MAX_ROWS
 
 
 @dataclass(frozen=True, slots=True)

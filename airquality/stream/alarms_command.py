@@ -9,13 +9,12 @@ from __future__ import annotations
 import argparse
 import getpass
 from collections.abc import Callable
-from datetime import datetime
 
 from airquality.ground import command
 from airquality.ground.errors import InvalidRecord, UsageError
 from airquality.incoming import MAX_NOTE_CHARACTERS, MAX_WHO_CHARACTERS, Operation, parse_record
 from airquality.monitoring.network import RULE_COLUMNS
-from airquality.records import hour_of
+from airquality.records import hour_of_isoformat
 
 _EXAMPLES = """\
 examples:
@@ -64,7 +63,7 @@ def _column(text: str) -> str:
 
 def _hour(text: str) -> int:
     try:
-        return hour_of(datetime.fromisoformat(text))
+        return hour_of_isoformat(text)
     except ValueError as error:
         raise argparse.ArgumentTypeError(f"{text!r} is no hour such as 2005-03-01T08:00: {error}") from error
 

@@ -345,13 +345,6 @@ def await_partitions(settings: Settings, topic: str, n_partitions: int) -> None:
         time.sleep(0.1)
 
 
-def end_offset(settings: Settings, topic: str, partition: int) -> int:
-    """Return the offset the next record of the partition gets."""
-    assigned = TopicPartition(topic, partition)
-    with kafka_errors_as_unavailable(settings), closing(_reader(settings, "read_uncommitted")) as client:
-        return int(client.end_offsets([assigned])[assigned])
-
-
 def _reader(settings: Settings, isolation_level: str, group_id: str | None = None) -> KafkaConsumer:
     client = open_consumer(
         settings,

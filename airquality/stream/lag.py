@@ -111,7 +111,7 @@ class GroupReader:
 
 
 class GroupStates(Protocol):
-    """What a :class:`Watch` asks."""
+    """What a :class:`LagWatch` asks."""
 
     def read(self) -> GroupState:
         """Return the state now; raises ``Unavailable``."""
@@ -121,7 +121,7 @@ class GroupStates(Protocol):
 
 
 @dataclass
-class Watch:
+class LagWatch:
     """Measures again and again, and knows when the broker answered last; what is not known is not shown as a figure."""
 
     metrics: GroupMetrics
@@ -216,7 +216,7 @@ def _serve(host: str, port: int) -> None:
     stop_on_signals(stopped.set)
     registry = CollectorRegistry()
     expose_process(registry)
-    with Watch(GroupMetrics(registry), lambda: GroupReader(settings)) as watch:
+    with LagWatch(GroupMetrics(registry), lambda: GroupReader(settings)) as watch:
         pages = {"/metrics": lambda: metrics_page(registry), "/health": lambda: health_page(watch.faults())}
         with exposed(host, port, pages):
             while not stopped.is_set():

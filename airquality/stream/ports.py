@@ -39,7 +39,10 @@ class Service(Predictions, Protocol):
 
 
 class Monitoring(Protocol):
-    """What the stream tells the monitoring service; see ``monitoring_service.MonitoringService``."""
+    """The monitoring service, which makes the stations and is told what becomes of them; see ``monitoring_service``."""
+
+    def open_station(self, station_id: str, saved: Document | None = None) -> Station:
+        """Return a station, from the document of its snapshot if there is one."""
 
     @property
     def backlog(self) -> int:
@@ -76,8 +79,8 @@ class Monitoring(Protocol):
     def note_served(self, served: Served) -> None:
         """Note that another model predicts from now on, whether or not the monitoring was calibrated for it."""
 
-    def close(self, *, drain: bool) -> object:
-        """End whoever makes reports, after what is still due if ``drain``; the rest is made after the next start."""
+    def close(self) -> None:
+        """End whoever makes reports, at once; what is still due is made after the next start."""
 
     def write_summary(self, owned: Mapping[int, PartitionFigures]) -> None:
         """Write the summary, with what the consumer counted."""

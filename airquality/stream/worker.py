@@ -29,7 +29,7 @@ from airquality.stream.limits import Limits, stopped_without_kafka
 from airquality.stream.outage import PartitionLost, PatientService
 from airquality.stream.partition import PartitionState
 from airquality.stream.patience import Patience
-from airquality.stream.ports import Monitoring, OpenStation, Reader, Service, Stream
+from airquality.stream.ports import Monitoring, Reader, Service, Stream
 from airquality.stream.refused_partitions import RefusedPartitions
 from airquality.stream.restore import Restorer
 from airquality.stream.transactions import Ownership, Poll
@@ -61,7 +61,6 @@ class Worker:
         reader: Reader,
         service: Service,
         monitoring: Monitoring,
-        open_station: OpenStation,
         metrics: ConsumerMetrics,
         console: Console,
         limits: Limits,
@@ -76,7 +75,7 @@ class Worker:
         self._clock = clock
         self._commits = Commits(settings, stream)
         self._gauges = Gauges(metrics, stream, clock)
-        self._restorer = Restorer(settings, reader, stream, open_station, monitoring, clock, limits.accept_loss)
+        self._restorer = Restorer(settings, reader, stream, monitoring.open_station, monitoring, clock, limits.accept_loss)
         patience = Patience(limits.taken > 0, clock)
         self._service = PatientService(
             service, patience, metrics, limits, clock, self._pass_a_moment, monitoring.note_served
@@ -238,7 +237,7 @@ class Worker:
             continue  # what is not saved by then is replayed at the next start
         self._console.show_reports(self._monitoring.poll())
         self._console.show_end(self._monitoring.backlog)
-        self._monitoring.close(drain=False)  # else one of them may hold the folder while the last summary is due
+        self._monitoring.close()  # else one of them may hold the folder while the last summary is due
         self.counts.check()
         self._summarise()
 

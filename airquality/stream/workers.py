@@ -8,7 +8,6 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, closing, contextmanager
-from typing import Protocol
 
 from prometheus_client import CollectorRegistry
 
@@ -16,7 +15,6 @@ from airquality.ground import log
 from airquality.ground.errors import Refused, Unavailable
 from airquality.ground.program import Closing
 from airquality.ground.settings import Settings
-from airquality.ground.typed import Document
 from airquality.metrics import ConsumerMetrics, expose_process
 from airquality.model.client import PredictionClient
 from airquality.model.transport import Transport
@@ -30,7 +28,6 @@ from airquality.stream.patience import Patience
 from airquality.stream.ports import Monitoring
 from airquality.stream.reader import KafkaReader
 from airquality.stream.shadows import with_shadows
-from airquality.stream.station import Station
 from airquality.stream.transactions import TransactionalStream
 from airquality.stream.worker import Worker
 
@@ -44,15 +41,8 @@ CLOSE_SECONDS = 30.0
 logger = logging.getLogger("consumer")
 
 
-class StationMonitoring(Monitoring, Protocol):
-    """The monitoring service, which also makes the stations that it watches."""
-
-    def open_station(self, station_id: str, saved: Document | None = None) -> Station:
-        """Return a station, from the document of its snapshot if there is one."""
-
-
 #: Opens the monitoring service, which is above this package.
-OpenMonitoring = Callable[[Settings, ConsumerMetrics], AbstractContextManager[StationMonitoring]]
+OpenMonitoring = Callable[[Settings, ConsumerMetrics], AbstractContextManager[Monitoring]]
 
 
 def run(settings: Settings, limits: Limits, open_monitoring: OpenMonitoring) -> Counts:
@@ -119,9 +109,7 @@ def _stay_refused(error: Refused, metrics: ConsumerMetrics, limits: Limits) -> N
         time.sleep(0.2)
 
 
-def _work(
-    settings: Settings, monitoring: StationMonitoring, metrics: ConsumerMetrics, console: Console, limits: Limits
-) -> Counts:
+def _work(settings: Settings, monitoring: Monitoring, metrics: ConsumerMetrics, console: Console, limits: Limits) -> Counts:
     transport = Transport(settings.api_url, settings.api_timeout_seconds, settings.api_key)
     with closing(transport), closing(TransactionalStream(settings)) as stream:
         worker = Worker(
@@ -130,7 +118,6 @@ def _work(
             KafkaReader(settings),
             with_shadows(PredictionClient(transport)),
             monitoring,
-            monitoring.open_station,
             metrics,
             console,
             limits,

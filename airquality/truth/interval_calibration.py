@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 
 from airquality.ground.errors import ContractError, UsageError
 from airquality.ground.files import write_atomically
-from airquality.records import DEVICE_COLUMNS, RAW_COLUMNS, TARGET
+from airquality.records import DEVICE_COLUMNS, RAW_COLUMNS, TARGET_INDEX, WEEKLY_HOURS
 from airquality.truth import intervals
 from airquality.truth.band import Band, band_of
 from airquality.truth.intervals import (
@@ -44,8 +44,7 @@ Floats = NDArray[np.float64]
 INTERVALS_NAME = "intervals.json"
 #: Fewer scores than this say nothing of a case; a level with fewer than the second uses those of all levels.
 MIN_SCORES, MIN_LEVEL_SCORES = 200, 50
-WEEK_HOURS = 168
-#: A week with fewer truths has no error of its own.
+#: A week with fewer truths has no error, and no coverage, of its own.
 MIN_WEEK_TRUTHS = 50
 
 _REMEDY = "Run python generate_reference_dataset.py"
@@ -70,7 +69,7 @@ def forecasts_of(hours: NDArray[np.int64], values: Floats, predictions: Floats, 
     """Return the predictions of consecutive hours, ``(n,)``, with what judges them of their values, ``(n, n_columns)``."""
     device = [RAW_COLUMNS.index(name) for name in DEVICE_COLUMNS]
     silent = np.asarray(np.isnan(values[:, device]).all(axis=1))
-    return Forecasts(hours, predictions, values[:, RAW_COLUMNS.index(TARGET)], silent, delay_hours)
+    return Forecasts(hours, predictions, values[:, TARGET_INDEX], silent, delay_hours)
 
 
 @dataclass(frozen=True, slots=True)
@@ -253,8 +252,8 @@ def weekly_errors(played: list[Interval | None], forecasts: Forecasts) -> list[t
     expected = np.array([math.nan if each is None else each.expected_square for each in played])
     squares = (forecasts.truths - forecasts.predictions) ** 2
     weeks = []
-    for start in range(0, len(squares) - WEEK_HOURS + 1, WEEK_HOURS):
-        rows = slice(start, start + WEEK_HOURS)
+    for start in range(0, len(squares) - WEEKLY_HOURS + 1, WEEKLY_HOURS):
+        rows = slice(start, start + WEEKLY_HOURS)
         known = ~np.isnan(squares[rows]) & ~np.isnan(expected[rows])
         if known.sum() >= MIN_WEEK_TRUTHS:
             means = (np.mean(values[rows][known]) for values in (expected, squares))

@@ -7,11 +7,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from airquality.truth.interval_calibration import WEEK_HOURS, Floats, Forecasts, weekly_errors
+from airquality.records import WEEKLY_HOURS
+from airquality.truth.interval_calibration import MIN_WEEK_TRUTHS, Floats, Forecasts, weekly_errors
 from airquality.truth.intervals import COVERAGE, LEVELS, Interval
-
-#: A week with fewer truths has no coverage of its own.
-_MIN_WEEK_TRUTHS = 50
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,8 +54,8 @@ def score(played: list[Interval | None], forecasts: Forecasts, high_from: float)
     known = ~np.isnan(lower) & ~np.isnan(forecasts.truths)
     truths, predictions = forecasts.truths[known], forecasts.predictions[known]
     held = (lower[known] <= truths) & (truths <= upper[known])
-    weeks = (np.flatnonzero(known) - np.flatnonzero(known)[0]) // WEEK_HOURS
-    by_week = [float(held[weeks == week].mean()) for week in np.unique(weeks) if (weeks == week).sum() >= _MIN_WEEK_TRUTHS]
+    weeks = (np.flatnonzero(known) - np.flatnonzero(known)[0]) // WEEKLY_HOURS
+    by_week = [float(held[weeks == week].mean()) for week in np.unique(weeks) if (weeks == week).sum() >= MIN_WEEK_TRUTHS]
     errors = [abs(estimated - realised) / realised for estimated, realised in weekly_errors(played, forecasts)]
     return IntervalScores(
         every=_coverage(held),

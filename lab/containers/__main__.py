@@ -27,7 +27,8 @@ from lab.containers.endings import stop_cleanly
 from lab.containers.incidents import api_away, consumer_killed, consumer_stops_and_goes_on, kafka_away, panel_shows
 from lab.containers.reader import PREDICTIONS, RAW, WARMUP_HOURS
 from lab.containers.scaled import drive_scaled
-from lab.containers.stack import ROLES, SOURCE, Failed, Stack, check, copy_tree, fetch, in_image, wait_for
+from lab.containers.stack import ROLES, SOURCE, Stack, check, copy_tree, fetch, in_image, wait_for
+from lab.waiting import Failed
 
 API = "http://localhost:8000"
 #: What a person's commands make in dataset/ before `up`.
@@ -164,13 +165,13 @@ def stream_flow(stack: Stack) -> Predictions:
 
 def scaled_flow(stack: Stack) -> Predictions:
     """Drive the stack with three consumers and two APIs."""
-    drive_scaled(stack, summary)
+    drive_scaled(stack)
     return unique_predictions()
 
 
 def brokers_flow(stack: Stack) -> Predictions:
     """Drive the stack with three brokers and lose one."""
-    brokers.drive_brokers(stack, summary)
+    brokers.drive_brokers(stack)
     return unique_predictions(brokers.SERVERS)
 
 
@@ -183,7 +184,7 @@ def fresh_flow(stack: Stack) -> Predictions:
     try:
         stack.up("stream", within_seconds=400, STREAM_RATE="100")
         predicted(50)
-        made = wait_for("a summary", lambda: summary(stack), 60)
+        made = wait_for("a summary", lambda: stack.summary(), 60)
         served = json.loads(fetch(f"{API}/version") or "{}")
         check(made["data_source"] in ("uci", "simulated"), f"a fresh clone streams, data source: {made['data_source']}")
         check(served["data_source"] == made["data_source"], "what is served was fitted on the data that are streamed")
@@ -271,10 +272,10 @@ def all_predicted(stack: Stack) -> Predictions:
     wait_for(f"{expected} predictions", lambda: reader.count(PREDICTIONS) >= expected, 240)
     outcome = unique_predictions()
     check(len(outcome) == expected, f"{expected} committed predictions of {rows} rows")
-    wait_for("all reports", lambda: summary(stack).get("reports_generated") == REPORTS, 600)
+    wait_for("all reports", lambda: stack.summary().get("reports_generated") == REPORTS, 600)
     found = {kind: len(list((stack.tree / "reports" / kind).glob(f"{kind}_*.html"))) for kind in REPORTS}
     check(found == REPORTS, f"reports on the host: {found}")
-    totals = wait_for("the last row is accounted for", lambda: accounted(summary(stack)), 60)
+    totals = wait_for("the last row is accounted for", lambda: accounted(stack.summary()), 60)
     check(
         totals["rows_in"] == reader.count(RAW),
         f"rows in = rows sent = {totals['rows_in']}, {totals['duplicates']} of them again",
@@ -290,12 +291,6 @@ def accounted(totals: dict[str, Any]) -> dict[str, Any] | None:
     became = totals["warmup"] + totals["predictions_total"] + totals["duplicates"]
     became += sum(count for name in ("dead_letters", "truths", "operations") for count in totals[name].values())
     return totals if totals["rows_in"] == became else None
-
-
-def summary(stack: Stack) -> dict[str, Any]:
-    """Return the monitoring summary on the host, empty while there is none."""
-    path = stack.tree / "reports" / "monitoring_summary.json"
-    return dict(json.loads(path.read_text())) if path.exists() else {}
 
 
 def metrics_are_clean(stack: Stack) -> None:

@@ -11,8 +11,9 @@ from contextlib import ExitStack
 from lab.containers import monitoring, reader
 from lab.containers.endings import VOTERS, stop_cleanly
 from lab.containers.reader import PREDICTIONS, RAW
-from lab.containers.scaled import STATIONS, Summary, every_row_once, producer
-from lab.containers.stack import Failed, Stack, check, wait_for
+from lab.containers.scaled import STATIONS, every_row_once, producer
+from lab.containers.stack import Stack, check, wait_for
+from lab.waiting import Failed
 
 FILES = ("docker-compose.yml", "docker-compose.three-brokers.yml")
 SERVERS = "localhost:9092,localhost:9094,localhost:9095"
@@ -27,7 +28,7 @@ GOES_ON_WITHIN_SECONDS = 45
 EXPECTED = {"MonitoringAlarm"}
 
 
-def drive_brokers(stack: Stack, summary: Summary) -> None:
+def drive_brokers(stack: Stack) -> None:
     """Let six stations stream through two consumers, kill one of them and a broker on the way, and count."""
     stack.up(within_seconds=300)
     stack.compose("--profile=stream", "up", "-d", "--scale=consumer=2", "consumer", "consumer-port")
@@ -45,7 +46,7 @@ def drive_brokers(stack: Stack, summary: Summary) -> None:
         waited = time.monotonic() - lost_at
         check(True, f"{LOST} and a consumer killed after {before} predictions: more after {waited:.0f} s, without them")
     check(all(each.returncode == 0 for each in sending), f"{len(sending)} producers sent their files")
-    every_row_once(stack, summary, SERVERS)
+    every_row_once(stack, SERVERS)
     replicated_on(2)
     loud = monitoring.fired(time.monotonic() - lost_at) - EXPECTED
     check(not loud, f"no alert fires: two brokers, a consumer and the API are there {loud or ''}")

@@ -11,7 +11,8 @@ import urllib.request
 from pathlib import Path
 from typing import Any
 
-from lab.containers.stack import Failed, fetch
+from lab.containers.stack import fetch
+from lab.waiting import Failed
 
 PROMETHEUS = "http://localhost:9090"
 GRAFANA = "http://localhost:3000"

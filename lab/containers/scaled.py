@@ -7,7 +7,6 @@ import subprocess
 import sys
 import urllib.error
 import urllib.request
-from collections.abc import Callable
 from contextlib import ExitStack
 from typing import Any
 
@@ -21,10 +20,8 @@ PREDICTED = (ROWS - reader.WARMUP_HOURS) * len(STATIONS)
 KEY = "a-key-of-this-run"
 API = "http://localhost:8000"
 
-Summary = Callable[[Stack], dict[str, Any]]
 
-
-def drive_scaled(stack: Stack, summary: Summary) -> None:
+def drive_scaled(stack: Stack) -> None:
     """Let six stations stream through three consumers, kill one of them and an API on the way, and count."""
     stack.up(scale={"api": 2}, API_KEY=KEY, API_OPEN="0")
     key_is_asked_for()
@@ -41,7 +38,7 @@ def drive_scaled(stack: Stack, summary: Summary) -> None:
         for service in ("consumer", "api"):
             subprocess.run(["docker", "kill", stack.containers(service)[0]], check=True, capture_output=True)
     check(all(each.returncode == 0 for each in sending), f"{len(sending)} producers sent their files")
-    every_row_once(stack, summary)
+    every_row_once(stack)
     quiet = monitoring.firing() & {"ConsumerGone", "ApiDown", "LagExporterDown"}
     check(not quiet, f"one of three consumers and one of two APIs killed: nothing says that all are gone {quiet or ''}")
 
@@ -59,12 +56,12 @@ def producer(
     )
 
 
-def every_row_once(stack: Stack, summary: Summary, servers: str = reader.BOOTSTRAP) -> None:
+def every_row_once(stack: Stack, servers: str = reader.BOOTSTRAP) -> None:
     """Check that every station's rows were predicted once, and that the parts of the summary add up."""
     wait_for("all predictions", lambda: reader.count(PREDICTIONS, servers) >= PREDICTED, 240)
     found = [(each["station_id"], each["DateTime"]) for each in reader.committed(PREDICTIONS, servers)]
     check(len(found) == len(set(found)) == PREDICTED, f"{PREDICTED} predictions of {len(STATIONS)} stations, each once")
-    totals = wait_for("the summary", lambda: whole(summary(stack), servers), 90)
+    totals = wait_for("the summary", lambda: whole(stack.summary(), servers), 90)
     check(totals["rows_in"] == ROWS * len(STATIONS), f"the consumers' summaries add up to {totals['rows_in']} rows")
 
 

@@ -13,16 +13,14 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import IO, Any, TypeVar
 
+from lab.waiting import Failed
+
 ROLES = ("api", "producer", "consumer", "data", "mlflow")
 SOURCE = Path(__file__).resolve().parent.parent.parent
 PROJECT = "air-quality-e2e"
 ONE_SHOT = {"kafka-init", "model-init", "data-init", "producer"}
 
 T = TypeVar("T")
-
-
-class Failed(Exception):
-    """A promise the stack did not keep."""
 
 
 def check(kept: object, promise: str) -> None:
@@ -113,6 +111,11 @@ class Stack:
         self.compose(*(f"--profile={name}" for name in profiles), "up", "-d", *scaled, **environment)
         wait_for("all services healthy", self.all_healthy, within_seconds)
         return time.monotonic() - started
+
+    def summary(self) -> dict[str, Any]:
+        """Return the monitoring summary on the host, empty while there is none."""
+        path = self.tree / "reports" / "monitoring_summary.json"
+        return dict(json.loads(path.read_text())) if path.exists() else {}
 
     def down(self, *options: str) -> None:
         """Stop and remove the containers of every profile."""

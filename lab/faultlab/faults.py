@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from airquality.monitoring import twins
 from airquality.monitoring.relations import Relations
 from airquality.network.current import NETWORK
-from airquality.records import DEVICE_COLUMNS, HARD_LIMITS, RAW_COLUMNS, TARGET
+from airquality.records import COLUMN_INDEX, DEVICE_COLUMNS, HARD_LIMITS, TARGET
 
 Floats = NDArray[np.float64]
 
@@ -41,7 +41,6 @@ def _decimals(name: str) -> int:
 
 
 _PLACES = {name: _decimals(name) for name in COLUMNS}
-_INDEX = {name: index for index, name in enumerate(RAW_COLUMNS)}
 _MONTH_HOURS = 28 * 24
 
 
@@ -100,9 +99,9 @@ def _ramp(n: int, hours: int) -> Floats:
     return np.minimum(np.arange(1, n + 1) / hours, 1.0)
 
 
-def gain(factor: float, hours: int = 168) -> Change:
-    """Return a gain that grows to ``factor`` within ``hours``."""
-    return lambda values, _, draw: values * (1.0 + (factor - 1.0) * _ramp(len(values), hours))
+def gain(factor: float) -> Change:
+    """Return a gain that grows to ``factor`` within a week."""
+    return lambda values, _, draw: values * (1.0 + (factor - 1.0) * _ramp(len(values), 168))
 
 
 def shift(sds: float, hours: int = 1) -> Change:
@@ -165,10 +164,10 @@ def inject(healthy: Healthy, fault: Fault, relations: Relations, change: Change 
     ``change`` replaces that of the fault's kind where its size is another.
     """
     values = healthy.values.copy()
-    index, rows = _INDEX[fault.column], slice(fault.onset, None)
+    index, rows = COLUMN_INDEX[fault.column], slice(fault.onset, None)
     seed = zlib.crc32(f"{fault.kind}:{fault.column}:{fault.onset}".encode())
     before = values[max(fault.onset - _MONTH_HOURS, 0) : fault.onset, index]
-    neighbour = _INDEX[NEXT[fault.column]]
+    neighbour = COLUMN_INDEX[NEXT[fault.column]]
     draw = Draw(
         np.random.default_rng(seed), healthy.sd[index], healthy.hourly_sd[index], before, values[rows, neighbour].copy()
     )
@@ -193,7 +192,7 @@ def _recompute(values: Floats, fault: Fault, relations: Relations) -> None:
     computed, _ = twins.expected(relations.twins, relations.twin_ranges, values)
     for twin, column in zip(NETWORK.twins, computed.T, strict=True):
         if touched & set(twin.sources):
-            values[:, _INDEX[twin.column]] = _as_reported(column, twin.column)
+            values[:, COLUMN_INDEX[twin.column]] = _as_reported(column, twin.column)
 
 
 def cases(onsets: list[int], kinds: tuple[str, ...] = tuple(KINDS)) -> list[Fault]:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from airquality.ground.errors import UsageError
 from airquality.monitoring.relations import Relations
 from airquality.network.current import NETWORK
-from airquality.records import hour_of, isoformat
+from airquality.records import hour_of_isoformat, isoformat
 from lab.faultlab import faults
 from lab.faultlab.faults import COLUMNS, SOURCES, Change, Fault, Healthy
 
@@ -127,6 +127,6 @@ def _change(text: str, kind: str, size: str) -> Change:
 
 def _hour(text: str, date: str) -> int:
     try:
-        return hour_of(datetime.fromisoformat(date))
+        return hour_of_isoformat(date)
     except ValueError as error:
         raise UsageError(f"when does {text!r} begin? {error}. {HELP}") from error

@@ -51,7 +51,7 @@ def three_brokers(directory: Path) -> Iterator[Three]:
     with log.open("ab") as output:
         process = Child(command, PROJECT, environment, output)
     try:
-        wait_until(lambda: process.poll() is not None or "Ctrl-C ends it" in log.read_text(), "three brokers answer", 180)
+        wait_until(lambda: process.poll() is not None or "Ctrl-C ends it" in log.read_text(), "three brokers answer")
         found = re.search(r"export KAFKA_BOOTSTRAP_SERVERS=(\S+)", log.read_text())
         if found is None:
             raise Failed(f"three brokers cannot be had: {log.read_text()[-600:]}")
@@ -101,9 +101,9 @@ def topics_change_while_running(proof: Proof) -> Outcome:
     return Outcome({"cases": 6}, faults)
 
 
-def _said(site: Site, consumer: Child, words: str) -> None:
+def _await_words(site: Site, consumer: Child, words: str) -> None:
     """Wait until a running consumer says these words."""
-    wait_until(lambda: consumer.poll() is not None or words in site.said(), f"{site.name}: {words}", 120)
+    wait_until(lambda: consumer.poll() is not None or words in site.said(), f"{site.name}: {words}")
 
 
 def _partitions_raised(proof: Proof) -> list[str]:
@@ -151,7 +151,7 @@ def _refused_first(site: Site) -> Iterator[Found]:
 def _raised_and_repartitioned(site: Site, consumer: Child) -> list[str]:
     """Raise the partitions and do what the consumer says then; return what was wrong with the words."""
     site.cluster.raise_partitions([site.topic(role) for role in ROLES], 5)
-    _said(site, consumer, "repartition")
+    _await_words(site, consumer, "repartition")
     stop(consumer)
     faults = Refusal(("repartition", "5 partitions")).faults(site.said(), "partitions raised while running")
     told: list[str] = []
@@ -163,7 +163,7 @@ def _raised_and_repartitioned(site: Site, consumer: Child) -> list[str]:
         return told[-1].startswith("moved")
 
     try:
-        wait_until(done, f"{site.name}: repartition", 180)
+        wait_until(done, f"{site.name}: repartition")
     except Failed:
         faults.append(f"repartition never moved the stations: {told[-1][-400:]}")
     return faults
@@ -196,7 +196,7 @@ def _deleted_once_fetched(proof: Proof, end: Callable[[Child], None]) -> list[st
         site.caught_up(seconds=120)
         broken.fault = service.away
         site.cluster.send(site.topic("raw"), rows)
-        _said(site, consumer, "no row is lost, trying again")
+        _await_words(site, consumer, "no row is lost, trying again")
         tapped = _deleted(site, before=300)
         broken.fault = None
         return _right_or_counted(proof, site, partial(end, consumer), tapped, limits)
@@ -233,7 +233,7 @@ def _right_or_counted(
     def read_or_refused() -> bool:
         return site.cluster.committed_offsets(site.group, raw) == ends or "--accept-loss" in site.said()
 
-    wait_until(read_or_refused, f"{site.name}: refused, or all rows were fetched before", 120)
+    wait_until(read_or_refused, f"{site.name}: refused, or all rows were fetched before")
     end()
     said = site.said() + site.run("consumer.py", "--idle-exit-seconds", "14", code=None, environment=limits)
     if "--accept-loss" not in said:

@@ -15,7 +15,7 @@ from lab.child import Child
 from lab.proof.rows import FREEZE_SECONDS, SMALL, Outcome, Proof, Supervised, die, injected, row, stop
 from lab.proof.site import Broker, Site
 from lab.proof.traffic import HOURS, STATIONS, interleaved, stations
-from lab.waiting import wait_until
+from lab.waiting import PATIENCE_SECONDS, wait_until
 
 #: How soon a consumer with an instance id must work again.
 _AGAIN_SECONDS = 10.0
@@ -35,7 +35,7 @@ def kill_at_random(proof: Proof) -> Outcome:
             sent += site.cluster.send(site.topic("raw"), islice(rows, n_rows // kills))
             consumer = site.consumer(**SMALL, CONSUMER_INSTANCE_ID="one")
             if number % 2:  # whatever it does once it has begun: it joins, restores, works or idles
-                wait_until(partial(_has_begun, site, number + 1), f"{site.name}: consumer {number + 1} begins", 60)
+                wait_until(partial(_has_begun, site, number + 1), f"{site.name}: consumer {number + 1} begins")
                 time.sleep(float(proof.rng.uniform(0.0, 5.0)))
             else:  # soon after its first commit
                 again.append(_seconds_to_work(site))
@@ -60,7 +60,7 @@ def _p95(seconds: list[float]) -> float:
 def _seconds_to_work(site: Site) -> float:
     """Wait until the group commits; return after how many seconds."""
     began, before = time.monotonic(), site.cluster.committed_offsets(site.group, site.topic("raw"))
-    wait_until(lambda: site.cluster.committed_offsets(site.group, site.topic("raw")) != before, f"{site.name}: a commit", 60)
+    wait_until(lambda: site.cluster.committed_offsets(site.group, site.topic("raw")) != before, f"{site.name}: a commit")
     return time.monotonic() - began
 
 
@@ -128,7 +128,7 @@ def _killed_while_joining(proof: Proof, beside: bool) -> tuple[int, list[str], f
         for number in range(2 * proof.scale):
             point = JOINS[number % len(JOINS)]
             killed = site.consumer(**SMALL, **injected(PROOF_KILL_AT=f"{point}:1"), CONSUMER_INSTANCE_ID="one")
-            wait_until(partial(_has_ended, killed), f"{site.name}: {point} is reached", 60)
+            wait_until(partial(_has_ended, killed), f"{site.name}: {point} is reached")
             sent += site.cluster.send(site.topic("raw"), islice(rows, 16))
             began, successor = time.monotonic(), site.consumer(**SMALL, CONSUMER_INSTANCE_ID="one")
             site.caught_up()
@@ -196,9 +196,9 @@ def _stalled(proof: Proof, many: int, point: str) -> tuple[int, list[str]]:
         others = [site.consumer(**short) for _ in range(many - 1)]
         site.grown("pred", 20)
         victim = site.consumer(**short, **injected(PROOF_STALL_AT=f"{point}:1:{_HANGS[many]}"))
-        wait_until(partial(_shared, site, many), f"{site.name}: each of {many} has a partition", 120)
+        wait_until(partial(_shared, site, many), f"{site.name}: each of {many} has a partition")
         sent += site.cluster.send(site.topic("raw"), islice(rows, 16 * 6))
-        wait_until(lambda: "the proof lets it go on" in site.said() or victim.poll() is not None, f"{point} is left", 120)
+        wait_until(lambda: "the proof lets it go on" in site.said() or victim.poll() is not None, f"{point} is left")
         never = [] if victim.poll() is None else [f"{point}: the consumer ended with {victim.poll()}"]
         sent += site.cluster.send(site.topic("raw"), rows)
         site.caught_up()
@@ -222,7 +222,7 @@ def finish_while_others_join(proof: Proof) -> Outcome:
             finishing = site.consumer("--max-records", "300", "--timeout-seconds", "20", **SMALL)
             time.sleep(float(proof.rng.uniform(2.0, 5.0)))
             joining = [site.consumer(**SMALL) for _ in range(1 + (number % 2 if proof.whole else 0))]
-            finishing.wait(90)
+            finishing.wait(PATIENCE_SECONDS)
             time.sleep(float(proof.rng.uniform(0.0, 2.0)))
             for process in joining:
                 die(process)

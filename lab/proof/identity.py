@@ -77,7 +77,7 @@ def _group_deleted(proof: Proof) -> list[str]:
         consumer = site.consumer(SNAPSHOT_SECONDS="300")
         site.grown("pred", 15)
         die(consumer)
-        wait_until(lambda: _deleted(site), "the group can be deleted", 60)
+        wait_until(lambda: _deleted(site), "the group can be deleted")
         return _right_or_refused(proof, site, "group deleted")
 
 

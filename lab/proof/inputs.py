@@ -14,7 +14,7 @@ from lab.proof.rows import SMALL, Outcome, Proof, die, row
 from lab.proof.site import Site
 from lab.proof.topics import Sent
 from lab.proof.traffic import HOURS, STATIONS, disordered, interleaved, stations
-from lab.waiting import wait_until
+from lab.waiting import PATIENCE_SECONDS, wait_until
 
 CODECS = ("none", "gzip", "snappy", "lz4", "zstd")
 
@@ -83,13 +83,11 @@ def _send_poisoned(proof: Proof, site: Site, names: tuple[str, ...]) -> int:
 def _cpu_seconds(site: Site) -> float:
     """Return the processor's seconds a consumer needs from its first commit to its last."""
     process = site.consumer("--idle-exit-seconds", "6")
-    wait_until(
-        lambda: any(site.cluster.committed_offsets(site.group, site.topic("raw")).values()), f"{site.name}: a commit", 120
-    )
+    wait_until(lambda: any(site.cluster.committed_offsets(site.group, site.topic("raw")).values()), f"{site.name}: a commit")
     before = _used(process)
     site.caught_up(seconds=400)
     used = _used(process) - before
-    process.wait(60)
+    process.wait(PATIENCE_SECONDS)
     return used
 
 

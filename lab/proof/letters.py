@@ -73,7 +73,7 @@ def _killed_in_the_middle(site: Site, before: int) -> None:
     """Kill `dlq replay` once the first of its letters are in the raw topic and the others are not."""
     stalled = injected(PROOF_STALL_AT="between_sends:40:60")
     process = site.start("-m", "airquality", "dlq", "replay", "--reason", "out_of_range", **stalled)
-    wait_until(lambda: process.poll() is not None or site.cluster.ends(site.topic("raw")) > before, "letters arrive", 60)
+    wait_until(lambda: process.poll() is not None or site.cluster.ends(site.topic("raw")) > before, "letters arrive")
     die(process)
 
 

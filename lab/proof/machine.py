@@ -73,7 +73,7 @@ def clock_stepped(proof: Proof) -> Outcome:
         consumer = site.consumer(**SMALL, **injected(PROOF_CLOCK_STEPS=",".join(map(str, steps))))
         site.grown("pred", 20)
         for step in range(len(steps)):
-            wait_until(partial(_stepped, site, step + 1), f"{site.name}: step {step + 1}", 60)
+            wait_until(partial(_stepped, site, step + 1), f"{site.name}: step {step + 1}")
             sent += site.cluster.send(site.topic("raw"), islice(rows, 16 * 2))
             site.caught_up()
         stop(consumer)

@@ -10,6 +10,7 @@ from airquality.data.dataset import Frame
 from lab.child import Child
 from lab.proof.rows import SMALL, Outcome, Proof, die, row, stop
 from lab.proof.site import Site
+from lab.waiting import PATIENCE_SECONDS
 
 #: Slow enough to be killed in the middle, fast enough to end.
 _RATE = "100"
@@ -27,7 +28,7 @@ def producer_killed_and_doubled(proof: Proof) -> Outcome:
             die(killed)
         site.run("producer.py", "--csv", str(csv), "--station-id", "killed")
         for process in (_produce(site, csv, "doubled"), _produce(site, csv, "doubled")):
-            process.wait(120)
+            process.wait(PATIENCE_SECONDS)
         site.caught_up()
         stop(consumer)
         site.finish(idle_seconds=14)
@@ -48,7 +49,7 @@ def broker_dies_under_the_producer(proof: Proof) -> Outcome:
             time.sleep(float(proof.rng.uniform(2.5, 3.5)))
             broker.kill()
             broker.start()
-            process.wait(180)
+            process.wait(PATIENCE_SECONDS)
         site.run("producer.py", "--csv", str(csv), "--station-id", "roof")
         site.finish()
         figures = {"kills": proof.scale, "records": len(site.cluster.committed(site.topic("raw")))}

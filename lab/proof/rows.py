@@ -15,7 +15,7 @@ from lab.proof import judge, oracle
 from lab.proof.site import INJECT, Ground, Site
 from lab.proof.topics import Found
 from lab.proof.traffic import Source
-from lab.waiting import wait_until
+from lab.waiting import PATIENCE_SECONDS, wait_until
 
 SMALL = {"MAX_POLL_RECORDS": "20", "SNAPSHOT_OFFSETS": "200", "SNAPSHOT_SECONDS": "2"}
 #: The consumer's session is 10 s: a freeze of this length is beyond it.
@@ -116,7 +116,7 @@ def stop(*processes: Child) -> None:
     for process in processes:
         process.send_signal(signal.SIGTERM)
     for process in processes:
-        process.wait(60)
+        process.wait(PATIENCE_SECONDS)
 
 
 class Supervised:
@@ -127,7 +127,7 @@ class Supervised:
         self.process = site.consumer(**self._limits)
         self.restarts = 0
 
-    def catch_up(self, seconds: float = 240.0) -> None:
+    def catch_up(self) -> None:
         """Wait until the group has committed all there is in the raw topic."""
         cluster, raw = self._site.cluster, self._site.topic("raw")
         ends = cluster.end_offsets(raw)
@@ -138,4 +138,4 @@ class Supervised:
                 self.restarts += 1
             return cluster.committed_offsets(self._site.group, raw) == ends
 
-        wait_until(done, f"{self._site.name}: caught up", seconds)
+        wait_until(done, f"{self._site.name}: caught up", 240)

@@ -8,6 +8,7 @@ from itertools import islice
 
 from lab.proof.rows import FREEZE_SECONDS, SMALL, Outcome, Proof, die, injected, row, stop
 from lab.proof.traffic import HOURS, STATIONS, interleaved
+from lab.waiting import PATIENCE_SECONDS
 
 
 @row("sabotage")
@@ -28,7 +29,7 @@ def _killed_after_committing(proof: Proof, sabotage: dict[str, str]) -> list[str
         site.finish()
         site.cluster.send(site.topic("raw"), rows)
         killed = {**SMALL, **sabotage, "PROOF_KILL_AT": "after_commit:1", "CONSUMER_INSTANCE_ID": "one"}
-        site.consumer(**killed).wait(120)
+        site.consumer(**killed).wait(PATIENCE_SECONDS)
         said = site.run("consumer.py", "--idle-exit-seconds", "6", code=None, environment={"CONSUMER_INSTANCE_ID": "one"})
         return ["refused"] if "--accept-loss" in said else proof.verdict(site)
 

@@ -21,7 +21,7 @@ from airquality.data import uci_file
 from lab.child import Child
 from lab.ports import free_port
 from lab.proof.topics import Cluster
-from lab.waiting import Failed, wait_until
+from lab.waiting import PATIENCE_SECONDS, Failed, wait_until
 
 PROJECT = Path(__file__).resolve().parent.parent.parent
 INJECT = Path(__file__).resolve().parent / "inject"
@@ -77,7 +77,7 @@ class Broker:
     def _ended(self) -> None:
         assert self._process is not None
         try:
-            self._process.wait(150)  # as long as it takes with clients on a busy machine
+            self._process.wait(PATIENCE_SECONDS)  # as long as it takes with clients on a busy machine
         finally:
             self._process.kill()
 
@@ -137,9 +137,9 @@ class Site:
         """Run one consumer until nothing is left to do; return what it printed."""
         return self.run("consumer.py", "--idle-exit-seconds", str(idle_seconds), environment=overrides)
 
-    def grown(self, role: str, offsets: int, seconds: float = 120.0) -> None:
+    def grown(self, role: str, offsets: int) -> None:
         """Wait until a topic has grown past so many offsets."""
-        wait_until(lambda: self.cluster.ends(self.topic(role)) > offsets, f"{self.name}: {role} past {offsets}", seconds)
+        wait_until(lambda: self.cluster.ends(self.topic(role)) > offsets, f"{self.name}: {role} past {offsets}")
 
     def caught_up(self, seconds: float = 120.0) -> None:
         """Wait until the group has committed all there is in the raw topic."""

@@ -6,12 +6,11 @@ import argparse
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from datetime import datetime
 from typing import Literal
 from zoneinfo import ZoneInfo, available_timezones
 
 from airquality.data.files import units
-from airquality.records import RAW_COLUMNS, hour_of
+from airquality.records import RAW_COLUMNS, hour_of_isoformat
 
 Dates = Literal["day-first", "month-first", "year-first", "excel", "unix"]
 #: What ``--column`` may name beside the thirteen columns.
@@ -105,7 +104,7 @@ def from_arguments(args: argparse.Namespace) -> Answers:
 
 def _hour(text: str) -> int:
     try:
-        return hour_of(datetime.fromisoformat(text))
+        return hour_of_isoformat(text)
     except ValueError as error:
         raise argparse.ArgumentTypeError(f"{text}: {error} (expected: 2005-02-05T03:00)") from error
 

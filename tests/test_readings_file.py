@@ -19,9 +19,10 @@ import numpy as np
 import pytest
 
 from airquality.data.files import content
-from airquality.data.incoming import Incoming
+from airquality.data.readings_file import ReadingsFile
 from airquality.ground.errors import UsageError
 from airquality.records import RAW_COLUMNS
+from lab.waiting import PATIENCE_SECONDS
 from tests import data_files as files
 from tests.data_files import NAMES, PLAIN, ROOT, cell, month, published, rows, split, stamp, text
 from tests.data_layouts import (
@@ -226,7 +227,7 @@ def test_read_file_gives_the_published_bits_or_asks(tmp_path: Path, name: str) -
     found = read(path, *variant.flags)
     if name == "every row twice":
         assert "500 rows repeat an hour" in found.remarks[0]
-        found = Incoming(found.frame.rows(0, files.N_ROWS), found.understood, found.remarks, None)
+        found = ReadingsFile(found.frame.rows(0, files.N_ROWS), found.understood, found.remarks, None)
     require_same(found)
     assert "13 of 13 columns" in found.understood[0]
 
@@ -291,7 +292,7 @@ def test_read_pipe_is_read_like_a_file(tmp_path: Path) -> None:
     writer = threading.Thread(target=pipe.write_text, args=(published(),))
     writer.start()
     require_same(read(pipe))
-    writer.join(10)
+    writer.join(PATIENCE_SECONDS)
 
 
 @pytest.mark.parametrize("method", [zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED, zipfile.ZIP_LZMA])

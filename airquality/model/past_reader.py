@@ -21,7 +21,7 @@ from airquality.model.terms import DIVISORS, Count, Given, Lag, Largest, Last, M
 
 Indices = NDArray[np.intp]
 Bytes = NDArray[np.uint8]
-#: What is read of rows, in the order of :class:`Reading`'s lines; each of shape ``(depth, n_rows, width)``.
+#: What is read of rows, in the order of :class:`PastReader`'s lines; each of shape ``(depth, n_rows, width)``.
 Blocks = tuple[NDArray[np.number[Any]], ...]
 
 T = TypeVar("T")
@@ -93,7 +93,7 @@ class Rows:
         return Rows(*own, self.lags[:, rows], self.nodes[:, rows])
 
 
-class Reading:
+class PastReader:
     """What a set of terms reads, and the line of a table ``(n_lines, n_rows)`` on which each of them lies.
 
     Channels are numbers of :data:`CHANNELS`.

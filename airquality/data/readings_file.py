@@ -14,8 +14,8 @@ from airquality.ground.errors import UsageError
 
 
 @dataclass(frozen=True, slots=True)
-class Incoming:
-    """The rows of a file in its order.
+class ReadingsFile:
+    """A file of readings: its rows, in its order.
 
     ``understood`` is how it was read, ``remarks`` what will be refused of it, ``odd_steps`` why its rows are not hourly,
     None if they are.
@@ -27,7 +27,7 @@ class Incoming:
     odd_steps: str | None
 
 
-def read(path: Path, answers: Answers = NO_ANSWERS) -> Incoming:
+def read(path: Path, answers: Answers = NO_ANSWERS) -> ReadingsFile:
     """Return the rows of a file of readings.
 
     Raises:
@@ -39,4 +39,4 @@ def read(path: Path, answers: Answers = NO_ANSWERS) -> Incoming:
         raise UsageError(f"{path} has a header but no rows.")
     remarks = doubts.settle(path, table, answers)
     understood = tuple(reader.sentences(path, table))
-    return Incoming(dataset.frame_of(path, table), understood, tuple(remarks), why_not_hourly(table.hours))
+    return ReadingsFile(dataset.frame_of(path, table), understood, tuple(remarks), why_not_hourly(table.hours))

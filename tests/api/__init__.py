@@ -1,0 +1,1 @@
+"""The prediction service: what it answers and refuses, and which model answers."""
