@@ -226,28 +226,3 @@ def test_an_alias_that_was_taken_away_leaves_the_old_one_serving(
     monkeypatch.setattr(registry, "champion_version", lambda _: None)
     served.refresh()
     assert served.loaded is not None
-
-
-def test_follow_registry_that_never_finishes_its_answer_is_said(
-    served: ServedModel, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    finished = threading.Event()
-
-    def slow(_: Settings) -> str:
-        finished.wait(20)
-        return "1"
-
-    async def scenario() -> list[float]:
-        seen, following = [], asyncio.create_task(served.follow())
-        for wanted in (1.0, 0.0):
-            while metrics_of(served)["air_quality_registry_unreachable",] != wanted:
-                await asyncio.sleep(0.01)
-            seen.append(wanted)
-            finished.set()
-        following.cancel()
-        return seen
-
-    monkeypatch.setattr(registry, "champion_version", slow)
-    monkeypatch.setattr("airquality.serving.served.SLOW_SECONDS", 0.05)
-    assert asyncio.run(asyncio.wait_for(scenario(), 20)) == [1.0, 0.0]
-    assert "has taken 0.05 s so far" in served.why_not_ready
