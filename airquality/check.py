@@ -40,6 +40,8 @@ if TYPE_CHECKING:
     from airquality.data.files.reader import Table
 
 ALARMS = 3
+#: A file of that size takes some seconds to read.
+LARGE_BYTES = 20_000_000
 #: Between two steps of the bar.
 _ROWS_AT_A_TIME = 4_032
 #: How a file begins.
@@ -94,6 +96,7 @@ def run(args: argparse.Namespace) -> int:
     said = answers.from_arguments(args)
     n_alarms = n_unreadable = 0
     for path in tqdm(args.files, unit=" files", disable=None if len(args.files) > 1 else True):
+        _announce_large(path)
         try:
             checked = check(path, fitted, watch, int(time.time()) // 3600, said)
         except UsageError as error:
@@ -106,6 +109,14 @@ def run(args: argparse.Namespace) -> int:
         if names:
             write_atomically(args.page / names[path], page(checked, fitted, args.budget).encode())
     return command.USAGE if n_unreadable else ALARMS if n_alarms else command.DONE
+
+
+def _announce_large(path: Path) -> None:
+    """Say on standard error that a file is being read that takes a while."""
+    size = path.stat().st_size if path.is_file() else 0
+    if size >= LARGE_BYTES:
+        with tqdm.external_write_mode():
+            log.complain("python -m airquality check", f"reading {path}, {size / 1e6:,.0f} MB")
 
 
 def page_names(paths: Iterable[Path]) -> dict[Path, str]:
