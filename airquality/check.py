@@ -166,6 +166,8 @@ def check(path: Path, fitted: Calibration, watch: Watch[str], now_hour: int, sai
         doubts.settle(path, table, said)  # where it knows why most rows are refused, there is nothing to judge
     if not len(frame):
         raise UsageError(f"{path} holds no row that a station could have sent{_because(remarks)}")
+    if np.isnan(frame.values[:, [RAW_COLUMNS.index(name) for name in DEVICE_COLUMNS]]).all():
+        raise UsageError(f"{path} holds no value of any sensor: nothing can be judged, which is not to say that all is well")
     station_id = str(path)
     follows = int(frame.hours[0]) == fitted.last_hour + 1
     if follows:
@@ -259,7 +261,9 @@ def sentences(checked: Checked, fitted: Calibration) -> list[str]:
     """Return what is printed of one file."""
     opened = sum(event.kind == "opened" for event in checked.events)
     label = " (calibrated on SIMULATED data)" if fitted.data_source == "simulated" else ""
-    lines = [f"{checked.path}: {checked.n_rows:,} rows, {checked.start}{label}; {opened or 'no'} alarm{'s' * (opened != 1)}"]
+    lines = [
+        f"{checked.path}: {checked.n_rows:,} row{'s' * (checked.n_rows != 1)}, {checked.start}{label}; {opened or 'no'} alarm{'s' * (opened != 1)}"
+    ]
     lines += [f"  {sentence(event)}" for event in checked.events]
     lines += [f"  note: {remark}" for remark in checked.remarks]
     return [*lines, f"  not judged here, needs the model: {', '.join(NOT_JUDGED)}"]
