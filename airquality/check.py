@@ -261,9 +261,8 @@ def sentences(checked: Checked, fitted: Calibration) -> list[str]:
     """Return what is printed of one file."""
     opened = sum(event.kind == "opened" for event in checked.events)
     label = " (calibrated on SIMULATED data)" if fitted.data_source == "simulated" else ""
-    lines = [
-        f"{checked.path}: {checked.n_rows:,} row{'s' * (checked.n_rows != 1)}, {checked.start}{label}; {opened or 'no'} alarm{'s' * (opened != 1)}"
-    ]
+    rows, alarms = f"row{'s' * (checked.n_rows != 1)}", f"alarm{'s' * (opened != 1)}"
+    lines = [f"{checked.path}: {checked.n_rows:,} {rows}, {checked.start}{label}; {opened or 'no'} {alarms}"]
     lines += [f"  {sentence(event)}" for event in checked.events]
     lines += [f"  note: {remark}" for remark in checked.remarks]
     return [*lines, f"  not judged here, needs the model: {', '.join(NOT_JUDGED)}"]
