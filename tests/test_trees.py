@@ -1,4 +1,4 @@
-"""The walk over the trees has XGBoost's bits: on the champion, on other shapes of trees, wherever values are missing."""
+"""The trees have XGBoost's bits: of the champion, of other shapes, wherever values are missing, for few rows and many."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import xgboost as xgb
 from airquality.data import dataset
 from airquality.model import features
 from airquality.model.model import WALKED_ROWS, Floats, Model
-from airquality.model.trees import MAX_DEPTH, Floats32, TreeWalk
+from airquality.model.trees import MAX_DEPTH, Floats32, Trees
 from airquality.records import HISTORY_HOURS
 from tests import real_data
 from tests.system import ARTIFACTS
@@ -30,13 +30,11 @@ def fitted(n_features: int = 6, rounds: int = 30, **parameters: Any) -> xgb.Boos
     return xgb.train({"nthread": 1, **parameters}, xgb.DMatrix(x, y), rounds)
 
 
-def walk_of(booster: xgb.Booster, n_features: int = 6) -> TreeWalk | None:
-    return TreeWalk.of(bytes(booster.save_raw("json")), n_features)
-
-
-def predicted(walk: TreeWalk | None, matrix: Floats32) -> Floats32:
-    assert walk is not None
-    return walk.predict(matrix)
+def has_the_bits_of_xgboost(booster: xgb.Booster, matrix: Floats32) -> bool:
+    trees = Trees.of(booster, matrix.shape[1])
+    assert trees is not None
+    expected = booster.inplace_predict(matrix, missing=np.nan).tobytes()
+    return trees.predict_few(matrix).tobytes() == expected == trees.predict_many(matrix).tobytes()
 
 
 @pytest.fixture(scope="module")
@@ -45,11 +43,8 @@ def champion() -> Model:
 
 
 @pytest.mark.parametrize("missing", [0.0, 0.15, 1.0])
-def test_walk_of_the_champion_has_the_bits_of_xgboost(champion: Model, missing: float) -> None:
-    n_features = len(champion.card.features)
-    matrix = rows(300, n_features, missing)
-    found = predicted(walk_of(champion.booster, n_features), matrix)
-    assert found.tobytes() == champion.booster.inplace_predict(matrix, missing=np.nan).tobytes()
+def test_trees_of_the_champion_have_the_bits_of_xgboost(champion: Model, missing: float) -> None:
+    assert has_the_bits_of_xgboost(champion.booster, rows(300, len(champion.card.features), missing))
 
 
 @pytest.fixture(scope="module")
@@ -84,16 +79,29 @@ def test_predict_of_the_test_period_has_the_bits_of_xgboost_at_every_batch_size(
         {"gamma": 1e9},
     ],
 )
-def test_walk_of_other_trees_has_the_bits_of_xgboost(parameters: dict[str, Any]) -> None:
-    booster, matrix = fitted(**parameters), rows(300, 6, 0.2)
-    assert predicted(walk_of(booster), matrix).tobytes() == booster.inplace_predict(matrix, missing=np.nan).tobytes()
+def test_trees_of_other_shapes_have_the_bits_of_xgboost(parameters: dict[str, Any]) -> None:
+    assert has_the_bits_of_xgboost(fitted(**parameters), rows(300, 6, 0.2))
 
 
-def test_walk_of_values_on_a_threshold_goes_where_xgboost_goes() -> None:
+def test_trees_send_values_on_a_threshold_where_xgboost_sends_them() -> None:
     booster = fitted(max_depth=3)
     thresholds = np.unique(np.array([float(v) for v in booster.trees_to_dataframe()["Split"].dropna()], dtype=np.float32))
     matrix = np.resize(thresholds, (len(thresholds), 6)).astype(np.float32)
-    assert predicted(walk_of(booster), matrix).tobytes() == booster.inplace_predict(matrix, missing=np.nan).tobytes()
+    matrix[::3, 1] = np.nan
+    assert has_the_bits_of_xgboost(booster, matrix)
+
+
+def test_trees_send_what_is_infinite_where_xgboost_sends_it_and_what_is_missing_elsewhere() -> None:
+    booster, matrix = fitted(), rows(300, 6, 0.3)
+    matrix[np.random.default_rng(2).random(matrix.shape) < 0.3] = np.inf
+    matrix[np.random.default_rng(3).random(matrix.shape) < 0.3] = -np.inf
+    assert has_the_bits_of_xgboost(booster, matrix)
+
+
+def test_trees_of_a_booster_that_knows_its_names_have_the_bits_of_xgboost() -> None:
+    x = rows(400, 3, 0.2, seed=4)
+    named = xgb.train({"nthread": 1}, xgb.DMatrix(x, np.nan_to_num(x[:, 0]), feature_names=["a", "b", "c"]), 9)
+    assert has_the_bits_of_xgboost(named, x)
 
 
 @pytest.mark.parametrize(
@@ -105,10 +113,10 @@ def test_walk_of_values_on_a_threshold_goes_where_xgboost_goes() -> None:
         {"objective": "reg:gamma"},
     ],
 )
-def test_walk_of_what_is_no_sum_of_shallow_trees_is_none(parameters: dict[str, Any]) -> None:
+def test_trees_of_what_is_no_sum_of_shallow_trees_are_none(parameters: dict[str, Any]) -> None:
     x = rows(3_000, 6, 0.0)
     booster = xgb.train({"nthread": 1, **parameters}, xgb.DMatrix(x, np.exp(x[:, 0] * x[:, 1]) + 0.1), 3)
-    assert walk_of(booster) is None
+    assert Trees.of(booster, 6) is None
 
 
 def test_predict_of_a_few_rows_equals_that_of_many_to_the_bit(champion: Model) -> None:
