@@ -9,7 +9,7 @@ from typing import Self
 import numpy as np
 from numpy.typing import NDArray
 
-from airquality.data.arrivals import Arrival
+from airquality.data.arrivals import Arrival, unpacked
 from airquality.data.digests import DigestsState, HourDigests
 from airquality.ground.errors import InvalidRecord
 from airquality.ground.typed import immutable
@@ -23,10 +23,11 @@ from airquality.records import (
     Outcome,
     Reading,
     check_not_future,
+    digest_of,
     isoformat,
 )
 
-_MISSING_ROW = (np.nan,) * len(RAW_COLUMNS)
+_MISSING_HOUR = np.full(len(RAW_COLUMNS), np.nan, dtype="<f8").tobytes()
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -58,8 +59,8 @@ class FeatureBuffer:
         weakref.finalize(self, self._rings.close, self._place).atexit = False
         self._derived = False  # whether the rings hold what is derived from the hours
         self._digests = HourDigests()
-        self._arrived: list[tuple[float, ...]] = []  # since the hours that the rings hold
-        self._ready: list[tuple[int, int]] = []
+        self._arrived: list[bytes] = []  # since the hours that the rings hold, each packed
+        self._ready: list[int] = []  # those of them whose feature rows are wanted
         self._grids: list[NDArray[np.float64]] = []  # what the rows saw that were ready before a truth came
         self._taken: list[tuple[int, int]] = []  # those rows, by their index in all these grids
 
@@ -85,7 +86,7 @@ class FeatureBuffer:
         if self.warmed_hours < HISTORY_HOURS:
             self.warmed_hours += 1
             return Outcome.WARMUP
-        self._ready.append((len(self._arrived) - 1, reading.hour))
+        self._ready.append(len(self._arrived) - 1)
         return Outcome.READY
 
     def fill(self, truth: LateTruth) -> TruthOutcome:
@@ -115,8 +116,7 @@ class FeatureBuffer:
         """
         if self.newest_hour is None or self._grids or not 0 < len(self._arrived) <= most_hours:
             return None
-        ready = [index for index, _ in self._ready]
-        arrival = Arrival(self._rings, self._place, self.newest_hour, self._arrived, ready, self._derived)
+        arrival = Arrival(self._rings, self._place, self.newest_hour, self._arrived, self._ready, self._derived)
         self._arrived, self._ready, self._derived = [], [], True
         return arrival
 
@@ -154,8 +154,7 @@ class FeatureBuffer:
 
     def _grid(self) -> NDArray[np.float64]:
         """Return the hours that the rings hold, and those that came since."""
-        arrived = np.array(self._arrived, dtype=np.float64).reshape(-1, len(RAW_COLUMNS))
-        return np.concatenate([self._rings.hours(self._place, self._held_hour()), arrived])
+        return np.concatenate([self._rings.hours(self._place, self._held_hour()), unpacked(self._arrived)])
 
     def _close_grid(self) -> None:
         """Set the grid aside if ready readings see it, and keep its last 168 hours."""
@@ -163,15 +162,15 @@ class FeatureBuffer:
             return
         grid = self._grid()
         if self._ready:
-            start = sum(map(len, self._grids)) + HISTORY_HOURS
-            self._taken += [(start + index, hour) for index, hour in self._ready]
+            start, first_hour = sum(map(len, self._grids)) + HISTORY_HOURS, self._held_hour() + 1
+            self._taken += [(start + index, first_hour + index) for index in self._ready]
             self._grids.append(grid)
         self._rings.put(self._place, self.newest_hour, grid[-HISTORY_HOURS:])
         self._arrived, self._ready, self._derived = [], [], False
 
     def _target_of(self, hour: int, age: int) -> float:
         if age < len(self._arrived):
-            return self._arrived[-1 - age][TARGET_INDEX]
+            return float(unpacked([self._arrived[-1 - age]])[0, TARGET_INDEX])
         return self._rings.value(self._place, hour, TARGET_INDEX)
 
     def _advance(self, reading: Reading) -> None:
@@ -183,9 +182,10 @@ class FeatureBuffer:
             self._close_grid()
             self._rings.clear(self._place)
         else:
-            self._arrived.extend([_MISSING_ROW] * gap)
-        self._arrived.append(reading.values)
-        self._digests.accept(reading.hour, gap, reading.digest())
+            self._arrived.extend([_MISSING_HOUR] * gap)
+        packed = reading.packed()
+        self._arrived.append(packed)
+        self._digests.accept(reading.hour, gap, digest_of(packed))
         self.newest_hour = reading.hour
 
     def _repeated(self, reading: Reading, newest: int) -> Outcome:

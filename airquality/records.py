@@ -146,13 +146,22 @@ class Reading:
 
     def digest(self) -> int:
         """Return a non-zero 32-bit checksum of the values, which tells a repeated hour from a contradicted one."""
-        return zlib.crc32(_PACKED(*self.values)) or 1
+        return digest_of(self.packed())
+
+    def packed(self) -> bytes:
+        """Return the values as little-endian float64, one after the other."""
+        return _PACKED(*self.values)
 
     def to_bytes(self) -> bytes:
         """Return the raw record's JSON value; missing is null."""
         record: dict[str, Any] = {"station_id": self.station_id, "DateTime": isoformat(self.hour)}
         record.update(zip(RAW_COLUMNS, map(or_null, self.values), strict=True))
         return orjson.dumps(record)
+
+
+def digest_of(packed: bytes) -> int:
+    """Return the checksum (:meth:`Reading.digest`) of packed values."""
+    return zlib.crc32(packed) or 1
 
 
 class Prediction(NamedTuple):

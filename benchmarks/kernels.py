@@ -12,6 +12,7 @@ from prometheus_client import CollectorRegistry
 from airquality.data import dataset
 from airquality.metrics import ConsumerMetrics
 from airquality.monitoring import calibration
+from airquality.stream import heap
 from benchmarks import detectors, feature_rows
 from benchmarks.figures import Figure, ratio
 from benchmarks.lives import Lives
@@ -32,6 +33,7 @@ _SECONDS = 0.4
 @section("kernels", place=4, minutes=1)
 def kernels(bench: Bench) -> Outcome:
     """CPU time of features, model and detectors a row, by how many rows are done at a time; no Kafka, no HTTP."""
+    heap.map_large_arrays()  # as the consumer does
     contenders: dict[str, Contender] = {}
     for n_rows in _BATCHES if not bench.quick else (1, 16, 64, 512):
         matrix = model_rows(bench, n_rows)

@@ -16,6 +16,7 @@ from airquality.ground.errors import ContractError
 from airquality.model import features
 from airquality.model import model as model_module
 from airquality.model.model import CARD_FILE, MODEL_FILE, Card, Golden, Model, TargetTransform, golden_rows
+from airquality.model.trees import Trees
 from training import champion
 from training.protocol import Study
 
@@ -103,6 +104,14 @@ def test_load_other_golden_prediction_raises(saved: Path) -> None:
     golden["predictions"][3] = np.nextafter(golden["predictions"][3], 99)
     edit(saved, golden=golden)
     with pytest.raises(ContractError, match="golden predictions"):
+        Model.load(saved)
+
+
+def test_load_trees_that_predict_many_rows_otherwise_than_xgboost_are_refused(
+    saved: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Trees, "predict_many", lambda _, rows: np.zeros(len(rows), np.float32))
+    with pytest.raises(ContractError, match="golden rows differently"):
         Model.load(saved)
 
 

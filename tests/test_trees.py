@@ -10,7 +10,7 @@ import xgboost as xgb
 
 from airquality.data import dataset
 from airquality.model import features
-from airquality.model.model import WALKED_ROWS, Floats, Model
+from airquality.model.model import WALKED_ROWS, Floats, Model, predict_by
 from airquality.model.trees import MAX_DEPTH, Floats32, Trees
 from airquality.records import HISTORY_HOURS
 from tests import real_data
@@ -30,10 +30,14 @@ def fitted(n_features: int = 6, rounds: int = 30, **parameters: Any) -> xgb.Boos
     return xgb.train({"nthread": 1, **parameters}, xgb.DMatrix(x, y), rounds)
 
 
+def trees_of(booster: xgb.Booster, n_features: int) -> Trees | None:
+    return Trees.of(bytes(booster.save_raw("json")), n_features, predict_by)
+
+
 def has_the_bits_of_xgboost(booster: xgb.Booster, matrix: Floats32) -> bool:
-    trees = Trees.of(booster, matrix.shape[1])
+    trees = trees_of(booster, matrix.shape[1])
     assert trees is not None
-    expected = booster.inplace_predict(matrix, missing=np.nan).tobytes()
+    expected: bytes = booster.inplace_predict(matrix, missing=np.nan).tobytes()
     return trees.predict_few(matrix).tobytes() == expected == trees.predict_many(matrix).tobytes()
 
 
@@ -116,10 +120,11 @@ def test_trees_of_a_booster_that_knows_its_names_have_the_bits_of_xgboost() -> N
 def test_trees_of_what_is_no_sum_of_shallow_trees_are_none(parameters: dict[str, Any]) -> None:
     x = rows(3_000, 6, 0.0)
     booster = xgb.train({"nthread": 1, **parameters}, xgb.DMatrix(x, np.exp(x[:, 0] * x[:, 1]) + 0.1), 3)
-    assert Trees.of(booster, 6) is None
+    assert trees_of(booster, 6) is None
 
 
-def test_predict_of_a_few_rows_equals_that_of_many_to_the_bit(champion: Model) -> None:
-    matrix = np.abs(rows(3 * WALKED_ROWS, len(champion.card.features), 0.1).astype(np.float64))
+@pytest.mark.parametrize("missing", [0.0, 0.1])
+def test_predict_of_a_few_rows_equals_that_of_many_to_the_bit(champion: Model, missing: float) -> None:
+    matrix = np.abs(rows(3 * WALKED_ROWS, len(champion.card.features), missing).astype(np.float64))
     alone = np.concatenate([champion.predict(matrix[index : index + 1]) for index in range(len(matrix))])
     assert alone.tobytes() == champion.predict(matrix).tobytes()

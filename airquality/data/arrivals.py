@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
+
+from airquality.records import RAW_COLUMNS
 
 
 class TakesIn(Protocol):
@@ -17,15 +18,14 @@ class TakesIn(Protocol):
         """Take in hours of different stations; return the feature rows wanted of them, by arrival, in the order of hours."""
 
 
-@dataclass(frozen=True, slots=True)
-class Arrival:
+class Arrival(NamedTuple):
     """Consecutive hours of a station, of which it is not known yet what features are made of.
 
     Attributes:
         into: What takes them in.
         place: The station's place there.
         newest_hour: The last one of them.
-        values: The raw values of each, NaN for a missing hour.
+        packed: The raw values of each (``airquality.records.Reading.packed``), NaN for a missing hour.
         ready: Those of which feature rows are wanted, by index, ascending.
         derived: Whether the place holds what is derived from the hours before.
     """
@@ -33,6 +33,11 @@ class Arrival:
     into: TakesIn
     place: int
     newest_hour: int
-    values: Sequence[tuple[float, ...]]
+    packed: Sequence[bytes]
     ready: Sequence[int]
     derived: bool
+
+
+def unpacked(hours: Sequence[bytes]) -> NDArray[np.float64]:
+    """Return the raw values of packed hours, shape ``(len(hours), len(RAW_COLUMNS))``, read-only."""
+    return np.frombuffer(b"".join(hours), dtype="<f8").reshape(-1, len(RAW_COLUMNS))

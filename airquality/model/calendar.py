@@ -8,6 +8,8 @@ from numpy.typing import NDArray
 Floats = NDArray[np.float64]
 
 _HOURS_A_WEEK = 168
+#: After so many days the calendar repeats.
+_DAYS_OF_400_YEARS = 146_097
 _FUNCTIONS = {"sin": np.sin, "cos": np.cos}
 #: The cycles, and the waves that are known of each.
 CYCLES = ("hour", "weekday", "month")
@@ -20,8 +22,7 @@ def waves(hours: NDArray[np.int64]) -> Floats:
     >>> waves(np.array([6])).round(3).tolist()[0][:2]
     [1.0, 0.0]
     """
-    # months through datetime64, whose arithmetic is exact
-    months = (hours // 24).view("datetime64[D]").astype("datetime64[M]").view(np.int64) % 12
+    months = _MONTHS.take(hours // 24, mode="wrap")
     return np.concatenate([_WEEK.take(hours % _HOURS_A_WEEK, axis=0), _YEAR.take(months, axis=0)], axis=1)
 
 
@@ -37,4 +38,10 @@ def _week() -> Floats:
     return np.concatenate([_cycle(24)[hours % 24], _cycle(7)[(hours // 24 + 3) % 7]], axis=1)  # Monday is 0
 
 
-_WEEK, _YEAR = _week(), _cycle(12)
+def _months() -> NDArray[np.int8]:
+    """Return the month, from 0, of each day of 400 years from 1970 on; through datetime64, whose arithmetic is exact."""
+    days = np.arange(_DAYS_OF_400_YEARS).view("datetime64[D]")
+    return (days.astype("datetime64[M]").view(np.int64) % 12).astype(np.int8)
+
+
+_WEEK, _YEAR, _MONTHS = _week(), _cycle(12), _months()

@@ -217,15 +217,16 @@ def rows(values: Floats, hours: NDArray[np.int64], positions: NDArray[np.intp]) 
     Raises:
         ValueError: a position has fewer than 168 hours of grid before it.
     """
-    if len(positions) == 0:
-        return np.empty((0, len(NAMES)))
-    if positions.min() < HISTORY_HOURS:
+    if positions.min(initial=HISTORY_HOURS) < HISTORY_HOURS:
         raise ValueError(f"position {positions.min()} has fewer than {HISTORY_HOURS} hours of history before it")
     with np.errstate(invalid="ignore", over="ignore"):  # an infinite value is refused at the edge; here it must not warn
         grid = Grid(PLAN.reading, values)
         wanted = grid.rows(hours, positions)
-        pieces = [wanted.part(slice(first, first + BEST_ROWS)) for first in range(0, len(positions), BEST_ROWS)]
-        return np.concatenate([PLAN.compute(PLAN.reading.read(grid.kept, piece)) for piece in pieces])
+        computed = np.empty((len(positions), len(NAMES)))
+        for first in range(0, len(positions), BEST_ROWS):
+            piece = slice(first, first + BEST_ROWS)
+            PLAN.compute(PLAN.reading.read(grid.kept, wanted.part(piece)), computed[piece])
+        return computed
 
 
 def batch(hours: NDArray[np.int64], values: Floats) -> Floats:

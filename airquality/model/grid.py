@@ -7,7 +7,6 @@ from numpy.typing import NDArray
 
 from airquality.model.channels import Floats, channels_of
 from airquality.model.past_reader import LEVELS, Indices, Kept, PastReader, Rows
-from airquality.records import HISTORY_HOURS
 
 
 class Grid:
@@ -26,35 +25,29 @@ class Grid:
         self._reading = reading
         self.n_hours = len(values)
         self._channels = channels_of(values)
-        summed = self._channels.take(reading.summed, axis=1)
-        known = ~np.isnan(summed)
+        known, summed, bounded = reading.hour_nodes(self._channels)
         self.measured = np.cumsum(known, axis=0, dtype=np.uint8)
         before = np.zeros_like(self.measured)
         before[1:] = self.measured[:-1]
-        sums = _doublings(np.where(known, summed, 0.0), np.add)
-        largest = _doublings(self._channels.take(reading.bounded, axis=1) * reading.signs, np.fmax)
-        self.kept = Kept(self._channels.take(reading.lagged, axis=1), before, sums, largest)
+        lagged = tuple(self._channels.take(channels, axis=1) for channels in reading.lagged)
+        self.kept = Kept(lagged, before, _doublings(summed, np.add), _doublings(bounded, np.fmax))
 
     def rows(self, hours: NDArray[np.int64], positions: Indices) -> Rows:
         """Return the rows at the positions, each of which has 168 hours of its station before it in the grid."""
-        reading = self._reading
-        values, newest = self.last_known(positions - 1)
-        values[positions[:, None] - newest > HISTORY_HOURS] = np.nan
         return Rows(
             hours=hours,
             now=self._channels.take(positions, axis=0),
             measured=self.kept.measured.take(positions, axis=0),
-            last=values,
-            lags=positions - reading.lag_hours,
-            nodes=reading.levels * self.n_hours + (positions - 1 - reading.backs),
+            last=self.last_known(positions - 1),
+            asked=self._reading.levels * self.n_hours + (positions - self._reading.backs),
         )
 
-    def last_known(self, positions: Indices) -> tuple[Floats, Indices]:
-        """Return the last known values up to each position, and where they are: -1 where there is none."""
+    def last_known(self, positions: Indices) -> Floats:
+        """Return the last known values up to each position, whichever station's they are; anything where there is none."""
         channels = self._channels.take(self._reading.last, axis=1)
         hours = np.arange(len(channels), dtype=np.intp)[:, None]
         newest = np.maximum.accumulate(np.where(np.isnan(channels), -1, hours), axis=0).take(positions, axis=0)
-        return np.take_along_axis(channels, newest, axis=0), newest
+        return np.take_along_axis(channels, newest, axis=0)
 
 
 def _doublings(values: Floats, pick: np.ufunc) -> Floats:

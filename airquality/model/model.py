@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import json
 from dataclasses import asdict, dataclass, replace
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from airquality.ground.errors import ContractError
 from airquality.ground.files import write_atomically
 from airquality.model import features
-from airquality.model.trees import Trees
+from airquality.model.trees import Predict, Trees
 from airquality.records import HISTORY_HOURS, TARGET
 
 if TYPE_CHECKING:  # it takes a second, which no --help should: it is imported where a booster is made
@@ -163,16 +163,11 @@ class Model:
             return self._trees.predict_few(rows)
         if self._trees and np.isnan(rows).any():
             return self._trees.predict_many(rows)
-        return self._raw_of_booster(rows)
-
-    def _raw_of_booster(self, rows: Floats) -> NDArray[np.float32]:
-        """Return XGBoost's outputs; it reads each value as float32, and the shape was checked before."""
-        raw: NDArray[np.float32] = self.booster.inplace_predict(rows, missing=np.nan, validate_features=False)
-        return raw
+        return _raw_outputs(self.booster, rows)
 
     @cached_property
     def _trees(self) -> Trees | None:
-        return Trees.of(self.booster, len(self.card.features))
+        return Trees.of(bytes(self.booster.save_raw("json")), len(self.card.features), predict_by)
 
     @cached_property
     def _base_column(self) -> int:
@@ -237,9 +232,24 @@ def _booster(content: bytes, expected_sha256: str) -> xgb.Booster:
         raise ContractError(
             f"{MODEL_FILE} has SHA-256 {found[:12]}, its card says {str(expected_sha256)[:12]}: it was changed or damaged"
         )
+    return _parsed(content)
+
+
+def _parsed(content: bytes) -> xgb.Booster:
     import xgboost as xgb
 
     return xgb.Booster(params={"nthread": 1}, model_file=bytearray(content))
+
+
+def predict_by(content: bytes) -> Predict:
+    """Return XGBoost's own prediction by the booster in a file's content."""
+    return partial(_raw_outputs, _parsed(content))
+
+
+def _raw_outputs(booster: xgb.Booster, rows: NDArray[np.floating[Any]]) -> NDArray[np.float32]:
+    """Return XGBoost's outputs; it reads each value as float32, and the shape was checked before."""
+    raw: NDArray[np.float32] = booster.inplace_predict(rows, missing=np.nan, validate_features=False)
+    return raw
 
 
 def golden_rows(n_features: int) -> Floats:
@@ -259,6 +269,6 @@ def _check(model: Model) -> None:
     if not found or found != model.card.golden.predictions:
         raise ContractError(f"it does not reproduce its golden predictions: {list(found)}")
     trees = model._trees
-    ways = [model._raw_of_booster, *((trees.predict_few, trees.predict_many) if trees else ())]
+    ways = [partial(_raw_outputs, model.booster), *((trees.predict_few, trees.predict_many) if trees else ())]
     if len({predict(golden).tobytes() for predict in ways}) > 1:
         raise ContractError("XGBoost and the trees that are read from it predict its golden rows differently")

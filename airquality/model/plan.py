@@ -57,18 +57,19 @@ class Plan:
         self._n_lines = max([self._constants.stop, *(step.results.stop for step in self._steps)])
         self._columns = np.array([line[number] for number in columns], dtype=np.intp)
 
-    def nothing(self) -> Floats:
-        """Return the terms of no rows."""
-        return np.empty((0, len(self._columns)))
+    @property
+    def n_terms(self) -> int:
+        """How many terms there are."""
+        return len(self._columns)
 
-    def compute(self, blocks: Blocks) -> Floats:
-        """Return the terms of the rows whose blocks were read, shape ``(n_rows, n_terms)``."""
-        table = np.empty((self._n_lines, blocks[0].shape[1]))
+    def compute(self, blocks: Blocks, out: Floats) -> None:
+        """Compute the terms of the rows whose blocks were read into ``out``, shape ``(n_rows, n_terms)``."""
+        table = np.empty((self._n_lines, len(out)))
         table[self._constants] = self._values
         self.reading.lay(blocks, table)
         for step in self._steps:
             step.take(table)
-        return np.ascontiguousarray(table.take(self._columns, axis=0).T)
+        out[...] = table.take(self._columns, axis=0).T
 
 
 class _Numbered:

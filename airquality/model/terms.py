@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 
@@ -52,8 +53,10 @@ class Term:
 
 #: Means of so few parts are computed in one step: further parts are unknown.
 _LEAST_PARTS = 3
+#: So few values are accumulated fastest in one call, more in a call for each step.
+_FEW = 64
 #: A count as the divisor of a mean: NaN where nothing is known.
-DIVISORS = np.array([np.nan, *range(1, 256)])
+_DIVISORS = np.array([np.nan, *range(1, 256)])
 
 
 @dataclass(frozen=True, slots=True)
@@ -179,8 +182,15 @@ def _first_known(operands: Floats, out: Floats) -> None:
 def _mean_of_known(operands: Floats, out: Floats) -> None:
     known = operands == operands
     np.copyto(operands, 0.0, where=~known)
-    first, *others = operands
-    total = first + 0.0  # as an addition to nothing: no sum is -0.0
-    for part in others:
-        total += part
-    np.divide(total, DIVISORS.take(np.add.reduce(known, axis=0, dtype=np.intp)), out=out)
+    accumulate(np.add, operands)
+    total = operands[-1] + 0.0  # as an addition to nothing: no sum is -0.0
+    np.divide(total, _DIVISORS.take(np.add.reduce(known, axis=0, dtype=np.intp)), out=out)
+
+
+def accumulate(pick: np.ufunc, values: Floats) -> None:
+    """Replace each entry of the first axis by ``pick`` of all up to it, one after the other in their order."""
+    if values[0].size < _FEW:
+        pick.accumulate(values, axis=0, out=values)
+    else:
+        for before, value in pairwise(values):
+            pick(before, value, out=value)

@@ -12,16 +12,15 @@ adds float32 leaves in the order of the trees, so it has the same bits.
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, Self
+from collections.abc import Callable, Sequence
+from typing import Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
 
-if TYPE_CHECKING:  # it takes a second, which no --help should: it is imported where a booster is made
-    import xgboost as xgb
-
 Floats32 = NDArray[np.float32]
+#: Returns a booster's raw outputs of rows without missing values.
+Predict = Callable[[Floats32], Floats32]
 
 #: A tree is laid out as if it were complete: each level twice the last one. Deeper trees would take too much memory.
 MAX_DEPTH = 10
@@ -31,25 +30,27 @@ _INFINITY = np.float32(np.inf)
 class Trees:
     """The trees of one regression booster, each node reading the copy of a row that leads missing values its way."""
 
-    def __init__(self, walk: TreeWalk, booster: xgb.Booster) -> None:
+    def __init__(self, walk: TreeWalk, predict: Predict) -> None:
         self._walk = walk
-        self._booster = booster
+        self._predict = predict
 
     @classmethod
-    def of(cls, booster: xgb.Booster, n_features: int) -> Self | None:
-        """Return a booster's trees.
+    def of(cls, content: bytes, n_features: int, by_xgboost: Callable[[bytes], Predict]) -> Self | None:
+        """Return the trees of a booster's JSON (``Booster.save_raw("json")``).
 
         None where it is another kind of booster than a sum of regression trees with numerical splits, or has deeper trees
         than :data:`MAX_DEPTH`: XGBoost itself predicts those.
-        """
-        import xgboost as xgb
 
-        document = json.loads(bytes(booster.save_raw("json")))
+        Args:
+            content: The JSON.
+            n_features: How many columns a row has.
+            by_xgboost: Returns XGBoost's prediction by the booster in such a JSON.
+        """
+        document = json.loads(content)
         if not _is_sum_of_shallow_trees(document["learner"]):
             return None
         _read_both_copies(document["learner"], n_features)
-        content = bytearray(json.dumps(document).encode())
-        return cls(TreeWalk.of(document["learner"]), xgb.Booster(params={"nthread": 1}, model_file=content))
+        return cls(TreeWalk.of(document["learner"]), by_xgboost(json.dumps(document).encode()))
 
     def predict_few(self, rows: NDArray[np.floating[Any]]) -> Floats32:
         """Return the raw outputs of rows of shape ``(n_rows, n_features)``, NaN where missing; shape ``(n_rows,)``."""
@@ -57,8 +58,7 @@ class Trees:
 
     def predict_many(self, rows: NDArray[np.floating[Any]]) -> Floats32:
         """Return the same for many rows, in less time."""
-        found: Floats32 = self._booster.inplace_predict(both_ways(rows), missing=np.nan, validate_features=False)
-        return found
+        return self._predict(both_ways(rows))
 
 
 def both_ways(rows: NDArray[np.floating[Any]]) -> Floats32:

@@ -7,7 +7,6 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from airquality.data.arrivals import Arrival, TakesIn
 from airquality.model import features
 from airquality.monitoring.component import Buffer
 from airquality.records import HISTORY_HOURS
@@ -27,23 +26,19 @@ def take_features(buffers: Sequence[Buffer]) -> NDArray[np.float64]:
     """
     turns = min(MAX_TURNS, len(buffers) + 2)
     arrivals = [buffer.arrival(turns) for buffer in buffers]
-    together: dict[TakesIn, list[int]] = {}
-    alone: list[int] = []
-    for index, arrival in enumerate(arrivals):
-        (together.setdefault(arrival.into, []) if arrival else alone).append(index)
-    if not alone and len(together) == 1:
-        return _taken_in([arrival for arrival in arrivals if arrival])
+    arrived = [arrival for arrival in arrivals if arrival]
+    into = {arrival.into for arrival in arrived}
+    if len(arrived) == len(arrivals) and len(into) == 1:
+        return into.pop().take_in(arrived)
     rows: list[NDArray[np.float64]] = [np.empty((0, len(features.NAMES)))] * len(buffers)
-    for of in together.values():
-        taken = [arrival for index in of if (arrival := arrivals[index])]
-        _deal(_taken_in(taken), [len(arrival.ready) for arrival in taken], of, rows)
+    for each in into:
+        of = [index for index, arrival in enumerate(arrivals) if arrival and arrival.into is each]
+        taken = [arrival for arrival in arrived if arrival.into is each]
+        _deal(each.take_in(taken), [len(arrival.ready) for arrival in taken], of, rows)
+    alone = [index for index, arrival in enumerate(arrivals) if arrival is None]
     grids = [buffers[index].take() for index in alone]
     _deal(_rows_of_grids(grids), [len(ready) for _, ready in grids], alone, rows)
     return np.concatenate([np.empty((0, len(features.NAMES))), *rows])
-
-
-def _taken_in(arrivals: Sequence[Arrival]) -> NDArray[np.float64]:
-    return arrivals[0].into.take_in(arrivals)
 
 
 def _deal(
