@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from airquality.data.arrivals import Arrival, unpacked
-from airquality.data.digests import DigestsState, HourDigests
+from airquality.data.digests import DigestsState, HourDigests, digest_of
 from airquality.ground.errors import InvalidRecord
 from airquality.ground.typed import immutable
 from airquality.incoming import LateTruth, TruthOutcome
@@ -23,7 +23,6 @@ from airquality.records import (
     Outcome,
     Reading,
     check_not_future,
-    digest_of,
     isoformat,
 )
 
@@ -189,7 +188,7 @@ class FeatureBuffer:
         self.newest_hour = reading.hour
 
     def _repeated(self, reading: Reading, newest: int) -> Outcome:
-        if self._digests.repeats(reading.hour, newest, reading.digest()):
+        if self._digests.repeats(reading.hour, newest, digest_of(reading.packed())):
             return Outcome.DUPLICATE
         hour = f"{reading.station_id} {isoformat(reading.hour)}"
         if self._digests.accepted(reading.hour, newest):

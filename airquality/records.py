@@ -12,7 +12,6 @@ import math
 import re
 import reprlib
 import struct
-import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
@@ -144,10 +143,6 @@ class Reading:
         """Return the same reading as it is where the truth has not come yet."""
         return replace(self, values=(*self.values[:TARGET_INDEX], math.nan, *self.values[TARGET_INDEX + 1 :]))
 
-    def digest(self) -> int:
-        """Return a non-zero 32-bit checksum of the values, which tells a repeated hour from a contradicted one."""
-        return digest_of(self.packed())
-
     def packed(self) -> bytes:
         """Return the values as little-endian float64, one after the other."""
         return _PACKED(*self.values)
@@ -157,11 +152,6 @@ class Reading:
         record: dict[str, Any] = {"station_id": self.station_id, "DateTime": isoformat(self.hour)}
         record.update(zip(RAW_COLUMNS, map(or_null, self.values), strict=True))
         return orjson.dumps(record)
-
-
-def digest_of(packed: bytes) -> int:
-    """Return the checksum (:meth:`Reading.digest`) of packed values."""
-    return zlib.crc32(packed) or 1
 
 
 class Prediction(NamedTuple):

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from airquality.data.digests import EXACT_HOURS, REMEMBERED_HOURS, short
+from airquality.data.digests import EXACT_HOURS, REMEMBERED_HOURS, digest_of, short
 from airquality.ground.errors import InvalidRecord
 from airquality.ground.typed import plain
 from airquality.incoming import LateTruth, TruthOutcome
@@ -65,7 +65,7 @@ class NaiveBuffer:
                 return "late"
             same = repr(known.values) == repr(pushed.values)
             if self.newest - pushed.hour >= EXACT_HOURS:  # eight bits are left of its checksum
-                same = short(known.digest()) == short(pushed.digest())
+                same = short(digest_of(known.packed())) == short(digest_of(pushed.packed()))
             return "duplicate" if same else "conflict"
         if self.newest is not None and pushed.hour - self.newest > HISTORY_HOURS:
             self.warmed = 0

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import zlib
 from dataclasses import dataclass
 from typing import Self
 
@@ -15,6 +16,11 @@ REMEMBERED_HOURS = 10_000
 #: Hours whose whole checksum is kept: three weeks. Of older ones eight bits are: of 255 such hours that are sent again with
 #: other values, one counts as a duplicate and not as a conflict. Neither enters the history.
 EXACT_HOURS = 512
+
+
+def digest_of(packed: bytes) -> int:
+    """Return a non-zero 32-bit checksum of the packed values of an hour (``airquality.records.Reading.packed``)."""
+    return zlib.crc32(packed) or 1
 
 
 @dataclass(frozen=True, slots=True, eq=False)
