@@ -41,7 +41,10 @@ CHALLENGER = "challenger"
 NOISE_RMSE = 0.005
 #: Where MLflow keeps files given as ``extra_files``.
 _EXTRA_DIR = "extra_files"
-_REPLACE = "To serve artifacts/ instead: python -m airquality registry seed --replace"
+_REPLACE = (
+    "To serve artifacts/ instead: python -m airquality registry seed --replace; the version before: "
+    "python -m airquality registry rollback"
+)
 _EXPERIMENT = "air-quality"
 _PROMOTIONS = "air-quality-promotions"
 #: Ten seconds and one more try where MLflow's own defaults wait for minutes; no phoning home, no bars in a log.
@@ -168,7 +171,9 @@ def load(settings: Settings, version: str | None = None) -> RegisteredModel:
         folder.mkdir()
         for file in (fetched / MODEL_FILE, fetched / _EXTRA_DIR / CARD_FILE):
             if not file.exists():
-                raise ContractError(f"{uri} has no {file.name}: it was not registered by this system. {_REPLACE}")
+                raise ContractError(
+                    f"{uri} has no {file.name}: its files are gone, or it is a model of another kind. {_REPLACE}"
+                )
             shutil.copy(file, folder)
         return RegisteredModel(_checked(folder, uri), settings.model_name, version)
 
@@ -186,7 +191,8 @@ def _check_place(location: str, uri: str) -> None:
     if location.startswith(("file:///", "/")) and not folder.is_dir():
         raise ContractError(
             f"{uri} lies in {folder}, which is not there: was the registry, or the folder it is in, moved? "
-            "Move it back; or delete its mlflow.db and mlartifacts/ and run python -m airquality registry seed"
+            "Move it back; or serve the version before: python -m airquality registry rollback; or delete its mlflow.db and "
+            "mlartifacts/ and run python -m airquality registry seed"
         )
 
 

@@ -130,6 +130,7 @@ def test_a_broken_new_version_leaves_the_old_one_serving(
         caplog.clear()
         served.refresh()
         assert "still serving the version before" in caplog.text
+        assert "python -m airquality registry rollback" in caplog.text
         assert metrics_of(served)["air_quality_registry_unreachable",] == 1
         assert served.predict(orjson.dumps({"features": ROW}))["model_version"] == "1"
     registry.register(ARTIFACTS / "train_only", settings, settings.model_alias)
