@@ -40,6 +40,8 @@ if TYPE_CHECKING:
     from airquality.data.files.reader import Table
 
 ALARMS = 3
+#: A file of that size takes some seconds to read.
+LARGE_BYTES = 20_000_000
 #: Between two steps of the bar.
 _ROWS_AT_A_TIME = 4_032
 #: How a file begins.
@@ -94,6 +96,7 @@ def run(args: argparse.Namespace) -> int:
     said = answers.from_arguments(args)
     n_alarms = n_unreadable = 0
     for path in tqdm(args.files, unit=" files", disable=None if len(args.files) > 1 else True):
+        _announce_large(path)
         try:
             checked = check(path, fitted, watch, int(time.time()) // 3600, said)
         except UsageError as error:
@@ -106,6 +109,14 @@ def run(args: argparse.Namespace) -> int:
         if names:
             write_atomically(args.page / names[path], page(checked, fitted, args.budget).encode())
     return command.USAGE if n_unreadable else ALARMS if n_alarms else command.DONE
+
+
+def _announce_large(path: Path) -> None:
+    """Say on standard error that a file is being read that takes a while."""
+    size = path.stat().st_size if path.is_file() else 0
+    if size >= LARGE_BYTES:
+        with tqdm.external_write_mode():
+            log.complain("python -m airquality check", f"reading {path}, {size / 1e6:,.0f} MB")
 
 
 def page_names(paths: Iterable[Path]) -> dict[Path, str]:
@@ -155,6 +166,8 @@ def check(path: Path, fitted: Calibration, watch: Watch[str], now_hour: int, sai
         doubts.settle(path, table, said)  # where it knows why most rows are refused, there is nothing to judge
     if not len(frame):
         raise UsageError(f"{path} holds no row that a station could have sent{_because(remarks)}")
+    if np.isnan(frame.values[:, [RAW_COLUMNS.index(name) for name in DEVICE_COLUMNS]]).all():
+        raise UsageError(f"{path} holds no value of any sensor: nothing can be judged, which is not to say that all is well")
     station_id = str(path)
     follows = int(frame.hours[0]) == fitted.last_hour + 1
     if follows:
@@ -248,7 +261,8 @@ def sentences(checked: Checked, fitted: Calibration) -> list[str]:
     """Return what is printed of one file."""
     opened = sum(event.kind == "opened" for event in checked.events)
     label = " (calibrated on SIMULATED data)" if fitted.data_source == "simulated" else ""
-    lines = [f"{checked.path}: {checked.n_rows:,} rows, {checked.start}{label}; {opened or 'no'} alarm{'s' * (opened != 1)}"]
+    rows, alarms = f"row{'s' * (checked.n_rows != 1)}", f"alarm{'s' * (opened != 1)}"
+    lines = [f"{checked.path}: {checked.n_rows:,} {rows}, {checked.start}{label}; {opened or 'no'} {alarms}"]
     lines += [f"  {sentence(event)}" for event in checked.events]
     lines += [f"  note: {remark}" for remark in checked.remarks]
     return [*lines, f"  not judged here, needs the model: {', '.join(NOT_JUDGED)}"]

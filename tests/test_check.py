@@ -214,6 +214,25 @@ def test_check_page_of_a_file_whose_name_is_not_utf8_and_holds_markup(fitted: Pa
     assert "<h1>gr\\udcfcn&lt;script&gt;.csv</h1>" in page.read_text()
 
 
+def test_check_file_without_any_value_is_no_clean_file(
+    fitted: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    values = np.full_like(watched.stream().values, np.nan)
+    assert run(fitted, csv(tmp_path / "silent.csv", values)) == 2
+    assert "holds no value of any sensor" in capsys.readouterr().err
+
+
+def test_check_large_file_says_that_it_is_being_read(
+    fitted: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = csv(tmp_path / "clean.csv", watched.stream().values)
+    assert run(fitted, path) == 0
+    assert "reading" not in capsys.readouterr().err
+    monkeypatch.setattr(check, "LARGE_BYTES", 1_000)
+    assert run(fitted, path) == 0
+    assert f"reading {path}, 0 MB" in capsys.readouterr().err
+
+
 def test_check_page_in_a_place_that_cannot_be_used_is_said_before_anything_is_judged(
     fitted: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
