@@ -99,6 +99,7 @@ def life(ground: Ground, number: int, start: int, n_hours: int = PAST_HOURS) -> 
         windows += _taken(station, reading, value)
     for reading in readings[n_hours - HISTORY_HOURS : n_hours]:
         station.buffer.push(reading)
+    station.note_newest(readings[n_hours - 1].hour)  # else it would count as silent since 1970
     return Life(station, tuple(windows))
 
 

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import errno
 import os
 from pathlib import Path
 
@@ -15,10 +16,10 @@ def test_write_atomically_full_disk_leaves_the_old_file_and_no_other(
     write_atomically(path, b"old")
 
     def full(descriptor: int) -> None:
-        raise OSError("disk full")
+        raise OSError(errno.ENOSPC, "disk full")
 
     monkeypatch.setattr(os, "fsync", full)
-    with pytest.raises(OSError, match="disk full"):
+    with pytest.raises(OSError, match=f"disk full: '{path}'$"):
         write_atomically(path, b"new")
     assert path.read_bytes() == b"old"
     assert [left.name for left in tmp_path.iterdir()] == ["file"]

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import itertools
+import tracemalloc
 from collections.abc import Sequence
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from airquality.events import AlarmEvent, Finding, finding_of
 from airquality.incoming import Operation
 from airquality.monitoring.alarms import Event
 from airquality.monitoring.component import Refusal, Row
+from airquality.monitoring.maintenance import Maintenance, hours_outside
 from airquality.monitoring.silence import LATE_ROWS, SILENCE_HOURS, Lateness, Silence, silences
 from airquality.records import Reading
 from tests.partition_life import Life, committed
@@ -105,3 +109,24 @@ def test_silence_and_lateness_are_the_same_after_a_crash_anywhere(snapshot_offse
     assert committed(crashed, "events") == committed(unharmed, "events")
     kinds = {(station, detector) for station, detector, _, _ in events(unharmed)}
     assert kinds == {("station_1", "silence"), ("station_2", "silence"), ("station_2", "late"), ("station_0", "silence")}
+
+
+SPANS = st.lists(st.builds(Maintenance, st.sampled_from(["", "T"]), st.integers(-3, 30), st.integers(-3, 30)), max_size=6)
+
+
+@given(SPANS, st.integers(0, 25), st.integers(-2, 25))
+def test_hours_outside_spans_are_those_that_are_counted_one_by_one(spans: list[Maintenance], first: int, n: int) -> None:
+    inside = {hour for span in spans if not span.column for hour in range(span.first, span.last + 1)}
+    assert hours_outside(spans, first, first + n - 1) == len(set(range(first, first + n)) - inside)
+
+
+def test_pass_time_after_decades_of_silence_makes_no_table_of_their_hours() -> None:
+    silence = Silence()
+    silence.update(Row(reading(0, START)))
+    silence.note_newest(START)
+    tracemalloc.start()
+    try:
+        assert [event.kind for event in silence.pass_time(START + 300_000)] == ["opened"]
+        assert tracemalloc.get_traced_memory()[1] < 100_000
+    finally:
+        tracemalloc.stop()

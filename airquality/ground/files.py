@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 from pathlib import Path
 
@@ -20,12 +21,11 @@ def write_atomically(path: Path, content: bytes) -> None:
             file.flush()
             os.fsync(file.fileno())
         temporary.replace(path)
-    except OSError as error:
-        if error.filename is not None:  # whoever reads the message has named this place, not the one beside it
-            error.filename, error.filename2 = str(path), None
-        raise
+    except OSError as error:  # it names what the caller named, not the file beside it
+        raise OSError(error.errno, error.strerror, str(path)) from error
     finally:
-        temporary.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):  # where it cannot be removed, it could not be made
+            temporary.unlink(missing_ok=True)
     _sync_folder(path.parent)
 
 

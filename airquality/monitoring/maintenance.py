@@ -61,11 +61,17 @@ def _changes(spans: Iterable[Maintenance], first: int, last: int) -> list[int]:
 
 
 def hours_outside(spans: Iterable[Maintenance], first: int, last: int) -> int:
-    """Return how many of the hours ``first`` to ``last``, inclusive, lie in no span of the whole station."""
-    whole = [span for span in spans if not span.column]
-    hours = np.arange(first, last + 1)
-    covered = [(span.first <= hours) & (hours <= span.last) for span in whole]
-    return int(len(hours) - np.any(covered, axis=0).sum()) if covered else len(hours)
+    """Return how many of the hours ``first`` to ``last``, inclusive, lie in no span of the whole station.
+
+    >>> hours_outside([Maintenance("", 3, 5), Maintenance("", 5, 7), Maintenance("T", 9, 9)], 1, 10)
+    5
+    """
+    n_outside, after = max(last - first + 1, 0), first
+    for span in sorted((span for span in spans if not span.column), key=lambda span: span.first):
+        begin, end = max(span.first, after), min(span.last, last)
+        if begin <= end:
+            n_outside, after = n_outside - (end - begin + 1), end + 1
+    return n_outside
 
 
 def cut_at_work(spans: Sequence[Maintenance], first: int, table: Floats, most: int) -> list[tuple[int, Floats]]:
