@@ -41,6 +41,7 @@ def station_cost() -> dict[str, float]:
             station.snapshot("footprint", 0)
         taking = (time.process_time() - began) / _TAKEN
         gc.collect()
+        heap.give_back()  # what is free here is no station's
         resident, began = _resident_bytes(), time.process_time()
         with collector.restoring():  # as the consumer does
             documents = (snapshots.decode(snapshot) for _ in range(_RESTORED))

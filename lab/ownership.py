@@ -13,6 +13,7 @@ from typing import TextIO
 
 from airquality.ground.errors import UsageError
 from airquality.ground.files import write_atomically
+from airquality.reports.lock import OWN_FOLDER
 from airquality.reports.paths import ASKED_FOR
 
 MARKER_NAME = ".made-by-make-run"
@@ -84,16 +85,18 @@ def remove_own_reports(folder: Path) -> bool:
     """Remove what the last run left in a reports folder; nothing at all if anything else is there or has changed since.
 
     Returns:
-        Whether the folder holds no reports now. Hidden files do not count.
+        Whether the folder holds no reports now. Hidden files do not count, but what the run left due goes with its reports.
     """
     receipt = folder / RECEIPT_NAME
     left = {path.relative_to(folder).as_posix(): path for path in _visible(folder)}
     written = _read_receipt(receipt)
     if any(written.get(name) != _signature(path) for name, path in left.items()):
         return False
-    for path in left.values():
+    due = [path for path in _due(folder) if written.get(path.relative_to(folder).as_posix()) == _signature(path)]
+    own = [*left.values(), *due]
+    for path in own:
         path.unlink()
-    for parent in sorted({parent for path in left.values() for parent in path.parents}, reverse=True):
+    for parent in sorted({parent for path in own for parent in path.parents}, reverse=True):
         if parent.is_relative_to(folder) and parent != folder and not any(parent.iterdir()):
             parent.rmdir()
     receipt.unlink(missing_ok=True)
@@ -110,8 +113,8 @@ def _read_receipt(path: Path) -> dict[str, object]:
 
 
 def sign_reports(folder: Path) -> None:
-    """Note in a reports folder that all files in it are this run's."""
-    written = {path.relative_to(folder).as_posix(): _signature(path) for path in _visible(folder)}
+    """Note in a reports folder that all files in it are this run's, and what is still due of it: nobody will make that."""
+    written = {path.relative_to(folder).as_posix(): _signature(path) for path in (*_visible(folder), *_due(folder))}
     write_atomically(folder / RECEIPT_NAME, (json.dumps(written, indent=1) + "\n").encode())
 
 
@@ -122,6 +125,11 @@ def _visible(folder: Path) -> list[Path]:
         for path in folder.rglob("*")
         if (path.is_symlink() or not path.is_dir()) and not path.relative_to(folder).parts[0].startswith((".", ASKED_FOR))
     ]
+
+
+def _due(folder: Path) -> list[Path]:
+    """Return the files of what is due of reports (``airquality/reports/due.py``)."""
+    return [path for path in (folder / OWN_FOLDER / "due").rglob("*") if not path.is_dir()]
 
 
 def _signature(path: Path) -> list[int]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import sys
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -43,6 +44,7 @@ from airquality.stream.partition import PartitionState
 from airquality.truth.kinds import KINDS
 from airquality.truth.performance import Performance
 from grafana import panels
+from lab.waiting import wait_until
 from monitoring_service import MonitoringService
 from tests import report_writers
 
@@ -108,6 +110,11 @@ def carry(records: list[Record], service: MonitoringService) -> tuple[PartitionS
     return state, batches
 
 
+def _has_reported(service: MonitoringService) -> bool:
+    service.poll()
+    return not service.backlog
+
+
 def page_of(window: Window, judge: Judge) -> str:
     return pages.report(Describer(judge).sidecar(window, "simulated", "digest"), None)
 
@@ -129,7 +136,7 @@ def main(folder: Path) -> None:
     with service:
         records = streamed(dataset.read_stream_csv(folder / "rows.csv"))
         state, batches = carry(records, service)
-        service.close()
+        wait_until(partial(_has_reported, service), "every report is made")
         service.write_summary({0: state.figures()})
     ApiMetrics(registry)
     predictions = [prediction for batch in batches for prediction in batch.predictions]

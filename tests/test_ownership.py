@@ -117,3 +117,15 @@ def test_remove_own_reports_changed_since_removes_nothing(tmp_path: Path, happen
 def test_remove_own_reports_of_somebody_else_removes_nothing(precious: Path) -> None:
     assert not ownership.remove_own_reports(precious)
     assert (precious / "daily" / "thesis.txt").exists()
+
+
+def test_remove_own_reports_takes_along_what_an_interrupted_run_left_due_and_nobody_elses(tmp_path: Path) -> None:
+    due = tmp_path / ".monitoring" / "due"
+    for name in ("uci-360-gain-S1/daily_20050213_020000.evidence", "roof/daily_20050213_020000.page"):
+        (due / name).parent.mkdir(parents=True)
+        (due / name).write_text("due")
+    write_reports(tmp_path)
+    ownership.sign_reports(tmp_path)
+    (due / "roof" / "daily_20050213_020000.page").write_text("due anew, by a consumer")
+    assert ownership.remove_own_reports(tmp_path)
+    assert [path.relative_to(due).as_posix() for path in due.rglob("*")] == ["roof", "roof/daily_20050213_020000.page"]
