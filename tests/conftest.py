@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from airquality.ground.settings import Settings
     from lab.broker import Broker
     from lab.kafka_installation import Installation
+    from tests.peer import Peer
     from tests.report_rig import Rig as ReportRig
     from tests.worker_rig import Clock, Rig
 
@@ -146,6 +147,15 @@ def report_rig(tmp_path: Path) -> Iterator[Callable[..., ReportRig]]:
     yield build
     for built in rigs:
         built.service.close()
+
+
+@pytest.fixture
+def peer() -> Iterator[Peer]:
+    """A service that answers the prediction client as the test says."""
+    from tests.peer import serving
+
+    with serving() as peer:
+        yield peer
 
 
 @pytest.fixture

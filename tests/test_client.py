@@ -2,137 +2,31 @@
 
 from __future__ import annotations
 
-import contextlib
-import gzip
 import threading
-from base64 import b64encode
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import closing
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
 import numpy as np
 import orjson
 import pytest
-from pydantic import SecretStr
 
 from airquality.ground.errors import ContractError, InvalidRecord, Unavailable
 from airquality.model import features, rows
 from airquality.model.client import PredictionClient
 from airquality.model.rows import MAX_ROWS
-from airquality.model.transport import MAX_ANSWER_BYTES, Transport
+from airquality.model.transport import Transport
 from airquality.records import MAX_MODEL_VERSION_CHARACTERS, PREDICTION_LIMITS, Served
-from lab.ports import free_port
-from lab.waiting import PATIENCE_SECONDS
+from tests.peer import ORIGIN, ROWS, Peer
 from tests.simulated_kafka import rows_of
 
 #: What a served model says of where it comes from.
-ORIGIN = {"data_source": "uci", "data_hash": "abc", "scores": {}}
-ROWS = np.array([[np.nan, 0.1, 1 / 3, -0.0], [5e-324, 1.7976931348623157e308, 1.0, np.nan]])
-
-
-class Peer(ThreadingHTTPServer):
-    """A service that gives the answers it is made with, and remembers what it was asked.
-
-    Predictions name the request they answer, as the service's do, unless ``names_request`` is another one's.
-    """
-
-    daemon_threads = True
-
-    def __init__(self) -> None:
-        super().__init__(("127.0.0.1", 0), Handler)
-        self.url = f"http://127.0.0.1:{self.server_port}"
-        self.status = 200
-        self.answer: bytes = b""
-        self.pages: dict[str, bytes] = {}  # what one path answers, with 200
-        self.answers: Callable[[bytes], tuple[int, Any]] | None = None  # what a body is answered
-        self.claimed: int | None = None  # the length the head claims
-        self.encoding = ""
-        self.names_request: int | None = None
-        self.silent = False
-        self.trickles = ""  # "head" or "body": a byte now and then, for ever
-        self.released = threading.Event()
-        self.asked: list[tuple[str, str, bytes]] = []
-        self.accepted = self.authorization = self.key = self.media_type = self.caching = ""
-
-    def says(self, answer: Any, status: int = 200) -> None:
-        self.status, self.answer = status, answer if isinstance(answer, bytes) else orjson.dumps(answer)
-
-
-class Handler(BaseHTTPRequestHandler):
-    server: Peer
-
-    def do_GET(self) -> None:
-        server = self.server
-        body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
-        server.asked.append((self.command, self.path, body))
-        server.accepted, server.authorization = (self.headers.get(n, "") for n in ("Accept-Encoding", "Authorization"))
-        server.key = self.headers.get("X-API-Key", "")
-        server.media_type, server.caching = (self.headers.get(n, "") for n in ("Content-Type", "Cache-Control"))
-        if server.silent:
-            server.released.wait(PATIENCE_SECONDS)
-            return
-        with contextlib.suppress(OSError):  # the client may have had enough
-            if server.trickles:
-                self.trickle(server.trickles == "body")
-            else:
-                self.reply(body)
-
-    def reply(self, body: bytes) -> None:
-        status, answer = self.server.status, self.server.answer
-        if self.path in self.server.pages:
-            status, answer = 200, self.server.pages[self.path]
-        elif self.server.answers:
-            status, content = self.server.answers(body)
-            answer = orjson.dumps(content)
-        answer = self.named(answer, body)
-        self.send_response(status)
-        self.send_header("Content-Length", str(self.server.claimed or len(answer)))
-        if self.server.encoding:
-            self.send_header("Content-Encoding", self.server.encoding)
-        self.end_headers()
-        self.wfile.write(answer)
-
-    def named(self, answer: bytes, body: bytes) -> bytes:
-        with contextlib.suppress(orjson.JSONDecodeError):
-            content = orjson.loads(answer)
-            if isinstance(content, dict) and content.keys() & {"predictions", "reason"}:
-                request = self.server.names_request
-                return orjson.dumps({**content, rows.ANSWERED: rows.checksum(body) if request is None else request})
-        return answer
-
-    def trickle(self, body: bool) -> None:
-        self.wfile.write(b"HTTP/1.0 200 OK\r\n" + (b"\r\n" if body else b"X-Padding: "))
-        while not self.server.released.wait(0.05):
-            self.wfile.write(b" ")
-
-    do_POST = do_GET
-
-    def log_message(self, *_: object) -> None:
-        pass
-
-
-@pytest.fixture
-def peer() -> Iterator[Peer]:
-    with Peer() as server:
-        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
-        thread.start()
-        yield server
-        server.shutdown()
-        thread.join()
 
 
 @pytest.fixture
 def client(peer: Peer) -> Iterator[PredictionClient]:
     with closing(Transport(peer.url, 20.0)) as transport:
         yield PredictionClient(transport)
-
-
-@pytest.fixture
-def impatient(peer: Peer) -> Iterator[PredictionClient]:
-    with closing(Transport(peer.url, 0.3)) as transport:
-        yield PredictionClient(transport)
-    peer.released.set()
 
 
 def test_many_rows_are_one_request_that_keeps_every_bit(peer: Peer, client: PredictionClient) -> None:
@@ -158,13 +52,6 @@ def test_begin_returns_once_the_rows_are_sent_and_waiting_gives_the_answers(peer
     assert awaited() == [(1.5, "7"), (2.5, "7")]
 
 
-def test_begin_without_a_service_returns_and_waiting_raises_unavailable() -> None:
-    with closing(Transport(f"http://127.0.0.1:{free_port()}", 20.0)) as transport:
-        awaited = PredictionClient(transport).begin(rows_of(ROWS))
-        with pytest.raises(Unavailable, match="does not answer"):
-            awaited()
-
-
 @pytest.mark.parametrize("status", [301, 400, 401, 403, 404, 405, 407, 408, 413, 425, 429, 500, 502, 503, 504])
 def test_predict_any_refusal_by_status_is_worth_waiting_for(peer: Peer, client: PredictionClient, status: int) -> None:
     peer.says({"error": "not now"}, status)
@@ -183,88 +70,6 @@ def test_predict_a_status_an_operator_can_mend_says_how(
     peer.says({}, status)
     with pytest.raises(Unavailable, match=hint):
         client.predict(rows_of(ROWS))
-
-
-def test_a_silent_service_is_worth_waiting_for(peer: Peer, impatient: PredictionClient) -> None:
-    peer.silent = True
-    with pytest.raises(Unavailable, match=r"does not answer: (ReadTimeout|no whole answer within 0.3 s)"):
-        impatient.predict(rows_of(ROWS))
-
-
-@pytest.mark.parametrize("part", ["head", "body"])
-def test_ask_a_service_that_trickles_is_cut_off_at_the_deadline(peer: Peer, impatient: PredictionClient, part: str) -> None:
-    peer.trickles = part
-    with pytest.raises(Unavailable, match=r"no whole answer within 0.3 s"):
-        impatient.check()
-
-
-@pytest.mark.parametrize("lying", [False, True])
-def test_ask_an_answer_without_end_is_given_up(peer: Peer, client: PredictionClient, lying: bool) -> None:
-    peer.says(b"[" + b"0," * MAX_ANSWER_BYTES)
-    peer.claimed = 10**12 if lying else None
-    with pytest.raises(Unavailable, match=f"answers more than {MAX_ANSWER_BYTES} bytes"):
-        client.check()
-
-
-def test_ask_a_compressed_answer_is_not_inflated(peer: Peer, client: PredictionClient) -> None:
-    peer.says(gzip.compress(b"0" * 100_000_000))
-    peer.encoding = "gzip"
-    with pytest.raises(Unavailable, match="as no prediction service does"):
-        client.check()
-    assert "identity" in peer.accepted
-
-
-def test_ask_after_an_answer_that_was_cut_goes_on(peer: Peer) -> None:
-    with closing(Transport(peer.url, 2.0)) as transport:
-        peer.trickles = "body"
-        with pytest.raises(Unavailable):
-            transport.ask("GET", "/version")
-        peer.trickles = ""
-        peer.says({})
-        assert transport.ask("GET", "/version").content == b"{}"
-    peer.released.set()
-
-
-def test_an_absent_service_is_worth_waiting_for() -> None:
-    transport = Transport(f"http://127.0.0.1:{free_port()}", 20.0)
-    with closing(transport), pytest.raises(Unavailable, match="does not answer: ConnectionError"):
-        PredictionClient(transport).check()
-
-
-def test_ask_loopback_is_never_proxied(peer: Peer, client: PredictionClient, monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in ("http_proxy", "all_proxy", "HTTP_PROXY", "ALL_PROXY"):
-        monkeypatch.setenv(name, f"http://127.0.0.1:{free_port()}")
-    for name in ("no_proxy", "NO_PROXY"):
-        monkeypatch.delenv(name, raising=False)
-    peer.says({"features_hash": features.manifest()["hash"], "model_version": "7", **ORIGIN})
-    client.check()
-
-
-def test_ask_a_proxy_in_the_way_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in ("http_proxy", "HTTP_PROXY", "no_proxy", "NO_PROXY"):
-        monkeypatch.delenv(name, raising=False)
-    monkeypatch.setenv("http_proxy", f"http://127.0.0.1:{free_port()}")
-    transport = Transport("http://api.invalid:8000", 20.0)
-    wanted = r"proxy in http_proxy; NO_PROXY=api.invalid goes around it"
-    with closing(transport), pytest.raises(Unavailable, match=wanted):
-        PredictionClient(transport).check()
-
-
-def test_ask_credentials_are_sent_and_never_shown(peer: Peer) -> None:
-    peer.says({}, 401)
-    transport = Transport(peer.url.replace("//", "//ann:secret@"), 20.0)
-    with closing(transport), pytest.raises(Unavailable) as caught:
-        PredictionClient(transport).check()
-    assert "secret" not in str(caught.value)
-    assert peer.authorization == "Basic " + b64encode(b"ann:secret").decode()
-
-
-def test_ask_key_is_sent_and_never_shown(peer: Peer) -> None:
-    peer.says({}, 401)
-    transport = Transport(peer.url, 20.0, SecretStr("k3y"))
-    with closing(transport), pytest.raises(Unavailable, match="set API_KEY") as caught:
-        PredictionClient(transport).check()
-    assert (peer.key, "k3y" in str(caught.value)) == ("k3y", False)
 
 
 def test_predict_a_refusal_that_features_explain_is_a_disagreement(peer: Peer, client: PredictionClient) -> None:
