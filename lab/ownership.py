@@ -85,15 +85,16 @@ def remove_own_reports(folder: Path) -> bool:
     """Remove what the last run left in a reports folder; nothing at all if anything else is there or has changed since.
 
     Returns:
-        Whether the folder holds no reports now. Hidden files do not count, but what the run left due goes with its reports.
+        Whether the folder holds no reports now. Hidden files do not count; what the run left beside its reports, and
+        nobody has written since, goes with them: what was due of it, or its part of a summary, is nobody else's.
     """
     receipt = folder / RECEIPT_NAME
     left = {path.relative_to(folder).as_posix(): path for path in _visible(folder)}
     written = _read_receipt(receipt)
     if any(written.get(name) != _signature(path) for name, path in left.items()):
         return False
-    due = [path for path in _due(folder) if written.get(path.relative_to(folder).as_posix()) == _signature(path)]
-    own = [*left.values(), *due]
+    beside = [path for path in _beside(folder) if written.get(path.relative_to(folder).as_posix()) == _signature(path)]
+    own = [*left.values(), *beside]
     for path in own:
         path.unlink()
     for parent in sorted({parent for path in own for parent in path.parents}, reverse=True):
@@ -113,8 +114,8 @@ def _read_receipt(path: Path) -> dict[str, object]:
 
 
 def sign_reports(folder: Path) -> None:
-    """Note in a reports folder that all files in it are this run's, and what is still due of it: nobody will make that."""
-    written = {path.relative_to(folder).as_posix(): _signature(path) for path in (*_visible(folder), *_due(folder))}
+    """Note in a reports folder that all files in it are this run's, and what lies beside them."""
+    written = {path.relative_to(folder).as_posix(): _signature(path) for path in (*_visible(folder), *_beside(folder))}
     write_atomically(folder / RECEIPT_NAME, (json.dumps(written, indent=1) + "\n").encode())
 
 
@@ -127,9 +128,9 @@ def _visible(folder: Path) -> list[Path]:
     ]
 
 
-def _due(folder: Path) -> list[Path]:
-    """Return the files of what is due of reports (``airquality/reports/due.py``)."""
-    return [path for path in (folder / OWN_FOLDER / "due").rglob("*") if not path.is_dir()]
+def _beside(folder: Path) -> list[Path]:
+    """Return what lies beside the reports in the folder of ours: what is due, parts of the summary; not the lock."""
+    return [path for path in (folder / OWN_FOLDER).rglob("*") if not path.is_dir() and path != folder / OWN_FOLDER / "lock"]
 
 
 def _signature(path: Path) -> list[int]:

@@ -119,13 +119,15 @@ def test_remove_own_reports_of_somebody_else_removes_nothing(precious: Path) -> 
     assert (precious / "daily" / "thesis.txt").exists()
 
 
-def test_remove_own_reports_takes_along_what_an_interrupted_run_left_due_and_nobody_elses(tmp_path: Path) -> None:
-    due = tmp_path / ".monitoring" / "due"
-    for name in ("uci-360-gain-S1/daily_20050213_020000.evidence", "roof/daily_20050213_020000.page"):
-        (due / name).parent.mkdir(parents=True)
-        (due / name).write_text("due")
+def test_remove_own_reports_takes_along_what_lies_beside_them_and_nobody_has_written_since(tmp_path: Path) -> None:
+    own = tmp_path / ".monitoring"
+    left = ["due/uci-360-gain-S1/daily_20050213_020000.evidence", "summary/224fa377cd8cda8b-3.json", "folder.json"]
+    for name in (*left, "due/roof/daily_20050213_020000.page", "lock"):
+        (own / name).parent.mkdir(parents=True, exist_ok=True)
+        (own / name).write_text("the run's")
     write_reports(tmp_path)
     ownership.sign_reports(tmp_path)
-    (due / "roof" / "daily_20050213_020000.page").write_text("due anew, by a consumer")
+    (own / "due" / "roof" / "daily_20050213_020000.page").write_text("a consumer's, since then")
     assert ownership.remove_own_reports(tmp_path)
-    assert [path.relative_to(due).as_posix() for path in due.rglob("*")] == ["roof", "roof/daily_20050213_020000.page"]
+    files = sorted(path.relative_to(own).as_posix() for path in own.rglob("*") if path.is_file())
+    assert files == ["due/roof/daily_20050213_020000.page", "lock"]
